@@ -1,0 +1,303 @@
+"""The run's configuration: typed, frozen, strict. Unknown keys are errors that name the nearest valid key.
+
+A file in `configs/` holds only what differs from the defaults below. `load_config(path, overrides)` is the one way in;
+`save_config` writes every value, and loading that file again gives an equal object. No key names Python code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedcpsc.errors import ConfigError, explain
+
+__all__ = [
+    "AggregationConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "OutputConfig",
+    "PartitionConfig",
+    "QueriesConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "SilosConfig",
+    "Strict",
+    "StudentConfig",
+    "SynthesisConfig",
+    "TeachersConfig",
+    "load_config",
+    "parse_overrides",
+    "read_yaml",
+    "save_config",
+    "validate",
+]
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    """Base of every configuration object: immutable, no unknown keys, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    """The private images, as they lie before they are dealt to the simulated silos."""
+
+    source: Literal["digits", "parquet", "folder", "mnist", "fashion_mnist", "cifar10", "cifar100"] = "digits"
+    path: str | None = Field(None, description="folder with train.parquet/test.parquet, train/ and test/, or torchvision's root; $FEDCPSC_DATA where null")
+    image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(None, description="resize to a square of this side; null keeps the size")
+    channels: Literal[1, 3] | None = Field(None, description="convert to grey or colour; null keeps what the files have")
+    train_limit: Positive | None = Field(None, description="use only so many training images, drawn by the seed")
+    test_limit: Positive | None = Field(None, description="use only so many evaluation images, drawn by the seed")
+    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)")
+    image_column: str = "image"
+    label_column: str = "label"
+
+
+class PartitionConfig(Strict):
+    """How the private images are dealt to simulated silos (flwr-datasets' partitioners)."""
+
+    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = "dirichlet"
+    alpha: float = Field(0.3, description="Dirichlet concentration, > 0; smaller is more skewed")
+    min_size: Annotated[int, Field(ge=1)] = Field(20, description="Dirichlet: draw again until every silo has so many images")
+    shards_per_silo: Positive = 2
+    classes_per_silo: Positive = 2
+
+    @model_validator(mode="after")
+    def _alpha_is_positive(self) -> PartitionConfig:
+        if self.alpha <= 0:
+            raise ValueError(explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none"))
+        return self
+
+
+class SilosConfig(Strict):
+    """The simulated silos; `policy` is what their owners write into their policy.yaml."""
+
+    count: Annotated[int, Field(ge=1, le=10_000)] = 3
+    root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
+    partition: PartitionConfig = PartitionConfig()
+    policy: dict[str, Any] = Field(default_factory=dict, description="fields of policy.yaml, checked when the silos are made")
+
+
+class TeachersConfig(Strict):
+    """How each simulated silo trains its private teacher."""
+
+    architecture: str | tuple[str, ...] = Field("convnet", description="one name for all silos, or a list dealt round-robin")
+    width: Positive = 24
+    epochs: Positive = 20
+    batch_size: Positive = 64
+    learning_rate: Rate = 2e-3
+    weight_decay: Weight = 5e-4
+    shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
+    flip: bool = False
+    training: dict[str, Any] = Field(default_factory=lambda: {"kind": "plain"}, description="kind of training and its fields, checked when the silos are made")
+
+
+class QueriesConfig(Strict):
+    """What the server asks for; the silo's own policy decides what it gets."""
+
+    answers_per_silo: Positive = Field(5000, description="images answered by each silo over the whole run")
+    rounds: Positive = 20
+    form: Literal["probabilities", "top_k", "label"] = "probabilities"
+    hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
+    deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
+    quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the silos that must join, and answer each round")
+
+    @model_validator(mode="after")
+    def _a_round_asks_something(self) -> QueriesConfig:
+        if self.rounds > self.answers_per_silo:
+            raise ValueError(explain("rounds", self.rounds, f"must be <= answers_per_silo={self.answers_per_silo}", "lower rounds"))
+        return self
+
+
+class SynthesisConfig(Strict):
+    """Where the query images come from: a conditional generator and a procedural prior."""
+
+    prior: dict[str, Weight] = Field(default_factory=lambda: {"smooth": 1.0}, description="mixture of procedural priors, by weight")
+    prior_share: Share = Field(0.3, description="share of each batch drawn from the prior; the first rounds are all prior")
+    warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
+    latent: Positive = 64
+    width: Positive = 16
+    steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
+    batch_size: Positive = 64
+    learning_rate: Rate = 2e-3
+    shift: Annotated[int, Field(ge=0)] = 1
+    class_weight: Weight = Field(1.0, description="cross-entropy of the committee's logits on y")
+    balance_weight: Weight = Field(5.0, description="negative entropy of the batch-mean prediction")
+    moment_weight: Weight = Field(5.0, description="match mean and std of the public normalisation constants")
+    contrastive_weight: Weight = Field(0.0, description="supervised contrast over the committee's views (SupCon)")
+    moments: tuple[float, float] | None = Field(None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss")
+
+
+class StudentConfig(Strict):
+    """The product, and how it is fitted to the answer bank."""
+
+    architecture: str = "convnet"
+    width: Positive = 16
+    committee: Annotated[int, Field(ge=1, le=8)] = Field(2, description="networks that guide the generator; the first is the student")
+    steps_per_round: Positive = 40
+    final_steps: Annotated[int, Field(ge=0)] = 1200
+    batch_size: Positive = 64
+    fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
+    learning_rate: Rate = 2e-3
+    weight_decay: Weight = 0.0
+    shift: Annotated[int, Field(ge=0)] = 1
+    noise: Weight = Field(0.05, description="std of Gaussian noise added to student inputs in [-1, 1]")
+    contrastive_weight: Weight = Field(0.0, description="supervised contrast over two student views, classes from the answers (SupCon)")
+    contrastive_temperature: Rate = 0.07
+
+
+class AggregationConfig(Strict):
+    """How many silos' answers become one soft target."""
+
+    rule: Literal["uniform", "entropy", "class_prior_log"] = "uniform"
+    smoothing: Rate = Field(1e-4, description="added to probabilities before their logarithm")
+
+
+class EvaluationConfig(Strict):
+    """Held-out real images, where the run has any. They never steer training."""
+
+    held_out: bool = True
+    every: Positive = Field(1, description="evaluate the student every so many rounds")
+    batch_size: Positive = 500
+
+
+class OutputConfig(Strict):
+    """Where the run leaves its results."""
+
+    root: str = Field("runs", description="folder of run folders, relative to the working directory")
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    alarm_entropy: Share = Field(0.5, description="alarm when the bank's normalised class entropy falls below this")
+
+
+class RuntimeConfig(Strict):
+    """The server's machine; changes speed, never the meaning of a run."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
+
+
+class RunConfig(Strict):
+    """All of a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    data: DataConfig = DataConfig()
+    silos: SilosConfig = SilosConfig()
+    teachers: TeachersConfig = TeachersConfig()
+    queries: QueriesConfig = QueriesConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    student: StudentConfig = StudentConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output: OutputConfig = OutputConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Reads a YAML file, applies `a.b=c` overrides, checks everything.
+
+    Raises:
+        ConfigError: naming the key or value, the constraint and the remedy.
+    """
+    tree = read_yaml(path)
+    for key, value in parse_overrides(overrides or []).items():
+        _set(tree, key.split("."), value)
+    return validate(RunConfig, tree, str(path))
+
+
+def save_config(config: Strict, path: str | Path) -> None:
+    """Writes every value; `load_config(path) == config`."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
+    """`["a.b=1", ...]` as `{"a.b": 1}`; values are YAML.
+
+    Raises:
+        ConfigError: where an item has no `=` or its value is not YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000"))
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(explain("--set", item, f"its value is not YAML ({error})", "quote it")) from error
+    return parsed
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: where the file cannot be read or is not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(explain("config", str(path), f"is not YAML ({error})", "mend the file")) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(explain("config", str(path), "must be a mapping of sections", "see configs/digits.yaml"))
+    return tree
+
+
+def validate(model: type[Model], tree: dict[str, Any], where: str) -> Model:
+    """`tree` as `model`.
+
+    Raises:
+        ConfigError: with one line for each fault.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_fault(model, fault) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "\n".join(lines)) from error
+
+
+def _fault(model: type[Strict], fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *parents, unknown = fault["loc"]
+        valid = _keys(model, [str(part) for part in parents])
+        near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
+        return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # already says name=value, constraint, remedy
+        return f"{key}: {message}" if key else message
+    return explain(key, fault["input"], message[0].lower() + message[1:], "mend the value")
+
+
+def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
+    for part in parents:
+        field = model.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(explain("--set", ".".join(keys), f"{key} is not a section", "check the key"))
+        tree = child
+    tree[keys[-1]] = value

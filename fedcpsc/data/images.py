@@ -1,0 +1,59 @@
+"""Labelled images, and the one conversion between stored pixels and network inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedcpsc.errors import DataError, explain
+
+__all__ = ["ImageSet", "to_pixels", "to_uint8"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with labels.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        labels: int64 [N], in [0, classes).
+        classes: K.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            got = f"{self.images.dtype}{list(self.images.shape)}"
+            raise DataError(explain("images", got, "must be uint8 [N, C, H, W]", "convert before use"))
+        if len(self.images) != len(self.labels):
+            raise DataError(explain("labels", len(self.labels), f"must be one per image ({len(self.images)})", "check the file"))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, index: npt.NDArray[Any]) -> ImageSet:
+        """The images at `index`, in its order."""
+        return ImageSet(self.images[index], self.labels[index], self.classes)
+
+
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, C, H, W] -> float32 in [-1, 1]: the range every network of the project takes."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(pixels: torch.Tensor) -> torch.Tensor:
+    """Inverse of `to_pixels`, rounding to the nearest of 256 levels and clipping."""
+    return pixels.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

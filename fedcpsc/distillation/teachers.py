@@ -1,0 +1,121 @@
+"""Teachers as the engine sees them: silos that are asked and, some time later, answer.
+
+`Teachers` is the seam: `LocalTeachers` calls gatekeepers in this process (tests, single-machine runs);
+`server.remote_teachers.GridTeachers` sends Flower messages. The contract suite in `tests/contracts` runs over both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from fedcpsc.errors import ProtocolError, explain
+from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Query, QueryTarget, Refusal, to_bytes
+
+__all__ = ["LocalTeachers", "Lost", "Reply", "SiloId", "Teachers", "Traffic"]
+
+SiloId: TypeAlias = str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """No reply came, and none will: the message timed out or its node went away.
+
+    Whether the silo charged its budget is unknown; the same query id may be sent again (the silo's ledger then
+    replays the stored reply without charging twice).
+    """
+
+    query_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One silo's reply to one query.
+
+    Attributes:
+        silo: who replied.
+        content: answer, refusal, or the fact that nothing will come.
+        seconds: from push to arrival, >= 0.
+    """
+
+    silo: SiloId
+    content: Answer | Refusal | Lost
+    seconds: float
+
+
+@dataclass
+class Traffic:
+    """Payload bytes of all messages so far, as encoded by this transport."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Teachers(Protocol):
+    """Silos that answer queries. One thread uses it; an implementation may have threads of its own."""
+
+    traffic: Traffic
+
+    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+        """Waits until `count` silos have described themselves, at most `timeout_s`; returns those that did.
+
+        Must be called first. Fewer than `count` may come back (even none): the caller decides about quorum.
+        """
+        ...
+
+    def push(self, queries: Mapping[SiloId, Query]) -> None:
+        """Sends without waiting. One query per silo in flight at most, unless the transport documents more."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Reply]:
+        """Replies that have arrived; waits at most `timeout_s` for the first. Every push yields exactly one reply."""
+        ...
+
+    def close(self) -> None:
+        """Releases threads and connections; outstanding queries are abandoned."""
+        ...
+
+
+class LocalTeachers:
+    """Gatekeepers called in this process, one after the other, when polled."""
+
+    def __init__(self, targets: Sequence[QueryTarget]) -> None:
+        self.traffic = Traffic()
+        self._targets = list(targets)
+        self._by_silo: dict[SiloId, QueryTarget] = {}
+        self._waiting: list[tuple[SiloId, Query, float]] = []
+
+    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+        del count, timeout_s  # every target is here already
+        found: dict[SiloId, Description] = {}
+        for target in self._targets:
+            description = target.describe(DescribeRequest())
+            if isinstance(description, Description):
+                if description.silo in found:
+                    raise ProtocolError(
+                        explain("silo", description.silo, "two silos have this name", "give each silo its own name")
+                    )
+                found[description.silo] = description
+                self._by_silo[description.silo] = target
+        return found
+
+    def push(self, queries: Mapping[SiloId, Query]) -> None:
+        now = time.monotonic()
+        self._waiting += [(silo, query, now) for silo, query in queries.items()]
+
+    def poll(self, timeout_s: float) -> list[Reply]:
+        del timeout_s  # answers are computed here, nothing is waited for
+        replies = []
+        for silo, query, pushed in self._waiting:
+            content = self._by_silo[silo].answer(query)
+            self.traffic.bytes_sent += len(to_bytes(query))
+            self.traffic.bytes_received += len(to_bytes(content))
+            replies.append(Reply(silo, content, time.monotonic() - pushed))
+        self._waiting.clear()
+        return replies
+
+    def close(self) -> None:
+        self._waiting.clear()

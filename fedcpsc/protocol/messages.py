@@ -1,0 +1,390 @@
+"""The messages of the query protocol: frozen, versioned, numpy only (no torch, no flwr).
+
+Two exchanges exist: `DescribeRequest -> Description` and `Query -> Answer`. Either may be met with a `Refusal`,
+which is a code. `to_bytes`/`from_bytes` are exact inverses; the byte form is a safetensors buffer whose metadata
+carries the scalar fields, so that no decoder ever executes anything. It is what a socket carries and what the ledger
+stores; Flower records (`records.py`) carry the same fields and arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from fedcpsc.errors import ProtocolError, RefusalCode, explain
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Answer",
+    "AnswerForm",
+    "ClassReport",
+    "DescribeRequest",
+    "Description",
+    "DpClaim",
+    "Message",
+    "Query",
+    "QueryTarget",
+    "Refusal",
+    "decode_answers",
+    "from_bytes",
+    "to_bytes",
+]
+
+PROTOCOL_VERSION = "1.0"  # major.minor: another major is refused, another minor is tolerated
+
+Array: TypeAlias = npt.NDArray[Any]
+_QUERY_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class AnswerForm(StrEnum):
+    """What of the teacher's output an answer shows."""
+
+    PROBABILITIES = "probabilities"
+    TOP_K = "top_k"
+    LABEL = "label"
+
+
+@dataclass(frozen=True)
+class DpClaim:
+    """What a silo claims of its answers' privacy; `dp=False` claims nothing.
+
+    Attributes:
+        dp: whether the answers are differentially private.
+        epsilon: at exhaustion of the budget, or None where `dp` is False. > 0.
+        delta: of the same guarantee, in (0, 1).
+        unit: what is protected, e.g. "record".
+        relation: neighbouring relation, e.g. "add_remove", "replace_one".
+        mechanism: name of the mechanism, e.g. "dp_sgd".
+    """
+
+    dp: bool = False
+    epsilon: float | None = None
+    delta: float | None = None
+    unit: str | None = None
+    relation: str | None = None
+    mechanism: str = "none"
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """An opt-in release of how many private images each class has.
+
+    Attributes:
+        counts: one number per class; noised counts may be fractional, never negative.
+        dp: the claim for this release alone.
+    """
+
+    counts: tuple[float, ...]
+    dp: DpClaim = field(default_factory=DpClaim)
+
+
+@dataclass(frozen=True)
+class DescribeRequest:
+    """The server's hello; charged nothing."""
+
+    version: str = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a silo tells about itself: public facts of its policy, nothing read from the private data.
+
+    Attributes:
+        silo: the silo's name.
+        classes: number of classes K >= 2.
+        image_shape: (C, H, W) the teacher takes.
+        forms: the answer forms its policy offers.
+        images_per_query: the most images one query may carry.
+        answers_total: budget over all time.
+        answers_left: what is left of it now.
+        claim: the privacy claim for answers.
+        class_report: class counts, only where the policy shares them.
+        noise_sigma: standard deviation of the mechanism's noise on each probability, 0 where there is none.
+    """
+
+    silo: str
+    classes: int
+    image_shape: tuple[int, int, int]
+    forms: tuple[AnswerForm, ...]
+    images_per_query: int
+    answers_total: int
+    answers_left: int
+    claim: DpClaim = field(default_factory=DpClaim)
+    class_report: ClassReport | None = None
+    noise_sigma: float = 0.0
+    version: str = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Images to be answered.
+
+    Attributes:
+        query_id: 32 lower-case hex digits, fresh for each batch; the same id with the same payload is a replay.
+        form: the wished answer form.
+        images: uint8 [N, C, H, W].
+        run: the run's name, for the silo's log only.
+        principal: who asks; query ids are looked up per principal.
+    """
+
+    query_id: str
+    form: AnswerForm
+    images: npt.NDArray[np.uint8]
+    run: str = ""
+    principal: str = ""
+    version: str = PROTOCOL_VERSION
+
+    def __post_init__(self) -> None:
+        if not _QUERY_ID.fullmatch(self.query_id):
+            raise ProtocolError(
+                explain("query_id", self.query_id, "must be 32 lower-case hex digits", "use uuid.uuid4().hex")
+            )
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape:
+            got = f"{self.images.dtype}{list(self.images.shape)}"
+            raise ProtocolError(explain("images", got, "must be non-empty uint8 [N, C, H, W]", "quantise to 8 bits"))
+
+    @property
+    def payload_hash(self) -> str:
+        """SHA-256 over form, shape and pixels: equal exactly when the same question is asked."""
+        digest = hashlib.sha256(f"{self.form.value}|{self.images.shape}|".encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a teacher said, in the form asked for.
+
+    Attributes:
+        query_id: of the query answered.
+        form: says how `values` (and `indices`) are to be read.
+        classes: K.
+        values: `probabilities`: uint8 or float32 [N, K]; `top_k`: uint8 or float32 [N, k]; `label`: uint16 [N].
+            uint8 is a probability times 255, rounded; float32 may be noisy (outside [0, 1]).
+        indices: uint16 [N, k], class indices of `top_k`; None otherwise.
+        answers_left: of the silo's budget after this answer.
+        claim: the privacy claim.
+    """
+
+    query_id: str
+    form: AnswerForm
+    classes: int
+    values: Array
+    answers_left: int
+    indices: npt.NDArray[np.uint16] | None = None
+    claim: DpClaim = field(default_factory=DpClaim)
+    version: str = PROTOCOL_VERSION
+
+    def __post_init__(self) -> None:
+        wanted = "uint16 [N]" if self.form is AnswerForm.LABEL else "uint8 or float32 [N, k]"
+        if self.form is AnswerForm.LABEL:
+            good = self.values.dtype == np.uint16 and self.values.ndim == 1
+        else:
+            good = self.values.dtype in (np.dtype(np.uint8), np.dtype(np.float32)) and self.values.ndim == 2
+        if self.form is AnswerForm.PROBABILITIES:
+            good = good and self.values.shape[1] == self.classes
+        if self.form is AnswerForm.TOP_K:
+            good = good and self.indices is not None and self.indices.shape == self.values.shape
+            good = good and self.indices is not None and self.indices.dtype == np.uint16
+        elif self.indices is not None:
+            good = False
+        if not good or len(self.values) == 0:
+            got = f"{self.values.dtype}{list(self.values.shape)}"
+            raise ProtocolError(explain("values", got, f"{self.form.value} needs {wanted}", "check the silo's version"))
+
+    @property
+    def count(self) -> int:
+        """N, the number of images answered."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """No answer. `query_id` is empty where the message could not be read."""
+
+    code: RefusalCode
+    query_id: str = ""
+    version: str = PROTOCOL_VERSION
+
+
+Message: TypeAlias = DescribeRequest | Description | Query | Answer | Refusal
+
+
+class QueryTarget(Protocol):
+    """Whatever answers: a gatekeeper in-process, or the client of one over its socket. Never raises for bad input."""
+
+    def describe(self, request: DescribeRequest) -> Description | Refusal:
+        """The silo's public facts."""
+        ...
+
+    def answer(self, query: Query) -> Answer | Refusal:
+        """Answers the whole query or refuses the whole query."""
+        ...
+
+
+def check_version(version: str) -> None:
+    """Refuses another major version.
+
+    Raises:
+        ProtocolError: naming both versions.
+    """
+    if version.split(".")[0] != PROTOCOL_VERSION.split(".")[0]:
+        raise ProtocolError(
+            explain("version", version, f"this side speaks {PROTOCOL_VERSION}", "install the same major version on both")
+        )
+
+
+def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:
+    """Dense class distributions, whatever the form: float32 [N, K], rows summing to 1.
+
+    `top_k` spreads the mass it did not see evenly over the other classes; `label` is one-hot. Noisy values are
+    clipped to [0, 1] and renormalised (post-processing, free of any privacy cost); a row without mass is uniform.
+    """
+    n, k = answer.count, answer.classes
+    if answer.form is AnswerForm.LABEL:
+        dense = np.zeros((n, k), np.float32)
+        dense[np.arange(n), answer.values.astype(np.int64)] = 1.0
+        return dense
+    values = answer.values.astype(np.float32)
+    if answer.values.dtype == np.uint8:
+        values /= 255.0
+    values = np.clip(values, 0.0, 1.0)
+    if answer.form is AnswerForm.TOP_K:
+        assert answer.indices is not None  # noqa: S101 - by construction
+        shown = values.shape[1]
+        rest = np.clip(1.0 - values.sum(1, keepdims=True), 0.0, 1.0) / max(k - shown, 1)
+        dense = np.repeat(rest, k, axis=1).astype(np.float32)
+        np.put_along_axis(dense, answer.indices.astype(np.int64), values, axis=1)
+    else:
+        dense = values
+    total = dense.sum(1, keepdims=True)
+    uniform = np.full_like(dense, 1.0 / k)
+    return np.where(total > 0, dense / np.where(total > 0, total, 1.0), uniform).astype(np.float32)
+
+
+# Byte form -----------------------------------------------------------------------------------------------------------
+
+_KINDS: dict[str, type[Any]] = {
+    "describe": DescribeRequest,
+    "description": Description,
+    "query": Query,
+    "answer": Answer,
+    "refusal": Refusal,
+}
+_ARRAYS = ("images", "values", "indices")
+
+
+def fields_of(message: Message) -> tuple[dict[str, Any], dict[str, Array]]:
+    """A message as JSON-able scalars (with its `kind`) and named arrays: what every transport carries."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(message, cls))
+    scalars: dict[str, Any] = {"kind": kind}
+    arrays: dict[str, Array] = {}
+    for name in message.__dataclass_fields__:
+        value = getattr(message, name)
+        if name in _ARRAYS:
+            if value is not None:
+                arrays[name] = np.ascontiguousarray(value)
+        elif isinstance(value, DpClaim):
+            scalars[name] = vars(value)
+        elif isinstance(value, ClassReport):
+            scalars[name] = {"counts": list(value.counts), "dp": vars(value.dp)}
+        else:
+            scalars[name] = value
+    return scalars, arrays
+
+
+def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
+    """Inverse of `fields_of`.
+
+    Raises:
+        ProtocolError: for anything that is not exactly a message of this protocol.
+    """
+    try:
+        given = {**scalars}
+        cls = _KINDS[given.pop("kind")]
+        check_version(str(given.get("version", PROTOCOL_VERSION)))
+        known = cls.__dataclass_fields__
+        # a newer minor version may carry fields unknown here: they are dropped, not trusted
+        given = {name: value for name, value in given.items() if name in known}
+        given |= {name: value for name, value in arrays.items() if name in known}
+        if "claim" in given:
+            given["claim"] = _claim(given["claim"])
+        if given.get("class_report") is not None:
+            report = given["class_report"]
+            given["class_report"] = ClassReport(tuple(_number(c) for c in report["counts"]), _claim(report["dp"]))
+        if "form" in given:
+            given["form"] = AnswerForm(given["form"])
+        if "forms" in given:
+            given["forms"] = tuple(AnswerForm(form) for form in given["forms"])
+        if "image_shape" in given:
+            channels, height, width = (_whole(size) for size in given["image_shape"])
+            given["image_shape"] = (channels, height, width)
+        if "code" in given:
+            given["code"] = RefusalCode(given["code"])
+        for name in ("classes", "answers_left", "answers_total", "images_per_query"):
+            if name in given:
+                given[name] = _whole(given[name])
+        for name in ("query_id", "run", "principal", "silo", "version"):
+            if name in given and not (isinstance(given[name], str) and len(given[name]) <= 200):
+                raise ProtocolError(explain(name, given[name], "must be text of at most 200 characters", "shorten it"))
+        message: Message = cls(**given)
+        return message
+    except ProtocolError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
+
+
+def to_bytes(message: Message) -> bytes:
+    """The message as a safetensors buffer."""
+    scalars, arrays = fields_of(message)
+    return save_tensors(arrays, metadata={"fedcpsc": json.dumps(scalars, allow_nan=False)})
+
+
+def from_bytes(data: bytes) -> Message:
+    """Inverse of `to_bytes`.
+
+    Raises:
+        ProtocolError: for anything else.
+    """
+    try:
+        header_size = int.from_bytes(data[:8], "little")
+        if not 0 < header_size <= len(data) - 8:
+            raise ProtocolError(explain("bytes", len(data), "shorter than their header says", "send the whole message"))
+        scalars = json.loads(json.loads(data[8 : 8 + header_size])["__metadata__"]["fedcpsc"])
+        arrays = load_tensors(data)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
+    if not isinstance(scalars, dict):
+        raise ProtocolError(explain("header", scalars, "must be an object", "encode with to_bytes"))
+    return from_fields(scalars, arrays)
+
+
+def _claim(value: dict[str, Any]) -> DpClaim:
+    claim = DpClaim(**value)
+    if not isinstance(claim.dp, bool) or (claim.dp and not (_number(claim.epsilon) > 0)):
+        raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
+    return claim
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ProtocolError(explain("number", value, "must be a whole number >= 0", "check the sender"))
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ProtocolError(explain("number", value, "must be finite and >= 0", "check the sender"))
+    return float(value)
