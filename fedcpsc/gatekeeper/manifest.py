@@ -1,0 +1,191 @@
+"""The manifest beside a teacher's weights: what the file is, how it was made, and which private data it knows.
+
+A silo's folder holds `teacher.safetensors` and `manifest.json`. The manifest never leaves the silo; the gatekeeper
+reads from it what a teacher needs, and tells the server only what the policy allows. Torch-free, so that tools that
+look at a silo's folder start at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from fedcpsc.config import Strict, validate
+from fedcpsc.errors import ConfigError, ManifestError, explain
+
+__all__ = [
+    "MANIFEST_FILE",
+    "WEIGHTS_FILE",
+    "Manifest",
+    "Normalisation",
+    "dataset_id",
+    "load_manifest",
+    "read_weights",
+    "save_manifest",
+    "sha256_hex",
+]
+
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "teacher.safetensors"
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1)]
+
+
+class Normalisation(Strict):
+    """Public constants: the network takes `(pixel - mean) / std` with pixels in [0, 1], one value for each channel.
+
+    Statistics of the private images must not stand here: they would be a release of their own.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (0.5,)
+
+
+class Manifest(Strict):
+    """All that a gatekeeper must know of a teacher.
+
+    Attributes:
+        format_version: of this file.
+        silo: the silo's name.
+        kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`.
+        architecture: its name there.
+        width: its width there.
+        classes: K >= 2.
+        image_shape: (C, H, W) the teacher takes.
+        normalisation: public constants, one per channel.
+        dataset_id: of the private images and labels (`dataset_id`); budgets are kept per data set.
+        train_size: private images the teacher was fitted to.
+        training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
+        weights_sha256: of the weights file.
+        fingerprint: of everything that determines the teacher; an equal one may be reused.
+        private_class_counts: private images of each class; leaves the silo only by `policy.share_class_counts`.
+        privacy: the training's differential-privacy claim (epsilon, delta, relation, unit, n, accountant state), or
+            None where the training claims nothing.
+    """
+
+    format_version: Literal[1] = 1
+    silo: Annotated[str, Field(min_length=1, max_length=200)]
+    kind: Literal["torch"] = "torch"
+    architecture: str
+    width: Size
+    classes: Annotated[int, Field(ge=2)]
+    image_shape: tuple[Size, Size, Size]
+    normalisation: Normalisation
+    dataset_id: Annotated[str, Field(pattern=r"^ds-[0-9a-f]{64}$")]
+    train_size: Size
+    training: dict[str, Any]
+    weights_sha256: Digest
+    fingerprint: Digest
+    private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
+    privacy: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Manifest:
+        counts, channels = self.private_class_counts, self.image_shape[0]
+        if len(counts) != self.classes or sum(counts) != self.train_size:
+            raise ValueError(
+                explain(
+                    "private_class_counts",
+                    counts,
+                    f"must be {self.classes} counts that sum to train_size={self.train_size}",
+                    "make the teacher again",
+                )
+            )
+        for name, values in (("mean", self.normalisation.mean), ("std", self.normalisation.std)):
+            if len(values) != channels:
+                raise ValueError(
+                    explain(f"normalisation.{name}", values, f"must have {channels} values", "give one per channel")
+                )
+        return self
+
+
+def save_manifest(manifest: Manifest, folder: str | Path) -> None:
+    """Writes `manifest.json`, whole or not at all."""
+    path = Path(folder) / MANIFEST_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """The manifest of the teacher in `folder`.
+
+    Raises:
+        ManifestError: where it is missing, unreadable, not JSON, of another version, or does not fit together.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(
+            explain(
+                "manifest", str(path), f"cannot be read ({error.strerror})", "make the teacher first, or mend the path"
+            )
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(
+            explain("manifest", str(path), f"is not JSON ({error})", "make the teacher again")
+        ) from error
+    if not isinstance(tree, dict):
+        raise ManifestError(explain("manifest", str(path), "must be a JSON object", "make the teacher again"))
+    try:
+        return validate(Manifest, tree, str(path))
+    except ConfigError as error:  # the same checks and words, but it is the silo's owner who acts
+        raise ManifestError(str(error)) from error
+
+
+def read_weights(folder: str | Path, manifest: Manifest) -> bytes:
+    """The weights file's bytes, checked against the manifest; what is loaded is exactly what was checked.
+
+    Raises:
+        ManifestError: where the file is missing or is not the one the manifest speaks of.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            explain("weights", str(path), f"cannot be read ({error.strerror})", "make the teacher again")
+        ) from error
+    found = sha256_hex(data)
+    if found != manifest.weights_sha256:
+        raise ManifestError(
+            explain(
+                "weights",
+                str(path),
+                f"has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...",
+                "restore the file that belongs to the manifest, or make the teacher again",
+            )
+        )
+    return data
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def dataset_id(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
+    """`ds-` and a SHA-256 over the multiset of (image, label) records.
+
+    The order of the records does not matter: dealing the same images in another order must not open a fresh budget.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        labels: int64 [N].
+    """
+    whole = labels.astype("<i8")
+    records = sorted(
+        hashlib.sha256(label.tobytes() + image.tobytes()).digest() for image, label in zip(images, whole, strict=True)
+    )
+    digest = hashlib.sha256(repr(tuple(images.shape[1:])).encode())
+    digest.update(b"".join(records))
+    return f"ds-{digest.hexdigest()}"
