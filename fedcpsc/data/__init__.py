@@ -1,0 +1,1 @@
+"""Private and evaluation images: sources, partitions, pixels."""

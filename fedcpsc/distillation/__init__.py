@@ -1,0 +1,1 @@
+"""The server's engine: synthesise, ask, bank, fit."""

@@ -1,0 +1,1 @@
+"""Starting a run on this machine, following it, and showing it."""

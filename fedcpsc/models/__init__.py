@@ -1,0 +1,1 @@
+"""Classifiers (teachers, students, proxies) and the conditional generator."""

@@ -1,0 +1,1 @@
+"""Procedural images that need no teacher and no data."""

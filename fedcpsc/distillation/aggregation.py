@@ -1,0 +1,83 @@
+"""Many silos' answers to one soft target.
+
+Rules, over silos s that answered image i with distribution p_s:
+
+- `uniform`: mean of p_s.
+- `entropy`: mean of p_s weighted by exp(-H(p_s)): the surer, the louder.
+- `class_prior_log`: `log p_c = sum_s W_sc log(p_sc + smoothing) + const` with `W_sc = n_sc / sum_t n_tc`, n the silos'
+  class reports: for each class, those who have seen it speak. Needs class reports from every silo (opt-in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.errors import FederationError, explain
+from fedcpsc.protocol.messages import ClassReport
+
+__all__ = ["Rule", "aggregate", "class_weights"]
+
+Rule = Literal["uniform", "entropy", "class_prior_log"]
+Floats = npt.NDArray[np.float32]
+
+
+def class_weights(silos: Sequence[str], reports: Mapping[str, ClassReport | None], classes: int) -> Floats:
+    """n_sc from class reports, float32 [S, K].
+
+    Raises:
+        FederationError: where a silo shares none.
+    """
+    silent = [silo for silo in silos if reports.get(silo) is None]
+    if silent:
+        remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=uniform or entropy"
+        raise FederationError(explain("aggregation.rule", "class_prior_log", f"{silent} share no class counts", remedy))
+    counts = np.stack([np.asarray(report.counts, np.float32) for s in silos if (report := reports[s]) is not None])
+    if counts.shape != (len(silos), classes):
+        raise FederationError(
+            explain("class counts", counts.shape, f"must be {classes} per silo", "check the silos' manifests")
+        )
+    return counts
+
+
+def aggregate(
+    answers: Floats,
+    given: npt.NDArray[np.bool_],
+    rule: Rule,
+    *,
+    counts: Floats | None = None,
+    smoothing: float = 1e-4,
+) -> Floats:
+    """One soft target per image.
+
+    Args:
+        answers: float32 [S, N, K], rows summing to 1 where given.
+        given: bool [S, N], who answered what.
+        rule: see the module.
+        counts: [S, K], only for `class_prior_log`.
+        smoothing: added before logarithms, > 0.
+
+    Returns:
+        float32 [N, K]; rows sum to 1 where any silo answered, else they are 0.
+    """
+    present = given[:, :, None].astype(np.float32)  # [S, N, 1]
+    if rule == "class_prior_log":
+        if counts is None:
+            raise ValueError("class_prior_log needs counts")
+        # per image, only silos that answered; a class nobody present has seen is weighted evenly
+        weight = counts[:, None, :] * present
+        total = weight.sum(0, keepdims=True)
+        weight = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1))
+        log_p = (weight * np.log(answers + smoothing)).sum(0)
+        log_p -= log_p.max(1, keepdims=True)
+        target = np.exp(log_p)
+    else:
+        if rule == "entropy":
+            entropy = -(answers * np.log(answers + 1e-12)).sum(2, keepdims=True)
+            present = present * np.exp(-entropy)
+        target = (answers * present).sum(0)
+    target = target / target.sum(1, keepdims=True).clip(1e-12)
+    return (target * given.any(0)[:, None]).astype(np.float32)
