@@ -8,7 +8,8 @@
     │   ├── TeacherError     the teacher gave something that is not an answer (NaN, wrong shape)
     │   ├── PolicyError      the policy cannot be honoured as written
     │   └── LedgerError      the ledger is missing, of another data set, tampered with, or not writable
-    ├── ProtocolError      a message that does not follow the protocol, or another version of it
+    ├── ProtocolError      a message that does not follow the protocol
+    │   └── VersionError     another major version of it: install the same one on both sides
     ├── FederationError    too few silos joined, or silos do not fit together
     ├── BankError          the answer bank on disk cannot be read or written
     └── RunError           a run failed, or an existing run does not fit what was asked
@@ -36,6 +37,7 @@ __all__ = [
     "RunError",
     "SiloError",
     "TeacherError",
+    "VersionError",
     "explain",
 ]
 
@@ -74,6 +76,10 @@ class LedgerError(SiloError):
 
 class ProtocolError(FedcpscError):
     """A message does not follow the protocol."""
+
+
+class VersionError(ProtocolError):
+    """The other side speaks another major version of the protocol."""
 
 
 class FederationError(FedcpscError):

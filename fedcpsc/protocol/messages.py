@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from fedcpsc.errors import ProtocolError, RefusalCode, explain
+from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -45,6 +46,8 @@ PROTOCOL_VERSION = "1.0"  # major.minor: another major is refused, another minor
 
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
+_MAX_CLASSES = 2**16  # class indices travel as uint16
+_TEXT_LIMIT = 200
 
 
 class AnswerForm(StrEnum):
@@ -125,6 +128,15 @@ class Description:
     noise_sigma: float = 0.0
     version: str = PROTOCOL_VERSION
 
+    def __post_init__(self) -> None:
+        _check_classes(self.classes)
+        sizes = (*self.image_shape, self.images_per_query, len(self.forms))
+        if min(sizes) < 1 or not (math.isfinite(self.noise_sigma) and self.noise_sigma >= 0):
+            got = f"{self.image_shape}, {self.images_per_query}, {self.forms}, {self.noise_sigma}"
+            raise ProtocolError(
+                explain("description", got, "sizes must be >= 1, noise >= 0", "check the silo's policy")
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Query:
@@ -202,6 +214,12 @@ class Answer:
         if not good or len(self.values) == 0:
             got = f"{self.values.dtype}{list(self.values.shape)}"
             raise ProtocolError(explain("values", got, f"{self.form.value} needs {wanted}", "check the silo's version"))
+        _check_classes(self.classes)
+        shown = self.values if self.form is AnswerForm.LABEL else self.indices
+        if shown is not None and int(shown.max()) >= self.classes:
+            raise ProtocolError(explain("class", int(shown.max()), f"must be < {self.classes}", "check the silo"))
+        if not np.isfinite(self.values).all():
+            raise ProtocolError(explain("values", "NaN or infinity", "must be finite", "check the silo's teacher"))
 
     @property
     def count(self) -> int:
@@ -237,12 +255,11 @@ def check_version(version: str) -> None:
     """Refuses another major version.
 
     Raises:
-        ProtocolError: naming both versions.
+        VersionError: naming both versions.
     """
-    if version.split(".")[0] != PROTOCOL_VERSION.split(".")[0]:
-        raise ProtocolError(
-            explain("version", version, f"this side speaks {PROTOCOL_VERSION}", "install the same major version on both")
-        )
+    if version.partition(".")[0] != PROTOCOL_VERSION.partition(".")[0]:
+        constraint = f"this side speaks {PROTOCOL_VERSION}"
+        raise VersionError(explain("version", version, constraint, "install the same major version on both"))
 
 
 def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:
@@ -308,6 +325,7 @@ def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
     """Inverse of `fields_of`.
 
     Raises:
+        VersionError: for another major version.
         ProtocolError: for anything that is not exactly a message of this protocol.
     """
     try:
@@ -318,26 +336,7 @@ def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
         # a newer minor version may carry fields unknown here: they are dropped, not trusted
         given = {name: value for name, value in given.items() if name in known}
         given |= {name: value for name, value in arrays.items() if name in known}
-        if "claim" in given:
-            given["claim"] = _claim(given["claim"])
-        if given.get("class_report") is not None:
-            report = given["class_report"]
-            given["class_report"] = ClassReport(tuple(_number(c) for c in report["counts"]), _claim(report["dp"]))
-        if "form" in given:
-            given["form"] = AnswerForm(given["form"])
-        if "forms" in given:
-            given["forms"] = tuple(AnswerForm(form) for form in given["forms"])
-        if "image_shape" in given:
-            channels, height, width = (_whole(size) for size in given["image_shape"])
-            given["image_shape"] = (channels, height, width)
-        if "code" in given:
-            given["code"] = RefusalCode(given["code"])
-        for name in ("classes", "answers_left", "answers_total", "images_per_query"):
-            if name in given:
-                given[name] = _whole(given[name])
-        for name in ("query_id", "run", "principal", "silo", "version"):
-            if name in given and not (isinstance(given[name], str) and len(given[name]) <= 200):
-                raise ProtocolError(explain(name, given[name], "must be text of at most 200 characters", "shorten it"))
+        given = {name: _READERS[name](value) if name in _READERS else value for name, value in given.items()}
         message: Message = cls(**given)
         return message
     except ProtocolError:
@@ -371,11 +370,9 @@ def from_bytes(data: bytes) -> Message:
     return from_fields(scalars, arrays)
 
 
-def _claim(value: dict[str, Any]) -> DpClaim:
-    claim = DpClaim(**value)
-    if not isinstance(claim.dp, bool) or (claim.dp and not (_number(claim.epsilon) > 0)):
-        raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
-    return claim
+def _check_classes(classes: int) -> None:
+    if not 2 <= classes <= _MAX_CLASSES:
+        raise ProtocolError(explain("classes", classes, f"must be in [2, {_MAX_CLASSES}]", "check the silo"))
 
 
 def _whole(value: object) -> int:
@@ -388,3 +385,51 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise ProtocolError(explain("number", value, "must be finite and >= 0", "check the sender"))
     return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _TEXT_LIMIT:
+        raise ProtocolError(explain("text", value, f"must be text of at most {_TEXT_LIMIT} characters", "shorten it"))
+    return value
+
+
+def _claim(value: dict[str, Any]) -> DpClaim:
+    claim = DpClaim(**value)
+    numbers = [_number(number) for number in (claim.epsilon, claim.delta) if number is not None]
+    texts = [text for text in (claim.unit, claim.relation, claim.mechanism) if text is not None]
+    good = isinstance(claim.dp, bool) and all(isinstance(text, str) and len(text) <= _TEXT_LIMIT for text in texts)
+    if not good or claim.mechanism is None or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
+        raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
+    return claim
+
+
+def _class_report(value: dict[str, Any] | None) -> ClassReport | None:
+    if value is None:
+        return None
+    return ClassReport(tuple(_number(count) for count in value["counts"]), _claim(value["dp"]))
+
+
+def _image_shape(value: list[object]) -> tuple[int, int, int]:
+    channels, height, width = (_whole(size) for size in value)
+    return channels, height, width
+
+
+# how each scalar field is read from JSON; fields of arrays are checked by the messages themselves
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "version": _text,
+    "query_id": _text,
+    "run": _text,
+    "principal": _text,
+    "silo": _text,
+    "code": RefusalCode,
+    "form": AnswerForm,
+    "forms": lambda forms: tuple(AnswerForm(form) for form in forms),
+    "classes": _whole,
+    "image_shape": _image_shape,
+    "images_per_query": _whole,
+    "answers_total": _whole,
+    "answers_left": _whole,
+    "noise_sigma": _number,
+    "claim": _claim,
+    "class_report": _class_report,
+}

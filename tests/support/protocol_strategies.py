@@ -1,0 +1,100 @@
+"""Hypothesis strategies for every message of the protocol, and the equality the frozen messages leave out."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fedcpsc.errors import RefusalCode
+from fedcpsc.protocol.messages import (
+    Answer,
+    AnswerForm,
+    ClassReport,
+    DescribeRequest,
+    Description,
+    DpClaim,
+    Message,
+    Query,
+    Refusal,
+    fields_of,
+)
+
+texts = st.text(max_size=40)
+query_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
+wholes = st.integers(0, 2**53 - 1)
+positive = st.floats(1e-6, 1e6, allow_nan=False)
+claims = st.one_of(
+    st.builds(DpClaim),
+    st.builds(
+        DpClaim,
+        dp=st.just(True),
+        epsilon=positive,
+        delta=st.none() | st.floats(1e-12, 0.5),
+        unit=st.none() | texts,
+        relation=st.none() | texts,
+        mechanism=texts,
+    ),
+)
+class_reports = st.builds(ClassReport, counts=st.lists(st.floats(0, 1e9), max_size=12).map(tuple), dp=claims)
+descriptions = st.builds(
+    Description,
+    silo=texts,
+    classes=st.integers(2, 2**16),
+    image_shape=st.tuples(*[st.integers(1, 512)] * 3),
+    forms=st.lists(st.sampled_from(AnswerForm), min_size=1, max_size=3, unique=True).map(tuple),
+    images_per_query=st.integers(1, 10**6),
+    answers_total=wholes,
+    answers_left=wholes,
+    claim=claims,
+    class_report=st.none() | class_reports,
+    noise_sigma=st.floats(0, 10),
+)
+queries = st.builds(
+    Query,
+    query_id=query_ids,
+    form=st.sampled_from(AnswerForm),
+    images=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4)),
+    run=texts,
+    principal=texts,
+)
+refusals = st.builds(Refusal, code=st.sampled_from(RefusalCode), query_id=st.just("") | query_ids)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    form = draw(st.sampled_from(AnswerForm))
+    classes = draw(st.integers(2, 6))
+    count = draw(st.integers(1, 5))
+    indices = None
+    if form is AnswerForm.LABEL:
+        values = draw(hnp.arrays(np.uint16, count, elements=st.integers(0, classes - 1)))
+    else:
+        shown = classes if form is AnswerForm.PROBABILITIES else draw(st.integers(1, classes))
+        noisy = draw(st.booleans())
+        elements = st.floats(-2, 3, width=32) if noisy else st.integers(0, 255)
+        values = draw(hnp.arrays(np.float32 if noisy else np.uint8, (count, shown), elements=elements))
+        if form is AnswerForm.TOP_K:
+            rows = [draw(st.permutations(range(classes)))[:shown] for _ in range(count)]
+            indices = np.array(rows, np.uint16)
+    return Answer(draw(query_ids), form, classes, values, draw(wholes), indices, draw(claims))
+
+
+messages: st.SearchStrategy[Message] = st.one_of(st.builds(DescribeRequest), descriptions, queries, answers(), refusals)
+
+
+def same(one: Message, other: Message) -> bool:
+    """Equal type, scalars, and arrays with dtype and shape."""
+    scalars, arrays = fields_of(one)
+    other_scalars, other_arrays = fields_of(other)
+    return (
+        type(one) is type(other)
+        and scalars == other_scalars
+        and arrays.keys() == other_arrays.keys()
+        and all(
+            arrays[name].dtype == other_arrays[name].dtype
+            and arrays[name].shape == other_arrays[name].shape
+            and arrays[name].tobytes() == other_arrays[name].tobytes()
+            for name in arrays
+        )
+    )
