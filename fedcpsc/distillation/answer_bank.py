@@ -106,20 +106,14 @@ class AnswerBank:
         """float32 [rows, K], memory-mapped; rows without any answer hold zeros."""
         return self._map("targets.f32", np.float32, (self.classes,))
 
-    def answers(self, rows: slice) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Decoded answers float32 [S, n, K] of some rows, and which silos gave one: bool [S, n]."""
-        count = rows.stop - rows.start
-        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
-        given = np.zeros((len(self.silos), count), bool)
-        for batch in self.batches:
-            low, high = max(batch.first, rows.start), min(batch.first + batch.count, rows.stop)
-            if low >= high:
-                continue
-            for name in batch.answered:
-                index = self.silos.index(name)
-                stored = self._map(f"answers-{index}.f32", np.float32, (self.classes,))
-                dense[index, low - rows.start : high - rows.start] = stored[low:high]
-                given[index, low - rows.start : high - rows.start] = True
+    def answers(self, batch: Batch) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """A batch's decoded answers float32 [S, n, K], zero where none; and which silos gave one: bool [S, n]."""
+        dense = np.zeros((len(self.silos), batch.count, self.classes), np.float32)
+        given = np.zeros((len(self.silos), batch.count), bool)
+        for name in batch.answered:
+            index = self.silos.index(name)
+            dense[index] = self._map(f"answers-{index}.f32", np.float32, (self.classes,))[batch.rows]
+            given[index] = True
         return dense, given
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
@@ -181,9 +175,9 @@ class AnswerBank:
         batch.answered.add(silo)
         return True
 
-    def set_targets(self, rows: slice, targets: Floats) -> None:
-        """Stores aggregated targets [n, K]; derived from the answers, so not journalled."""
-        self._write("targets.f32", rows.start, targets.astype(np.float32), sync=False)
+    def set_targets(self, batch: Batch, targets: Floats) -> None:
+        """Stores a batch's aggregated targets [n, K]; derived from the answers, so not journalled."""
+        self._write("targets.f32", batch.first, targets.astype(np.float32), sync=False)
 
     # Inside ----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""The engine's state after a round, written whole or not at all.
+
+All randomness follows from (seed, round), so weights, optimiser states and the round's number are the whole state.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedcpsc.distillation.steps import Member
+from fedcpsc.errors import RunError, explain
+
+__all__ = ["Found", "load_checkpoint", "save_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a checkpoint says beside the members' states.
+
+    Attributes:
+        next_round: the round to begin with; 0 where there is no checkpoint yet.
+        seconds: spent on the run before.
+        generator: the last generator's state, if one was made.
+    """
+
+    next_round: int = 0
+    seconds: float = 0.0
+    generator: dict[str, Any] | None = None
+
+
+def save_checkpoint(
+    folder: Path, members: list[Member], generator: nn.Module | None, next_round: int, seconds: float
+) -> None:
+    """Replaces the folder's checkpoint atomically.
+
+    Args:
+        generator: the last one made, if any.
+        next_round: the round to begin with after loading.
+        seconds: spent on the run so far.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state: dict[str, Any] = {
+        "next_round": next_round,
+        "seconds": seconds,
+        "generator": None if generator is None else generator.state_dict(),
+        "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
+    }
+    partial = folder / "state.pt.partial"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / "state.pt")
+
+
+def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -> Found:
+    """Restores `members`; returns the rest.
+
+    Raises:
+        RunError: where the checkpoint does not fit the configuration.
+    """
+    path = folder / "state.pt"
+    if not path.exists():
+        return Found()
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        for member, saved in zip(members, state["members"], strict=True):
+            member.network.load_state_dict(saved["network"])
+            member.optimiser.load_state_dict(saved["optimiser"])
+        return Found(int(state["next_round"]), float(state["seconds"]), state["generator"])
+    except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        remedy = "resume with the configuration the run began with, or delete the checkpoint folder: the bank is kept"
+        raise RunError(explain("checkpoint", str(path), f"does not fit this run ({error})", remedy)) from error

@@ -1,0 +1,297 @@
+"""One whole run: the silos join, the rounds are run, and the run's folder is left complete."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+
+from fedcpsc.config import RunConfig, load_config, save_config
+from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.aggregation import class_weights
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.asking import Asking
+from fedcpsc.distillation.evaluate import SiloFacts, accuracy, evaluate_ensemble, predicted_classes
+from fedcpsc.distillation.loop import Engine, run_rounds
+from fedcpsc.distillation.targets import TargetKeeper
+from fedcpsc.distillation.teachers import SiloId, Teachers
+from fedcpsc.errors import ConfigError, FederationError, RunError, explain
+from fedcpsc.priors.mixture import check_mixture
+from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.report.pictures import save_curve, save_samples
+
+__all__ = ["SiloFacts", "check_federation", "check_run_folder", "distill"]
+
+_SAMPLE_ROWS = 20_000
+
+
+def distill(
+    config: RunConfig,
+    teachers: Teachers,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    evaluation: ImageSet | None = None,
+    silo_facts: Mapping[SiloId, SiloFacts] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Runs the whole distillation and leaves in `run_dir` what DESIGN names; returns what it wrote to result.json.
+
+    Args:
+        teachers: the silos' transport; `hello` has not been called yet or has (it is idempotent).
+        run_dir: created; with `resume` it holds an earlier attempt at the same configuration.
+        evaluation: held-out real images; they are only looked at.
+        silo_facts: the simulation's measuring instrument; None in a deployment.
+        tell: called with one line for each event an operator should know.
+
+    Raises:
+        FederationError: too few silos, silos that do not fit together, or none that answers.
+        RunError: the folder does not fit.
+        ConfigError: a value that only the silos show to be wrong.
+    """
+    check_mixture(config.synthesis.prior)
+    check_run_folder(run_dir, config, resume=resume)
+    device = _device(config)
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
+    form = AnswerForm(config.queries.form)
+    classes, image_shape = check_federation(joined, config, form, evaluation)
+    silos = sorted(joined)
+    weights = None
+    if config.aggregation.rule == "class_prior_log":
+        weights = class_weights(silos, {silo: d.class_report for silo, d in joined.items()}, classes)
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    save_config(config, run_dir / "config.yaml")
+    bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
+    asking = Asking(teachers, {silo: joined[silo] for silo in silos}, bank, form, config.output.name, tell)
+    ensemble = _ensemble(config, silos, evaluation, silo_facts, weights)
+    metrics = run_dir / "metrics.jsonl"
+    if not resume:
+        metrics.write_text("")
+
+    def progress(line: dict[str, Any]) -> None:
+        if ensemble is not None:
+            line["ensemble_accuracy"] = ensemble[1]
+        with metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    engine = Engine(
+        config=config,
+        bank=bank,
+        asking=asking,
+        targets=TargetKeeper(bank, config.aggregation, weights),
+        device=device,
+        folder=run_dir / "checkpoint",
+        images_per_query=min(description.images_per_query for description in joined.values()),
+        evaluation=evaluation,
+        progress=progress,
+    )
+    run_rounds(engine)
+    save_file(_tensors(engine.student.network), run_dir / "student.safetensors")
+    if engine.generator is not None:
+        save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
+    result = _result(engine, teachers, joined, ensemble, silo_facts)
+    _pictures(run_dir, bank, result)
+    _write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
+    """Refuses to mix two runs in one folder.
+
+    Raises:
+        RunError: the folder holds a run and `resume` is off; or it is on and the configurations differ.
+    """
+    saved = run_dir / "config.yaml"
+    if not saved.exists():
+        return
+    if not resume:
+        remedy = "resume it with --resume, or choose another output.name"
+        raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
+    before, now = load_config(saved).model_dump(mode="json"), config.model_dump(mode="json")
+    changed = [
+        f"{section}.{key}: {value} -> {now[section][key]}"
+        for section in before
+        if section not in ("runtime", "output") and isinstance(before[section], dict)
+        for key, value in before[section].items()
+        if now[section][key] != value
+    ]
+    if before["seed"] != now["seed"]:
+        changed.append(f"seed: {before['seed']} -> {now['seed']}")
+    if changed:
+        remedy = "resume with the configuration it began with"
+        raise RunError(explain("run", str(run_dir), "began with another configuration: " + "; ".join(changed), remedy))
+
+
+def check_federation(
+    joined: Mapping[SiloId, Description], config: RunConfig, form: AnswerForm, evaluation: ImageSet | None
+) -> tuple[int, tuple[int, int, int]]:
+    """K and (C, H, W), on which all silos agree.
+
+    Raises:
+        FederationError: too few joined, they disagree, or one does not offer the form.
+    """
+    wanted = max(1, round(config.queries.quorum * config.silos.count))
+    if len(joined) < wanted:
+        remedy = "start the missing silos, raise queries.hello_timeout_s, or lower queries.quorum"
+        constraint = f"at least {wanted} of {config.silos.count} must join within {config.queries.hello_timeout_s:g} s"
+        raise FederationError(explain("silos joined", sorted(joined), constraint, remedy))
+    for what, values in (
+        ("classes", {silo: d.classes for silo, d in joined.items()}),
+        ("image_shape", {silo: d.image_shape for silo, d in joined.items()}),
+    ):
+        if len(set(values.values())) > 1:
+            remedy = "let the silos' owners agree on one, or leave out those that differ"
+            raise FederationError(explain(what, values, "must be the same at every silo", remedy))
+    for silo, description in joined.items():
+        if form not in description.forms:
+            offered = [f.value for f in description.forms]
+            remedy = "ask for a form that every silo's policy offers"
+            raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
+    any_silo = next(iter(joined.values()))
+    if evaluation is not None and evaluation.image_shape != any_silo.image_shape:
+        remedy = "set data.image_size and data.channels to what the silos take"
+        constraint = f"must be the silos' image_shape {any_silo.image_shape}"
+        raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
+    return any_silo.classes, any_silo.image_shape
+
+
+def _device(config: RunConfig) -> torch.device:
+    wanted = config.runtime.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(explain("runtime.device", wanted, "no GPU is visible to torch", "use auto or cpu"))
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _ensemble(
+    config: RunConfig,
+    silos: list[SiloId],
+    evaluation: ImageSet | None,
+    facts: Mapping[SiloId, SiloFacts] | None,
+    weights: npt.NDArray[np.float32] | None,
+) -> tuple[dict[SiloId, float], float] | None:
+    if evaluation is None or facts is None or any(silo not in facts for silo in silos):
+        return None
+    rule = config.aggregation
+    return evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing)
+
+
+def _result(
+    engine: Engine,
+    teachers: Teachers,
+    joined: Mapping[SiloId, Description],
+    ensemble: tuple[dict[SiloId, float], float] | None,
+    facts: Mapping[SiloId, SiloFacts] | None,
+) -> dict[str, Any]:
+    config, bank = engine.config, engine.bank
+    student = None
+    if engine.evaluation is not None:
+        predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)
+        student = accuracy(predicted, engine.evaluation)
+    silos = []
+    for silo in bank.silos:
+        state = engine.asking.silos[silo]
+        claim = state.description.claim
+        silos.append(
+            {
+                "id": silo,
+                "teacher_accuracy": None if ensemble is None else ensemble[0][silo],
+                "train_size": None if facts is None or silo not in facts else facts[silo].train_size,
+                "queries_answered": bank.answers_of(silo),
+                "answers_left": state.answers_left,
+                "refusals": dict(state.refusals),
+                "left": state.left or None,
+                "dp": claim.dp,
+                "epsilon": claim.epsilon,
+                "delta": claim.delta,
+                "unit": claim.unit,
+                "relation": claim.relation,
+                "mechanism": claim.mechanism,
+            }
+        )
+    return {
+        "name": config.output.name,
+        "student": {
+            "accuracy": student,
+            "architecture": config.student.architecture,
+            "width": config.student.width,
+            "parameters": sum(p.numel() for p in engine.student.network.parameters()),
+        },
+        "ensemble": {"accuracy": None if ensemble is None else ensemble[1], "rule": config.aggregation.rule},
+        "silos": silos,
+        "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
+        "form": config.queries.form,
+        "bytes_sent": teachers.traffic.bytes_sent,
+        "bytes_received": teachers.traffic.bytes_received,
+        "seconds": {
+            "total": round(engine.seconds, 2),
+            "distillation": round(engine.seconds - engine.asking.waited_s, 2),
+            "waiting": round(engine.asking.waited_s, 2),
+        },
+        "classes": bank.classes,
+        "image_shape": list(bank.image_shape),
+        "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
+        "device": str(engine.device),
+        "seed": config.seed,
+        "versions": _versions(),
+        "commit": _commit(),
+        "not_joined": config.silos.count - len(joined),
+    }
+
+
+def _pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> None:
+    rows = bank.answered_rows()
+    rows = rows[-_SAMPLE_ROWS:]
+    save_samples(run_dir / "samples.png", bank.images[rows], bank.targets[rows])
+    if result["student"]["accuracy"] is None:
+        return
+    references = {}
+    if result["ensemble"]["accuracy"] is not None:
+        references["ensemble of the silos"] = result["ensemble"]["accuracy"]
+        references["best single teacher"] = max(silo["teacher_accuracy"] for silo in result["silos"])
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    save_curve(run_dir / "curve.png", lines, references)
+
+
+def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package lies in; None where it is installed without one."""
+    here = Path(__file__).resolve().parent
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,149 @@
+"""Fitting the committee to the answer bank: one member, one step at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedcpsc.config import StudentConfig
+from fedcpsc.data.augment import random_shift
+from fedcpsc.data.images import to_pixels
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.losses.contrastive import supervised_contrastive
+from fedcpsc.losses.distillation import soft_cross_entropy
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["BankReader", "Member", "fit", "make_committee", "student_loss"]
+
+
+@dataclass
+class Member:
+    """A committee network and its optimiser. Member 0 is the student."""
+
+    network: Classifier
+    optimiser: torch.optim.Optimizer
+
+
+class BankReader:
+    """Random batches of (pixels, targets) from the bank.
+
+    On the CPU rows are read through the memory map, so that memory does not grow with the bank; on a GPU the bank is
+    copied to the device once and then only its new rows.
+    """
+
+    def __init__(self, bank: AnswerBank, device: torch.device) -> None:
+        self._bank = bank
+        self.device = device
+        self._images: Tensor | None = None
+        self._targets: Tensor | None = None
+
+    def refresh(self) -> None:
+        """Call after answers were banked and before the next `batch`."""
+        if self.device.type != "cuda":
+            return
+        have = 0 if self._images is None else len(self._images)
+        if self._bank.rows > have:
+            fresh = torch.from_numpy(np.array(self._bank.images[have:])).to(self.device)
+            self._images = fresh if self._images is None else torch.cat([self._images, fresh])
+        self._targets = torch.from_numpy(np.array(self._bank.targets)).to(self.device)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels float32 [B, C, H, W] in [-1, 1] and targets float32 [B, K] of int64 rows [B]."""
+        if self._images is not None and self._targets is not None:
+            return to_pixels(self._images[rows]), self._targets[rows]
+        index = rows.cpu().numpy()
+        pixels = to_pixels(torch.from_numpy(self._bank.images[index]))
+        return pixels.to(self.device), torch.from_numpy(self._bank.targets[index]).to(self.device)
+
+
+def make_committee(
+    config: StudentConfig, classes: int, image_shape: tuple[int, int, int], seed: int, device: torch.device
+) -> list[Member]:
+    """The student and its fellows: same architecture, different initialisation."""
+    members = []
+    for index in range(config.committee):
+        network = build_classifier(
+            config.architecture, classes, image_shape, config.width, seed=derive_seed(seed, "member", index)
+        ).to(device)
+        optimiser = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        members.append(Member(network, optimiser))
+    return members
+
+
+def fit(
+    member: Member,
+    config: StudentConfig,
+    reader: BankReader,
+    pool: npt.NDArray[np.int64],
+    fresh: npt.NDArray[np.int64],
+    steps: int,
+    seed: int,
+    *,
+    fresh_share: float = 0.0,
+    cosine_from: tuple[int, int] | None = None,
+) -> None:
+    """`steps` optimiser steps on random batches of the bank.
+
+    Args:
+        pool: rows to draw from, int64 [n >= 1].
+        fresh: newest rows, int64 [m]; a share `fresh_share` of each batch is drawn from them where there are any.
+        seed: all randomness of these steps.
+        cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
+            which `done` lie behind; None keeps it constant.
+    """
+    device = reader.device
+    stream = torch.Generator(device).manual_seed(seed)
+    rows = torch.from_numpy(pool).to(device)
+    newest = torch.from_numpy(fresh).to(device)
+    from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
+    member.network.train()
+    for step in range(steps):
+        rate = config.learning_rate
+        if cosine_from is not None:
+            done, total = cosine_from
+            rate *= 0.5 * (1 + math.cos(math.pi * (done + step) / total))
+        for group in member.optimiser.param_groups:
+            group["lr"] = rate
+        chosen = _draw(rows, config.batch_size - from_newest, stream)
+        if from_newest:
+            chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
+        pixels, targets = reader.batch(chosen)
+        member.optimiser.zero_grad(set_to_none=True)
+        student_loss(member.network, config, pixels, targets, stream).backward()  # type: ignore[no-untyped-call]
+        member.optimiser.step()
+
+
+def student_loss(
+    network: Classifier, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
+) -> Tensor:
+    """Soft cross-entropy to the answers on a shifted, noisy view (+ contrast between two such views).
+
+    The generator's y is not used: inference-only it agrees with the teachers by chance. The contrastive term takes the
+    answers' own classes.
+    """
+    view = _view(pixels, config, stream)
+    if config.contrastive_weight == 0:
+        return soft_cross_entropy(network(view), targets)
+    logits, features = network.forward_with_features(view)
+    _, again = network.forward_with_features(_view(pixels, config, stream))
+    contrast = supervised_contrastive(
+        torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature
+    )
+    return soft_cross_entropy(logits, targets) + config.contrastive_weight * contrast
+
+
+def _view(pixels: Tensor, config: StudentConfig, stream: torch.Generator) -> Tensor:
+    moved = random_shift(pixels, config.shift, stream)
+    return moved + config.noise * torch.randn(moved.shape, generator=stream, device=moved.device)
+
+
+def _draw(rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
+    return rows[torch.randint(len(rows), (count,), generator=stream, device=rows.device)]

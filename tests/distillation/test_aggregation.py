@@ -1,0 +1,78 @@
+"""Aggregation rules against a loop over silos, images and classes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedcpsc.distillation.aggregation import aggregate, class_weights
+from fedcpsc.distillation.targets import class_entropy
+from fedcpsc.errors import FederationError
+from fedcpsc.protocol.messages import ClassReport
+
+
+def sample(seed, s=3, n=5, k=4):
+    rng = np.random.default_rng(seed)
+    answers = rng.dirichlet(np.ones(k), (s, n)).astype(np.float32)
+    present = rng.random((s, n)) < 0.7
+    return np.where(present[:, :, None], answers, 0).astype(np.float32), present, rng
+
+
+def oracle(answers, present, rule, counts, eps):
+    s, n, k = answers.shape
+    out = np.zeros((n, k))
+    for i in range(n):
+        here = [j for j in range(s) if present[j, i]]
+        if not here:
+            continue
+        for c in range(k):
+            if rule == "uniform":
+                out[i, c] = np.mean([answers[j, i, c] for j in here])
+            elif rule == "entropy":
+                w = [math.exp((answers[j, i] * np.log(answers[j, i] + 1e-12)).sum()) for j in here]
+                out[i, c] = sum(w[x] * answers[j, i, c] for x, j in enumerate(here)) / sum(w)
+            else:
+                total = sum(counts[j, c] for j in here)
+                w = [counts[j, c] / total if total > 0 else 1 / len(here) for j in here]
+                out[i, c] = math.exp(sum(w[x] * math.log(answers[j, i, c] + eps) for x, j in enumerate(here)))
+        out[i] /= out[i].sum()
+    return out
+
+
+@pytest.mark.parametrize("rule", ["uniform", "entropy", "class_prior_log"])
+@pytest.mark.parametrize("seed", range(5))
+def test_against_the_loop(rule, seed):
+    answers, present, rng = sample(seed)
+    counts = rng.integers(0, 4, (3, 4)).astype(np.float32)
+    got = aggregate(answers, present, rule, counts=counts, smoothing=1e-4)
+    np.testing.assert_allclose(got, oracle(answers, present, rule, counts, 1e-4), atol=1e-5)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["uniform", "entropy", "class_prior_log"]))
+def test_rows_are_distributions_or_zero(seed, rule):
+    answers, present, rng = sample(seed)
+    got = aggregate(answers, present, rule, counts=rng.random((3, 4)).astype(np.float32))
+    np.testing.assert_allclose(got.sum(1), present.any(0), atol=1e-5)
+    assert (got >= 0).all()
+
+
+def test_a_silo_that_knows_a_class_overrules_those_that_do_not():
+    # silo 0 has only class 0, silo 1 only class 1; both are sure of their own class
+    answers = np.array([[[0.99, 0.01]], [[0.4, 0.6]]], np.float32)
+    counts = np.array([[100.0, 0.0], [0.0, 100.0]], np.float32)
+    got = aggregate(answers, np.ones((2, 1), bool), "class_prior_log", counts=counts)
+    np.testing.assert_allclose(got[0], np.array([0.99, 0.6]) / 1.59, rtol=1e-3)
+
+
+def test_silos_that_share_no_counts_are_named():
+    with pytest.raises(FederationError, match="silo-1.*share no class counts.*uniform"):
+        class_weights(["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
+    with pytest.raises(FederationError, match="must be 3 per silo"):
+        class_weights(["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
+
+
+def test_class_entropy_spans_collapse_to_balance():
+    assert class_entropy(np.eye(4, dtype=np.float32)) == pytest.approx(1.0)
+    assert class_entropy(np.tile(np.eye(4, dtype=np.float32)[0], (9, 1))) == 0.0
