@@ -1,0 +1,232 @@
+"""The only thing that touches a teacher: answers a query or refuses it.
+
+    validate > policy > ledger (charge, committed) > teacher > mechanism > answer form > ledger (reply) > answer
+
+A refusal is a code and depends on public quantities alone; the reason goes to the owner's log, which holds ids, counts
+and codes, never images, outputs or accuracies.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedcpsc.errors import ProtocolError, RefusalCode, Refused, SiloError
+from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
+from fedcpsc.gatekeeper.teachers import Teacher, open_teacher
+from fedcpsc.privacy.mechanisms import Floats, Mechanism, Plain
+from fedcpsc.protocol.messages import (
+    Answer,
+    ClassReport,
+    DescribeRequest,
+    Description,
+    DpClaim,
+    Query,
+    Refusal,
+    check_version,
+    from_bytes,
+    to_bytes,
+)
+
+__all__ = ["Gatekeeper", "open_gatekeeper"]
+
+log = logging.getLogger("fedcpsc.gatekeeper")
+
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Gatekeeper:
+    """Implements `QueryTarget`; several threads may call it.
+
+    Args:
+        silo: the silo's name.
+        model: version of the teacher, for the ledger.
+        teacher: the private classifier.
+        policy: what it may be asked.
+        ledger: open, of the teacher's data set.
+        class_counts: private images of each class; told only where the policy shares them.
+        mechanism: how answers are privatised.
+        claim: the privacy claim for answers.
+    """
+
+    silo: str
+    model: str
+    teacher: Teacher
+    policy: Policy
+    ledger: Ledger
+    class_counts: tuple[int, ...] = ()
+    mechanism: Mechanism = field(default_factory=Plain)
+    claim: DpClaim = field(default_factory=DpClaim)
+    _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def describe(self, request: DescribeRequest) -> Description | Refusal:
+        """The policy's public facts and what is left of the budget."""
+        try:
+            _check_version(request.version)
+            report = None
+            if self.policy.share_class_counts:
+                report = ClassReport(tuple(float(count) for count in self.class_counts))
+            total, left = self._totals()
+            return Description(
+                silo=self.silo,
+                classes=self.teacher.classes,
+                image_shape=self.teacher.image_shape,
+                forms=self.policy.forms,
+                images_per_query=self.policy.images_per_query,
+                answers_total=total,
+                answers_left=left,
+                claim=self.claim,
+                class_report=report,
+                noise_sigma=self.mechanism.noise_sigma,
+            )
+        except Exception as error:
+            return _refusal(error, "")
+
+    def answer(self, query: Query) -> Answer | Refusal:
+        """Answers the whole query or refuses the whole query; the same query again gets the same bytes."""
+        query_id = query.query_id if isinstance(query, Query) else ""
+        try:
+            self._validate(query)
+            return self._answer(query)
+        except Exception as error:
+            return _refusal(error, query_id)
+
+    def close(self) -> None:
+        """Closes the ledger."""
+        self.ledger.close()
+
+    def _validate(self, query: Query) -> None:
+        """Data-independent: reads the query and the policy alone."""
+        if not isinstance(query, Query):
+            raise Refused(RefusalCode.MALFORMED, "not a query")
+        _check_version(query.version)
+        for name in (query.run, query.principal):
+            if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
+                raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
+        if query.images.shape[1:] != self.teacher.image_shape:
+            raise Refused(RefusalCode.MALFORMED, f"images {query.images.shape[1:]}, not {self.teacher.image_shape}")
+        if len(query.images) > self.policy.images_per_query:
+            raise Refused(RefusalCode.TOO_MANY_IMAGES, f"{len(query.images)} images")
+        if query.form not in self.policy.forms:
+            raise Refused(RefusalCode.FORM, f"form {query.form}")
+
+    def _answer(self, query: Query) -> Answer:
+        found = self.ledger.reserve(
+            query.query_id,
+            query.payload_hash,
+            self._charge(len(query.images)),
+            principal=query.principal,
+            run=query.run,
+            limit=self._limit(),
+        )
+        if isinstance(found, Denied):
+            raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
+        if isinstance(found, Stored):
+            log.info("replayed query %s", query.query_id)
+            return _decoded(found.reply)
+        with self._inference:
+            scores = self._scores(query)
+        values, indices = shape_answer(scores, query.form, bits=self.policy.bits, top_k=self.policy.top_k)
+        answer = Answer(
+            query_id=query.query_id,
+            form=query.form,
+            classes=self.teacher.classes,
+            values=values,
+            indices=indices,
+            answers_left=found.answers_left,
+            claim=self.claim,
+        )
+        mine = to_bytes(answer)
+        sent = self.ledger.store(query.query_id, mine, principal=query.principal)
+        log.info("answered query %s: %d images, %d left", query.query_id, len(query.images), found.answers_left)
+        return answer if sent == mine else _decoded(sent)
+
+    def _scores(self, query: Query) -> Floats:
+        return self.mechanism.release(self.teacher.predict(query.images)[np.newaxis])
+
+    def _charge(self, answers: int) -> Charge:
+        return Charge(
+            answers=answers,
+            mu2=math.ceil(self.mechanism.cost() * answers * MU2_UNIT),
+            private=self.mechanism.dp,
+            mechanism=self.mechanism.describe(),
+            model=self.model,
+            sensitivity=self.mechanism.sensitivity,
+            sigma=self.mechanism.sigma,
+        )
+
+    def _limit(self) -> Budget:
+        return Budget(self.policy.answers, self.ledger.status().budget.mu2)
+
+    def _totals(self) -> tuple[int, int]:
+        status, limit = self.ledger.status(), self._limit()
+        total = min(limit.answers, status.budget.answers)
+        left = total - status.spent.answers
+        each = self.mechanism.cost() * MU2_UNIT
+        if each:
+            total = min(total, int(limit.mu2 / each))
+            left = min(left, int((limit.mu2 - status.spent.mu2) / each))
+        return total, max(0, left)
+
+
+def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
+    """The gatekeeper of a silo's folder (`teacher.safetensors`, `manifest.json`, `policy.yaml`, `ledger.sqlite`).
+
+    Raises:
+        ManifestError: where teacher and manifest are missing or disagree.
+        PolicyError: where the policy cannot be honoured.
+        LedgerError: where the ledger is missing, of another data set, tampered with, or not writable.
+    """
+    folder = Path(silo_dir)
+    manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
+    ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    if policy.answers > ledger.status().budget.answers:
+        log.warning(
+            "policy.answers=%d is more than the ledger's %d, which holds; raise it with: fedcpsc ledger raise",
+            policy.answers,
+            ledger.status().budget.answers,
+        )
+    return Gatekeeper(
+        silo=manifest.silo,
+        model=manifest.weights_sha256,
+        teacher=open_teacher(folder, manifest, batch_size=policy.service.batch_size),
+        policy=policy,
+        ledger=ledger,
+        class_counts=manifest.private_class_counts,
+    )
+
+
+def _check_version(version: object) -> None:
+    try:
+        check_version(str(version))
+    except ProtocolError as error:
+        raise Refused(RefusalCode.VERSION, str(error)) from error
+
+
+def _decoded(reply: bytes) -> Answer:
+    message = from_bytes(reply)
+    if not isinstance(message, Answer):
+        raise SiloError("the stored reply is not an answer")
+    return message
+
+
+def _refusal(error: Exception, query_id: str) -> Refusal:
+    if isinstance(error, Refused):
+        log.warning("refused query %s: %s (%s)", query_id, error.code, error)
+        return Refusal(error.code, query_id)
+    if isinstance(error, SiloError):
+        log.error("could not answer query %s: %s", query_id, error)
+    else:  # where it happened, not what it says: a foreign message may quote data
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("could not answer query %s: %s\n%s", query_id, type(error).__name__, frames)
+    return Refusal(RefusalCode.INTERNAL, query_id)

@@ -1,0 +1,73 @@
+"""Teachers behind one Protocol: uint8 images in, probabilities out. Each kind is imported only where it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.errors import TeacherError, explain
+from fedcpsc.gatekeeper.manifest import Manifest
+
+__all__ = ["Teacher", "checked", "open_teacher"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class Teacher(Protocol):
+    """A private classifier. One thread at a time calls it.
+
+    Attributes:
+        classes: K.
+        image_shape: (C, H, W).
+    """
+
+    classes: int
+    image_shape: tuple[int, int, int]
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """Class probabilities, float32 [N, K], each row finite, in [0, 1] and summing to 1.
+
+        Args:
+            images: uint8 [N, C, H, W], N >= 1.
+
+        Raises:
+            TeacherError: where the model gives anything else.
+        """
+        ...
+
+
+def checked(probabilities: Floats, count: int, classes: int) -> Floats:
+    """`probabilities`, where they are.
+
+    Raises:
+        TeacherError: where they are not float32 [count, classes], finite, in [0, 1], rows summing to 1. The message
+            holds no value.
+    """
+    shape = (count, classes)
+    if probabilities.shape != shape or probabilities.dtype != np.float32:
+        got = f"{probabilities.dtype}{list(probabilities.shape)}"
+        raise TeacherError(explain("teacher output", got, f"must be float32{list(shape)}", "mend the teacher"))
+    if not np.isfinite(probabilities).all():
+        raise TeacherError(explain("teacher output", "NaN or inf", "must be finite", "mend the teacher's weights"))
+    if probabilities.min() < -1e-5 or np.abs(probabilities.sum(1) - 1.0).max() > 1e-3:
+        raise TeacherError(explain("teacher output", "no distribution", "rows must be >= 0, sum 1", "add a softmax"))
+    return probabilities
+
+
+def open_teacher(folder: Path, manifest: Manifest, batch_size: int = 500) -> Teacher:
+    """The teacher in a silo's folder, of the kind its manifest names.
+
+    Args:
+        folder: the silo's.
+        manifest: of the teacher.
+        batch_size: images per forward pass.
+
+    Raises:
+        ManifestError: where weights and manifest disagree.
+    """
+    from fedcpsc.gatekeeper.torch_teacher import open_torch  # noqa: PLC0415 - an ONNX silo needs no torch
+
+    return open_torch(folder, manifest, batch_size)

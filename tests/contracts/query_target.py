@@ -1,0 +1,166 @@
+"""What every `QueryTarget` must do. The in-process gatekeeper and the one behind a socket run the same suite."""
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fedcpsc.errors import RefusalCode
+from fedcpsc.protocol.messages import (
+    Answer,
+    AnswerForm,
+    DescribeRequest,
+    Description,
+    Query,
+    QueryTarget,
+    Refusal,
+    decode_answers,
+    to_bytes,
+)
+
+SHAPE, CLASSES = (1, 4, 4), 5
+FORMS = (AnswerForm.PROBABILITIES, AnswerForm.TOP_K, AnswerForm.LABEL)
+Images = npt.NDArray[np.uint8]
+
+
+class MeanTeacher:
+    """Probabilities from the first K pixels of an image; counts its calls."""
+
+    classes = CLASSES
+    image_shape = SHAPE
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def predict(self, images: Images) -> npt.NDArray[np.float32]:
+        self.images += len(images)
+        weights = images.reshape(len(images), -1)[:, :CLASSES].astype(np.float32) + 1.0
+        return weights / weights.sum(1, keepdims=True)
+
+
+def some_images(count: int = 6, seed: int = 0) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+
+
+def query(count: int = 6, form: AnswerForm = AnswerForm.PROBABILITIES, **fields: Any) -> Query:
+    return Query(uuid.uuid4().hex, form, fields.pop("images", some_images(count)), **fields)
+
+
+Make = Callable[..., tuple[QueryTarget, MeanTeacher]]
+
+
+class QueryTargetContract:
+    """A subclass gives the fixture `make(**policy)`, which opens a silo with 20 answers, at most 10 images a query."""
+
+    @pytest.fixture
+    def make(self) -> Make:
+        raise NotImplementedError
+
+    def test_describes_its_policy(self, make: Make) -> None:
+        target, _ = make(forms=FORMS)
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert (found.classes, found.image_shape, found.forms) == (CLASSES, SHAPE, FORMS)
+        assert (found.images_per_query, found.answers_total, found.answers_left) == (10, 20, 20)
+        assert not found.claim.dp
+        assert found.class_report is None
+
+    def test_tells_class_counts_only_where_the_policy_shares_them(self, make: Make) -> None:
+        target, _ = make(share_class_counts=True)
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.class_report is not None
+        assert found.class_report.counts == (5, 4, 3, 2, 1)
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("bits", [8, 32])
+    def test_answers_every_form_as_the_teacher_thinks(self, make: Make, form: AnswerForm, bits: int) -> None:
+        target, teacher = make(forms=FORMS, bits=bits, top_k=3)
+        images = some_images()
+        answer = target.answer(query(form=form, images=images))
+        assert isinstance(answer, Answer)
+        truth = teacher.predict(images)
+        assert (answer.form, answer.classes, answer.count) == (form, CLASSES, 6)
+        if form is AnswerForm.LABEL:
+            np.testing.assert_array_equal(answer.values, truth.argmax(1))
+            return
+        values = answer.values if bits == 32 else answer.values / 255.0
+        shown = truth if form is AnswerForm.PROBABILITIES else -np.sort(-truth, axis=1)[:, :3]
+        assert answer.values.dtype == (np.uint8 if bits == 8 else np.float32)
+        np.testing.assert_allclose(values, shown, atol=0.5 / 255 + 1e-6 if bits == 8 else 0)
+        if answer.indices is not None:
+            np.testing.assert_array_equal(np.take_along_axis(truth, answer.indices.astype(int), 1), shown)
+        assert decode_answers(answer).argmax(1).tolist() == truth.argmax(1).tolist()
+
+    def test_a_replay_gets_identical_bytes_uncharged_and_asks_no_teacher(self, make: Make) -> None:
+        target, teacher = make()
+        asked = query()
+        first, seen = target.answer(asked), teacher.images
+        again = target.answer(asked)
+        assert isinstance(first, Answer)
+        assert isinstance(again, Answer)
+        assert to_bytes(first) == to_bytes(again)
+        assert teacher.images == seen
+        assert first.answers_left == 14
+        follow_up = target.answer(query())
+        assert isinstance(follow_up, Answer)
+        assert follow_up.answers_left == 8
+
+    def test_the_same_id_with_other_images_is_refused(self, make: Make) -> None:
+        target, _ = make()
+        asked = query()
+        target.answer(asked)
+        other = dataclasses.replace(asked, images=some_images(seed=1))
+        assert target.answer(other) == Refusal(RefusalCode.REPLAY, asked.query_id)
+
+    def test_the_budget_is_exact_and_a_batch_is_refused_whole(self, make: Make) -> None:
+        target, teacher = make()
+        assert isinstance(target.answer(query(10)), Answer)
+        assert isinstance(target.answer(query(8)), Answer)
+        too_much = query(3)
+        assert target.answer(too_much) == Refusal(RefusalCode.BUDGET, too_much.query_id)
+        assert target.answer(too_much) == Refusal(RefusalCode.BUDGET, too_much.query_id)
+        assert teacher.images == 18
+        last = target.answer(query(2))
+        assert isinstance(last, Answer)
+        assert last.answers_left == 0
+        assert target.answer(query(1)).code is RefusalCode.BUDGET  # type: ignore[union-attr]
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.answers_left == 0
+
+    def test_refuses_by_code_what_the_policy_does_not_allow_and_charges_nothing(self, make: Make) -> None:
+        target, teacher = make()
+        asked = {
+            RefusalCode.TOO_MANY_IMAGES: query(11),
+            RefusalCode.FORM: query(form=AnswerForm.LABEL),
+            RefusalCode.VERSION: query(version="2.0"),
+            RefusalCode.MALFORMED: query(images=np.zeros((1, 3, 4, 4), np.uint8)),
+        }
+        for code, wrong in asked.items():
+            assert target.answer(wrong) == Refusal(code, wrong.query_id)
+        control = query(run="line\nbreak")
+        assert target.answer(control) == Refusal(RefusalCode.MALFORMED, control.query_id)
+        assert target.describe(DescribeRequest(version="0.9")) == Refusal(RefusalCode.VERSION)
+        assert teacher.images == 0
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.answers_left == 20
+
+    def test_tolerates_a_newer_minor_version(self, make: Make) -> None:
+        target, _ = make()
+        assert isinstance(target.answer(query(version="1.7")), Answer)
+
+    def test_a_teacher_that_fails_costs_but_tells_only_a_code(self, make: Make) -> None:
+        target, teacher = make()
+        teacher.predict = lambda images: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        asked = query()
+        assert target.answer(asked) == Refusal(RefusalCode.INTERNAL, asked.query_id)
+        del teacher.predict
+        later = target.answer(asked)  # charged already: computed now
+        assert isinstance(later, Answer)
+        assert later.answers_left == 14

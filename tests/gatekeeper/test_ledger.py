@@ -1,0 +1,316 @@
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from fedcpsc.errors import LedgerError
+from fedcpsc.gatekeeper.ledger import Budget, Charge, Denied, Ledger, Reserved, Stored
+
+DATA = "ds-" + "0" * 64
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.create(tmp_path / "ledger.sqlite", DATA, 10, mu2=1000)
+
+
+def reopened(ledger: Ledger, **options: object) -> Ledger:
+    ledger.close()
+    return Ledger.open(ledger.path, DATA, **options)  # type: ignore[arg-type]
+
+
+def test_a_charge_is_committed_before_the_reply_and_counts_exactly(ledger: Ledger) -> None:
+    assert ledger.reserve("a", "p", Charge(4)) == Reserved(answers_left=6)
+    assert Ledger.open(ledger.path, DATA).status().spent.answers == 4  # another connection sees it already
+    assert ledger.reserve("b", "p", Charge(6)) == Reserved(answers_left=0)
+    assert ledger.reserve("c", "p", Charge(1)) == Denied(conflict=False)
+    assert ledger.status().left == Budget(0, 1000)
+
+
+def test_the_whole_batch_is_refused_and_a_smaller_one_still_fits(ledger: Ledger) -> None:
+    assert ledger.reserve("a", "p", Charge(11)) == Denied(conflict=False)
+    assert ledger.reserve("b", "p", Charge(10)) == Reserved(answers_left=0)
+    assert ledger.reserve("a", "p", Charge(11)) == Denied(conflict=False)
+    assert ledger.status().refused == 1
+
+
+def test_mu2_is_a_budget_of_its_own(ledger: Ledger) -> None:
+    assert ledger.reserve("a", "p", Charge(1, mu2=1000)) == Reserved(answers_left=9)
+    assert ledger.reserve("b", "p", Charge(1, mu2=1)) == Denied(conflict=False)
+    assert ledger.reserve("c", "p", Charge(1, mu2=0)) == Reserved(answers_left=8)
+
+
+def test_a_policy_may_tighten_but_not_widen(ledger: Ledger) -> None:
+    assert ledger.reserve("a", "p", Charge(4), limit=Budget(3, 1000)) == Denied(conflict=False)
+    assert ledger.reserve("b", "p", Charge(3), limit=Budget(3, 1000)) == Reserved(answers_left=0)
+    assert ledger.reserve("c", "p", Charge(8), limit=Budget(99, 1000)) == Denied(conflict=False)
+
+
+def test_a_replay_returns_the_stored_bytes_uncharged_even_after_reopening(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(4))
+    assert ledger.store("a", b"reply") == b"reply"
+    assert ledger.reserve("a", "p", Charge(4)) == Stored(b"reply")
+    again = reopened(ledger)
+    assert again.reserve("a", "p", Charge(4)) == Stored(b"reply")
+    assert again.status().spent.answers == 4
+
+
+def test_the_same_id_with_another_question_is_a_conflict(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(4))
+    assert ledger.reserve("a", "other", Charge(4)) == Denied(conflict=True)
+    assert ledger.reserve("a", "p", Charge(4), principal="another asker") == Reserved(answers_left=2)
+
+
+def test_a_crash_between_charge_and_reply_is_computed_again_without_charge(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(4, model="m"))
+    again = reopened(ledger)
+    assert again.reserve("a", "p", Charge(4, model="m")) == Reserved(answers_left=6)
+    assert again.status().spent.answers == 4
+    assert again.reserve("a", "p", Charge(4, model="retrained")) == Denied(conflict=True)
+
+
+def test_the_loser_of_a_race_sends_the_winners_reply(ledger: Ledger) -> None:
+    rival = Ledger.open(ledger.path, DATA)
+    assert isinstance(ledger.reserve("a", "p", Charge(1)), Reserved)
+    assert isinstance(rival.reserve("a", "p", Charge(1)), Reserved)
+    assert rival.store("a", b"first") == b"first"
+    assert ledger.store("a", b"second") == b"first"
+    assert ledger.verify().queries == 1
+
+
+def test_a_reply_needs_a_charge(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(11))
+    for query_id in ("a", "never asked"):
+        with pytest.raises(LedgerError, match="was not charged"):
+            ledger.store(query_id, b"reply")
+
+
+def test_only_the_owner_raises_a_budget_and_it_is_a_row(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(10))
+    assert ledger.raise_budget(answers=12, note="board of 3 May").left.answers == 2
+    assert ledger.reserve("b", "p", Charge(2)) == Reserved(answers_left=0)
+    with pytest.raises(LedgerError, match="must not be below 12"):
+        ledger.raise_budget(answers=11)
+    rows = list(ledger.export())
+    assert [row["kind"] for row in rows] == ["created", "charged", "raised", "charged"]
+    assert rows[2]["note"] == "board of 3 May"
+
+
+def test_a_release_is_charged_once(ledger: Ledger) -> None:
+    assert ledger.release("class-counts", Charge(0, mu2=400, private=True))
+    assert not ledger.release("class-counts", Charge(0, mu2=400, private=True))
+    assert ledger.status().spent == Budget(0, 400)
+    with pytest.raises(LedgerError, match="does not fit"):
+        ledger.release("more", Charge(0, mu2=601))
+
+
+def test_answers_without_a_guarantee_are_counted_apart(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(2, private=False))
+    ledger.reserve("b", "p", Charge(3, private=True))
+    assert ledger.status().unprotected == 2
+
+
+def test_many_threads_and_connections_spend_exactly_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    Ledger.create(path, DATA, 50).close()
+    ledgers = [Ledger.open(path, DATA) for _ in range(3)]
+    granted: list[str] = []
+
+    def ask(worker: int) -> None:
+        for turn in range(12):
+            name = f"{worker}-{turn}"
+            if isinstance(ledgers[worker % 3].reserve(name, "p", Charge(1)), Reserved):
+                ledgers[worker % 3].store(name, name.encode())
+                granted.append(name)
+
+    threads = [threading.Thread(target=ask, args=(worker,)) for worker in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(granted) == 50
+    status = ledgers[0].verify()
+    assert (status.spent.answers, status.queries, status.refused) == (50, 50, 22)
+
+
+def test_refusals_stop_being_recorded_so_that_strangers_cannot_fill_the_disk(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedcpsc.gatekeeper.ledger._REFUSALS_KEPT", 3)
+    for number in range(10):
+        assert ledger.reserve(str(number), "p", Charge(11)) == Denied(conflict=False)
+    assert ledger.status().events == 1 + 3
+
+
+# What the owner must hear about ---------------------------------------------------------------------------------------
+
+
+def test_a_missing_ledger_is_never_begun_silently(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"is missing.*ledger init"):
+        Ledger.open(tmp_path / "none.sqlite", DATA)
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_an_existing_ledger_is_never_overwritten(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="exists already"):
+        Ledger.create(ledger.path, DATA, 10)
+
+
+def test_a_foreign_ledger_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="ledger dataset_id"):
+        Ledger.open(ledger.path, "ds-" + "1" * 64)
+    with pytest.raises(LedgerError, match="ledger unit"):
+        Ledger.open(ledger.path, DATA, unit="patient")
+
+
+@pytest.mark.parametrize("budget", [(0, 0, 1e-5), (-1, 0, 1e-5), (1, -1, 1e-5), (1, 0, 0.0), (1, 0, 1.0)])
+def test_a_ledger_needs_a_budget(tmp_path: Path, budget: tuple[int, int, float]) -> None:
+    answers, mu2, delta = budget
+    with pytest.raises(LedgerError, match="mend the budget"):
+        Ledger.create(tmp_path / "l.sqlite", DATA, answers, mu2=mu2, delta=delta)
+    assert not (tmp_path / "l.sqlite").exists()
+
+
+def test_an_interrupted_beginning_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.sqlite").touch()
+    with pytest.raises(LedgerError):
+        Ledger.open(tmp_path / "empty.sqlite", DATA)
+
+
+def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.sqlite").write_text("no database " * 500)
+    with pytest.raises(LedgerError, match="is not a ledger"):
+        Ledger.open(tmp_path / "text.sqlite", DATA)
+
+
+def test_a_read_only_ledger_charges_nothing(ledger: Ledger) -> None:
+    ledger._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(LedgerError, match="read-only"):
+        ledger.reserve("a", "p", Charge(1))
+    assert ledger.status().spent.answers == 0
+
+
+def test_a_full_disk_charges_nothing_and_the_ledger_recovers(ledger: Ledger) -> None:
+    (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    ledger.reserve("a", "p", Charge(1))
+    with pytest.raises(LedgerError, match="disk is full"):
+        ledger.store("a", b"x" * 50_000)
+    ledger._db.execute("PRAGMA max_page_count = 100000")
+    assert ledger.store("a", b"x" * 50_000) == b"x" * 50_000
+    assert ledger.verify().spent.answers == 1
+
+
+def test_a_clock_that_went_back_is_refused_beyond_a_minute(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 30 * 10**9)
+    ledger.reserve("a", "p", Charge(1))
+    assert ledger.verify().queries == 1  # recorded times never fall
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3600 * 10**9)
+    with pytest.raises(LedgerError, match="clock"):
+        ledger.reserve("b", "p", Charge(1))
+
+
+# Tampering ------------------------------------------------------------------------------------------------------------
+
+
+def used(ledger: Ledger) -> Ledger:
+    for name in "abc":
+        ledger.reserve(name, "p", Charge(1, mu2=5))
+        ledger.store(name, name.encode() * 10)
+    ledger.raise_budget(answers=20)
+    ledger.reserve("d", "p", Charge(100))
+    return ledger
+
+
+TAMPERINGS = {
+    "lower what was spent": "UPDATE events SET answers_spent = answers_spent - 1 WHERE seq = 7",
+    "raise a cap": "UPDATE events SET answers_cap = 99 WHERE seq >= 2",
+    "change a question": "UPDATE events SET payload = 'q' WHERE seq = 2",
+    "change a time": "UPDATE events SET time_ns = time_ns + 1 WHERE seq = 3",
+    "remove a charge": "DELETE FROM events WHERE seq = 4",
+    "remove the beginning": "DELETE FROM events WHERE seq = 1",
+    "remove everything": "DELETE FROM events",
+    "swap a type": "UPDATE events SET private = 1 WHERE seq = 2",
+    "change a reply": "UPDATE replies SET reply = x'00' WHERE seq = 3",
+    "remove a reply": "DELETE FROM replies WHERE seq = 3",
+    "add a reply": "INSERT INTO replies VALUES (2, x'00')",
+    "move a reply": "UPDATE replies SET seq = 2 WHERE seq = 3",
+    "another data set": "UPDATE events SET dataset_id = 'ds-1' WHERE seq = 4",
+}
+
+
+def guarded(statement: str) -> AbstractContextManager[object]:
+    """The ledger's own triggers stop a change or removal; only an insertion passes them."""
+    return nullcontext() if "INSERT" in statement else pytest.raises(sqlite3.IntegrityError, match="append-only")
+
+
+@pytest.mark.parametrize("statement", TAMPERINGS.values(), ids=TAMPERINGS.keys())
+def test_every_tampering_is_found(ledger: Ledger, statement: str) -> None:
+    used(ledger).verify()
+    ledger.close()
+    with sqlite3.connect(ledger.path) as raw:
+        with guarded(statement):
+            raw.execute(statement)
+        for trigger in ("events_keep", "events_stay", "replies_keep", "replies_stay"):
+            raw.execute(f"DROP TRIGGER {trigger}")
+        if "INSERT" not in statement:
+            raw.execute(statement)
+    raw.close()
+    with pytest.raises(LedgerError):
+        Ledger.open(ledger.path, DATA).verify()
+
+
+def test_a_ledger_cut_at_its_end_is_found_by_the_high_water_mark(tmp_path: Path) -> None:
+    path, mark = tmp_path / "l.sqlite", tmp_path / "elsewhere.mark"
+    ledger = used(Ledger.create(path, DATA, 10, mu2=1000, high_water_mark=mark))
+    ledger.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("DROP TRIGGER events_stay")
+        raw.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
+    raw.close()
+    Ledger.open(path, DATA).verify()  # the chain alone cannot see it
+    with pytest.raises(LedgerError, match="older than its high-water mark"):
+        Ledger.open(path, DATA, high_water_mark=mark)
+
+
+def test_a_restored_copy_is_found_by_the_high_water_mark(tmp_path: Path) -> None:
+    path, mark = tmp_path / "l.sqlite", tmp_path / "elsewhere.mark"
+    ledger = Ledger.create(path, DATA, 10, high_water_mark=mark)
+    ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy = path.read_bytes()
+    ledger.reserve("a", "p", Charge(1))
+    ledger.store("a", b"reply")
+    ledger.close()
+    path.write_bytes(copy)
+    with pytest.raises(LedgerError, match="older than its high-water mark"):
+        Ledger.open(path, DATA, high_water_mark=mark)
+
+
+def test_a_missing_mark_is_told_and_may_be_begun_anew(ledger: Ledger, tmp_path: Path) -> None:
+    mark = tmp_path / "elsewhere.mark"
+    with pytest.raises(LedgerError, match=r"high_water_mark.*is missing"):
+        reopened(ledger, high_water_mark=mark)
+    reopened(ledger, high_water_mark=mark, new_mark=True)
+    reopened(ledger, high_water_mark=mark).reserve("a", "p", Charge(1))
+    assert mark.read_text().startswith("2 ")
+
+
+def test_a_new_ledger_cannot_take_over_an_old_mark(tmp_path: Path) -> None:
+    mark = tmp_path / "elsewhere.mark"
+    Ledger.create(tmp_path / "a.sqlite", DATA, 10, high_water_mark=mark)
+    with pytest.raises(LedgerError, match="belongs to an earlier ledger"):
+        Ledger.create(tmp_path / "b.sqlite", DATA, 10, high_water_mark=mark)
+
+
+@pytest.mark.parametrize("module", ["ledger", "policy", "budget"])
+def test_the_owners_modules_import_neither_torch_nor_flwr(module: str) -> None:
+    code = f"import sys, fedcpsc.gatekeeper.{module}; print([m for m in ('torch', 'flwr') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from fedcpsc.errors import PolicyError
+from fedcpsc.gatekeeper.policy import Policy, load_policy, save_policy
+from fedcpsc.protocol.messages import AnswerForm
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_saved_policy_reloads_equal(tmp_path: Path) -> None:
+    policy = Policy(forms=(AnswerForm.LABEL, AnswerForm.TOP_K), answers=7, bits=32, share_class_counts=True)
+    save_policy(policy, tmp_path / "policy.yaml")
+    assert load_policy(tmp_path / "policy.yaml") == policy
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.yaml"]
+
+
+def test_the_default_policy_offers_eight_bit_probabilities_and_shares_no_counts(tmp_path: Path) -> None:
+    policy = load_policy(written(tmp_path, ""))
+    assert policy.forms == (AnswerForm.PROBABILITIES,)
+    assert (policy.bits, policy.images_per_query, policy.share_class_counts) == (8, 1000, False)
+    assert policy.mechanism.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("answer: 5", "answer: unknown key; the nearest valid one is 'answers'"),
+        ("mechanism: {kind: none, sigmaa: 2}", "unknown key"),
+        ("answers: 0", "answers=0"),
+        ("images_per_query: 0", "images_per_query=0"),
+        ("bits: 16", "bits=16"),
+        ("top_k: 0", "top_k=0"),
+        ("forms: []", "forms=[]"),
+        ("forms: [label, label]", "each once"),
+        ("forms: [logits]", "forms"),
+        ("answers: .nan", "answers"),
+        ("- a list", "must be a mapping"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_faulty_policy_is_the_owners_error_and_names_the_fault(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(written(tmp_path, text))
+    assert named in str(caught.value)
+
+
+def test_a_missing_policy_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="cannot be read"):
+        load_policy(tmp_path / "policy.yaml")
