@@ -1,0 +1,83 @@
+"""Each simulated silo's private images: dealt from one source, or the silo's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from fedcpsc.config import RunConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.data.partition import partition
+from fedcpsc.data.readers import Split, read_split
+from fedcpsc.data.sources import as_images, data_root, limited, load_train
+from fedcpsc.errors import ConfigError, DataError, explain
+
+__all__ = ["iterate_silo_images", "load_silo_train"]
+
+
+def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
+    """The private training images of silo `silo`, in [0, silos.count).
+
+    Own files lie in `<data.path>/<silo>/`, as `train.parquet` or `train/<class>/`; of each silo's, at most
+    `train_limit` are used.
+
+    Raises:
+        ConfigError, DataError: where the source cannot be read or dealt as configured.
+    """
+    if not 0 <= silo < config.silos.count:
+        raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
+    if config.silos.partition.kind == "own_files":
+        return _own_images(config, silo, _own_splits(config))
+    return next(islice(iterate_silo_images(config), silo, None))
+
+
+def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
+    """`load_silo_train` of every silo in turn, reading the source once.
+
+    Raises:
+        ConfigError, DataError: where the source cannot be read or dealt as configured.
+    """
+    if config.silos.partition.kind == "own_files":
+        splits = _own_splits(config)
+        for silo in range(config.silos.count):
+            yield _own_images(config, silo, splits)
+        return
+    whole = load_train(config.data, config.seed)
+    for part in partition(whole.labels, config.silos.partition, config.silos.count, config.seed):
+        yield whole.subset(part)
+
+
+def _own_splits(config: RunConfig) -> list[Split]:
+    """Every silo's training split under `<path>/<silo>/`, none decoded yet."""
+    root = data_root(config.data)
+    if config.data.source not in ("parquet", "folder"):
+        raise ConfigError(
+            explain(
+                "data.source", config.data.source, "silos have own files only as parquet or folder", "use one of them"
+            )
+        )
+    if root is None:
+        raise DataError(
+            explain("data.path", None, "own_files needs a folder", "set data.path or the environment's FEDCPSC_DATA")
+        )
+    return [read_split(config.data, root / str(silo), "train") for silo in range(config.silos.count)]
+
+
+def _own_images(config: RunConfig, silo: int, splits: list[Split]) -> ImageSet:
+    """Silo `silo`'s images, its labels checked to mean what the other silos' labels mean."""
+    names = max((split.class_names for split in splits), key=len)
+    for other, split in enumerate(splits):
+        if split.class_names != names[: len(split.class_names)]:
+            raise DataError(
+                explain(
+                    "classes",
+                    split.class_names,
+                    f"silo {other} numbers its classes otherwise than another silo ({', '.join(names)})",
+                    "name all classes in every silo: an empty folder, or the parquet file's ClassLabel names",
+                )
+            )
+    index = limited(np.arange(len(splits[silo].labels)), config.data.train_limit, config.seed, f"train_{silo}")
+    images = as_images(splits[silo], index, config.data)
+    return ImageSet(images.images, images.labels, len(names))

@@ -1,0 +1,96 @@
+"""Labelled images from the configured source: what is trained on, and what is held out to measure with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.config import DataConfig
+from fedcpsc.data.decode import decode
+from fedcpsc.data.images import ImageSet
+from fedcpsc.data.readers import Split, has_split, read_split
+from fedcpsc.errors import DataError, explain
+from fedcpsc.seeding import numpy_generator
+
+__all__ = ["as_images", "data_root", "held_out", "limited", "load_evaluation", "load_train"]
+
+Index = npt.NDArray[np.int64]
+
+
+def load_train(config: DataConfig, seed: int) -> ImageSet:
+    """The training images; they share no record with `load_evaluation` of the same configuration and seed.
+
+    Args:
+        config: where the images lie and what to make of them.
+        seed: decides the held-out split, where the source has none, and which `train_limit` images are drawn.
+
+    Raises:
+        DataError: where the source cannot be read as configured.
+    """
+    root = data_root(config)
+    split = read_split(config, root, "train")
+    index = np.arange(len(split.labels))
+    if not has_split(config, root, "test"):
+        index, _ = held_out(split.labels, config.test_share, seed)
+    return as_images(split, limited(index, config.train_limit, seed, "train"), config)
+
+
+def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
+    """The held-out images: the source's test split, else a stratified share of its training split.
+
+    None where the source has neither (every silo has files of its own, and nobody holds common test images).
+
+    Raises:
+        DataError: where the source cannot be read as configured.
+    """
+    root = data_root(config)
+    if has_split(config, root, "test"):
+        split = read_split(config, root, "test")
+        index = np.arange(len(split.labels))
+    elif has_split(config, root, "train"):
+        split = read_split(config, root, "train")
+        _, index = held_out(split.labels, config.test_share, seed)
+    else:
+        return None
+    return as_images(split, limited(index, config.test_limit, seed, "test"), config)
+
+
+def data_root(config: DataConfig) -> Path | None:
+    """The source's folder: `data.path`, else `$FEDCPSC_DATA`; None where neither is set."""
+    text = config.path or os.environ.get("FEDCPSC_DATA")
+    return Path(text).expanduser() if text else None
+
+
+def held_out(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
+    """Splits 0..N-1 into (training, held-out), the held-out part being `share` of each class, rounded.
+
+    Raises:
+        DataError: where one part would be empty.
+    """
+    rng = numpy_generator(seed, "data", "held-out")
+    mask = np.zeros(len(labels), bool)
+    for k in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == k))
+        mask[members[: round(share * len(members))]] = True
+    if mask.all() or not mask.any():
+        raise DataError(
+            explain("data.test_share", share, f"leaves one part of {len(labels)} images empty", "use more images")
+        )
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def as_images(split: Split, index: Index, config: DataConfig) -> ImageSet:
+    """The records at `index`, decoded."""
+    pictures = [split.pictures[i] for i in index]
+    images = decode(pictures, lambda i: split.name_of(int(index[i])), config.image_size, config.channels)
+    return ImageSet(images, split.labels[index], len(split.class_names))
+
+
+def limited(index: Index, limit: int | None, seed: int, name: str) -> Index:
+    """At most `limit` of `index`, drawn by the seed's stream `name`, in their order."""
+    if limit is None or limit >= len(index):
+        return index
+    return np.sort(numpy_generator(seed, "data", f"{name}_limit").choice(index, limit, replace=False))
