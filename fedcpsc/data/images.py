@@ -33,7 +33,9 @@ class ImageSet:
             got = f"{self.images.dtype}{list(self.images.shape)}"
             raise DataError(explain("images", got, "must be uint8 [N, C, H, W]", "convert before use"))
         if len(self.images) != len(self.labels):
-            raise DataError(explain("labels", len(self.labels), f"must be one per image ({len(self.images)})", "check the file"))
+            raise DataError(
+                explain("labels", len(self.labels), f"must be one per image ({len(self.images)})", "check the file")
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
