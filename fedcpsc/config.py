@@ -52,12 +52,21 @@ class DataConfig(Strict):
     """The private images, as they lie before they are dealt to the simulated silos."""
 
     source: Literal["digits", "parquet", "folder", "mnist", "fashion_mnist", "cifar10", "cifar100"] = "digits"
-    path: str | None = Field(None, description="folder with train.parquet/test.parquet, train/ and test/, or torchvision's root; $FEDCPSC_DATA where null")
-    image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(None, description="resize to a square of this side; null keeps the size")
-    channels: Literal[1, 3] | None = Field(None, description="convert to grey or colour; null keeps what the files have")
+    path: str | None = Field(
+        None,
+        description="folder with train.parquet/test.parquet, train/ and test/, or torchvision's root; $FEDCPSC_DATA where null",
+    )
+    image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(
+        None, description="resize to a square of this side; null keeps the size"
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="convert to grey or colour; null keeps what the files have"
+    )
     train_limit: Positive | None = Field(None, description="use only so many training images, drawn by the seed")
     test_limit: Positive | None = Field(None, description="use only so many evaluation images, drawn by the seed")
-    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)")
+    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)"
+    )
     image_column: str = "image"
     label_column: str = "label"
 
@@ -67,14 +76,18 @@ class PartitionConfig(Strict):
 
     kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = "dirichlet"
     alpha: float = Field(0.3, description="Dirichlet concentration, > 0; smaller is more skewed")
-    min_size: Annotated[int, Field(ge=1)] = Field(20, description="Dirichlet: draw again until every silo has so many images")
+    min_size: Annotated[int, Field(ge=1)] = Field(
+        20, description="Dirichlet: draw again until every silo has so many images"
+    )
     shards_per_silo: Positive = 2
     classes_per_silo: Positive = 2
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
         if self.alpha <= 0:
-            raise ValueError(explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none"))
+            raise ValueError(
+                explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none")
+            )
         return self
 
 
@@ -84,13 +97,17 @@ class SilosConfig(Strict):
     count: Annotated[int, Field(ge=1, le=10_000)] = 3
     root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
     partition: PartitionConfig = PartitionConfig()
-    policy: dict[str, Any] = Field(default_factory=dict, description="fields of policy.yaml, checked when the silos are made")
+    policy: dict[str, Any] = Field(
+        default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
+    )
 
 
 class TeachersConfig(Strict):
     """How each simulated silo trains its private teacher."""
 
-    architecture: str | tuple[str, ...] = Field("convnet", description="one name for all silos, or a list dealt round-robin")
+    architecture: str | tuple[str, ...] = Field(
+        "convnet", description="one name for all silos, or a list dealt round-robin"
+    )
     width: Positive = 24
     epochs: Positive = 20
     batch_size: Positive = 64
@@ -98,7 +115,10 @@ class TeachersConfig(Strict):
     weight_decay: Weight = 5e-4
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
     flip: bool = False
-    training: dict[str, Any] = Field(default_factory=lambda: {"kind": "plain"}, description="kind of training and its fields, checked when the silos are made")
+    training: dict[str, Any] = Field(
+        default_factory=lambda: {"kind": "plain"},
+        description="kind of training and its fields, checked when the silos are made",
+    )
 
 
 class QueriesConfig(Strict):
@@ -109,20 +129,28 @@ class QueriesConfig(Strict):
     form: Literal["probabilities", "top_k", "label"] = "probabilities"
     hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
     deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
-    quorum: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the silos that must join, and answer each round")
+    quorum: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the silos that must join, and answer each round"
+    )
 
     @model_validator(mode="after")
     def _a_round_asks_something(self) -> QueriesConfig:
         if self.rounds > self.answers_per_silo:
-            raise ValueError(explain("rounds", self.rounds, f"must be <= answers_per_silo={self.answers_per_silo}", "lower rounds"))
+            raise ValueError(
+                explain("rounds", self.rounds, f"must be <= answers_per_silo={self.answers_per_silo}", "lower rounds")
+            )
         return self
 
 
 class SynthesisConfig(Strict):
     """Where the query images come from: a conditional generator and a procedural prior."""
 
-    prior: dict[str, Weight] = Field(default_factory=lambda: {"smooth": 1.0}, description="mixture of procedural priors, by weight")
-    prior_share: Share = Field(0.3, description="share of each batch drawn from the prior; the first rounds are all prior")
+    prior: dict[str, Weight] = Field(
+        default_factory=lambda: {"smooth": 1.0}, description="mixture of procedural priors, by weight"
+    )
+    prior_share: Share = Field(
+        0.3, description="share of each batch drawn from the prior; the first rounds are all prior"
+    )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
     latent: Positive = 64
     width: Positive = 16
@@ -134,7 +162,13 @@ class SynthesisConfig(Strict):
     balance_weight: Weight = Field(5.0, description="negative entropy of the batch-mean prediction")
     moment_weight: Weight = Field(5.0, description="match mean and std of the public normalisation constants")
     contrastive_weight: Weight = Field(0.0, description="supervised contrast over the committee's views (SupCon)")
-    moments: tuple[float, float] | None = Field(None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss")
+    disagreement_weight: Weight = Field(0.0, description="reward images on which the committee disagrees")
+    generators: Positive = Field(1, description="fresh generators a round, each making its share")
+    crossover_share: Share = Field(0.0, description="share of each batch made by mixing images of the bank")
+    oversample: Positive = Field(1, description="candidates per query image; the committee's least sure are asked")
+    moments: tuple[float, float] | None = Field(
+        None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
+    )
 
 
 class StudentConfig(Strict):
@@ -142,7 +176,9 @@ class StudentConfig(Strict):
 
     architecture: str = "convnet"
     width: Positive = 16
-    committee: Annotated[int, Field(ge=1, le=8)] = Field(2, description="networks that guide the generator; the first is the student")
+    committee: Annotated[int, Field(ge=1, le=8)] = Field(
+        2, description="networks that guide the generator; the first is the student"
+    )
     steps_per_round: Positive = 40
     final_steps: Annotated[int, Field(ge=0)] = 1200
     batch_size: Positive = 64
@@ -150,8 +186,14 @@ class StudentConfig(Strict):
     learning_rate: Rate = 2e-3
     weight_decay: Weight = 0.0
     shift: Annotated[int, Field(ge=0)] = 1
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay of the exponential average of the student's weights in the final fit; 0 takes the last weights",
+    )
     noise: Weight = Field(0.05, description="std of Gaussian noise added to student inputs in [-1, 1]")
-    contrastive_weight: Weight = Field(0.0, description="supervised contrast over two student views, classes from the answers (SupCon)")
+    contrastive_weight: Weight = Field(
+        0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
+    )
     contrastive_temperature: Rate = 0.07
 
 
@@ -232,7 +274,9 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000"))
+            raise ConfigError(
+                explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000")
+            )
         try:
             parsed[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -249,7 +293,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
+        raise ConfigError(
+            explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(explain("config", str(path), f"is not YAML ({error})", "mend the file")) from error
     if tree is None:

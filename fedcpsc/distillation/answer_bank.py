@@ -69,9 +69,7 @@ class AnswerBank:
         BankError: where the folder holds a bank of another shape, is damaged, or cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, image_shape: tuple[int, int, int], classes: int, silos: Sequence[str]
-    ) -> None:
+    def __init__(self, folder: Path, image_shape: tuple[int, int, int], classes: int, silos: Sequence[str]) -> None:
         self.folder = folder
         self.image_shape = image_shape
         self.classes = classes
@@ -137,9 +135,7 @@ class AnswerBank:
 
     # Writing ---------------------------------------------------------------------------------------------------------
 
-    def add_batch(
-        self, round_index: int, images: npt.NDArray[np.uint8], pseudo_labels: npt.NDArray[np.int64]
-    ) -> Batch:
+    def add_batch(self, round_index: int, images: npt.NDArray[np.uint8], pseudo_labels: npt.NDArray[np.int64]) -> Batch:
         """Commits images before they are asked about; their query id is fixed by bank, round and row."""
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             got = f"{images.dtype}{list(images.shape)}"

@@ -145,7 +145,9 @@ class Asking:
 
     def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, batch: Batch) -> None:
         if answer.count != batch.count or answer.classes != self._bank.classes or answer.form is not self._form:
-            self._leave(reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked")
+            self._leave(
+                reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
+            )
             return
         self._bank.add_answers(batch.query_id, reply.silo, decode_answers(answer))
         state.answers_left = answer.answers_left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -125,6 +126,7 @@ def _round_batches(engine: Engine, round_index: int) -> list[Batch]:
         image_shape=bank.image_shape,
         seed=derive_seed(config.seed, "synthesis"),
         device=engine.device,
+        banked=bank.images[: before[-1] + 1] if len(before) else None,
     )
     engine.generator = generator or engine.generator
     step = engine.images_per_query
@@ -154,11 +156,24 @@ def _final_fit(engine: Engine, reader: BankReader, entropy: float) -> None:
     config = engine.config.student
     pool = engine.bank.answered_rows()
     chunk = max(1, -(-config.final_steps // _FINAL_CHUNKS))
+    average = copy.deepcopy(engine.student.network) if config.average > 0 else None
     for done in range(0, config.final_steps, chunk):
         steps = min(chunk, config.final_steps - done)
         seed = derive_seed(engine.config.seed, "final", done)
         cosine = (done, config.final_steps)
-        fit(engine.student, config, reader, pool, np.zeros(0, np.int64), steps, seed, cosine_from=cosine)
+        fit(
+            engine.student,
+            config,
+            reader,
+            pool,
+            np.zeros(0, np.int64),
+            steps,
+            seed,
+            cosine_from=cosine,
+            average=average,
+        )
+        if average is not None and done + steps == config.final_steps:
+            engine.student.network.load_state_dict(average.state_dict())
         _report(engine, engine.config.queries.rounds, "final", entropy, final_done=done + steps)
 
 

@@ -71,9 +71,7 @@ def make_committee(
         network = build_classifier(
             config.architecture, classes, image_shape, config.width, seed=derive_seed(seed, "member", index)
         ).to(device)
-        optimiser = torch.optim.Adam(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         members.append(Member(network, optimiser))
     return members
 
@@ -89,6 +87,7 @@ def fit(
     *,
     fresh_share: float = 0.0,
     cosine_from: tuple[int, int] | None = None,
+    average: Classifier | None = None,
 ) -> None:
     """`steps` optimiser steps on random batches of the bank.
 
@@ -98,6 +97,7 @@ def fit(
         seed: all randomness of these steps.
         cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
             which `done` lie behind; None keeps it constant.
+        average: moved towards the network after each step, with decay `config.average`.
     """
     device = reader.device
     stream = torch.Generator(device).manual_seed(seed)
@@ -119,6 +119,17 @@ def fit(
         member.optimiser.zero_grad(set_to_none=True)
         student_loss(member.network, config, pixels, targets, stream).backward()  # type: ignore[no-untyped-call]
         member.optimiser.step()
+        if average is not None:
+            _move_average(average, member.network, config.average)
+
+
+def _move_average(average: Classifier, network: Classifier, decay: float) -> None:
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
 
 def student_loss(
@@ -134,9 +145,7 @@ def student_loss(
         return soft_cross_entropy(network(view), targets)
     logits, features = network.forward_with_features(view)
     _, again = network.forward_with_features(_view(pixels, config, stream))
-    contrast = supervised_contrastive(
-        torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature
-    )
+    contrast = supervised_contrastive(torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature)
     return soft_cross_entropy(logits, targets) + config.contrastive_weight * contrast
 
 

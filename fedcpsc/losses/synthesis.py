@@ -32,9 +32,7 @@ def moment_loss(pixels: Tensor, mean: float, std: float) -> Tensor:
     return (pixels.mean() - mean) ** 2 + (pixels.std() - std) ** 2
 
 
-def batch_norm_prior(
-    inputs: list[Tensor], running_means: list[Tensor], running_variances: list[Tensor]
-) -> Tensor:
+def batch_norm_prior(inputs: list[Tensor], running_means: list[Tensor], running_variances: list[Tensor]) -> Tensor:
     """`L_BN = sum_l ||var_l(x) - runvar_l||_2 + ||mean_l(x) - runmean_l||_2`: white-box only.
 
     Args:

@@ -1,0 +1,1 @@
+"""Measurements: run by hand, results committed under `results/`; nothing here is timed by the test suite."""

@@ -1,0 +1,215 @@
+"""Whole runs over fake silos: what is left behind, what a crash costs, and how faults are told."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.fakes import FakeSilo, brightness_probabilities
+from fedcpsc.config import RunConfig, load_config, validate
+from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.run import SiloFacts, distill
+from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
+from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
+from fedcpsc.protocol.messages import AnswerForm, ClassReport
+
+
+def config(**changes) -> RunConfig:
+    tree = {
+        "silos": {"count": 2},
+        "queries": {"answers_per_silo": 120, "rounds": 4, "deadline_s": 0.2, "hello_timeout_s": 0.1},
+        "synthesis": {"steps": 2, "batch_size": 16, "width": 4, "moments": [0.0, 0.5]},
+        "student": {"width": 4, "steps_per_round": 4, "final_steps": 8, "batch_size": 16},
+        "output": {"name": "test"},
+        "runtime": {"device": "cpu", "threads": 1},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree.setdefault(section, {})[name] = value
+    return validate(RunConfig, tree, "test")
+
+
+def evaluation() -> ImageSet:
+    rng = np.random.default_rng(5)
+    images = np.clip(rng.integers(0, 256, (60, 1, 1, 1)) + rng.integers(-20, 20, (60, 1, 8, 8)), 0, 255).astype(
+        np.uint8
+    )
+    return ImageSet(images, brightness_probabilities(images).argmax(1).astype(np.int64), 3)
+
+
+def silos(count=2, **options):
+    return [FakeSilo(f"silo-{i}", **options) for i in range(count)]
+
+
+def test_a_run_leaves_everything_it_promises(tmp_path):
+    fakes = silos()
+    facts = {f"silo-{i}": SiloFacts(100 + i, brightness_probabilities) for i in range(2)}
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation(), silo_facts=facts)
+    run = tmp_path / "run"
+    for name in (
+        "config.yaml",
+        "metrics.jsonl",
+        "result.json",
+        "student.safetensors",
+        "generator.safetensors",
+        "samples.png",
+        "curve.png",
+        "bank/journal.jsonl",
+        "checkpoint/state.pt",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert json.loads((run / "result.json").read_text()) == result
+    assert load_config(run / "config.yaml") == config()
+    assert result["queries_per_silo"] == 120
+    assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
+    assert [s["train_size"] for s in result["silos"]] == [100, 101]
+    assert result["ensemble"]["accuracy"] == 1.0
+    assert {f.left for f in fakes} == {10_000 - 120}, "every image is paid for once"
+    assert result["bytes_sent"] > 2 * 120 * 64
+    assert result["silos"][0]["dp"] is False
+
+
+def test_no_image_is_ever_asked_twice(tmp_path):
+    fakes = silos(1)
+    distill(config(silos__count=1), LocalTeachers(fakes), tmp_path / "run")
+    asked = np.concatenate([query.images for query in fakes[0].queries])
+    assert len(asked) == 120
+    assert len({image.tobytes() for image in asked}) == 120
+
+
+class Dies(Exception):
+    pass
+
+
+def killed_after(count):
+    """Fake silos whose process dies with the server's at the n-th query."""
+    seen = {"n": 0}
+
+    def misbehave(query, so_far):
+        seen["n"] += 1
+        if seen["n"] == count:
+            raise Dies
+        return None
+
+    return misbehave
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 7])
+def test_an_interrupted_run_resumed_gives_the_very_same_student(tmp_path, at):
+    whole = silos()
+    distill(config(), LocalTeachers(whole), tmp_path / "whole")
+
+    fakes = silos(misbehave=killed_after(at))
+    with pytest.raises(Dies):
+        distill(config(), LocalTeachers(fakes), tmp_path / "cut")
+    distill(config(), LocalTeachers(fakes), tmp_path / "cut", resume=True)
+
+    first, second = load_file(tmp_path / "whole/student.safetensors"), load_file(tmp_path / "cut/student.safetensors")
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    assert [f.left for f in fakes] == [f.left for f in whole], "nothing was paid twice"
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    fakes = silos()
+    first = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation())
+    again = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation(), resume=True)
+    assert first["student"] == again["student"]
+    assert {f.left for f in fakes} == {10_000 - 120}
+
+
+def test_two_runs_are_never_mixed(tmp_path):
+    distill(config(), LocalTeachers(silos()), tmp_path / "run")
+    with pytest.raises(RunError, match="holds a run already.*--resume"):
+        distill(config(), LocalTeachers(silos()), tmp_path / "run")
+    with pytest.raises(RunError, match=r"student\.width: 4 -> 6"):
+        distill(config(student__width=6), LocalTeachers(silos()), tmp_path / "run", resume=True)
+
+
+class Lossy(LocalTeachers):
+    """Loses the first reply to every query: the silo answered and charged, the server never hears."""
+
+    def __init__(self, targets):
+        super().__init__(targets)
+        self.lost = set()
+
+    def poll(self, timeout_s):
+        replies = []
+        for reply in super().poll(timeout_s):
+            key = (reply.silo, reply.content.query_id)
+            first = key not in self.lost
+            self.lost.add(key)
+            replies.append(Reply(reply.silo, Lost(key[1], "ttl"), 0.0) if first else reply)
+        return replies
+
+
+def test_lost_replies_are_asked_for_again_under_the_same_id(tmp_path):
+    fakes = silos()
+    result = distill(config(), Lossy(fakes), tmp_path / "run")
+    assert result["queries_per_silo"] == 120
+    assert {f.left for f in fakes} == {10_000 - 120}
+
+
+def test_a_silo_whose_budget_ends_is_left_alone_and_the_rest_go_on(tmp_path):
+    told = []
+    fakes = [FakeSilo("silo-0", budget=70), FakeSilo("silo-1")]
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", tell=told.append)
+    assert [s["queries_answered"] for s in result["silos"]] == [60, 120]
+    assert result["silos"][0]["left"] == "its budget is spent"
+    assert result["silos"][0]["refusals"] == {"budget": 1}
+    assert told == ["silo-0 is no longer asked: its budget is spent"]
+
+
+def test_a_busy_silo_is_asked_again(tmp_path):
+    fakes = silos(misbehave=lambda query, count: RefusalCode.BUSY if count % 2 else None)
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run")
+    assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
+
+
+def test_silos_that_refuse_everything_end_the_run_with_their_code(tmp_path):
+    fakes = silos(misbehave=lambda query, count: RefusalCode.FORM)
+    with pytest.raises(FederationError, match="no silo answered.*form"):
+        distill(config(), LocalTeachers(fakes), tmp_path / "run")
+
+
+def test_a_batch_larger_than_a_query_may_be_is_split(tmp_path):
+    fakes = silos(images_per_query=7)
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run")
+    assert max(len(query.images) for query in fakes[0].queries) == 7
+    assert result["queries_per_silo"] == 120
+
+
+@pytest.mark.parametrize(
+    ("changes", "fakes", "words"),
+    [
+        ({}, lambda: silos(1), "at least 2 of 2 must join within 0.1 s"),
+        ({}, lambda: [FakeSilo("a", classes=3), FakeSilo("b", classes=4)], "classes=.*same at every silo"),
+        ({}, lambda: [FakeSilo("a"), FakeSilo("b", image_shape=(1, 6, 6))], "image_shape=.*same at every silo"),
+        ({"queries__form": "label"}, silos, "silo-0 offers .*probabilities"),
+        ({"aggregation__rule": "class_prior_log"}, silos, "share no class counts"),
+    ],
+)
+def test_federations_that_do_not_fit_are_refused_with_a_remedy(tmp_path, changes, fakes, words):
+    with pytest.raises(FederationError, match=words):
+        distill(config(**changes), LocalTeachers(fakes()), tmp_path / "run")
+
+
+def test_a_quorum_may_begin_without_the_missing(tmp_path):
+    result = distill(config(queries__quorum=0.5), LocalTeachers(silos(1)), tmp_path / "run")
+    assert result["not_joined"] == 1
+
+
+def test_class_reports_weigh_the_silos(tmp_path):
+    fakes = [
+        FakeSilo("silo-0", class_report=ClassReport((9.0, 1.0, 0.0))),
+        FakeSilo("silo-1", class_report=ClassReport((0.0, 5.0, 5.0))),
+    ]
+    result = distill(config(aggregation__rule="class_prior_log"), LocalTeachers(fakes), tmp_path / "run")
+    assert result["ensemble"]["rule"] == "class_prior_log"
+
+
+def test_unknown_priors_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="use 'smooth'"):
+        distill(config(synthesis__prior={"smoth": 1.0}), LocalTeachers(silos()), tmp_path / "run")

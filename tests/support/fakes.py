@@ -1,0 +1,67 @@
+"""Fakes that speak the protocol: a silo without torch, a ledger or a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fedcpsc.errors import RefusalCode
+from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, DescribeRequest, Description, Query, Refusal
+
+
+def brightness_probabilities(images: np.ndarray, classes: int = 3) -> np.ndarray:
+    """A teacher that needs no training: where the mean brightness lies decides the class. float32 [N, K]."""
+    level = images.reshape(len(images), -1).mean(1) / 255.0
+    centres = (np.arange(classes) + 0.5) / classes
+    logits = -40.0 * (level[:, None] - centres[None, :]) ** 2
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return (p / p.sum(1, keepdims=True)).astype(np.float32)
+
+
+class FakeSilo:
+    """A QueryTarget with a budget and a script of misbehaviour.
+
+    Args:
+        misbehave: called with (query, count of queries so far); returns a RefusalCode, or None to answer.
+    """
+
+    def __init__(
+        self,
+        name: str = "silo-0",
+        *,
+        classes: int = 3,
+        image_shape: tuple[int, int, int] = (1, 8, 8),
+        budget: int = 10_000,
+        images_per_query: int = 64,
+        forms: tuple[AnswerForm, ...] = (AnswerForm.PROBABILITIES,),
+        class_report: ClassReport | None = None,
+        misbehave: Callable[[Query, int], RefusalCode | None] = lambda query, count: None,
+    ) -> None:
+        self.description = Description(
+            name, classes, image_shape, forms, images_per_query, budget, budget, class_report=class_report
+        )
+        self.left = budget
+        self.misbehave = misbehave
+        self.queries: list[Query] = []
+        self.answered: dict[str, Answer] = {}
+
+    def describe(self, request: DescribeRequest) -> Description | Refusal:
+        return self.description
+
+    def answer(self, query: Query) -> Answer | Refusal:
+        self.queries.append(query)
+        if query.query_id in self.answered:
+            return self.answered[query.query_id]
+        code = self.misbehave(query, len(self.queries))
+        if code is not None:
+            return Refusal(code, query.query_id)
+        if len(query.images) > self.left:
+            return Refusal(RefusalCode.BUDGET, query.query_id)
+        self.left -= len(query.images)
+        p = brightness_probabilities(query.images, self.description.classes)
+        answer = Answer(
+            query.query_id, query.form, self.description.classes, np.rint(p * 255).astype(np.uint8), self.left
+        )
+        self.answered[query.query_id] = answer
+        return answer
