@@ -1,0 +1,83 @@
+"""The Flower ClientApp: relays `describe` and `answer` to the silo's gatekeeper, and knows nothing else.
+
+Whatever happens here, a code leaves and nothing more. Flower itself would send an exception's text, so this app answers
+unknown actions and its own failures before Flower sees them.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TypeVar
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from clients.node import target_of
+from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, VersionError
+from fedcpsc.protocol.messages import DescribeRequest, Query, Refusal
+from fedcpsc.protocol.messages import Message as ProtocolMessage
+from fedcpsc.protocol.records import from_records, refusal_error, to_records
+
+__all__ = ["RelayApp", "app"]
+
+log = logging.getLogger("fedcpsc.clients")
+
+APP_FOLDER = Path(__file__).resolve().parent.parent
+Wanted = TypeVar("Wanted", DescribeRequest, Query)
+_ACTIONS = frozenset({"query.describe", "query.answer"})
+
+
+class RelayApp(ClientApp):
+    """A ClientApp that turns whatever it does not serve, and whatever fails, into a refusal code."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Serves `query.describe` and `query.answer`; touches nothing for any other message."""
+        if message.metadata.message_type not in _ACTIONS:
+            return Message(refusal_error(RefusalCode.ACTION), reply_to=message)
+        try:
+            return super().__call__(message, context)
+        except Refused as refused:
+            return _reply(Refusal(refused.code), message)
+        except Exception as error:
+            # an owner wants the reason of our own errors; a foreign message may quote data
+            log.error("no reply: %s", error if isinstance(error, FedcpscError) else type(error).__name__)
+            return Message(refusal_error(RefusalCode.INTERNAL), reply_to=message)
+
+
+app = RelayApp()
+
+
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
+    """`DescribeRequest` -> `Description` or `Refusal`."""
+    request = _read(message, DescribeRequest)
+    return _reply(target_of(context.node_config, context.run_config, APP_FOLDER).describe(request), message)
+
+
+@app.query("answer")
+def answer(message: Message, context: Context) -> Message:
+    """`Query` -> `Answer` or `Refusal`."""
+    query = _read(message, Query)
+    return _reply(target_of(context.node_config, context.run_config, APP_FOLDER).answer(query), message)
+
+
+def _read(message: Message, wanted: type[Wanted]) -> Wanted:
+    """The protocol message inside.
+
+    Raises:
+        Refused: it holds none, or another one.
+    """
+    try:
+        content = from_records(message.content)
+    except VersionError as error:
+        raise Refused(RefusalCode.VERSION) from error
+    except (ProtocolError, ValueError) as error:  # Flower raises ValueError where a message has no content
+        raise Refused(RefusalCode.MALFORMED) from error
+    if not isinstance(content, wanted):
+        raise Refused(RefusalCode.MALFORMED)
+    return content
+
+
+def _reply(content: ProtocolMessage, message: Message) -> Message:
+    return Message(to_records(content), reply_to=message)

@@ -1,0 +1,61 @@
+"""A node's own configuration -> whatever answers queries there.
+
+`node_config` belongs to the silo: `gatekeeper-socket` names the socket of its gatekeeper's process (the deployment:
+this process then imports no torch and loads no model), `silo-dir` the silo's folder, opened in this process. Only where
+a node has neither, but a partition, it is taken for a simulated one, whose folder the run names.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedcpsc.app_config import AppConfig
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.protocol.messages import QueryTarget
+
+__all__ = ["target_of"]
+
+_SOCKET, _SILO_DIR, _PARTITION, _PARTITIONS = "gatekeeper-socket", "silo-dir", "partition-id", "num-partitions"
+
+# Ray's actors live as long as the run and serve any node: one target a silo, kept by what it is opened from
+_targets: dict[tuple[str, str], QueryTarget] = {}
+_opening = threading.Lock()
+
+
+def target_of(node_config: Mapping[str, Any], run_config: Mapping[str, Any], app_folder: Path) -> QueryTarget:
+    """The silo's gatekeeper, or the client of one; the same object each time.
+
+    Raises:
+        FedcpscError: the node is not set up, or its silo cannot be opened. For the owner's log only.
+    """
+    kind, place = _place(node_config, run_config, app_folder)
+    with _opening:
+        if (kind, place) not in _targets:
+            _targets[kind, place] = _open(kind, place)
+        return _targets[kind, place]
+
+
+def _place(node_config: Mapping[str, Any], run_config: Mapping[str, Any], app_folder: Path) -> tuple[str, str]:
+    for kind in (_SOCKET, _SILO_DIR):
+        if kind in node_config:
+            return kind, str(node_config[kind])
+    if set(node_config) != {_PARTITION, _PARTITIONS}:
+        remedy = f"start the node with --node-config '{_SOCKET}=\"...\"'"
+        raise ConfigError(explain("node_config", sorted(node_config), f"must name {_SOCKET} or {_SILO_DIR}", remedy))
+    app = AppConfig.of(run_config)
+    folder = app.silos_folder(app.load(app_folder), int(node_config[_PARTITIONS]))
+    return _SILO_DIR, str(folder / str(node_config[_PARTITION]))
+
+
+def _open(kind: str, place: str) -> QueryTarget:
+    # imported where needed: the relay of a deployment starts anew for every message and must stay light
+    if kind == _SOCKET:
+        from fedcpsc.gatekeeper.remote import SocketGatekeeper  # noqa: PLC0415
+
+        return SocketGatekeeper(place)
+    from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
+
+    return open_gatekeeper(place)

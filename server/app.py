@@ -1,0 +1,181 @@
+"""The Flower ServerApp: configuration -> silos join -> distillation. It raises where the run failed, and never exits.
+
+Order matters in a simulation: Ray starts in this very process and forks, and linear algebra in another thread would
+then hang it. So torch and the engine are imported only when every silo has said hello.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedcpsc.app_config import AppConfig
+from fedcpsc.config import RunConfig
+from fedcpsc.errors import ConfigError, DataError, explain
+from fedcpsc.report.tail import MetricsTail
+from server.remote_teachers import GridTeachers
+
+__all__ = ["ERROR_FILE", "app", "is_simulation", "prepare", "run"]
+
+APP_FOLDER = Path(__file__).resolve().parent.parent
+ERROR_FILE = "error.txt"
+
+app = ServerApp()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        config: of the run, with the number of silos there really are.
+        run_dir: absolute folder of the run.
+        silos: folder of the simulated silos; None in a deployment.
+        resume: go on from the checkpoint in `run_dir`.
+    """
+
+    config: RunConfig
+    run_dir: Path
+    silos: Path | None
+    resume: bool
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """What Flower calls."""
+    given = AppConfig.of(context.run_config)
+    run_dir = Path(given.outdir) if given.outdir else None
+    try:
+        plan = prepare(given, grid, context.run_id)
+        run_dir = plan.run_dir
+        run(plan, grid)
+    except Exception as error:
+        if run_dir is not None:  # Flower shows the reason of a failed run to nobody who does not read its log
+            run_dir.mkdir(parents=True, exist_ok=True)
+            (run_dir / ERROR_FILE).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+        raise
+
+
+def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
+    """Reads the configuration; in a plain `flwr run .` also makes the simulated silos, one for each node.
+
+    Raises:
+        ConfigError: the configuration is wrong, or names another number of silos than are simulated.
+        DataError: the silos could not be made.
+    """
+    config = given.load(APP_FOLDER)
+    run_dir = Path(given.outdir or f"{config.output.root}/{config.output.name}-{run_id}").absolute()
+    if not is_simulation(grid):
+        return Plan(config, run_dir, None, given.resume)
+    nodes = _count_nodes(grid, config.queries.hello_timeout_s)
+    wanted = config.silos.count
+    silos = given.silos_folder(config, nodes)
+    remedy = f'add --federation-config "num-supernodes={wanted} client-resources-num-cpus=1"'
+    if given.silos and nodes != wanted:
+        raise ConfigError(explain("num-supernodes", nodes, f"must be silos.count={wanted}", remedy))
+    if not given.silos:
+        if nodes != wanted:
+            print(f"{nodes} nodes are simulated, so there are {nodes} silos; for the config's {wanted}: {remedy}")
+            config = config.model_copy(update={"silos": config.silos.model_copy(update={"count": nodes})})
+        _make_silos(given, silos, nodes)
+    return Plan(config, run_dir, silos, given.resume)
+
+
+def run(plan: Plan, grid: Grid) -> None:
+    """From the first hello to result.json.
+
+    Raises:
+        FedcpscError: as `distill`.
+    """
+    config = plan.config
+    teachers = GridTeachers(grid, ttl_s=config.queries.deadline_s)
+    try:
+        print(f"waiting for {config.silos.count} silos")
+        joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
+        print(f"joined: {', '.join(sorted(joined)) or 'none'}")
+        # only now: see the head of this file
+        from fedcpsc.data.sources import load_evaluation  # noqa: PLC0415
+        from fedcpsc.distillation.run import distill  # noqa: PLC0415
+        from server.silo_facts import read_silo_facts  # noqa: PLC0415
+
+        with _rounds_shown(plan.run_dir):
+            distill(
+                config,
+                teachers,
+                plan.run_dir,
+                resume=plan.resume,
+                evaluation=load_evaluation(config.data, config.seed) if config.evaluation.held_out else None,
+                silo_facts=None if plan.silos is None else read_silo_facts(plan.silos),
+                tell=print,
+            )
+        print(f"left in {plan.run_dir}")
+    finally:
+        teachers.close()
+
+
+def is_simulation(grid: Grid) -> bool:
+    """Whether the nodes are simulated in this process. Flower tells it nowhere; its Grid differs."""
+    return type(grid).__name__ == "InMemoryGrid"
+
+
+def _count_nodes(grid: Grid, timeout_s: float) -> int:
+    deadline = time.monotonic() + timeout_s
+    while not (nodes := len(list(grid.get_node_ids()))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return nodes
+
+
+def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
+    """In a process of its own: training here, while Ray starts, would hang both."""
+    overrides = [item for item in given.overrides.split(";") if item.strip()]
+    overrides += [f"silos.root={silos}", f"silos.count={nodes}"]
+    command = [sys.executable, "-m", "fedcpsc.cli", "teachers", str(APP_FOLDER / given.config)]
+    command += [part for item in overrides for part in ("--set", item)]
+    paths = os.pathsep.join([str(APP_FOLDER), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    made = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    print(made.stdout, end="")
+    if made.returncode:
+        remedy = f"run fedcpsc teachers {given.config} yourself"
+        raise DataError(explain("silos", str(silos), f"could not be made ({made.stderr.strip()})", remedy))
+
+
+@contextmanager
+def _rounds_shown(run_dir: Path) -> Iterator[None]:
+    """Prints each round as it ends, for whoever streams Flower's log."""
+    tail = MetricsTail(run_dir / "metrics.jsonl", skip=True)
+    done = threading.Event()
+
+    def show() -> None:
+        while True:
+            last = done.wait(1.0)
+            for line in tail.read():
+                print(_round_line(line))
+            if last:
+                return
+
+    thread = threading.Thread(target=show, name="fedcpsc-rounds", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _round_line(line: dict[str, object]) -> str:
+    if line["phase"] == "final":
+        return f"final fit, {line['share_done']:.0%} done"
+    accuracy = line.get("student_accuracy")
+    shown = f", student {accuracy:.1%}" if isinstance(accuracy, float) else ""
+    alarm = ", ALARM: the silos call nearly everything one class" if line["alarm"] else ""
+    return f"round {line['round']}/{line['rounds']}: {line['bank']} images banked{shown}{alarm}"

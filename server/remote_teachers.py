@@ -1,0 +1,220 @@
+"""`Teachers` over Flower: push, poll, time out, collect.
+
+One background thread owns Flower's Grid once queries are asked, because in a deployment a pull blocks while a reply
+uploads. Nothing here computes: while Ray starts, linear algebra in the server's process would hang it, so whatever is
+heavy has to wait until `hello` has returned.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message as FlowerMessage
+from flwr.serverapp import Grid
+
+from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Traffic
+from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, explain
+from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
+from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
+
+__all__ = ["GridTeachers"]
+
+log = logging.getLogger("fedcpsc.server")
+
+_PULL_S = 0.05  # between two looks for replies
+_RETRY_S = 3.0  # between two hellos to a node that was not ready
+_GRACE_S = 10.0  # a reply is given up so long after its message has expired
+_CLOSE_S = 5.0
+_FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALFORMED})
+
+
+@dataclass(frozen=True)
+class _Sent:
+    silo: SiloId
+    query: Query
+    pushed: float  # monotonic seconds
+
+
+class GridTeachers:
+    """The nodes of a federation, asked through Flower's Grid. Silo names must be unique.
+
+    Several queries may be in flight at one silo in a deployment, which answers first in, first out; a simulation runs
+    them at the same time, so there keep to one.
+
+    Args:
+        grid: Flower's; from the first `push` on it belongs to this object's thread, until `close`.
+        ttl_s: a query that was not answered after so long is lost, > 0.
+    """
+
+    def __init__(self, grid: Grid, ttl_s: float) -> None:
+        self.traffic = Traffic()
+        self._grid = grid
+        self._ttl_s = ttl_s
+        self._known: dict[SiloId, Description] = {}
+        self._nodes: dict[SiloId, int] = {}
+        self._outbox: queue.Queue[_Sent | None] = queue.Queue()
+        self._inbox: queue.Queue[Reply] = queue.Queue()
+        self._outstanding = 0
+        self._worker: threading.Thread | None = None
+
+    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+        """As `Teachers.hello`; may be called again before the first `push`, and then waits only for those missing.
+
+        Raises:
+            ProtocolError: two nodes describe themselves by the same name.
+        """
+        deadline = time.monotonic() + timeout_s
+        asked: dict[str, int] = {}
+        ask_at: dict[int, float] = {}
+        reasons: dict[int, str] = {}
+        while len(self._known) < count:
+            now = time.monotonic()
+            silent = [node for node in self._grid.get_node_ids() if node not in self._nodes.values()]
+            due = [node for node in silent if node not in asked.values() and ask_at.get(node, now) <= now]
+            asked |= {message: node for node in due if (message := self._send(node, DescribeRequest(), "describe"))}
+            for reply in self._pull(asked):
+                node = asked.pop(reply.metadata.reply_to_message_id)
+                content = self._read(reply)
+                if isinstance(content, Description):
+                    self._join(node, content)
+                    continue
+                for_good = isinstance(content, Refusal) and content.code in _FOR_GOOD
+                ask_at[node] = float("inf") if for_good else time.monotonic() + _RETRY_S
+                reason = content.code.value if isinstance(content, Refusal) else str(content)
+                if reasons.get(node) != reason:  # once for each reason, not once for each try
+                    log.warning("node %d has not joined yet: %s", node, reason)
+                reasons[node] = reason
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_PULL_S)
+        return dict(self._known)
+
+    def push(self, queries: Mapping[SiloId, Query]) -> None:
+        """As `Teachers.push`.
+
+        Raises:
+            ProtocolError: a silo that has not joined.
+        """
+        for silo in queries:
+            if silo not in self._nodes:
+                raise ProtocolError(explain("silo", silo, f"must be one of {sorted(self._nodes)}", "call hello first"))
+        now = time.monotonic()
+        for silo, query in queries.items():
+            self._outstanding += 1
+            self._outbox.put(_Sent(silo, query, now))
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="fedcpsc-grid", daemon=True)
+            self._worker.start()
+
+    def poll(self, timeout_s: float) -> list[Reply]:
+        """As `Teachers.poll`; returns at once where nothing is in flight.
+
+        Raises:
+            FederationError: the thread that owns the Grid has died; its traceback is in the log.
+        """
+        replies: list[Reply] = []
+        try:
+            if self._outstanding:
+                replies.append(self._inbox.get(timeout=max(timeout_s, 0.0) or None, block=timeout_s > 0))
+            while True:
+                replies.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        self._outstanding -= len(replies)
+        if self._outstanding and not replies and self._worker is not None and not self._worker.is_alive():
+            raise FederationError(
+                explain(
+                    "queries in flight", self._outstanding, "the connection to the SuperLink broke", "resume the run"
+                )
+            )
+        return replies
+
+    def close(self) -> None:
+        """As `Teachers.close`; the Grid is free again."""
+        if self._worker is not None:
+            self._outbox.put(None)
+            self._worker.join(_CLOSE_S)
+            self._worker = None
+
+    def _join(self, node: int, description: Description) -> None:
+        if description.silo in self._nodes:
+            raise ProtocolError(
+                explain("silo", description.silo, "two silos have this name", "give each silo its own name")
+            )
+        self._nodes[description.silo] = node
+        self._known[description.silo] = description
+
+    def _work(self) -> None:
+        in_flight: dict[str, _Sent] = {}
+        while True:
+            try:
+                sent = self._outbox.get(timeout=_PULL_S if in_flight else None)
+                if sent is None:
+                    return
+                message = self._send(self._nodes[sent.silo], sent.query, "answer")
+                if message is None:
+                    self._arrived(sent, Lost(sent.query.query_id, "could not be sent"))
+                else:
+                    in_flight[message] = sent
+                continue  # send all that waits before looking for replies
+            except queue.Empty:
+                pass
+            for reply in self._pull(in_flight):
+                sent = in_flight.pop(reply.metadata.reply_to_message_id)
+                self._arrived(sent, _content(sent.query, self._read(reply)))
+            expired = [m for m, s in in_flight.items() if time.monotonic() - s.pushed > self._ttl_s + _GRACE_S]
+            for message in expired:
+                sent = in_flight.pop(message)
+                self._arrived(sent, Lost(sent.query.query_id, f"no reply within {self._ttl_s:g} s"))
+
+    def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost) -> None:
+        self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.pushed))
+
+    def _send(self, node: int, message: Message, action: str) -> str | None:
+        """Flower's id of the message; None where it could not be sent."""
+        records = to_records(message)
+        try:
+            pushed = FlowerMessage(records, node, f"query.{action}", ttl=self._ttl_s)
+            identities = list(self._grid.push_messages([pushed]))
+        except Exception as error:
+            log.warning("message to node %d could not be sent: %s", node, type(error).__name__)
+            return None
+        if not identities or not identities[0]:
+            return None
+        self.traffic.bytes_sent += payload_bytes(records)
+        return identities[0]
+
+    def _pull(self, outstanding: Mapping[str, object]) -> list[FlowerMessage]:
+        if not outstanding:
+            return []
+        try:
+            replies = self._grid.pull_messages(list(outstanding))
+        except Exception as error:
+            log.warning("replies could not be pulled: %s", type(error).__name__)
+            return []
+        return [reply for reply in replies if reply.metadata.reply_to_message_id in outstanding]
+
+    def _read(self, reply: FlowerMessage) -> Message | str:
+        """The protocol message in `reply`, or why there is none; never text from inside a silo."""
+        if reply.has_error():
+            code = refusal_code_of(reply.error)
+            return Refusal(code) if code else f"Flower error {reply.error.code}"
+        self.traffic.bytes_received += payload_bytes(reply.content)
+        try:
+            return from_records(reply.content)
+        except ProtocolError as error:
+            return f"reply is not of this protocol: {error}"
+
+
+def _content(query: Query, received: Message | str) -> Answer | Refusal | Lost:
+    if isinstance(received, Refusal):
+        return Refusal(received.code, query.query_id)
+    if isinstance(received, Answer) and received.query_id == query.query_id:
+        return received
+    reason = received if isinstance(received, str) else "reply to another question"
+    return Lost(query.query_id, reason)

@@ -1,0 +1,28 @@
+"""The simulation's measuring instrument: teachers read straight from the silos' folders, past gatekeeper and budget.
+
+Only a simulated run has these folders at hand; a deployment knows nothing of a teacher but its answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedcpsc.distillation.evaluate import SiloFacts
+from fedcpsc.distillation.teachers import SiloId
+from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, load_manifest
+from fedcpsc.gatekeeper.teachers import open_teacher
+
+__all__ = ["read_silo_facts"]
+
+
+def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
+    """The facts of every silo in `folder`, by the silo's name.
+
+    Raises:
+        ManifestError: where a teacher and its manifest disagree.
+    """
+    facts: dict[SiloId, SiloFacts] = {}
+    for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")):
+        manifest = load_manifest(silo)
+        facts[manifest.silo] = SiloFacts(manifest.train_size, open_teacher(silo, manifest).predict)
+    return facts
