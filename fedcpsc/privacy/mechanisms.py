@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "Mechanism", "Plain"]
+__all__ = ["DpSgdTeacher", "Floats", "Hardening", "Mechanism", "Plain"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,17 +26,26 @@ class Mechanism(ABC):
         name: as in the policy.
         dp: whether each answer is covered by a differential-privacy guarantee.
         shards: whether it needs the outputs of K disjoint teachers rather than of one.
-        sensitivity: L2, in the units of `sigma`; 0 where answers cost nothing.
-        sigma: noise scale; 0 where there is none.
-        noise_sigma: standard deviation of the noise on each released value, on the scale of probabilities.
     """
 
     name: ClassVar[str]
     dp: ClassVar[bool]
     shards: ClassVar[bool] = False
-    sensitivity: float = 0.0
-    sigma: float = 0.0
-    noise_sigma: float = 0.0
+
+    @property
+    def sensitivity(self) -> float:
+        """L2, in the units of `sigma`; 0 where answers cost nothing."""
+        return 0.0
+
+    @property
+    def sigma(self) -> float:
+        """Noise scale; 0 where there is none."""
+        return 0.0
+
+    @property
+    def noise_sigma(self) -> float:
+        """Standard deviation of the noise on each released value, on the scale of probabilities."""
+        return 0.0
 
     @abstractmethod
     def cost(self) -> Fraction:
@@ -68,6 +77,64 @@ class Plain(Mechanism):
 
     def cost(self) -> Fraction:
         """0: nothing is guaranteed, so nothing is counted but the answers."""
+        return Fraction(0)
+
+    def release(self, outputs: Floats) -> Floats:
+        """`outputs[0]`."""
+        probabilities: Floats = outputs[0]
+        return probabilities
+
+
+@dataclass(frozen=True)
+class Hardening(Mechanism):
+    """Coarser probabilities: tempered and rounded.
+
+    Formal guarantee: none. Label-only attacks match attacks on confidences (Choquette-Choo et al., ICML 2021); this
+    costs an attacker queries, not the possibility.
+
+    Args:
+        temperature: > 0; probabilities are raised to 1 / temperature and renormalised.
+        decimals: digits kept after the point.
+    """
+
+    temperature: float = 1.0
+    decimals: int = 8
+
+    name = "hardening"
+    dp = False
+
+    def cost(self) -> Fraction:
+        """0: nothing is guaranteed, so nothing is counted but the answers."""
+        return Fraction(0)
+
+    def release(self, outputs: Floats) -> Floats:
+        """`outputs[0]` ** (1 / temperature), renormalised, rounded."""
+        logs = np.log(np.maximum(outputs[0].astype(np.float64), 1e-30)) / self.temperature
+        tempered = np.exp(logs - logs.max(1, keepdims=True))
+        hardened: Floats = np.round(tempered / tempered.sum(1, keepdims=True), self.decimals).astype(np.float32)
+        return hardened
+
+
+@dataclass(frozen=True)
+class DpSgdTeacher(Mechanism):
+    """The answers of a teacher that was trained with differential privacy.
+
+    Formal guarantee: that of the training, (epsilon, delta) per record under add/remove, stated in the manifest with
+    the accountant's state. Proof: answers are a function of the trained weights and of queries that were chosen from
+    earlier answers, hence post-processing; their number, form and repetition cost nothing.
+
+    | edge | |
+    |---|---|
+    | the manifest has no proof of the training | refused before this object is made |
+    | normalisation, early stopping or selection on private data | breaks the guarantee; constants are public |
+    | another teacher trained on the same data | composes: both are releases in the ledger |
+    """
+
+    name = "dp_sgd"
+    dp = True
+
+    def cost(self) -> Fraction:
+        """0: paid for by the training."""
         return Fraction(0)
 
     def release(self, outputs: Floats) -> Floats:

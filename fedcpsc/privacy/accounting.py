@@ -1,0 +1,190 @@
+"""Exact accounting of Gaussian releases, and a second opinion.
+
+Releases x_i + N(0, sigma_i^2 I) of L2 sensitivity D_i, chosen adaptively, are together mu-GDP with
+mu^2 = sum (D_i / sigma_i)^2 (Dong, Roth & Su 2019, arXiv 1905.02383), and mu-GDP is the curve of Balle & Wang 2018
+(arXiv 1805.06530, theorem 8):
+
+    delta(epsilon) = Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu).
+
+A cap on the sum is a valid filter: the asker may choose every D_i and sigma_i adaptively and stop when it likes (Smith
+& Thakurta 2022, arXiv 2210.17520; Koskela, Tobaben & Honkela 2022, arXiv 2209.15596). There is never subsampling
+amplification: whoever asks chooses the queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from scipy.special import log_ndtr
+
+from fedcpsc.errors import PolicyError, explain
+
+__all__ = [
+    "Epsilon",
+    "History",
+    "compose",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_mu",
+    "max_answers",
+    "pld_epsilon",
+    "rdp_epsilon",
+]
+
+History = Sequence[tuple[float, float, int]]
+"""Opacus' accountant history: (noise multiplier, sample rate, steps)."""
+
+_LARGEST_MU = 1e6
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """An epsilon is nothing without these beside it.
+
+    Attributes:
+        value: > 0; `math.inf` where nothing is guaranteed.
+        delta: in (0, 1).
+        unit: what is protected, e.g. "record".
+        relation: the neighbouring relation, e.g. "add_remove".
+    """
+
+    value: float
+    delta: float
+    unit: str
+    relation: str
+
+    def __str__(self) -> str:
+        return f"epsilon {self.value:.4g} (delta {self.delta:g}, per {self.unit}, {self.relation})"
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """delta of mu-GDP at `epsilon`, exactly.
+
+    Args:
+        mu: > 0.
+        epsilon: >= 0.
+    """
+    _positive("mu", mu)
+    above, below = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+    return float(-math.exp(above) * math.expm1(min(0.0, below - above)))
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """The least epsilon with delta(epsilon) <= delta, rounded up; 0 where delta alone suffices.
+
+    Args:
+        mu: > 0, up to 1e6.
+        delta: in (0, 1).
+    """
+    _positive("mu", mu)
+    _share("delta", delta)
+    if gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    # concentrated DP's conversion is an upper bound
+    top = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1e-6
+    return _least(lambda epsilon: gaussian_delta(mu, epsilon) <= delta, 0.0, top)
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """The largest mu that is (epsilon, delta)-DP, rounded down.
+
+    Args:
+        epsilon: > 0.
+        delta: in (0, 1).
+    """
+    _positive("epsilon", epsilon)
+    _share("delta", delta)
+    too_much = _least(lambda mu: gaussian_delta(mu, epsilon) > delta, 1e-9, _LARGEST_MU)
+    return too_much * (1 - 1e-12)  # far above the rounding of `gaussian_delta`
+
+
+def max_answers(cost: Fraction, epsilon: float, delta: float) -> int:
+    """How many answers of mu^2 = `cost` each stay within (epsilon, delta): where the filter refuses the next.
+
+    Args:
+        cost: mu^2 of one answer, > 0.
+        epsilon: > 0.
+        delta: in (0, 1).
+    """
+    _positive("cost", float(cost))
+    return int(Fraction(gaussian_mu(epsilon, delta)) ** 2 / cost)
+
+
+def rdp_epsilon(mu2: float, delta: float, histories: Sequence[History] = ()) -> float:
+    """Second opinion: the same by Rényi DP (Opacus), alone or beside DP-SGD trainings. About 8 % loose.
+
+    Args:
+        mu2: sum of mu^2 over Gaussian releases, >= 0.
+        delta: in (0, 1).
+        histories: of DP-SGD trainings on the same data.
+    """
+    from opacus.accountants.analysis import rdp  # noqa: PLC0415 - imports torch
+
+    orders = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [2.0**x for x in range(6, 16)]
+    curve = [mu2 * order / 2 for order in orders]
+    for history in histories:
+        for noise_multiplier, sample_rate, steps in history:
+            if not 0 < sample_rate <= 1:  # Opacus would accept it silently
+                raise PolicyError(explain("sample_rate", sample_rate, "must be in (0, 1]", "mend the manifest"))
+            more = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=steps, orders=orders)
+            curve = [a + float(b) for a, b in zip(curve, more, strict=True)]
+    # Canonne, Kamath & Steinke 2020, proposition 12, as Opacus has it; the minimum over orders fixed beforehand
+    return max(
+        0.0,
+        min(
+            value + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+            for order, value in zip(orders, curve, strict=True)
+        ),
+    )
+
+
+def compose(mu2: float, delta: float, histories: Sequence[History]) -> float:
+    """epsilon of Gaussian releases and DP-SGD trainings on the same data, together.
+
+    Gaussian releases alone: exact. A single training alone, or a mixture: Rényi DP, whose sum at every fixed order is
+    a valid bound on adaptive composition (Feldman & Zrnic 2021, arXiv 2008.11193).
+    """
+    if not histories:
+        return gaussian_epsilon(math.sqrt(mu2), delta) if mu2 > 0 else 0.0
+    return rdp_epsilon(mu2, delta, histories)
+
+
+def pld_epsilon(mu: float, delta: float) -> float:
+    """Third opinion, by privacy loss distributions; needs the extra `dp-accounting`.
+
+    Args:
+        mu: > 0.
+        delta: in (0, 1).
+    """
+    from dp_accounting import GaussianDpEvent, NeighboringRelation  # noqa: PLC0415 - an optional extra
+    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
+
+    # REPLACE_ONE would double the sensitivity that mu already holds
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return float(accountant.compose(GaussianDpEvent(1 / mu)).get_epsilon(delta))
+
+
+def _least(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """The least x in [low, high] where a condition that is false, then true, holds; from above, to float precision."""
+    while high - low > 1e-14 * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise PolicyError(explain(name, value, "must be > 0 and finite", "give a positive number"))
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise PolicyError(explain(name, value, "must be in (0, 1)", "use less than 1 / records, for example 1e-5"))
