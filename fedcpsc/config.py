@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -67,6 +67,7 @@ class DataConfig(Strict):
     test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)"
     )
+    validation: Annotated[int, Field(ge=0)] = Field(0, description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings")
     image_column: str = "image"
     label_column: str = "label"
 
@@ -332,12 +333,18 @@ def _fault(model: type[Strict], fault: Any) -> str:
 
 
 def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
+    options = [model]
     for part in parents:
-        field = model.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        tagged = [option for option in options if len(options) > 1 and option.model_fields["kind"].default == part]
+        if tagged:  # a union told apart by `kind`: its tag is part of the path
+            options = tagged
+            continue
+        field = options[0].model_fields.get(part)
+        annotation = field.annotation if field else None
+        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not options:
             return []
-        model = field.annotation
-    return list(model.model_fields)
+    return list(options[0].model_fields)
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -32,22 +32,24 @@ def load_train(config: DataConfig, seed: int) -> ImageSet:
     """
     root = data_root(config)
     split = read_split(config, root, "train")
-    index = np.arange(len(split.labels))
-    if not has_split(config, root, "test"):
-        index, _ = held_out(split.labels, config.test_share, seed)
+    index, _ = _validation_split(config, _train_index(config, root, split, seed), seed)
     return as_images(split, limited(index, config.train_limit, seed, "train"), config)
 
 
 def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
     """The held-out images: the source's test split, else a stratified share of its training split.
 
-    None where the source has neither (every silo has files of its own, and nobody holds common test images).
+    With `config.validation` it is so many training images instead, which then belong to no silo; the test split stays
+    unread. None where the source has neither (every silo has files of its own, and nobody holds common test images).
 
     Raises:
         DataError: where the source cannot be read as configured.
     """
     root = data_root(config)
-    if has_split(config, root, "test"):
+    if config.validation:
+        split = read_split(config, root, "train")
+        _, index = _validation_split(config, _train_index(config, root, split, seed), seed)
+    elif has_split(config, root, "test"):
         split = read_split(config, root, "test")
         index = np.arange(len(split.labels))
     elif has_split(config, root, "train"):
@@ -62,6 +64,22 @@ def data_root(config: DataConfig) -> Path | None:
     """The source's folder: `data.path`, else `$FEDCPSC_DATA`; None where neither is set."""
     text = config.path or os.environ.get("FEDCPSC_DATA")
     return Path(text).expanduser() if text else None
+
+
+def _train_index(config: DataConfig, root: Path | None, split: Split, seed: int) -> Index:
+    """The records of the training split that are not held out for the test."""
+    if has_split(config, root, "test"):
+        return np.arange(len(split.labels))
+    return held_out(split.labels, config.test_share, seed)[0]
+
+
+def _validation_split(config: DataConfig, index: Index, seed: int) -> tuple[Index, Index]:
+    """Splits `index` into (training, validation), both in order."""
+    if config.validation >= len(index):
+        constraint = f"must be less than the {len(index)} training images"
+        raise DataError(explain("data.validation", config.validation, constraint, "lower it"))
+    order = numpy_generator(seed, "data", "validation").permutation(index)
+    return np.sort(order[config.validation :]), np.sort(order[: config.validation])
 
 
 def held_out(labels: Index, share: float, seed: int) -> tuple[Index, Index]:

@@ -269,3 +269,18 @@ class TestBadInput:
         write_parquet(tmp_path / "test.parquet", [deep], [0])
         with pytest.raises(DataError, match=r"has pixel format I;16; convert it to 8 bits"):
             self.load(tmp_path)
+
+
+def test_validation_images_belong_to_no_silo_and_leave_the_test_split_unread():
+    plain, choosing = DataConfig(source="digits"), DataConfig(source="digits", validation=200)
+    train, validation = load_train(choosing, 1), load_evaluation(choosing, 1)
+    test = load_evaluation(plain, 1)
+    assert validation is not None
+    assert test is not None
+    assert len(validation) == 200
+    assert len(train) + 200 == len(load_train(plain, 1))
+    kept = {image.tobytes() for image in validation.images}
+    assert not kept & {image.tobytes() for image in train.images}
+    assert not kept & {image.tobytes() for image in test.images}
+    with pytest.raises(DataError, match=r"data\.validation=99999"):
+        load_train(DataConfig(source="digits", validation=99_999), 1)
