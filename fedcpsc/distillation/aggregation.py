@@ -80,4 +80,6 @@ def aggregate(
             present = present * np.exp(-entropy)
         target = (answers * present).sum(0)
     target = target / target.sum(1, keepdims=True).clip(1e-12)
-    return (target * given.any(0)[:, None]).astype(np.float32)
+    answered = np.asarray(given.any(axis=0))
+    dense: Floats = (target * answered[:, None]).astype(np.float32)
+    return dense

@@ -49,7 +49,7 @@ def predict(network: Classifier, images: npt.NDArray[np.uint8], batch_size: int)
 
 def predicted_classes(network: Classifier, evaluation: ImageSet, batch_size: int) -> npt.NDArray[np.int64]:
     """Most probable class of each image, int64 [N]."""
-    return predict(network, evaluation.images, batch_size).argmax(1)
+    return np.asarray(predict(network, evaluation.images, batch_size).argmax(1), np.int64)
 
 
 def accuracy(predicted: npt.NDArray[np.int64], evaluation: ImageSet) -> float:

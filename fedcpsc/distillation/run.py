@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,16 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_weights
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
-from fedcpsc.distillation.evaluate import SiloFacts, accuracy, evaluate_ensemble, predicted_classes
+from fedcpsc.distillation.evaluate import SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.loop import Engine, run_rounds
+from fedcpsc.distillation.outcome import Ensemble, describe_run, save_pictures
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers
 from fedcpsc.errors import ConfigError, FederationError, RunError, explain
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
-from fedcpsc.report.pictures import save_curve, save_samples
 
 __all__ = ["SiloFacts", "check_federation", "check_run_folder", "distill"]
-
-_SAMPLE_ROWS = 20_000
 
 
 def distill(
@@ -82,7 +77,7 @@ def distill(
 
     def progress(line: dict[str, Any]) -> None:
         if ensemble is not None:
-            line["ensemble_accuracy"] = ensemble[1]
+            line["ensemble_accuracy"] = ensemble.together
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -101,8 +96,8 @@ def distill(
     save_file(_tensors(engine.student.network), run_dir / "student.safetensors")
     if engine.generator is not None:
         save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
-    result = _result(engine, teachers, joined, ensemble, silo_facts)
-    _pictures(run_dir, bank, result)
+    result = describe_run(engine, teachers.traffic, ensemble, silo_facts or {})
+    save_pictures(run_dir, bank, result)
     _write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -180,119 +175,15 @@ def _ensemble(
     evaluation: ImageSet | None,
     facts: Mapping[SiloId, SiloFacts] | None,
     weights: npt.NDArray[np.float32] | None,
-) -> tuple[dict[SiloId, float], float] | None:
+) -> Ensemble | None:
     if evaluation is None or facts is None or any(silo not in facts for silo in silos):
         return None
     rule = config.aggregation
-    return evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing)
-
-
-def _result(
-    engine: Engine,
-    teachers: Teachers,
-    joined: Mapping[SiloId, Description],
-    ensemble: tuple[dict[SiloId, float], float] | None,
-    facts: Mapping[SiloId, SiloFacts] | None,
-) -> dict[str, Any]:
-    config, bank = engine.config, engine.bank
-    student = None
-    if engine.evaluation is not None:
-        predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)
-        student = accuracy(predicted, engine.evaluation)
-    silos = []
-    for silo in bank.silos:
-        state = engine.asking.silos[silo]
-        claim = state.description.claim
-        silos.append(
-            {
-                "id": silo,
-                "teacher_accuracy": None if ensemble is None else ensemble[0][silo],
-                "train_size": None if facts is None or silo not in facts else facts[silo].train_size,
-                "queries_answered": bank.answers_of(silo),
-                "answers_left": state.answers_left,
-                "refusals": dict(state.refusals),
-                "left": state.left or None,
-                "dp": claim.dp,
-                "epsilon": claim.epsilon,
-                "delta": claim.delta,
-                "unit": claim.unit,
-                "relation": claim.relation,
-                "mechanism": claim.mechanism,
-            }
-        )
-    return {
-        "name": config.output.name,
-        "student": {
-            "accuracy": student,
-            "architecture": config.student.architecture,
-            "width": config.student.width,
-            "parameters": sum(p.numel() for p in engine.student.network.parameters()),
-        },
-        "ensemble": {"accuracy": None if ensemble is None else ensemble[1], "rule": config.aggregation.rule},
-        "silos": silos,
-        "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
-        "form": config.queries.form,
-        "bytes_sent": teachers.traffic.bytes_sent,
-        "bytes_received": teachers.traffic.bytes_received,
-        "seconds": {
-            "total": round(engine.seconds, 2),
-            "distillation": round(engine.seconds - engine.asking.waited_s, 2),
-            "waiting": round(engine.asking.waited_s, 2),
-        },
-        "classes": bank.classes,
-        "image_shape": list(bank.image_shape),
-        "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
-        "device": str(engine.device),
-        "seed": config.seed,
-        "versions": _versions(),
-        "commit": _commit(),
-        "not_joined": config.silos.count - len(joined),
-    }
-
-
-def _pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> None:
-    rows = bank.answered_rows()
-    rows = rows[-_SAMPLE_ROWS:]
-    save_samples(run_dir / "samples.png", bank.images[rows], bank.targets[rows])
-    if result["student"]["accuracy"] is None:
-        return
-    references = {}
-    if result["ensemble"]["accuracy"] is not None:
-        references["ensemble of the silos"] = result["ensemble"]["accuracy"]
-        references["best single teacher"] = max(silo["teacher_accuracy"] for silo in result["silos"])
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    save_curve(run_dir / "curve.png", lines, references)
+    return Ensemble(*evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing))
 
 
 def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def _commit() -> str | None:
-    """The commit of the source tree this package lies in; None where it is installed without one."""
-    here = Path(__file__).resolve().parent
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return asked.stdout.strip() or None
 
 
 def _write_whole(path: Path, text: str) -> None:

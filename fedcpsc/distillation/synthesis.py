@@ -99,7 +99,7 @@ def draw(
     with torch.no_grad():
         parts = [
             generator(torch.randn(len(part), config.latent, generator=stream, device=device), part)
-            for part in y.split(256)
+            for part in torch.split(y, 256)
         ]
     return to_uint8(torch.cat(parts)).cpu(), y.cpu()
 
@@ -125,7 +125,7 @@ def least_sure(pool: Tensor, committee: Sequence[Classifier], count: int, device
     """The `count` images whose mean committee prediction has the highest entropy; indices int64 [count]."""
     with frozen(committee), torch.no_grad():
         entropy = []
-        for part in pool.split(512):
+        for part in torch.split(pool, 512):
             pixels = to_pixels(part.to(device))
             mean = torch.stack([torch.softmax(net(pixels), 1) for net in committee]).mean(0)
             entropy.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())

@@ -89,6 +89,7 @@ class LocalTeachers:
         self._waiting: list[tuple[SiloId, Query, float]] = []
 
     def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+        """Every target that describes itself, at once."""
         del count, timeout_s  # every target is here already
         found: dict[SiloId, Description] = {}
         for target in self._targets:
@@ -103,10 +104,12 @@ class LocalTeachers:
         return found
 
     def push(self, queries: Mapping[SiloId, Query]) -> None:
+        """Keeps the queries for the next `poll`."""
         now = time.monotonic()
         self._waiting += [(silo, query, now) for silo, query in queries.items()]
 
     def poll(self, timeout_s: float) -> list[Reply]:
+        """Has every kept query answered here and now."""
         del timeout_s  # answers are computed here, nothing is waited for
         replies = []
         for silo, query, pushed in self._waiting:
@@ -118,4 +121,5 @@ class LocalTeachers:
         return replies
 
     def close(self) -> None:
+        """Forgets kept queries."""
         self._waiting.clear()

@@ -1,7 +1,7 @@
 """Conditional generator with categorical feature embedding (CFE): (z, y) -> image.
 
-Source: CPSC-DFKD, arXiv 2510.03375. CFE norm is a batch norm without affine part, followed by a scale and a shift looked
-up by class (initialised to 1 and 0), eps 1e-3: it keeps the categories' feature distributions apart.
+Source: CPSC-DFKD, arXiv 2510.03375. CFE norm is a batch norm without affine part, followed by a scale and a shift
+looked up by class (initialised to 1 and 0), eps 1e-3: it keeps the categories' feature distributions apart.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """[B, C, H, W], [B] -> [B, C, H, W]."""
-        normed: Tensor = self.norm(x)
-        return normed * self.scale(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
+        scaled: Tensor = self.norm(x) * self.scale(y)[:, :, None, None]
+        return scaled + self.shift(y)[:, :, None, None]
 
 
 class ConditionalGenerator(nn.Module):

@@ -67,7 +67,9 @@ def save_curve(path: Path, lines: list[dict[str, Any]], references: dict[str, fl
     )
     if final:
         x, y = final[-1]["answers_used"], 100 * final[-1]["student_accuracy"]
-        axis.plot([x], [y], color=_STUDENT, marker="*", markersize=13, linestyle="none", label=f"student, final: {y:.1f} %")
+        axis.plot(
+            [x], [y], color=_STUDENT, marker="*", markersize=13, linestyle="none", label=f"student, final: {y:.1f} %"
+        )
     for (name, value), style in zip(references.items(), ("--", ":", "-."), strict=False):
         axis.axhline(100 * value, color=_ASKED, linestyle=style, linewidth=1.2, label=f"{name}: {100 * value:.1f} %")
     axis.set_xlabel("images answered by each silo")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from support.fakes import FakeSilo, brightness_probabilities
+
 from fedcpsc.config import RunConfig, load_config, validate
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
-from fedcpsc.protocol.messages import AnswerForm, ClassReport
+from fedcpsc.protocol.messages import ClassReport
 
 
 def config(**changes) -> RunConfig:
@@ -91,7 +91,6 @@ def killed_after(count):
         seen["n"] += 1
         if seen["n"] == count:
             raise Dies
-        return None
 
     return misbehave
 

@@ -1,0 +1,137 @@
+"""What a finished run says of itself: result.json and the two pictures."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.evaluate import SiloFacts, accuracy, predicted_classes
+from fedcpsc.distillation.loop import Engine
+from fedcpsc.distillation.teachers import SiloId, Traffic
+from fedcpsc.report.pictures import save_curve, save_samples
+
+__all__ = ["Ensemble", "describe_run", "save_pictures"]
+
+_SAMPLE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the teachers reach without a student, in a simulation.
+
+    Attributes:
+        each: every teacher's accuracy.
+        together: that of their aggregate under the run's own rule.
+    """
+
+    each: Mapping[SiloId, float]
+    together: float
+
+
+def describe_run(
+    engine: Engine, traffic: Traffic, ensemble: Ensemble | None, facts: Mapping[SiloId, SiloFacts]
+) -> dict[str, Any]:
+    """The content of result.json after `run_rounds`."""
+    config, bank = engine.config, engine.bank
+    student = None
+    if engine.evaluation is not None:
+        predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)
+        student = accuracy(predicted, engine.evaluation)
+    silos = []
+    for silo in bank.silos:
+        state = engine.asking.silos[silo]
+        claim = state.description.claim
+        silos.append(
+            {
+                "id": silo,
+                "teacher_accuracy": None if ensemble is None else ensemble.each[silo],
+                "train_size": facts[silo].train_size if silo in facts else None,
+                "queries_answered": bank.answers_of(silo),
+                "answers_left": state.answers_left,
+                "refusals": dict(state.refusals),
+                "left": state.left or None,
+                "dp": claim.dp,
+                "epsilon": claim.epsilon,
+                "delta": claim.delta,
+                "unit": claim.unit,
+                "relation": claim.relation,
+                "mechanism": claim.mechanism,
+            }
+        )
+    return {
+        "name": config.output.name,
+        "student": {
+            "accuracy": student,
+            "architecture": config.student.architecture,
+            "width": config.student.width,
+            "parameters": sum(p.numel() for p in engine.student.network.parameters()),
+        },
+        "ensemble": {"accuracy": None if ensemble is None else ensemble.together, "rule": config.aggregation.rule},
+        "silos": silos,
+        "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
+        "form": config.queries.form,
+        "bytes_sent": traffic.bytes_sent,
+        "bytes_received": traffic.bytes_received,
+        "seconds": {
+            "total": round(engine.seconds, 2),
+            "distillation": round(engine.seconds - engine.asking.waited_s, 2),
+            "waiting": round(engine.asking.waited_s, 2),
+        },
+        "classes": bank.classes,
+        "image_shape": list(bank.image_shape),
+        "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
+        "device": str(engine.device),
+        "seed": config.seed,
+        "versions": _versions(),
+        "commit": _commit(),
+        "not_joined": config.silos.count - len(bank.silos),
+    }
+
+
+def save_pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> None:
+    """`samples.png`, and `curve.png` where there is an accuracy to draw."""
+    rows = bank.answered_rows()
+    rows = rows[-_SAMPLE_ROWS:]
+    save_samples(run_dir / "samples.png", bank.images[rows], bank.targets[rows])
+    if result["student"]["accuracy"] is None:
+        return
+    references = {}
+    if result["ensemble"]["accuracy"] is not None:
+        references["ensemble of the silos"] = result["ensemble"]["accuracy"]
+        references["best single teacher"] = max(silo["teacher_accuracy"] for silo in result["silos"])
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    save_curve(run_dir / "curve.png", lines, references)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package lies in; None where it is installed without one."""
+    here = Path(__file__).resolve().parent
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None
