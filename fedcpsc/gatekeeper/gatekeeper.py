@@ -17,19 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcpsc.errors import ProtocolError, RefusalCode, Refused, SiloError
+from fedcpsc.errors import ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
 from fedcpsc.gatekeeper.forms import shape_answer
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Charge, Denied, Ledger, Stored
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
-from fedcpsc.gatekeeper.teachers import Teacher, open_teacher
-from fedcpsc.privacy.mechanisms import Floats, Mechanism, Plain
+from fedcpsc.gatekeeper.releases import record_training, report_class_counts
+from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
+from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.protocol.messages import (
     Answer,
     ClassReport,
     DescribeRequest,
     Description,
-    DpClaim,
     Query,
     Refusal,
     check_version,
@@ -37,7 +38,7 @@ from fedcpsc.protocol.messages import (
     to_bytes,
 )
 
-__all__ = ["Gatekeeper", "open_gatekeeper"]
+__all__ = ["Gatekeeper", "begin_ledger", "open_gatekeeper"]
 
 log = logging.getLogger("fedcpsc.gatekeeper")
 
@@ -54,9 +55,8 @@ class Gatekeeper:
         teacher: the private classifier.
         policy: what it may be asked.
         ledger: open, of the teacher's data set.
-        class_counts: private images of each class; told only where the policy shares them.
-        mechanism: how answers are privatised.
-        claim: the privacy claim for answers.
+        guarantee: mechanism, caps and claim, as `guarantee_of` found them.
+        class_report: what is told of the class counts, None for nothing.
     """
 
     silo: str
@@ -64,18 +64,14 @@ class Gatekeeper:
     teacher: Teacher
     policy: Policy
     ledger: Ledger
-    class_counts: tuple[int, ...] = ()
-    mechanism: Mechanism = field(default_factory=Plain)
-    claim: DpClaim = field(default_factory=DpClaim)
+    guarantee: Guarantee
+    class_report: ClassReport | None = None
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
         """The policy's public facts and what is left of the budget."""
         try:
             _check_version(request.version)
-            report = None
-            if self.policy.share_class_counts:
-                report = ClassReport(tuple(float(count) for count in self.class_counts))
             total, left = self._totals()
             return Description(
                 silo=self.silo,
@@ -85,9 +81,9 @@ class Gatekeeper:
                 images_per_query=self.policy.images_per_query,
                 answers_total=total,
                 answers_left=left,
-                claim=self.claim,
-                class_report=report,
-                noise_sigma=self.mechanism.noise_sigma,
+                claim=self.guarantee.claim,
+                class_report=self.class_report,
+                noise_sigma=self.guarantee.mechanism.noise_sigma,
             )
         except Exception as error:
             return _refusal(error, "")
@@ -127,7 +123,7 @@ class Gatekeeper:
             self._charge(len(query.images)),
             principal=query.principal,
             run=query.run,
-            limit=self._limit(),
+            limit=self.guarantee.limit,
         )
         if isinstance(found, Denied):
             raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
@@ -144,7 +140,7 @@ class Gatekeeper:
             values=values,
             indices=indices,
             answers_left=found.answers_left,
-            claim=self.claim,
+            claim=self.guarantee.claim,
         )
         mine = to_bytes(answer)
         sent = self.ledger.store(query.query_id, mine, principal=query.principal)
@@ -152,31 +148,62 @@ class Gatekeeper:
         return answer if sent == mine else _decoded(sent)
 
     def _scores(self, query: Query) -> Floats:
-        return self.mechanism.release(self.teacher.predict(query.images)[np.newaxis])
+        mechanism = self.guarantee.mechanism
+        if mechanism.shards:
+            if not isinstance(self.teacher, ShardTeacher):
+                raise TeacherError(explain("teacher", self.model, "has no shards", "train with kind: shards"))
+            return mechanism.release(self.teacher.predict_shards(query.images))
+        try:
+            outputs = self.teacher.predict(query.images)
+        except TeacherError:
+            if not mechanism.cost():
+                raise
+            # an error would tell something of the data that the noise does not cover: abstain under noise instead
+            outputs = np.full((len(query.images), self.teacher.classes), np.nan, np.float32)
+        return mechanism.release(outputs[np.newaxis])
 
     def _charge(self, answers: int) -> Charge:
+        mechanism = self.guarantee.mechanism
         return Charge(
             answers=answers,
-            mu2=math.ceil(self.mechanism.cost() * answers * MU2_UNIT),
-            private=self.mechanism.dp,
-            mechanism=self.mechanism.describe(),
+            mu2=math.ceil(mechanism.cost() * answers * MU2_UNIT),
+            private=mechanism.dp,
+            mechanism=mechanism.describe(),
             model=self.model,
-            sensitivity=self.mechanism.sensitivity,
-            sigma=self.mechanism.sigma,
+            sensitivity=mechanism.sensitivity,
+            sigma=mechanism.sigma,
         )
 
-    def _limit(self) -> Budget:
-        return Budget(self.policy.answers, self.ledger.status().budget.mu2)
-
     def _totals(self) -> tuple[int, int]:
-        status, limit = self.ledger.status(), self._limit()
+        status, limit = self.ledger.status(), self.guarantee.limit
         total = min(limit.answers, status.budget.answers)
         left = total - status.spent.answers
-        each = self.mechanism.cost() * MU2_UNIT
+        each = self.guarantee.mechanism.cost() * MU2_UNIT
         if each:
-            total = min(total, int(limit.mu2 / each))
-            left = min(left, int((limit.mu2 - status.spent.mu2) / each))
+            cap = min(limit.mu2, status.budget.mu2)
+            total = min(total, int(cap / each))
+            left = min(left, int((cap - status.spent.mu2) / each))
         return total, max(0, left)
+
+
+def begin_ledger(silo_dir: str | Path) -> Ledger:
+    """A new ledger in a silo's folder, with the budget of its policy and for the data set of its manifest.
+
+    Raises:
+        ManifestError, PolicyError: where manifest or policy cannot be read.
+        LedgerError: where a ledger exists already, or none can be made.
+    """
+    folder = Path(silo_dir)
+    manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
+    budget = initial_budget(policy)
+    return Ledger.create(
+        folder / LEDGER_FILE,
+        manifest.dataset_id,
+        budget.answers,
+        mu2=budget.mu2,
+        delta=getattr(policy.mechanism, "delta", 1e-5),
+        high_water_mark=policy.high_water_mark,
+    )
 
 
 def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
@@ -189,6 +216,7 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
+    teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
     ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
     if policy.answers > ledger.status().budget.answers:
         log.warning(
@@ -196,13 +224,16 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
             policy.answers,
             ledger.status().budget.answers,
         )
+    guarantee = guarantee_of(policy, manifest, ledger)
+    record_training(manifest, ledger)
     return Gatekeeper(
         silo=manifest.silo,
         model=manifest.weights_sha256,
-        teacher=open_teacher(folder, manifest, batch_size=policy.service.batch_size),
+        teacher=teacher,
         policy=policy,
         ledger=ledger,
-        class_counts=manifest.private_class_counts,
+        guarantee=guarantee,
+        class_report=report_class_counts(policy, manifest, ledger),
     )
 
 

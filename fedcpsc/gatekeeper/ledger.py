@@ -272,6 +272,15 @@ class Ledger:
             self._append("raised", note=note, **new)
         return self.status()
 
+    def releases(self) -> list[Row]:
+        """What left the silo beside answers, oldest first.
+
+        Raises:
+            LedgerError: where the file cannot be read.
+        """
+        with self._lock, translated(self.path):
+            return [dict(row) for row in self._db.execute("SELECT * FROM events WHERE kind = 'released' ORDER BY seq")]
+
     def status(self) -> Status:
         """The totals now.
 

@@ -55,9 +55,11 @@ class Manifest(Strict):
     Attributes:
         format_version: of this file.
         silo: the silo's name.
-        kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`.
-        architecture: its name there.
+        kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`; "shards": several,
+            stacked; "onnx": a model for onnxruntime; "python": whatever `entry_point` reads.
+        architecture: its name there; the kind again where there is no such name.
         width: its width there.
+        entry_point: "module:function", for kind "python" alone; see `python_teacher`.
         classes: K >= 2.
         image_shape: (C, H, W) the teacher takes.
         normalisation: public constants, one per channel.
@@ -69,13 +71,16 @@ class Manifest(Strict):
         private_class_counts: private images of each class; leaves the silo only by `policy.share_class_counts`.
         privacy: the training's differential-privacy claim (epsilon, delta, relation, unit, n, accountant state), or
             None where the training claims nothing.
+        policy_sha256: of the `policy.yaml` that the silo was made with; a file with another one was edited by its
+            owner, and is left alone when the silo is made again.
     """
 
     format_version: Literal[1] = 1
     silo: Annotated[str, Field(min_length=1, max_length=200)]
-    kind: Literal["torch"] = "torch"
+    kind: Literal["torch", "shards", "onnx", "python"] = "torch"
     architecture: str
     width: Size
+    entry_point: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     classes: Annotated[int, Field(ge=2)]
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
@@ -86,10 +91,15 @@ class Manifest(Strict):
     fingerprint: Digest
     private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     privacy: dict[str, Any] | None = None
+    policy_sha256: Digest | None = None
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Manifest:
         counts, channels = self.private_class_counts, self.image_shape[0]
+        if (self.entry_point is not None) != (self.kind == "python"):
+            raise ValueError(
+                explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "mend the manifest")
+            )
         if len(counts) != self.classes or sum(counts) != self.train_size:
             raise ValueError(
                 explain(

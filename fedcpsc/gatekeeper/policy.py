@@ -7,18 +7,37 @@ can learn stand first; `service` holds those that only change speed. Torch-free 
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedcpsc.config import Strict, read_yaml, save_config, validate
 from fedcpsc.errors import ConfigError, PolicyError, explain
 from fedcpsc.protocol.messages import AnswerForm
 
-__all__ = ["POLICY_FILE", "MechanismPolicy", "NoMechanism", "Policy", "ServicePolicy", "load_policy", "save_policy"]
+__all__ = [
+    "POLICY_FILE",
+    "ConfidentGnMaxPolicy",
+    "DpPolicy",
+    "DpSgdPolicy",
+    "GnMaxPolicy",
+    "HardeningPolicy",
+    "MechanismPolicy",
+    "NoMechanism",
+    "NoiseOnlyPolicy",
+    "NoisyPolicy",
+    "Policy",
+    "ServicePolicy",
+    "ShardVotesPolicy",
+    "load_policy",
+    "save_policy",
+]
 
 POLICY_FILE = "policy.yaml"
+
+Scale = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class NoMechanism(Strict):
@@ -27,7 +46,92 @@ class NoMechanism(Strict):
     kind: Literal["none"] = "none"
 
 
-MechanismPolicy: TypeAlias = NoMechanism
+class HardeningPolicy(Strict):
+    """Flatter and rounded probabilities. No differential privacy."""
+
+    kind: Literal["hardening"] = "hardening"
+    temperature: Scale = 1.0
+    decimals: Annotated[int, Field(ge=0, le=8)] = 2
+
+
+class DpPolicy(Strict):
+    """What every differentially private mechanism promises, per record, under add/remove.
+
+    Attributes:
+        epsilon: the most that may ever be lost on this data set, > 0.
+        delta: of the same guarantee; below 1 / (private records).
+        accept_large_delta: the owner's consent to a delta of 1 / (private records) or more.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    accept_large_delta: bool = False
+
+
+class DpSgdPolicy(DpPolicy):
+    """The teacher was trained by DP-SGD, as its manifest proves; its answers are free."""
+
+    kind: Literal["dp_sgd"] = "dp_sgd"
+
+
+class NoisyPolicy(DpPolicy):
+    """Noise on every answer, until epsilon is spent.
+
+    Attributes:
+        sigma: standard deviation of the noise: of each mean probability, or for the gnmax kinds of each vote count.
+    """
+
+    sigma: Scale
+
+    @property
+    def exact_sigma(self) -> Fraction:
+        """`sigma` as it is written in decimals: 0.1 is 1/10."""
+        return Fraction(repr(self.sigma))
+
+
+class ShardVotesPolicy(NoisyPolicy):
+    """The noisy mean of K teachers on disjoint shards."""
+
+    kind: Literal["shard_votes"] = "shard_votes"
+    levels: Annotated[int, Field(ge=1, le=1000)] = 32
+
+
+class NoiseOnlyPolicy(NoisyPolicy):
+    """Noise on a single teacher trained without privacy; epsilon is large unless sigma is."""
+
+    kind: Literal["noise_only"] = "noise_only"
+    levels: Annotated[int, Field(ge=1, le=1000)] = 32
+
+
+class GnMaxPolicy(NoisyPolicy):
+    """The class with the most votes of K teachers after noise."""
+
+    kind: Literal["gnmax"] = "gnmax"
+
+
+class ConfidentGnMaxPolicy(NoisyPolicy):
+    """As gnmax, and only where the teachers agree.
+
+    Attributes:
+        threshold: votes that must agree.
+        threshold_sigma: standard deviation of the noise on that comparison.
+    """
+
+    kind: Literal["confident_gnmax"] = "confident_gnmax"
+    threshold: Annotated[int, Field(ge=1)]
+    threshold_sigma: Scale
+
+
+MechanismPolicy: TypeAlias = Annotated[
+    NoMechanism
+    | HardeningPolicy
+    | DpSgdPolicy
+    | ShardVotesPolicy
+    | NoiseOnlyPolicy
+    | GnMaxPolicy
+    | ConfidentGnMaxPolicy,
+    Field(discriminator="kind"),
+]
 
 
 class ServicePolicy(Strict):
@@ -46,6 +150,7 @@ class Policy(Strict):
         bits: 8 sends probabilities as uint8 (times 255, rounded), 32 as float32.
         top_k: classes shown by the form `top_k`.
         share_class_counts: tell the server how many private images each class has.
+        class_count_sigma: noise on each count, charged once; null tells exact counts, which no dp mechanism allows.
         mechanism: how answers are privatised.
         high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.
         service: performance only.
@@ -57,6 +162,7 @@ class Policy(Strict):
     bits: Literal[8, 32] = 8
     top_k: Annotated[int, Field(ge=1, le=65_535)] = 3
     share_class_counts: bool = False
+    class_count_sigma: Scale | None = None
     mechanism: MechanismPolicy = NoMechanism()
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()
@@ -68,6 +174,19 @@ class Policy(Strict):
             shown = [form.value for form in forms]
             raise ValueError(explain("forms", shown, "must name at least one form, each once", "use [probabilities]"))
         return forms
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Policy:
+        if isinstance(self.mechanism, ConfidentGnMaxPolicy) and self.forms != (AnswerForm.PROBABILITIES,):
+            shown = [form.value for form in self.forms]
+            raise ValueError(
+                explain("forms", shown, "confident_gnmax may abstain", "use [probabilities]: zeros abstain")
+            )
+        if self.share_class_counts and self.class_count_sigma is None and isinstance(self.mechanism, DpPolicy):
+            raise ValueError(
+                explain("class_count_sigma", None, "exact counts break the guarantee", "set it, for example 10")
+            )
+        return self
 
 
 def load_policy(path: str | Path) -> Policy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fedcpsc.errors import TeacherError, explain
 from fedcpsc.gatekeeper.manifest import Manifest
 
-__all__ = ["Teacher", "checked", "open_teacher"]
+__all__ = ["ShardTeacher", "Teacher", "checked", "open_teacher"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +35,19 @@ class Teacher(Protocol):
 
         Raises:
             TeacherError: where the model gives anything else.
+        """
+        ...
+
+
+@runtime_checkable
+class ShardTeacher(Teacher, Protocol):
+    """K disjoint teachers; `predict` is their mean."""
+
+    def predict_shards(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """Each shard's class probabilities, float32 [T, N, K]; a broken shard's may be NaN.
+
+        Args:
+            images: uint8 [N, C, H, W], N >= 1.
         """
         ...
 
@@ -68,6 +81,19 @@ def open_teacher(folder: Path, manifest: Manifest, batch_size: int = 500) -> Tea
     Raises:
         ManifestError: where weights and manifest disagree.
     """
-    from fedcpsc.gatekeeper.torch_teacher import open_torch  # noqa: PLC0415 - an ONNX silo needs no torch
+    # imported where used: an ONNX silo needs no torch, a torch silo no onnxruntime
+    if manifest.kind == "onnx":
+        from fedcpsc.gatekeeper.onnx_teacher import open_onnx  # noqa: PLC0415
+
+        return open_onnx(folder, manifest, batch_size)
+    if manifest.kind == "python":
+        from fedcpsc.gatekeeper.python_teacher import open_python  # noqa: PLC0415
+
+        return open_python(folder, manifest)
+    if manifest.kind == "shards":
+        from fedcpsc.gatekeeper.shard_teacher import open_shards  # noqa: PLC0415
+
+        return open_shards(folder, manifest, batch_size)
+    from fedcpsc.gatekeeper.torch_teacher import open_torch  # noqa: PLC0415
 
     return open_torch(folder, manifest, batch_size)

@@ -16,7 +16,21 @@ from fedcpsc.gatekeeper.manifest import Manifest, read_weights
 from fedcpsc.gatekeeper.teachers import Floats, checked
 from fedcpsc.models.registry import build_classifier
 
-__all__ = ["TorchTeacher", "open_torch"]
+__all__ = ["Pixels", "TorchTeacher", "open_torch"]
+
+
+class Pixels:
+    """uint8 images -> what the network takes: (x / 255 - mean) / std, float32, the manifest's public constants."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        mean = torch.tensor(manifest.normalisation.mean).view(-1, 1, 1)
+        std = torch.tensor(manifest.normalisation.std).view(-1, 1, 1)
+        self._scale, self._shift = 1.0 / (255.0 * std), -mean / std
+
+    def __call__(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """uint8 [N, C, H, W] -> float32 [N, C, H, W]."""
+        raw = torch.from_numpy(np.ascontiguousarray(images)).to(torch.float32)
+        return torch.addcmul(self._shift, raw, self._scale)
 
 
 class TorchTeacher:
@@ -33,10 +47,7 @@ class TorchTeacher:
         self.image_shape = manifest.image_shape
         self._network = network.eval().requires_grad_(False)
         self._batch_size = batch_size
-        # (x / 255 - mean) / std as one multiplication and one addition, per channel
-        mean = torch.tensor(manifest.normalisation.mean).view(-1, 1, 1)
-        std = torch.tensor(manifest.normalisation.std).view(-1, 1, 1)
-        self._scale, self._shift = 1.0 / (255.0 * std), -mean / std
+        self._pixels = Pixels(manifest)
 
     @torch.inference_mode()
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
@@ -47,8 +58,7 @@ class TorchTeacher:
         """
         parts = []
         for start in range(0, len(images), self._batch_size):
-            pixels = torch.from_numpy(np.ascontiguousarray(images[start : start + self._batch_size]))
-            logits = self._network(torch.addcmul(self._shift, pixels.to(torch.float32), self._scale))
+            logits = self._network(self._pixels(images[start : start + self._batch_size]))
             parts.append(torch.softmax(logits.to(torch.float32), 1).numpy())
         return checked(np.concatenate(parts), len(images), self.classes)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from fedcpsc.errors import RefusalCode
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
+from fedcpsc.gatekeeper.guarantee import guarantee_of
+from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
+from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.releases import report_class_counts
 from fedcpsc.protocol.messages import (
     Answer,
     AnswerForm,
@@ -40,6 +47,41 @@ class MeanTeacher:
         self.images += len(images)
         weights = images.reshape(len(images), -1)[:, :CLASSES].astype(np.float32) + 1.0
         return weights / weights.sum(1, keepdims=True)
+
+
+def a_manifest(**fields: Any) -> Manifest:
+    """Of a teacher that knows 15 private images."""
+    facts: dict[str, Any] = {
+        "silo": "north",
+        "architecture": "convnet",
+        "width": 4,
+        "classes": CLASSES,
+        "image_shape": SHAPE,
+        "normalisation": Normalisation(),
+        "dataset_id": "ds-" + "0" * 64,
+        "train_size": 15,
+        "training": {"kind": "plain"},
+        "weights_sha256": "1" * 64,
+        "fingerprint": "2" * 64,
+        "private_class_counts": (5, 4, 3, 2, 1),
+    }
+    return Manifest.model_validate(facts | fields)
+
+
+def open_silo(folder: Path, **policy: Any) -> tuple[Gatekeeper, MeanTeacher]:
+    """A silo in `folder` with 20 answers, at most 10 images a query."""
+    ledger, teacher = Ledger.create(folder / "ledger.sqlite", "ds-" + "0" * 64, 20), MeanTeacher()
+    manifest, rules = a_manifest(), Policy(images_per_query=10, **policy)
+    gatekeeper = Gatekeeper(
+        silo="north",
+        model="model",
+        teacher=teacher,
+        policy=rules,
+        ledger=ledger,
+        guarantee=guarantee_of(rules, manifest, ledger),
+        class_report=report_class_counts(rules, manifest, ledger),
+    )
+    return gatekeeper, teacher
 
 
 def some_images(count: int = 6, seed: int = 0) -> Images:

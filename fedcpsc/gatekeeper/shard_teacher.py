@@ -1,0 +1,93 @@
+"""K small networks of one architecture, their weights stacked in one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from fedcpsc.errors import ManifestError, explain
+from fedcpsc.gatekeeper.manifest import Manifest, read_weights
+from fedcpsc.gatekeeper.teachers import Floats, checked
+from fedcpsc.gatekeeper.torch_teacher import Pixels
+from fedcpsc.models.registry import build_classifier
+
+__all__ = ["TorchShardTeacher", "open_shards", "stacked"]
+
+
+class TorchShardTeacher:
+    """Implements `ShardTeacher`.
+
+    Args:
+        skeleton: a network of the shards' architecture; its weights are replaced.
+        states: stacked state dict, each tensor [T, ...].
+        manifest: of the teacher.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(
+        self, skeleton: nn.Module, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
+    ) -> None:
+        self.classes = manifest.classes
+        self.image_shape = manifest.image_shape
+        self.shards = len(next(iter(states.values())))
+        self._skeleton = skeleton.eval().requires_grad_(False)
+        self._states = states
+        self._batch_size = batch_size
+        self._pixels = Pixels(manifest)
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """The shards' mean, float32 [N, K].
+
+        Raises:
+            TeacherError: where a shard gives NaN or inf.
+        """
+        mean: Floats = self.predict_shards(images).mean(0, dtype=np.float32)
+        return checked(mean, len(images), self.classes)
+
+    @torch.inference_mode()
+    def predict_shards(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """Each shard's probabilities, float32 [T, N, K]."""
+        found = np.empty((self.shards, len(images), self.classes), np.float32)
+        for start in range(0, len(images), self._batch_size):
+            stop = start + self._batch_size
+            pixels = self._pixels(images[start:stop])
+            for shard in range(self.shards):
+                state = {name: tensor[shard] for name, tensor in self._states.items()}
+                logits = torch.func.functional_call(self._skeleton, state, (pixels,))
+                found[shard, start:stop] = torch.softmax(logits, 1).numpy()
+        return found
+
+
+def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """The networks' state dicts as one, each tensor [T, ...]."""
+    states = [network.state_dict() for network in networks]
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+def open_shards(folder: Path, manifest: Manifest, batch_size: int) -> TorchShardTeacher:
+    """The shards whose weights lie in `folder`.
+
+    Raises:
+        ManifestError: where weights and manifest disagree.
+    """
+    skeleton = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
+    try:
+        states = load_tensors(read_weights(folder, manifest))
+    except SafetensorError as error:
+        raise ManifestError(
+            explain("weights", str(folder), f"are damaged ({error})", "make the teacher again")
+        ) from error
+    shards = (manifest.privacy or {}).get("shards")
+    wanted = {name: (shards, *tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    if wanted != {name: tuple(tensor.shape) for name, tensor in states.items()}:
+        raise ManifestError(
+            explain("weights", str(folder), f"are not {shards} x {manifest.architecture}", "make the teacher again")
+        )
+    return TorchShardTeacher(skeleton, states, manifest, batch_size)
