@@ -1,0 +1,45 @@
+"""Priors look at nothing, stay in range, follow their stream, and differ from each other."""
+
+import pytest
+import torch
+
+from fedcpsc.data.images import to_uint8
+from fedcpsc.errors import ConfigError
+from fedcpsc.priors.mixture import PRIORS, sample_prior
+
+
+def stream(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", sorted(PRIORS))
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 5, 9)])
+def test_images_have_shape_range_and_contrast(name, shape):
+    images = PRIORS[name](40, shape, stream())
+    assert images.shape == (40, *shape)
+    assert images.dtype == torch.float32
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert (images.flatten(1).std(1) > 0.02).float().mean() > 0.8, "most images show something"
+    assert len(torch.unique(images.flatten(1), dim=0)) == 40, "no two are alike"
+
+
+@pytest.mark.parametrize("name", sorted(PRIORS))
+def test_the_stream_decides_everything(name):
+    first, again = PRIORS[name](5, (1, 8, 8), stream(3)), PRIORS[name](5, (1, 8, 8), stream(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, PRIORS[name](5, (1, 8, 8), stream(4)))
+
+
+def test_a_mixture_draws_by_weight():
+    images = to_uint8(sample_prior({"dead_leaves": 3.0, "smooth": 1.0}, 400, (1, 16, 16), stream())).flatten(1)
+    # leaves have flat patches: most neighbours are equal; in smooth noise most differ
+    flat = (images[:, 1:] == images[:, :-1]).float().mean(1)
+    assert 0.65 < (flat > 0.5).float().mean().item() < 0.85
+
+
+def test_faults_are_named():
+    with pytest.raises(ConfigError, match="use 'dead_leaves'"):
+        sample_prior({"dead_leafs": 1.0}, 1, (1, 8, 8), stream())
+    with pytest.raises(ConfigError, match="needs a positive weight"):
+        sample_prior({"smooth": 0.0}, 1, (1, 8, 8), stream())
