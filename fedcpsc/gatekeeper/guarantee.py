@@ -26,7 +26,7 @@ from fedcpsc.gatekeeper.policy import (
     ShardVotesPolicy,
 )
 from fedcpsc.gatekeeper.proof import DpSgdProof, ShardsProof, histories_of, proof_of
-from fedcpsc.privacy.accounting import History, compose, gaussian_mu
+from fedcpsc.privacy.accounting import History, compose, dp_sgd_epsilon, gaussian_mu
 from fedcpsc.privacy.mechanisms import DpSgdTeacher, Hardening, Mechanism, Plain
 from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes
 from fedcpsc.protocol.messages import DpClaim
@@ -149,13 +149,29 @@ def _own(manifest: Manifest) -> dict[str, History]:
 def _epsilon(
     section: DpPolicy, proof: DpSgdProof | ShardsProof | None, mu2: int, histories: Mapping[str, History]
 ) -> float:
-    if isinstance(proof, DpSgdProof) and len(histories) == 1 and mu2 == 0 and proof.delta <= section.delta:
-        return proof.epsilon  # the training alone: Opacus' PRV accountant is tighter than Renyi's
+    if isinstance(proof, DpSgdProof):
+        _check_proof(proof)
+        if len(histories) == 1 and mu2 == 0 and proof.delta <= section.delta:
+            return proof.epsilon  # the training alone: Opacus' PRV accountant is tighter than Renyi's
     return compose(mu2 / MU2_UNIT, section.delta, list(histories.values()))
 
 
 def _mu2_of(section: DpPolicy) -> int:
     return int(gaussian_mu(section.epsilon, section.delta) ** 2 * MU2_UNIT)
+
+
+def _check_proof(proof: DpSgdProof) -> None:
+    """The claimed epsilon must be what the accountant's state gives, up to the accountant's own error of 0.01."""
+    proven = dp_sgd_epsilon(proof.history, proof.delta)
+    if proof.epsilon < proven - 0.02:
+        raise PolicyError(
+            explain(
+                "manifest.privacy.epsilon",
+                proof.epsilon,
+                f"the accountant's state proves only {proven:.4g} at delta {proof.delta:g}",
+                "train the teacher again",
+            )
+        )
 
 
 def _check_delta(section: DpPolicy, records: int) -> None:

@@ -14,6 +14,7 @@ amplification: whoever asks chooses the queries.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +27,7 @@ __all__ = [
     "Epsilon",
     "History",
     "compose",
+    "dp_sgd_epsilon",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
@@ -150,6 +152,22 @@ def compose(mu2: float, delta: float, histories: Sequence[History]) -> float:
     if not histories:
         return gaussian_epsilon(math.sqrt(mu2), delta) if mu2 > 0 else 0.0
     return rdp_epsilon(mu2, delta, histories)
+
+
+def dp_sgd_epsilon(history: History, delta: float) -> float:
+    """epsilon of one DP-SGD training by Opacus' PRV accountant: its upper estimate, as the training itself reports.
+
+    Args:
+        history: of the training's accountant.
+        delta: in (0, 1).
+    """
+    from opacus.accountants import PRVAccountant  # noqa: PLC0415 - imports torch
+
+    accountant = PRVAccountant()
+    accountant.history = [tuple(step) for step in history]
+    with warnings.catch_warnings():  # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed
+        warnings.filterwarnings("ignore", message="Optimal order is the")
+        return float(accountant.get_epsilon(delta))
 
 
 def pld_epsilon(mu: float, delta: float) -> float:

@@ -10,6 +10,7 @@ from fedcpsc.errors import PolicyError
 from fedcpsc.privacy.accounting import (
     Epsilon,
     compose,
+    dp_sgd_epsilon,
     gaussian_delta,
     gaussian_epsilon,
     gaussian_mu,
@@ -120,6 +121,21 @@ def test_the_second_opinion_is_never_below_the_exact_one(mu: float, delta: float
     exact, second = gaussian_epsilon(mu, delta), rdp_epsilon(mu**2, delta)
     assert exact <= second * (1 + 1e-9)
     assert second <= exact * 1.35 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("noise", "records", "batch", "epochs", "epsilon"),
+    [
+        (1.0, 6000, 256, 20, 6.11),
+        (2.0, 6000, 256, 20, 2.06),
+        (1.0, 60000, 1024, 30, 4.39),
+        (2.0, 60000, 1024, 30, 1.52),
+    ],
+)
+def test_epsilon_of_a_training(noise: float, records: int, batch: int, epochs: int, epsilon: float) -> None:
+    history = [(noise, batch / records, epochs * records // batch)]
+    assert dp_sgd_epsilon(history, DELTA) == pytest.approx(epsilon, rel=0.01)
+    assert dp_sgd_epsilon(history, DELTA) < rdp_epsilon(0.0, DELTA, [history])
 
 
 def test_trainings_and_answers_compose_above_each_alone() -> None:

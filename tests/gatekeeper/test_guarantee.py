@@ -1,0 +1,228 @@
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fedcpsc.errors import LedgerError, PolicyError, RefusalCode
+from fedcpsc.gatekeeper.budget import MU2_UNIT, Charge
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
+from fedcpsc.gatekeeper.guarantee import guarantee_of, initial_budget
+from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
+from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.releases import record_training, report_class_counts
+from fedcpsc.privacy.accounting import gaussian_epsilon
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal, to_bytes
+
+DATA = "ds-" + "0" * 64
+SHARDS = {"kind": "shards", "shards": 4}
+DP_SGD = {"kind": "dp_sgd", "epsilon": 1.95, "delta": 1e-5, "n": 15_000, "history": [[2.0, 0.02, 2000]]}
+MAX_ANSWERS = {  # K, sigma on the mean -> answers with epsilon <= 8, delta 1e-5
+    (50, 0.05): 8, (50, 0.1): 34, (50, 0.2): 138, (50, 0.5): 867,
+    (100, 0.05): 34, (100, 0.1): 138, (100, 0.2): 555, (100, 0.5): 3469,
+    (250, 0.05): 216, (250, 0.1): 867, (250, 0.2): 3469, (250, 0.5): 21684,
+    (1000, 0.05): 3469, (1000, 0.1): 13878, (1000, 0.2): 55513, (1000, 0.5): 346957,
+}  # fmt: skip
+
+
+class Shards:
+    """K teachers that all say the same; the last may be broken."""
+
+    classes, image_shape = 5, (1, 4, 4)
+
+    def __init__(self, shards: int = 4, broken: bool = False) -> None:
+        self.shards, self.broken = shards, broken
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.full((len(images), 5), 0.2, np.float32)
+
+    def predict_shards(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        outputs = np.broadcast_to(np.eye(5, dtype=np.float32)[0], (self.shards, len(images), 5)).copy()
+        if self.broken:
+            outputs[-1] = np.nan
+        return outputs
+
+
+def manifest(privacy: dict[str, Any] | None, version: str = "1") -> Manifest:
+    return Manifest(
+        silo="north", architecture="convnet", width=4, classes=5, image_shape=(1, 4, 4), normalisation=Normalisation(),
+        dataset_id=DATA, train_size=15_000, training={}, weights_sha256=version * 64, fingerprint="2" * 64,
+        private_class_counts=(5000, 4000, 3000, 2000, 1000), privacy=privacy,
+    )  # fmt: skip
+
+
+def policy(mechanism: dict[str, Any], **fields: Any) -> Policy:
+    return Policy.model_validate({"mechanism": mechanism, **fields})
+
+
+def begun(tmp_path: Path, rules: Policy) -> Ledger:
+    budget = initial_budget(rules)
+    return Ledger.create(tmp_path / "l.sqlite", DATA, budget.answers, mu2=budget.mu2)
+
+
+def opened(tmp_path: Path, rules: Policy, facts: Manifest, teacher: Any) -> Gatekeeper:
+    ledger = begun(tmp_path, rules)
+    report = report_class_counts(rules, facts, ledger)
+    return Gatekeeper("north", "m", teacher, rules, ledger, guarantee_of(rules, facts, ledger), report)
+
+
+def asked(number: int, count: int) -> Query:
+    return Query(f"{number:032x}", AnswerForm.PROBABILITIES, np.zeros((count, 1, 4, 4), np.uint8))
+
+
+VOTES = {"kind": "shard_votes", "sigma": 0.5, "epsilon": 8.0}
+
+
+@pytest.mark.parametrize(("case", "answers"), MAX_ANSWERS.items())
+@pytest.mark.parametrize("batch", [1, 64])
+def test_the_ledger_refuses_exactly_at_the_reference_count(
+    tmp_path: Path, case: tuple[int, float], answers: int, batch: int
+) -> None:
+    teachers, sigma = case
+    rules = policy({**VOTES, "sigma": sigma}, answers=10**6)
+    ledger = begun(tmp_path, rules)
+    mechanism = guarantee_of(rules, manifest({"kind": "shards", "shards": teachers}), ledger).mechanism
+
+    def charge(count: int) -> Charge:
+        return Charge(count, math.ceil(mechanism.cost() * count * MU2_UNIT))
+
+    full = answers - 2 * batch if answers > 2 * batch else 0  # one bulk charge, then batch by batch
+    if full:
+        ledger.reserve("bulk", "p", charge(full))
+    done, number = full, 0
+    while "reserved" in type(ledger.reserve(str(number), "p", charge(batch))).__name__.lower():
+        done, number = done + batch, number + 1
+    assert done == full + (answers - full) // batch * batch
+
+
+def test_a_gatekeeper_of_shards_answers_until_epsilon_is_spent_and_says_what_it_claims(tmp_path: Path) -> None:
+    gatekeeper = opened(tmp_path, policy(VOTES), manifest(SHARDS), Shards())
+    found = gatekeeper.describe(DescribeRequest())
+    assert isinstance(found, Description)
+    # mu^2 of an answer is 2 / (4 * 0.5)^2 = 0.5; 1.6660^2 / 0.5 = 5.55
+    assert (found.answers_total, found.answers_left) == (5, 5)
+    assert found.noise_sigma == 0.5
+    assert found.claim.dp
+    assert found.claim.epsilon == pytest.approx(8.0, rel=1e-6)
+    assert (found.claim.delta, found.claim.unit, found.claim.relation) == (1e-5, "record", "add_remove")
+    answer = gatekeeper.answer(asked(1, 3))
+    assert isinstance(answer, Answer)
+    again = gatekeeper.answer(asked(1, 3))
+    assert isinstance(again, Answer)
+    assert to_bytes(answer) == to_bytes(again)  # never fresh noise
+    assert gatekeeper.answer(asked(2, 3)) == Refusal(RefusalCode.BUDGET, f"{2:032x}")
+    assert isinstance(gatekeeper.answer(asked(3, 2)), Answer)
+    assert gatekeeper.answer(asked(4, 1)) == Refusal(RefusalCode.BUDGET, f"{4:032x}")
+    assert gatekeeper.ledger.verify().spent.mu2 == 5 * MU2_UNIT // 2
+
+
+def test_a_broken_shard_abstains_because_an_error_would_tell_of_the_data(tmp_path: Path) -> None:
+    gatekeeper = opened(tmp_path, policy({**VOTES, "sigma": 0.5}, bits=32), manifest(SHARDS), Shards(broken=True))
+    assert isinstance(gatekeeper.answer(asked(1, 1)), Answer)
+
+
+def test_noise_only_states_its_true_large_epsilon(tmp_path: Path) -> None:
+    rules = policy({"kind": "noise_only", "sigma": 1.0, "epsilon": 10602.2}, answers=10**6)
+    found = opened(tmp_path, rules, manifest(None), Shards()).describe(DescribeRequest())
+    assert isinstance(found, Description)
+    assert found.answers_total == 10_000
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "privacy", "named"),
+    [
+        ({"kind": "dp_sgd", "epsilon": 4.0}, None, "no proof"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, SHARDS, "no proof"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "n": 7}, "train_size"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "relation": "replace_one"}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "history": []}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "history": [[1.0, 1.5, 3]]}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "epsilon": 1.0}, "proves only 1.944"),
+        ({"kind": "dp_sgd", "epsilon": 1.0}, DP_SGD, "comes to 1.95 at delta"),
+        (VOTES, None, "disjoint shards"),
+        (VOTES, DP_SGD, "disjoint shards"),
+        (VOTES, {**SHARDS, "assignment": "index"}, "is no proof"),
+        ({**VOTES, "delta": 1e-4}, SHARDS, "must be below 1 / 15000"),
+    ],
+)
+def test_a_promise_that_teacher_or_data_cannot_keep_is_refused(
+    tmp_path: Path, mechanism: dict[str, Any], privacy: dict[str, Any] | None, named: str
+) -> None:
+    rules = policy(mechanism)
+    with pytest.raises(PolicyError, match=named):
+        guarantee_of(rules, manifest(privacy), begun(tmp_path, rules))
+
+
+def test_a_large_delta_needs_consent(tmp_path: Path) -> None:
+    rules = policy({**VOTES, "delta": 1e-4, "accept_large_delta": True})
+    assert guarantee_of(rules, manifest(SHARDS), begun(tmp_path, rules)).claim.delta == 1e-4
+
+
+def test_no_promise_after_answers_without_one(tmp_path: Path) -> None:
+    rules = policy(VOTES)
+    ledger = begun(tmp_path, rules)
+    ledger.reserve("a", "p", Charge(1, private=False))
+    with pytest.raises(PolicyError, match="had no guarantee"):
+        guarantee_of(rules, manifest(SHARDS), ledger)
+
+
+def test_no_promise_after_exact_class_counts(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, policy(VOTES))
+    report_class_counts(policy({"kind": "none"}, share_class_counts=True), manifest(SHARDS), ledger)
+    with pytest.raises(PolicyError, match="had no guarantee"):
+        guarantee_of(policy(VOTES), manifest(SHARDS), ledger)
+
+
+def test_a_ledger_without_a_noise_budget_is_refused(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, policy({"kind": "none"}))
+    with pytest.raises(PolicyError, match="no budget for noise"):
+        guarantee_of(policy(VOTES), manifest(SHARDS), ledger)
+
+
+def test_dp_sgd_answers_are_free_and_the_claim_is_the_trainings(tmp_path: Path) -> None:
+    rules = policy({"kind": "dp_sgd", "epsilon": 4.0})
+    gatekeeper = opened(tmp_path, rules, manifest(DP_SGD), Shards())
+    assert isinstance(gatekeeper.answer(asked(1, 100)), Answer)
+    status = gatekeeper.ledger.status()
+    assert (status.spent.mu2, status.unprotected, gatekeeper.guarantee.claim.epsilon) == (0, 0, 1.95)
+
+
+def test_a_second_dp_sgd_teacher_of_the_same_data_composes_with_the_first(tmp_path: Path) -> None:
+    generous, strict = (policy({"kind": "dp_sgd", "epsilon": epsilon}) for epsilon in (8.0, 2.0))
+    ledger = begun(tmp_path, generous)
+    for _ in range(2):
+        record_training(manifest(DP_SGD, "a"), ledger)
+    assert len(ledger.releases()) == 1
+    assert guarantee_of(strict, manifest(DP_SGD, "a"), ledger).claim.epsilon == 1.95
+    both = guarantee_of(generous, manifest(DP_SGD, "b"), ledger).claim.epsilon
+    assert both is not None
+    assert both > 2.1
+    with pytest.raises(PolicyError, match="all that leaves this data set"):
+        guarantee_of(strict, manifest(DP_SGD, "b"), ledger)
+
+
+def test_noised_class_counts_are_charged_once_and_stay_the_same(tmp_path: Path) -> None:
+    rules = policy({"kind": "none"}, share_class_counts=True, class_count_sigma=20.0)
+    ledger = begun(tmp_path, rules)
+    first, again = (report_class_counts(rules, manifest(None), ledger) for _ in range(2))
+    assert first == again
+    assert first is not None
+    assert ledger.status().spent.mu2 == MU2_UNIT // 400
+    assert np.abs(np.array(first.counts) - (5000, 4000, 3000, 2000, 1000)).max() < 20 * 8
+    assert first.dp.epsilon == pytest.approx(gaussian_epsilon(0.05, 1e-5))
+
+
+def test_class_counts_that_the_budget_does_not_hold_are_an_error(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, policy({"kind": "none"}))
+    rules = policy({"kind": "none"}, share_class_counts=True, class_count_sigma=20.0)
+    with pytest.raises(LedgerError, match="do not fit"):
+        report_class_counts(rules, manifest(None), ledger)
+
+
+def test_decimal_sigmas_are_exact() -> None:
+    section = policy(VOTES | {"sigma": 0.1}).mechanism
+    assert section.exact_sigma == Fraction(1, 10)  # type: ignore[union-attr]
