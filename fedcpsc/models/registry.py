@@ -16,7 +16,7 @@ from fedcpsc.models.resnet import ResNet
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
-__all__ = ["ARCHITECTURES", "Classifier", "build_classifier"]
+__all__ = ["ARCHITECTURES", "Classifier", "build_classifier", "check_architecture"]
 
 _Shape: TypeAlias = tuple[int, int, int]
 
@@ -53,13 +53,7 @@ def build_classifier(
     Raises:
         ConfigError: for an unknown architecture, naming the nearest, or sizes out of range.
     """
-    if architecture not in _MAKERS:
-        near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.0)[0]
-        raise ConfigError(
-            explain(
-                "architecture", architecture, f"unknown; the nearest is {near!r}", f"use one of {list(ARCHITECTURES)}"
-            )
-        )
+    check_architecture(architecture)
     if classes < 2 or image_shape[0] < 1 or min(image_shape[1:]) < 4 or width < 1:
         raise ConfigError(
             explain(
@@ -75,3 +69,15 @@ def build_classifier(
         network = _MAKERS[architecture](classes, image_shape, width)
         initialise(network)
     return network
+
+
+def check_architecture(architecture: str) -> None:
+    """Does nothing for a name of `ARCHITECTURES`.
+
+    Raises:
+        ConfigError: for another, naming the nearest.
+    """
+    if architecture not in _MAKERS:
+        near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.0)[0]
+        remedy = f"use one of {', '.join(ARCHITECTURES)}"
+        raise ConfigError(explain("architecture", architecture, f"unknown; the nearest is {near!r}", remedy))

@@ -1,0 +1,136 @@
+"""Training a silo's teacher on its private images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedcpsc.config import Strict, TeachersConfig, validate
+from fedcpsc.data.augment import random_flip, random_shift
+from fedcpsc.data.images import ImageSet, to_pixels
+from fedcpsc.errors import DataError, TeacherError, explain
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["PlainTraining", "Progress", "train_classifier", "training_plan"]
+
+Progress: TypeAlias = Callable[[str], None]
+"""Takes a line of text for whoever waits."""
+
+_WARM_UP = 0.05  # share of the steps over which the learning rate rises
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class PlainTraining(Strict):
+    """Training without a privacy guarantee: the weights may remember any image.
+
+    Attributes:
+        optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets, with learning rate 0.1.
+    """
+
+    kind: Literal["plain"] = "plain"
+    optimiser: Literal["adam", "sgd"] = "adam"
+
+
+def training_plan(config: TeachersConfig) -> PlainTraining:
+    """`teachers.training`, checked.
+
+    Raises:
+        ConfigError: for an unknown kind or field.
+    """
+    return validate(PlainTraining, dict(config.training), "teachers.training")
+
+
+def train_classifier(
+    images: ImageSet,
+    config: TeachersConfig,
+    seed: int,
+    architecture: str,
+    progress: Progress | None = None,
+    device: torch.device | str = "cpu",
+) -> Classifier:
+    """A classifier fitted to `images`: cross-entropy, linear warm-up and cosine decay, random shift and flip.
+
+    The whole set lies on the device as uint8; a batch is an index into it.
+
+    Args:
+        images: the private images, at least 2.
+        config: epochs, batch size, learning rate and so on.
+        seed: decides initialisation, order and augmentation; torch's global generators are left alone.
+        architecture: a name of `models.registry`.
+        progress: told every ten seconds how far it is.
+        device: to train on.
+
+    Returns:
+        The network with its last weights, on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigError: for an unknown architecture or kind of training.
+        DataError: where there are too few images.
+        TeacherError: where training diverges.
+    """
+    plan = training_plan(config)
+    if len(images) < 2:
+        raise DataError(explain("train_size", len(images), "a teacher needs at least 2 images", "use fewer silos"))
+    device = torch.device(device)
+    network = build_classifier(
+        architecture, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
+    ).to(device)
+    network = network.to(memory_format=torch.channels_last)  # faster on either device
+    pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
+    stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
+    batch_size = min(config.batch_size, len(images))
+    steps = config.epochs * math.ceil(len(images) / batch_size)
+    optimiser = _optimiser(network, config, plan)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    said = time.monotonic()
+    for epoch in range(config.epochs):
+        network.train()
+        loss = torch.zeros(())
+        for batch in _batches(len(images), batch_size, stream):
+            x = random_shift(to_pixels(pixels[batch]), config.shift, stream)
+            x = random_flip(x, stream) if config.flip else x
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss = F.cross_entropy(network(x), labels[batch])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+        if not torch.isfinite(loss):
+            raise TeacherError(
+                explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it, try a tenth")
+            )
+        if progress and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            progress(f"epoch {epoch + 1} of {config.epochs}")
+    return network.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _optimiser(network: Classifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if plan.optimiser == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the peak learning rate at `step`."""
+    rise = max(1, round(_WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _batches(count: int, size: int, stream: torch.Generator) -> list[Tensor]:
+    """A shuffled epoch; a lone last image joins the batch before it, since batch norm needs two."""
+    batches = list(torch.split(torch.randperm(count, generator=stream, device=stream.device), size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] = torch.cat([batches[-1], last])
+    return batches

@@ -1,0 +1,253 @@
+"""Making silos: whole or not at all, reused where they match, and no ledger is ever lost."""
+
+import numpy as np
+import pytest
+from support.picture_sources import pictures, png, write_parquet
+
+from fedcpsc.config import RunConfig
+from fedcpsc.data.silo_images import load_silo_train
+from fedcpsc.data.sources import load_evaluation
+from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
+from fedcpsc.gatekeeper import silos
+from fedcpsc.gatekeeper.budget import Charge
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.silos import make_silos
+from fedcpsc.gatekeeper.teachers import open_teacher
+
+
+def config(**sections) -> RunConfig:
+    tree = {
+        "data": {"train_limit": 80, "test_limit": 60},
+        "silos": {"count": 2, "partition": {"kind": "iid"}, "policy": {"answers": 500}},
+        "teachers": {"width": 4, "epochs": 1},
+        "runtime": {"device": "cpu", "threads": 1},
+    }
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
+    return RunConfig.model_validate(tree)
+
+
+def spend(folder, answers: int = 7) -> None:
+    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).dataset_id)
+    ledger.reserve(f"{answers:032x}", "a" * 64, Charge(answers))
+    ledger.close()
+
+
+def spent(folder) -> int:
+    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).dataset_id)
+    answers = ledger.status().spent.answers
+    ledger.close()
+    return answers
+
+
+def test_a_silo_is_what_its_manifest_says(tmp_path):
+    lines: list[str] = []
+    reports = make_silos(config(), tmp_path, lines.append)
+    assert [report.silo for report in reports] == ["silo-0", "silo-1"]
+    assert [report.folder for report in reports] == [tmp_path / "0", tmp_path / "1"]
+    assert lines == ["silo-0: training convnet on 40 images", "silo-1: training convnet on 40 images"]
+    evaluation = load_evaluation(config().data, config().seed)
+    for silo, report in enumerate(reports):
+        images = load_silo_train(config(), silo)
+        manifest = load_manifest(report.folder)
+        assert manifest.dataset_id == dataset_id(images.images, images.labels)
+        assert manifest.private_class_counts == tuple(np.bincount(images.labels, minlength=10).tolist())
+        assert (manifest.train_size, manifest.image_shape, manifest.classes) == (40, (1, 8, 8), 10)
+        assert manifest.training["epochs"] == 1
+        predicted = open_teacher(report.folder, manifest).predict(evaluation.images).argmax(1)
+        assert report.accuracy == pytest.approx((predicted == evaluation.labels).mean())
+        assert load_policy(report.folder / POLICY_FILE).answers == 500
+        ledger = Ledger.open(report.folder / LEDGER_FILE, manifest.dataset_id)
+        assert ledger.status().budget.answers == 500
+        ledger.close()
+        names = {path.name for path in report.folder.iterdir()}
+        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE}
+        assert "accuracy" not in (report.folder / MANIFEST_FILE).read_text()
+        assert report.folder.stat().st_mode & 0o077 == 0
+    assert "silo-0: convnet, 40 private images, " in str(reports[0])
+    assert " % of held-out images right, made in " in str(reports[0])
+
+
+def test_without_held_out_images_nothing_is_measured(tmp_path):
+    (report, _) = make_silos(config(evaluation={"held_out": False}), tmp_path)
+    assert report.accuracy is None
+    assert "held-out" not in str(report)
+
+
+def test_what_matches_is_reused(tmp_path):
+    first = make_silos(config(), tmp_path)
+    spend(tmp_path / "0")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*") if path.name != LEDGER_FILE}
+    lines: list[str] = []
+    again = make_silos(config(), tmp_path, lines.append)
+    assert lines == []
+    assert [report.reused for report in first] == [False, False]
+    assert [report.reused for report in again] == [True, True]
+    assert [report.accuracy for report in again] == [report.accuracy for report in first]
+    assert str(again[0]).endswith("reused")
+    assert {path: path.read_bytes() for path in before} == before
+    assert spent(tmp_path / "0") == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"teachers": {"epochs": 2}},
+        {"teachers": {"width": 5}},
+        {"teachers": {"architecture": "lenet5"}},
+        {"teachers": {"training": {"optimiser": "sgd"}}},
+    ],
+)
+def test_another_teacher_of_the_same_data_keeps_the_ledger(change, tmp_path):
+    make_silos(config(), tmp_path)
+    spend(tmp_path / "0")
+    old = load_manifest(tmp_path / "0")
+    reports = make_silos(config(**change), tmp_path)
+    new = load_manifest(tmp_path / "0")
+    assert not any(report.reused for report in reports)
+    assert new.dataset_id == old.dataset_id
+    assert new.weights_sha256 != old.weights_sha256
+    assert spent(tmp_path / "0") == 7
+
+
+def test_a_ledger_comes_back_with_its_data(tmp_path):
+    make_silos(config(), tmp_path)
+    spend(tmp_path / "0", 7)
+    make_silos(config(seed=2), tmp_path)
+    assert spent(tmp_path / "0") == 0  # other images, another budget
+    spend(tmp_path / "0", 9)
+    make_silos(config(), tmp_path)
+    assert spent(tmp_path / "0") == 7
+    make_silos(config(seed=2), tmp_path)
+    assert spent(tmp_path / "0") == 9
+
+
+def test_a_ledger_in_use_is_not_put_aside(tmp_path):
+    make_silos(config(), tmp_path)
+    ledger = Ledger.open(tmp_path / "0" / LEDGER_FILE, load_manifest(tmp_path / "0").dataset_id)
+    with pytest.raises(LedgerError, match="is in use; stop the silo's gatekeeper first"):
+        make_silos(config(seed=2), tmp_path)
+    ledger.close()
+    assert load_manifest(tmp_path / "0").dataset_id  # the old silo still stands
+
+
+def test_a_missing_ledger_is_not_begun_afresh(tmp_path):
+    make_silos(config(), tmp_path)
+    (tmp_path / "0" / LEDGER_FILE).unlink()
+    for change in ({}, {"teachers": {"epochs": 2}}):
+        with pytest.raises(LedgerError, match=r"ledger\.sqlite': is missing; restore it"):
+            make_silos(config(**change), tmp_path)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_teacher_is_made_again(name, damage, tmp_path):
+    make_silos(config(), tmp_path)
+    spend(tmp_path / "0")
+    path = tmp_path / "0" / name
+    original = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(original[:-9])
+    else:
+        path.unlink()
+    reports = make_silos(config(), tmp_path)
+    assert [report.reused for report in reports] == [False, True]
+    assert load_manifest(tmp_path / "0").weights_sha256 == load_manifest(tmp_path / "0").weights_sha256
+    assert path.read_bytes() == original  # the same data, the same seed, the same teacher
+    assert spent(tmp_path / "0") == 7
+
+
+@pytest.mark.parametrize("step", ["train_classifier", "save_policy", "save_manifest"])
+def test_a_crash_leaves_no_half_silo(step, tmp_path, monkeypatch):
+    def crash(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for base, before in ((tmp_path / "fresh", None), (tmp_path / "replaced", config(teachers={"epochs": 2}))):
+        if before is not None:
+            make_silos(before, base)
+            spend(base / "0")
+        with monkeypatch.context() as patched:
+            patched.setattr(silos, step, crash)
+            with pytest.raises(KeyboardInterrupt):
+                make_silos(config(), base)
+        if before is None or step != "train_classifier":
+            with pytest.raises(ManifestError):
+                load_manifest(base / "0")
+        else:  # nothing was touched yet: the old silo is whole
+            assert load_manifest(base / "0").training["epochs"] == 2
+        assert [report.reused for report in make_silos(config(), base)] == [False, False]
+        assert open_teacher(base / "0", load_manifest(base / "0")).classes == 10
+        assert spent(base / "0") == (0 if before is None else 7)
+
+
+def test_the_configured_policy_is_written_until_its_owner_edits_it(tmp_path):
+    make_silos(config(), tmp_path)
+    changed = config(silos={"count": 2, "partition": {"kind": "iid"}, "policy": {"answers": 400}})
+    reports = make_silos(changed, tmp_path)
+    assert [report.reused for report in reports] == [True, True]
+    assert load_policy(tmp_path / "0" / POLICY_FILE).answers == 400
+    (tmp_path / "0" / POLICY_FILE).write_text("answers: 30\n")
+    for again in (config(), changed, config(teachers={"epochs": 2})):
+        reports = make_silos(again, tmp_path)
+        assert [report.policy_kept for report in reports] == [True, False]
+        assert "policy.yaml was edited by its owner and kept" in str(reports[0])
+        assert load_policy(tmp_path / "0" / POLICY_FILE).answers == 30
+
+
+def test_an_owners_broken_policy_is_not_overwritten(tmp_path):
+    make_silos(config(), tmp_path)
+    (tmp_path / "1" / POLICY_FILE).write_text("answer: 30\n")
+    with pytest.raises(PolicyError, match="answer: unknown key; the nearest valid one is 'answers'"):
+        make_silos(config(), tmp_path)
+
+
+def test_architectures_are_dealt_round_robin(tmp_path):
+    mixed = config(
+        teachers={"architecture": ["convnet", "lenet5"]},
+        silos={"count": 3, "partition": {"kind": "iid"}, "policy": {}},
+    )
+    assert [report.architecture for report in make_silos(mixed, tmp_path)] == ["convnet", "lenet5", "convnet"]
+    assert load_manifest(tmp_path / "1").architecture == "lenet5"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"teachers": {"architecture": ["convnet", "resnet19"]}},
+            "architecture='resnet19': unknown; the nearest is 'resnet1",
+        ),
+        ({"teachers": {"training": {"kind": "magic"}}}, "teachers.training: kind='magic'"),
+        ({"silos": {"policy": {"answer": 1}}}, "silos.policy: answer: unknown key"),
+        ({"silos": {"policy": {"answers": 0}}}, "silos.policy: answers=0"),
+    ],
+)
+def test_bad_configuration_is_found_before_anything_is_made(change, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        make_silos(config(**change), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_held_out_images_of_another_size_are_refused(tmp_path):
+    write_parquet(tmp_path / "train.parquet", [png(p) for p in pictures(8)], [0, 1] * 4)
+    write_parquet(tmp_path / "test.parquet", [png(p) for p in pictures(2, size=7)], [0, 1])
+    files = config(data={"source": "parquet", "path": str(tmp_path)})
+    with pytest.raises(
+        DataError, match=r"evaluation images=\(1, 7, 7\): silo-0's images are \(1, 6, 6\); set data.image_size"
+    ):
+        make_silos(files, tmp_path / "silos")
+
+
+def test_own_files_make_silos_with_nothing_held_out(tmp_path):
+    for silo in range(2):
+        write_parquet(tmp_path / str(silo) / "train.parquet", [png(p) for p in pictures(6, seed=silo)], [0, 1, 2] * 2)
+    own = config(
+        data={"source": "parquet", "path": str(tmp_path)},
+        silos={"count": 2, "partition": {"kind": "own_files"}, "policy": {}},
+    )
+    reports = make_silos(own, tmp_path / "silos")
+    assert [report.train_size for report in reports] == [6, 6]
+    assert [report.accuracy for report in reports] == [None, None]
+    assert load_manifest(reports[0].folder).dataset_id != load_manifest(reports[1].folder).dataset_id
