@@ -38,7 +38,7 @@ from fedcpsc.protocol.messages import (
     to_bytes,
 )
 
-__all__ = ["Gatekeeper", "begin_ledger", "open_gatekeeper"]
+__all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 
 log = logging.getLogger("fedcpsc.gatekeeper")
 
@@ -194,11 +194,19 @@ def begin_ledger(silo_dir: str | Path) -> Ledger:
         LedgerError: where a ledger exists already, or none can be made.
     """
     folder = Path(silo_dir)
-    manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
+    return create_ledger(folder, load_manifest(folder).dataset_id, load_policy(folder / POLICY_FILE))
+
+
+def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
+    """A new ledger in `folder`, with the budget of `policy`.
+
+    Raises:
+        LedgerError: where a ledger exists already, or none can be made.
+    """
     budget = initial_budget(policy)
     return Ledger.create(
         folder / LEDGER_FILE,
-        manifest.dataset_id,
+        dataset_id,
         budget.answers,
         mu2=budget.mu2,
         delta=getattr(policy.mechanism, "delta", 1e-5),

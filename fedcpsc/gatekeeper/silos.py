@@ -28,6 +28,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
+from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import (
     MANIFEST_FILE,
@@ -248,7 +249,7 @@ class _Maker:
         if path.exists() or (old is not None and old.dataset_id == data):  # a missing one is not begun afresh
             Ledger.open(path, data, high_water_mark=mark).close()
         else:
-            Ledger.create(path, data, policy.answers, high_water_mark=mark).close()
+            create_ledger(self.folder, data, policy).close()
 
     def _past_ledger(self, data: str) -> Path:
         return self.folder / _PAST / f"ledger-{data}.sqlite"
