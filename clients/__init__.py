@@ -1,0 +1,1 @@
+"""The Flower ClientApp: a thin relay between server and gatekeeper."""

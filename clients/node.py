@@ -45,8 +45,7 @@ def _place(node_config: Mapping[str, Any], run_config: Mapping[str, Any], app_fo
     if set(node_config) != {_PARTITION, _PARTITIONS}:
         remedy = f"start the node with --node-config '{_SOCKET}=\"...\"'"
         raise ConfigError(explain("node_config", sorted(node_config), f"must name {_SOCKET} or {_SILO_DIR}", remedy))
-    app = AppConfig.of(run_config)
-    folder = app.silos_folder(app.load(app_folder), int(node_config[_PARTITIONS]))
+    folder = AppConfig.of(run_config).silos_folder(app_folder, int(node_config[_PARTITIONS]))
     return _SILO_DIR, str(folder / str(node_config[_PARTITION]))
 
 

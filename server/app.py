@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -22,10 +20,10 @@ from flwr.serverapp import Grid, ServerApp
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
-from fedcpsc.report.tail import MetricsTail
+from fedcpsc.report.tail import following
 from server.remote_teachers import GridTeachers
 
-__all__ = ["ERROR_FILE", "app", "is_simulation", "prepare", "run"]
+__all__ = ["ERROR_FILE", "Plan", "app", "is_simulation", "prepare", "run"]
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
 ERROR_FILE = "error.txt"
@@ -79,7 +77,7 @@ def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
         return Plan(config, run_dir, None, given.resume)
     nodes = _count_nodes(grid, config.queries.hello_timeout_s)
     wanted = config.silos.count
-    silos = given.silos_folder(config, nodes)
+    silos = given.silos_folder(APP_FOLDER, nodes)
     remedy = f'add --federation-config "num-supernodes={wanted} client-resources-num-cpus=1"'
     if given.silos and nodes != wanted:
         raise ConfigError(explain("num-supernodes", nodes, f"must be silos.count={wanted}", remedy))
@@ -108,7 +106,7 @@ def run(plan: Plan, grid: Grid) -> None:
         from fedcpsc.distillation.run import distill  # noqa: PLC0415
         from server.silo_facts import read_silo_facts  # noqa: PLC0415
 
-        with _rounds_shown(plan.run_dir):
+        with following(plan.run_dir / "metrics.jsonl", _show):
             distill(
                 config,
                 teachers,
@@ -149,33 +147,12 @@ def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
         raise DataError(explain("silos", str(silos), f"could not be made ({made.stderr.strip()})", remedy))
 
 
-@contextmanager
-def _rounds_shown(run_dir: Path) -> Iterator[None]:
-    """Prints each round as it ends, for whoever streams Flower's log."""
-    tail = MetricsTail(run_dir / "metrics.jsonl", skip=True)
-    done = threading.Event()
-
-    def show() -> None:
-        while True:
-            last = done.wait(1.0)
-            for line in tail.read():
-                print(_round_line(line))
-            if last:
-                return
-
-    thread = threading.Thread(target=show, name="fedcpsc-rounds", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _round_line(line: dict[str, object]) -> str:
-    if line["phase"] == "final":
-        return f"final fit, {line['share_done']:.0%} done"
+def _show(line: dict[str, Any]) -> None:
+    """A round, for whoever streams Flower's log."""
+    if line["phase"] == "final" and line["share_done"] < 1:
+        return
+    where = f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"
     accuracy = line.get("student_accuracy")
-    shown = f", student {accuracy:.1%}" if isinstance(accuracy, float) else ""
+    shown = f", student {accuracy:.1%}" if accuracy is not None else ""
     alarm = ", ALARM: the silos call nearly everything one class" if line["alarm"] else ""
-    return f"round {line['round']}/{line['rounds']}: {line['bank']} images banked{shown}{alarm}"
+    print(f"{where}: {line['bank']} images banked{shown}{alarm}")

@@ -55,6 +55,7 @@ class GridTeachers:
         self.traffic = Traffic()
         self._grid = grid
         self._ttl_s = ttl_s
+        self._begun: float | None = None
         self._known: dict[SiloId, Description] = {}
         self._nodes: dict[SiloId, int] = {}
         self._outbox: queue.Queue[_Sent | None] = queue.Queue()
@@ -65,10 +66,13 @@ class GridTeachers:
     def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """As `Teachers.hello`; may be called again before the first `push`, and then waits only for those missing.
 
+        `timeout_s` counts from the first call on, so that nobody is waited for twice.
+
         Raises:
             ProtocolError: two nodes describe themselves by the same name.
         """
-        deadline = time.monotonic() + timeout_s
+        self._begun = self._begun or time.monotonic()
+        deadline = self._begun + timeout_s
         asked: dict[str, int] = {}
         ask_at: dict[int, float] = {}
         reasons: dict[int, str] = {}

@@ -1,0 +1,112 @@
+"""The command line: parse, one call, exit code.
+
+Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedcpsc.errors import ConfigError, FedcpscError
+from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
+from fedcpsc.launch.run_folder import Existing
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fedcpsc",
+    help="Several silos' private teachers, asked but never seen, become one student.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be given again."),
+]
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turns this package's errors into a message for people and an exit code."""
+    try:
+        yield
+    except FedcpscError as error:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        _err.print(f"[bold red]{kind} error[/]: ", end="")
+        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+    except KeyboardInterrupt:
+        _err.print("stopped; what was paid for is kept, go on with --resume")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def teachers(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Make the simulated silos: private data dealt out, a teacher trained in each, policy and ledger beside it.
+
+    Silos that match the configuration already are reused.
+
+    Example: [bold]fedcpsc teachers configs/digits.yaml --set silos.count=5[/]
+    """
+    with exit_codes():
+        make_teachers(Request(config, tuple(overrides or ())).load(), _out)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    *,
+    overrides: Overrides = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run with so many seeds and report mean and spread.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder, instead of output.name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of this name.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to <name>.previous.")
+    ] = False,
+    local: Annotated[bool, typer.Option("--local", help="Without Flower, in this one process.")] = False,
+) -> None:
+    """Make the silos where they are missing, then distil their teachers into one student, through Flower.
+
+    Example: [bold]fedcpsc run configs/digits.yaml --set queries.answers_per_silo=2000 --name small[/]
+    """
+    with exit_codes():
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite: choose one")
+        existing = Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        request = Request(config, named, existing, local)
+        if seeds is None:
+            run_once(request, _out)
+        else:
+            run_seeds(request, seeds, _out)
+
+
+def main() -> None:
+    """Entry point of the `fedcpsc` command."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    signal.signal(signal.SIGTERM, _stop)  # so that a terminated run takes its processes along
+    app()
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What `fedcpsc run` does: silos, run folder, the run itself, its table; once, or once for each of several seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fedcpsc.config import RunConfig, load_config
+from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.launch.seeds import summarise
+from fedcpsc.launch.show import RunView, result_table, seeds_table
+from fedcpsc.launch.simulation import run_simulation
+
+__all__ = ["Request", "make_teachers", "run_once", "run_seeds"]
+
+# torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        path: YAML file of the run.
+        overrides: `a.b=c` items, the last of equal keys wins.
+        existing: what to do where the run's folder holds a run.
+        local: without Flower, in this process.
+    """
+
+    path: Path
+    overrides: tuple[str, ...] = ()
+    existing: Existing = Existing.REFUSE
+    local: bool = False
+
+    def load(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            ConfigError: as `load_config`.
+        """
+        return load_config(self.path, list(self.overrides))
+
+
+def make_teachers(config: RunConfig, console: Console) -> Path:
+    """Makes the simulated silos' folders, reuses those that match; returns the folder they lie in.
+
+    Raises:
+        FedcpscError: data or silos are not as configured.
+    """
+    from fedcpsc.gatekeeper.silos import make_silos  # noqa: PLC0415
+
+    folder = Path(config.silos.root).absolute()
+    with console.status("silos") as status:
+        reports = make_silos(config, folder, status.update)
+    for report in reports:
+        console.print(str(report), markup=False, highlight=False, soft_wrap=True)
+    return folder
+
+
+def run_once(request: Request, console: Console) -> dict[str, Any]:
+    """One run; returns its result.
+
+    Raises:
+        FedcpscError: it failed, or its folder is taken.
+    """
+    request = _with_absolute_data(request)
+    config = request.load()
+    run_dir = Path(config.output.root).absolute() / config.output.name
+    resume = claim(run_dir, request.existing)
+    result = _finished_before(run_dir, config) if resume else None
+    if result is None:
+        silos = make_teachers(config, console)
+        with RunView(console, config.output.name) as view:
+            result = _run(request, config, run_dir, silos, resume=resume, view=view)
+    console.print(result_table(result))
+    console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
+    return result
+
+
+def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
+    """The run with `count` seeds from the configured one on, each with silos and a run folder of its own.
+
+    Raises:
+        FedcpscError: one failed; those before it stay, and RESUME goes on with it.
+    """
+    config = request.load()
+    name, root = config.output.name, Path(config.output.root)
+    results = []
+    for seed in range(config.seed, config.seed + count):
+        own = (f"seed={seed}", f"output.name={name}-seed{seed}", f"silos.root={config.silos.root}-seed{seed}")
+        results.append(run_once(replace(request, overrides=(*request.overrides, *own)), console))
+    summary = summarise(name, results)
+    path = root / f"{name}-seeds.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    console.print(seeds_table(summary))
+    console.print(f"left in {path}", highlight=False, soft_wrap=True)
+    return summary
+
+
+def _with_absolute_data(request: Request) -> Request:
+    """Flower's processes have another working directory."""
+    path = request.load().data.path
+    return replace(request, overrides=(*request.overrides, f"data.path={Path(path).absolute()}")) if path else request
+
+
+def _run(
+    request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView
+) -> dict[str, Any]:
+    if request.local:
+        from fedcpsc.launch.local import run_local  # noqa: PLC0415
+
+        return run_local(config, run_dir, silos, resume=resume, on_line=view.line)
+    overrides, count = list(request.overrides), config.silos.count
+    return run_simulation(request.path, overrides, run_dir, silos, count, resume=resume, on_line=view.line)
+
+
+def _finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
+    """The result of a run that needs no resuming.
+
+    Raises:
+        RunError: it began with another configuration.
+    """
+    result = finished(run_dir)
+    if result is not None:
+        from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
+
+        check_run_folder(run_dir, config, resume=True)
+    return result

@@ -1,0 +1,122 @@
+"""A run on the terminal: one moving line while it goes, one table when it is done."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+__all__ = ["RunView", "result_table", "seeds_table"]
+
+_ALARM = "the silos call nearly everything one class: the query images have gone astray"
+
+
+class RunView:
+    """Context manager; `line` takes each line of metrics.jsonl. Without a terminal it prints one line a round.
+
+    Args:
+        console: where to.
+        name: of the run.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._alarmed = False
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        else:
+            self._console.print(f"{self._name}: waiting for the silos")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def line(self, line: dict[str, Any]) -> None:
+        """Shows how far the run is."""
+        if line["alarm"] and not self._alarmed:
+            self._console.print(f"[bold red]alarm[/]: {_ALARM} (class entropy {line['entropy']:.2f})")
+        self._alarmed = bool(line["alarm"])
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=line["share_done"], state=_state(line))
+        elif line["phase"] == "round" or "student_accuracy" in line:
+            self._console.print(f"{self._name}: {_state(line)}", highlight=False, soft_wrap=True)
+
+
+def _state(line: dict[str, Any]) -> str:
+    parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
+    parts.append(f"bank {line['bank']:,}")
+    parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
+    for who in ("student", "ensemble"):
+        if line.get(f"{who}_accuracy") is not None:
+            parts.append(f"{who} {line[f'{who}_accuracy']:.1%}")
+    parts.append(f"{_duration(line['seconds_left'])} left")
+    return ", ".join(parts)
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """Each silo's teacher, the ensemble and the student; below, what the run cost.
+
+    Args:
+        result: as in result.json.
+    """
+    seconds = result["seconds"]
+    table = Table(title=result["name"], caption_justify="left", title_justify="left")
+    table.caption = (
+        f"{result['queries_per_silo']:,} queries per silo, {_bytes(result['bytes_sent'])} sent, "
+        f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
+        f"of which {_duration(seconds['waiting'])} waiting for answers"
+    )
+    for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
+        table.add_column(column, justify="left" if not column else "right")
+    for silo in result["silos"]:
+        refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
+        epsilon = f"{silo['epsilon']:.2f}" if silo["dp"] else "no dp"
+        size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
+        row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
+        table.add_row(*row, _percent(silo["teacher_accuracy"]))
+    table.add_section()
+    table.add_row(f"ensemble ({result['ensemble']['rule']})", "", "", "", "", _percent(result["ensemble"]["accuracy"]))
+    table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
+    return table
+
+
+def seeds_table(summary: dict[str, Any]) -> Table:
+    """Mean and standard deviation over seeds.
+
+    Args:
+        summary: as in `<name>-seeds.json`.
+    """
+    count = len(summary["seeds"])
+    table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")
+    for column in ("", "mean", "std", "each"):
+        table.add_column(column, justify="left" if not column else "right")
+    for label, key in (("student", "student"), ("ensemble", "ensemble"), ("best teacher", "best_teacher")):
+        figures = summary[key]
+        each = " ".join(_percent(value) for value in figures["values"])
+        table.add_row(label, _percent(figures["mean"]), _percent(figures["std"]), each)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
