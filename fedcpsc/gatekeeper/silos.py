@@ -42,8 +42,10 @@ from fedcpsc.gatekeeper.manifest import (
     sha256_hex,
 )
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, save_policy
+from fedcpsc.gatekeeper.private_training import train_teacher
 from fedcpsc.gatekeeper.teachers import open_teacher
-from fedcpsc.gatekeeper.training import Progress, train_classifier, training_plan
+from fedcpsc.gatekeeper.training import Progress
+from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import check_architecture
 from fedcpsc.seeding import derive_seed
@@ -171,15 +173,16 @@ class _Maker:
     def _train(self, images: ImageSet, data: str, fingerprint: str, progress: Progress) -> Manifest:
         """Replaces the weights; from before that until the caller saves the manifest, the folder is no silo."""
         teachers = self.config.teachers
-        network = train_classifier(
+        made = train_teacher(
             images,
             teachers,
             self.seed,
             self.architecture,
             lambda line: progress(f"{self.name}: {line}"),
+            self.folder,
             self.device,
         )
-        weights = save_tensors({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        weights = save_tensors(made.states)
         (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
         partial = self.folder / f"{WEIGHTS_FILE}.partial"
         partial.write_bytes(weights)
@@ -187,7 +190,8 @@ class _Maker:
         channels = images.image_shape[0]
         return Manifest(
             silo=self.name,
-            architecture=self.architecture,
+            kind=made.kind,
+            architecture=made.architecture,
             width=teachers.width,
             classes=images.classes,
             image_shape=images.image_shape,
@@ -198,6 +202,7 @@ class _Maker:
             weights_sha256=sha256_hex(weights),
             fingerprint=fingerprint,
             private_class_counts=tuple(np.bincount(images.labels, minlength=images.classes).tolist()),
+            privacy=made.proof,
         )
 
     def _recipe(self) -> dict[str, Any]:

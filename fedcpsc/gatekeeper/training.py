@@ -5,46 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedcpsc.config import Strict, TeachersConfig, validate
+from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
+from fedcpsc.gatekeeper.training_plan import PlainTraining
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["PlainTraining", "Progress", "train_classifier", "training_plan"]
+__all__ = ["Progress", "train_classifier"]
 
 Progress: TypeAlias = Callable[[str], None]
 """Takes a line of text for whoever waits."""
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class PlainTraining(Strict):
-    """Training without a privacy guarantee: the weights may remember any image.
-
-    Attributes:
-        optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets, with learning rate 0.1.
-    """
-
-    kind: Literal["plain"] = "plain"
-    optimiser: Literal["adam", "sgd"] = "adam"
-
-
-def training_plan(config: TeachersConfig) -> PlainTraining:
-    """`teachers.training`, checked.
-
-    Raises:
-        ConfigError: for an unknown kind or field.
-    """
-    return validate(PlainTraining, dict(config.training), "teachers.training")
 
 
 def train_classifier(
@@ -54,6 +35,7 @@ def train_classifier(
     architecture: str,
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
+    plan: PlainTraining | None = None,
 ) -> Classifier:
     """A classifier fitted to `images`: cross-entropy, linear warm-up and cosine decay, random shift and flip.
 
@@ -66,16 +48,17 @@ def train_classifier(
         architecture: a name of `models.registry`.
         progress: told every ten seconds how far it is.
         device: to train on.
+        plan: the optimiser; None for Adam.
 
     Returns:
         The network with its last weights, on the CPU, in evaluation mode.
 
     Raises:
-        ConfigError: for an unknown architecture or kind of training.
+        ConfigError: for an unknown architecture.
         DataError: where there are too few images.
         TeacherError: where training diverges.
     """
-    plan = training_plan(config)
+    plan = plan or PlainTraining()
     if len(images) < 2:
         raise DataError(explain("train_size", len(images), "a teacher needs at least 2 images", "use fewer silos"))
     device = torch.device(device)

@@ -159,7 +159,7 @@ def test_a_damaged_teacher_is_made_again(name, damage, tmp_path):
     assert spent(tmp_path / "0") == 7
 
 
-@pytest.mark.parametrize("step", ["train_classifier", "save_policy", "save_manifest"])
+@pytest.mark.parametrize("step", ["train_teacher", "save_policy", "save_manifest"])
 def test_a_crash_leaves_no_half_silo(step, tmp_path, monkeypatch):
     def crash(*args, **kwargs):
         raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def test_a_crash_leaves_no_half_silo(step, tmp_path, monkeypatch):
             patched.setattr(silos, step, crash)
             with pytest.raises(KeyboardInterrupt):
                 make_silos(config(), base)
-        if before is None or step != "train_classifier":
+        if before is None or step != "train_teacher":
             with pytest.raises(ManifestError):
                 load_manifest(base / "0")
         else:  # nothing was touched yet: the old silo is whole
@@ -219,7 +219,7 @@ def test_architectures_are_dealt_round_robin(tmp_path):
             {"teachers": {"architecture": ["convnet", "resnet19"]}},
             "architecture='resnet19': unknown; the nearest is 'resnet1",
         ),
-        ({"teachers": {"training": {"kind": "magic"}}}, "teachers.training: kind='magic'"),
+        ({"teachers": {"training": {"kind": "magic"}}}, "teachers.training.kind='magic'"),
         ({"silos": {"policy": {"answer": 1}}}, "silos.policy: answer: unknown key"),
         ({"silos": {"policy": {"answers": 0}}}, "silos.policy: answers=0"),
     ],

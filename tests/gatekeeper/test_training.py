@@ -11,7 +11,8 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import ConfigError, DataError, TeacherError
 from fedcpsc.gatekeeper import training
-from fedcpsc.gatekeeper.training import train_classifier, training_plan
+from fedcpsc.gatekeeper.training import train_classifier
+from fedcpsc.gatekeeper.training_plan import PlainTraining, training_plan
 
 
 def some(count: int, seed: int = 0) -> ImageSet:
@@ -105,7 +106,9 @@ def test_one_image_is_too_few():
 
 def test_divergence_is_an_error():
     with pytest.raises(TeacherError, match="learning_rate=1e\\+30: training diverged; lower it"):
-        train_classifier(some(40), quick(learning_rate=1e30, epochs=3, training={"optimiser": "sgd"}), 1, "convnet")
+        train_classifier(
+            some(40), quick(learning_rate=1e30, epochs=3), 1, "convnet", plan=PlainTraining(optimiser="sgd")
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""What a configuration may ask of a teacher's training: `teachers.training`, by kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from fedcpsc.config import Strict, TeachersConfig, validate
+from fedcpsc.errors import ConfigError, explain
+
+__all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan"]
+
+
+class PlainTraining(Strict):
+    """Training without a privacy guarantee: the weights may remember any image.
+
+    Attributes:
+        optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets, with learning rate 0.1.
+    """
+
+    kind: Literal["plain"] = "plain"
+    optimiser: Literal["adam", "sgd"] = "adam"
+
+
+class DpSgdTraining(Strict):
+    """DP-SGD by Opacus: Poisson-sampled batches, per-image gradients clipped and noised.
+
+    Attributes:
+        epsilon: of the training, per record under add/remove, > 0.
+        delta: of the same guarantee; below 1 / (private images).
+        max_grad_norm: each image's gradient is clipped to this L2 norm.
+        optimiser: "sgd" has momentum 0.9.
+    """
+
+    kind: Literal["dp_sgd"] = "dp_sgd"
+    epsilon: Annotated[float, Field(gt=0, le=1000)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    optimiser: Literal["adam", "sgd"] = "adam"
+
+
+class ShardsTraining(Strict):
+    """K plainly trained teachers, each on the records that a keyed hash deals to it. Their noisy votes are private."""
+
+    kind: Literal["shards"] = "shards"
+    shards: Annotated[int, Field(ge=2, le=10_000)]
+    optimiser: Literal["adam", "sgd"] = "adam"
+
+
+TrainingPlan: TypeAlias = PlainTraining | DpSgdTraining | ShardsTraining
+
+_KINDS: dict[str, type[PlainTraining] | type[DpSgdTraining] | type[ShardsTraining]] = {
+    "plain": PlainTraining,
+    "dp_sgd": DpSgdTraining,
+    "shards": ShardsTraining,
+}
+
+
+def training_plan(config: TeachersConfig) -> TrainingPlan:
+    """`teachers.training`, checked.
+
+    Raises:
+        ConfigError: for an unknown kind or field.
+    """
+    kind = config.training.get("kind", "plain")
+    if kind not in _KINDS:
+        raise ConfigError(explain("teachers.training.kind", kind, "is unknown", f"use one of {list(_KINDS)}"))
+    return validate(_KINDS[kind], dict(config.training), "teachers.training")
