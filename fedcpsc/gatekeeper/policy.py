@@ -135,9 +135,19 @@ MechanismPolicy: TypeAlias = Annotated[
 
 
 class ServicePolicy(Strict):
-    """Changes speed and robustness, never what an answer says."""
+    """Changes speed and robustness, never what an answer says.
 
-    batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(500, description="images per forward pass")
+    Attributes:
+        batch_size: images per forward pass.
+        queue: requests that may wait at a time; more are refused as busy.
+        read_timeout_s: seconds in which a request must have arrived whole.
+        grace_s: seconds for queries under way when the process is told to stop.
+    """
+
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 500
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 16
+    read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    grace_s: Annotated[int, Field(ge=0, le=3600)] = 30
 
 
 class Policy(Strict):

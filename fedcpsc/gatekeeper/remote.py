@@ -1,0 +1,73 @@
+"""The client of a gatekeeper's process: what a relay holds instead of a teacher. Imports no torch and no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from fedcpsc.errors import ProtocolError, RefusalCode
+from fedcpsc.protocol.messages import (
+    Answer,
+    DescribeRequest,
+    Description,
+    Message,
+    Query,
+    Refusal,
+    from_bytes,
+    to_bytes,
+)
+
+__all__ = ["SocketGatekeeper"]
+
+log = logging.getLogger("fedcpsc.gatekeeper")
+
+Wanted = TypeVar("Wanted", Answer, Description)
+
+
+class SocketGatekeeper:
+    """Implements `QueryTarget` over a Unix-domain socket; several threads may call it.
+
+    A gatekeeper that cannot be reached, or says what is no protocol message, is a refusal with code `internal`: the
+    owner finds the reason in the log.
+
+    Args:
+        socket_path: where the gatekeeper listens.
+        timeout_s: seconds to wait for an answer.
+    """
+
+    def __init__(self, socket_path: str | Path, timeout_s: float = 600.0) -> None:
+        self._path = str(socket_path)
+        transport = httpx.HTTPTransport(uds=self._path, retries=2)
+        timeout = httpx.Timeout(timeout_s, connect=10.0)
+        self._http = httpx.Client(transport=transport, base_url="http://gatekeeper", timeout=timeout)
+
+    def describe(self, request: DescribeRequest) -> Description | Refusal:
+        """The silo's public facts."""
+        return self._call("/describe", request, Description)
+
+    def answer(self, query: Query) -> Answer | Refusal:
+        """Answers the whole query or refuses the whole query."""
+        reply = self._call("/answer", query, Answer)
+        if isinstance(reply, Refusal) and not reply.query_id:  # refused before it was read
+            return dataclasses.replace(reply, query_id=query.query_id)
+        return reply
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def _call(self, path: str, message: Message, wanted: type[Wanted]) -> Wanted | Refusal:
+        if not Path(self._path).is_socket():
+            log.error("no gatekeeper listens at %s", self._path)
+            return Refusal(RefusalCode.INTERNAL)
+        try:
+            response = self._http.post(path, content=to_bytes(message))
+            reply = from_bytes(response.raise_for_status().content)
+        except (httpx.HTTPError, ProtocolError) as error:
+            log.error("no reply from the gatekeeper at %s: %s", self._path, type(error).__name__)
+            return Refusal(RefusalCode.INTERNAL)
+        return reply if isinstance(reply, wanted | Refusal) else Refusal(RefusalCode.INTERNAL)

@@ -1,0 +1,24 @@
+"""A teacher as a silo's owner might install it: named by `brightness_teacher:make` in the silo's own manifest."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def make(weights: bytes):
+    """Two classes, dark and bright; `weights` says from which mean on an image is bright."""
+    threshold = float(weights)
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        bright = 1 / (1 + np.exp(threshold - images.reshape(len(images), -1).mean(1)))
+        return np.stack([1 - bright, bright], 1).astype(np.float32)
+
+    return predict
+
+
+def broken(weights: bytes):
+    """What a faulty installation gives."""
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        raise ValueError(f"private pixel {images.max()}")
+
+    return predict

@@ -1,0 +1,67 @@
+"""The gatekeeper as a real process: one per ledger, graceful at SIGTERM, unharmed by SIGKILL."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from silo_folder import SHAPE, make_folder
+
+from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.remote import SocketGatekeeper
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, to_bytes
+
+HERE = str(Path(__file__).parent)
+
+
+def start(folder: Path, path: Path) -> subprocess.Popen[str]:
+    code = f"from fedcpsc.gatekeeper.service import serve; serve({str(folder)!r}, {str(path)!r})"
+    environment = os.environ | {"PYTHONPATH": HERE}
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def ask(path: Path, number: int) -> Answer:
+    """The answer of the gatekeeper at `path`, waiting until it is up."""
+    with contextlib.closing(SocketGatekeeper(path)) as client:
+        for _ in range(400):
+            if path.is_socket() and isinstance(client.describe(DescribeRequest()), Description):
+                answer = client.answer(asked(number))
+                assert isinstance(answer, Answer)
+                return answer
+            time.sleep(0.05)
+    pytest.fail("the gatekeeper did not come up in 20 s")
+
+
+def asked(number: int) -> Query:
+    return Query(f"{number:032x}", AnswerForm.PROBABILITIES, np.full((2, *SHAPE), number, np.uint8))
+
+
+def test_a_gatekeeper_lives_alone_dies_gracefully_and_remembers(tmp_path: Path) -> None:
+    folder, path = tmp_path / "silo", tmp_path / "s"
+    manifest = make_folder(folder)
+    process = start(folder, path)
+    try:
+        first = ask(path, 1)
+        rival = start(folder, tmp_path / "other")
+        _, complaint = rival.communicate(timeout=30)
+        assert rival.returncode != 0
+        assert "is served by another gatekeeper" in complaint
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert not path.exists()
+        process.communicate()
+        process = start(folder, path)  # a new process finds what the old one answered
+        assert to_bytes(ask(path, 1)) == to_bytes(first)
+        process.kill()
+        process.communicate()
+        process = start(folder, path)  # the dead one's socket and lock are no obstacle
+        ask(path, 2)
+    finally:
+        process.kill()
+        process.communicate()
+    assert Ledger.open(folder / "ledger.sqlite", manifest.dataset_id).verify().spent.answers == 4
