@@ -41,6 +41,7 @@ MEDIA_TYPE = "application/octet-stream"
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _HEADER_BYTES = 65_536
+_BACKLOG = 128
 
 
 def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int) -> FastAPI:
@@ -110,7 +111,7 @@ def serve(silo_dir: str | Path, socket_path: str | Path, *, group: str | None = 
             log_level="warning",
             access_log=False,
             server_header=False,
-            backlog=limits.queue,
+            backlog=_BACKLOG,
             timeout_graceful_shutdown=limits.grace_s,
         )
         log.info("gatekeeper of %s listens on %s", gatekeeper.silo, socket_path)
@@ -133,6 +134,7 @@ def bound_socket(path: Path, group: str | None = None) -> Iterator[socket.socket
         if group is not None:
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
             path.chmod(0o660)
+        listening.listen(_BACKLOG)
     except (OSError, KeyError) as error:
         listening.close()
         raise SiloError(

@@ -138,10 +138,8 @@ def test_a_taken_path_is_told_and_a_dead_socket_replaced(tmp_path: Path) -> None
         pass
     assert path.read_text() == "precious"
     path.unlink()
-    with bound_socket(path) as listening:
-        listening.listen()
-        with pytest.raises(SiloError, match="taken by a running process"), bound_socket(path):
-            pass
+    with bound_socket(path), pytest.raises(SiloError, match="taken by a running process"), bound_socket(path):
+        pass
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
     with bound_socket(path):
