@@ -33,7 +33,7 @@ _START_S = 60.0
 _STOP_S = 5.0
 _COMMAND_S = 120.0
 _PATHS = ("FEDCPSC_DATA",)  # variables that mean another place in another working directory
-_LONGEST_RAY_FOLDER = 40  # Ray puts sockets into it, whose paths the system limits to some 100 characters
+_LONGEST_TEMPORARY = 24  # Ray puts sockets below it, whose paths the system limits to some 100 characters
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SuperLink:
     def __init__(self, run_dir: Path) -> None:
         self._log = run_dir / "superlink.log"
         self.app_log = run_dir / "flower.log"
-        self.home = Path(tempfile.mkdtemp(prefix="fedcpsc-"))
+        self.home = Path(tempfile.mkdtemp(prefix="fedcpsc-", dir=_temporary_folder()))
         self._env = _environment(self.home)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -161,7 +161,7 @@ class SuperLink:
 
 def _environment(home: Path) -> dict[str, str]:
     """Ours, with a private home for Flower and Ray, no telemetry, and this Python's commands first on the path."""
-    env = {
+    return {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "FLWR_HOME": str(home),
@@ -169,12 +169,16 @@ def _environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         **{name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)},
+        **{name: ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1"]) for name in ("NO_PROXY", "no_proxy")},
         "RAY_ADDRESS": "local",  # never someone else's cluster
+        "RAY_TMPDIR": str(home),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if len(str(home)) <= _LONGEST_RAY_FOLDER:
-        env["RAY_TMPDIR"] = str(home)
-    return env
+
+
+def _temporary_folder() -> str:
+    usual = tempfile.gettempdir()
+    return "/tmp" if len(usual) > _LONGEST_TEMPORARY and os.path.isdir("/tmp") else usual  # noqa: S108 - a base only
 
 
 def _free_port() -> int:
