@@ -22,7 +22,8 @@ from fedcpsc.distillation.loop import Engine, run_rounds
 from fedcpsc.distillation.outcome import Ensemble, describe_run, save_pictures
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers
-from fedcpsc.errors import ConfigError, FederationError, RunError, explain
+from fedcpsc.errors import FederationError, RunError, explain
+from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
 
@@ -55,7 +56,7 @@ def distill(
     """
     check_mixture(config.synthesis.prior)
     check_run_folder(run_dir, config, resume=resume)
-    device = _device(config)
+    device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
@@ -160,13 +161,6 @@ def check_federation(
         constraint = f"must be the silos' image_shape {any_silo.image_shape}"
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
     return any_silo.classes, any_silo.image_shape
-
-
-def _device(config: RunConfig) -> torch.device:
-    wanted = config.runtime.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(explain("runtime.device", wanted, "no GPU is visible to torch", "use auto or cpu"))
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _ensemble(

@@ -162,7 +162,7 @@ class _Maker:
         return SiloReport(
             silo=self.name,
             folder=self.folder,
-            architecture=self.architecture,
+            architecture=manifest.architecture,
             train_size=len(images),
             reused=reused,
             policy_kept=kept,

@@ -159,6 +159,22 @@ def test_torchvision_sources_are_read_and_never_downloaded(tmp_path):
         load_train(DataConfig(source="fashion_mnist", path=str(tmp_path)), 1)
 
 
+def test_colour_arrays_of_torchvision_keep_their_channels(tmp_path, monkeypatch):
+    class Stored:
+        """What torchvision's CIFAR-10 and CIFAR-100 offer, without their pickled files."""
+
+        def __init__(self, root, train, download):
+            assert not download
+            self.data = pictures(4 if train else 2, 5, channels=3)
+            self.targets = [0, 1, 9, 0][: len(self.data)]
+            self.classes = list("abcdefghij")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Stored)
+    train = load_train(DataConfig(source="cifar10", path=str(tmp_path)), 1)
+    assert np.array_equal(train.images.transpose(0, 2, 3, 1), pictures(4, 5, channels=3))
+    assert (train.labels.tolist(), train.classes) == ([0, 1, 9, 0], 10)
+
+
 def test_no_common_images_means_no_evaluation(tmp_path):
     write_parquet(tmp_path / "0" / "train.parquet", [png(p) for p in pictures(2)], [0, 1])
     assert load_evaluation(DataConfig(source="parquet", path=str(tmp_path)), 1) is None
