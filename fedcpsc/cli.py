@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from fedcpsc.errors import ConfigError, FedcpscError
+from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+mount(app)
 _out = Console()
 _err = Console(stderr=True)
 
