@@ -71,13 +71,24 @@ def init(silo_dir: SiloDir) -> None:
 
 
 @ledger_app.command("show")
-def show(silo_dir: SiloDir, as_json: Json = False) -> None:
+def show(
+    silo_dir: SiloDir,
+    as_json: Json = False,
+    owner: Annotated[
+        bool, typer.Option("--owner", help="Also what gnmax lost on the real votes: itself private, show nobody.")
+    ] = False,
+) -> None:
     """What was spent, and what is left.
 
     Example: [bold]fedcpsc ledger show /srv/silo --json[/]
     """
     with _told(), _ledger(silo_dir) as ledger:
-        _say(ledger_facts(ledger), as_json)
+        facts = ledger_facts(ledger)
+        if owner:
+            from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount  # noqa: PLC0415 - brings scipy
+
+            facts["epsilon_realised_private"] = OwnerAccount(silo_dir / OWNER_FILE).epsilon(facts["delta"])
+        _say(facts, as_json)
 
 
 @ledger_app.command("verify")

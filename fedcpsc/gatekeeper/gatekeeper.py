@@ -22,10 +22,12 @@ from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Charge, Denied, Ledger, Stored
 from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
 from fedcpsc.privacy.mechanisms import Floats
+from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.messages import (
     Answer,
     ClassReport,
@@ -57,6 +59,7 @@ class Gatekeeper:
         ledger: open, of the teacher's data set.
         guarantee: mechanism, caps and claim, as `guarantee_of` found them.
         class_report: what is told of the class counts, None for nothing.
+        owner_account: where the gnmax kinds note what they really lost, for the owner alone.
     """
 
     silo: str
@@ -66,6 +69,7 @@ class Gatekeeper:
     ledger: Ledger
     guarantee: Guarantee
     class_report: ClassReport | None = None
+    owner_account: OwnerAccount | None = None
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
@@ -152,7 +156,11 @@ class Gatekeeper:
         if mechanism.shards:
             if not isinstance(self.teacher, ShardTeacher):
                 raise TeacherError(explain("teacher", self.model, "has no shards", "train with kind: shards"))
-            return mechanism.release(self.teacher.predict_shards(query.images))
+            outputs = self.teacher.predict_shards(query.images)
+            scores = mechanism.release(outputs)
+            if self.owner_account and isinstance(mechanism, GnMax):
+                self.owner_account.add(query.query_id, len(scores), mechanism.realised(outputs, scores))
+            return scores
         try:
             outputs = self.teacher.predict(query.images)
         except TeacherError:
@@ -242,6 +250,7 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
         ledger=ledger,
         guarantee=guarantee,
         class_report=report_class_counts(policy, manifest, ledger),
+        owner_account=OwnerAccount(folder / OWNER_FILE),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
+from fedcpsc.privacy.gnmax import ORDERS, realised_curve
 from fedcpsc.privacy.mechanisms import Floats, Mechanism
 from fedcpsc.privacy.noise import rounded_gaussian
 
@@ -164,6 +165,15 @@ class GnMax(Mechanism):
         """One-hot rows, float32 [N, K]."""
         return self._winners(self._histogram(outputs))
 
+    def realised(self, outputs: Floats, released: Floats) -> npt.NDArray[np.float64]:
+        """What this release lost on these very votes, at `gnmax.ORDERS`: for the owner alone, never sent.
+
+        Args:
+            outputs: as given to `release`.
+            released: what it returned.
+        """
+        return realised_curve(self._histogram(outputs)[released.any(1)], self.sigma)
+
     def _histogram(self, outputs: Floats) -> Integers:
         _as_many(outputs, self.teachers)
         histogram: Integers = quantised(outputs, 1).sum(0)
@@ -203,6 +213,11 @@ class ConfidentGnMax(GnMax):
         votes = self._histogram(outputs)
         agreed = votes.max(1) + rounded_gaussian(self.threshold_sigma, votes.shape[:1]) >= self.threshold
         return np.where(agreed[:, np.newaxis], self._winners(votes), np.float32(0))
+
+    def realised(self, outputs: Floats, released: Floats) -> npt.NDArray[np.float64]:
+        """As `GnMax.realised` for the queries it answered, and every query's threshold test at its full price."""
+        tests = len(released) * np.asarray(ORDERS) / (2 * float(self.threshold_sigma) ** 2)
+        return tests + super().realised(outputs, released)
 
 
 def _as_many(outputs: Floats, teachers: int) -> None:

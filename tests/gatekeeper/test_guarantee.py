@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
+from fedcpsc.gatekeeper.owner_account import OwnerAccount
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.privacy.accounting import gaussian_epsilon
@@ -226,3 +228,19 @@ def test_class_counts_that_the_budget_does_not_hold_are_an_error(tmp_path: Path)
 def test_decimal_sigmas_are_exact() -> None:
     section = policy(VOTES | {"sigma": 0.1}).mechanism
     assert section.exact_sigma == Fraction(1, 10)  # type: ignore[union-attr]
+
+
+def test_gnmax_notes_its_realised_loss_for_the_owner_alone(tmp_path: Path) -> None:
+    rules = policy({"kind": "confident_gnmax", "sigma": 8.0, "threshold": 60, "threshold_sigma": 30.0, "epsilon": 8.0})
+    gatekeeper = opened(tmp_path, rules, manifest({"kind": "shards", "shards": 100}), Shards(100))
+    account = OwnerAccount(tmp_path / "owner.jsonl")
+    gatekeeper = dataclasses.replace(gatekeeper, owner_account=account)
+    assert account.epsilon(1e-5) is None
+    assert isinstance(gatekeeper.answer(asked(1, 20)), Answer)
+    status = gatekeeper.ledger.status()
+    realised = account.epsilon(1e-5)
+    assert realised is not None
+    charged = gaussian_epsilon(math.sqrt(status.spent.mu2 / MU2_UNIT), 1e-5)
+    assert 0 < realised < charged / 2  # all teachers agree: almost nothing beyond the threshold tests
+    assert account.path.stat().st_mode & 0o777 == 0o600
+    assert "rdp" not in str(list(gatekeeper.ledger.export()))
