@@ -170,6 +170,7 @@ def _environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         **{name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)},
         **{name: ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1"]) for name in ("NO_PROXY", "no_proxy")},
+        "FEDCPSC_SOURCE": str(Path(__file__).resolve().parent),  # the apps run from copies, which have no commit
         "RAY_ADDRESS": "local",  # never someone else's cluster
         "RAY_TMPDIR": str(home),
         "RAY_USAGE_STATS_ENABLED": "0",
