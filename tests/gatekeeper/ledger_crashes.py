@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedcpsc.gatekeeper.ledger import Charge, Ledger, Reserved, Stored
 
-DATA, BUDGET, NAMES, ROUNDS_PER_LEDGER = "ds", 60, 24, 25
+DATA, BUDGET, NAMES, ROUNDS_PER_LEDGER, FAILED = "ds", 60, 24, 25, 3
 
 
 def worker(path: Path, mark: Path | None, die_at: int | None, seed: int, out: int) -> None:
@@ -47,14 +47,16 @@ def crash(path: Path, mark: Path | None, points: list[int | None], seed: int) ->
     """Two processes at once; what left them before both were dead."""
     read, write = os.pipe()
     children = []
-    for place, point in enumerate(points):
+    for point in points:
         child = os.fork()
         if child == 0:
+            status = FAILED
             try:
                 os.close(read)
-                worker(path, mark, point, seed * 2 + place, write)
+                worker(path, mark, point, seed, write)  # both ask alike: they race
+                status = 0
             finally:
-                os._exit(0)
+                os._exit(status)
         children.append((child, point))
     os.close(write)
     for child, point in children:
@@ -64,7 +66,8 @@ def crash(path: Path, mark: Path | None, points: list[int | None], seed: int) ->
     with os.fdopen(read) as lines:
         left = lines.read().split("\n")
     for child, _ in children:
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), "an error, not a death"
     return [line for line in left if line.count(" ") == 1]
 
 

@@ -1,0 +1,139 @@
+"""What the socket adds to an in-process gatekeeper, what the ledger takes, and answers a second under load.
+
+    python -m benchmarks.gatekeeper_socket --out benchmarks/results/gatekeeper_socket.json
+
+For each batch, in turn: the same images as a query to the gatekeeper in this process (encoded and decoded, as a relay
+must in any case), and to another gatekeeper of the same silo's copy, a process of its own behind its socket. The median
+of the paired ratios is the figure. The ledger's share is one reservation and one stored reply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import provenance
+from fedcpsc.config import load_config
+from fedcpsc.gatekeeper.budget import Charge
+from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.remote import SocketGatekeeper
+from fedcpsc.gatekeeper.silos import make_silos
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, from_bytes, to_bytes
+
+
+def a_query(shape: tuple[int, int, int], batch: int, seed: int) -> Query:
+    images = np.random.default_rng(seed).integers(0, 256, (batch, *shape), dtype=np.uint8)
+    return Query(uuid.uuid4().hex, AnswerForm.PROBABILITIES, images)
+
+
+def started(folder: Path, path: Path) -> subprocess.Popen[bytes]:
+    code = f"from fedcpsc.gatekeeper.service import serve; serve({str(folder)!r}, {str(path)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    client = SocketGatekeeper(path)
+    while not (path.is_socket() and isinstance(client.describe(DescribeRequest()), Description)):
+        if process.poll() is not None:
+            raise RuntimeError("the gatekeeper did not start")
+        time.sleep(0.1)
+    client.close()
+    return process
+
+
+def ledger_ms(folder: Path, batch: int, repeats: int) -> float:
+    ledger, spent = Ledger.create(folder / "bench.sqlite", "ds", 10**9), []
+    reply = bytes(batch * 10)
+    for number in range(repeats):
+        begun = time.perf_counter()
+        ledger.reserve(str(number), "payload", Charge(batch))
+        ledger.store(str(number), reply)
+        spent.append(time.perf_counter() - begun)
+    ledger.close()
+    return 1000 * statistics.median(spent)
+
+
+def under_load(client: SocketGatekeeper, shape: tuple[int, int, int], batch: int, callers: int, queries: int) -> float:
+    asked = [a_query(shape, batch, number) for number in range(queries)]
+    with ThreadPoolExecutor(callers) as pool:
+        begun = time.perf_counter()
+        replies = list(pool.map(client.answer, asked))
+        seconds = time.perf_counter() - begun
+    assert all(isinstance(reply, Answer) for reply in replies)
+    return queries * batch / seconds
+
+
+def measure(config_path: str, overrides: list[str], batch: int, repeats: int) -> dict[str, Any]:
+    config = load_config(config_path, overrides)
+    with tempfile.TemporaryDirectory() as place:
+        base = Path(place)
+        make_silos(config, base)
+        shutil.copytree(base / "0", base / "served")
+        gatekeeper = open_gatekeeper(base / "0")
+        shape = gatekeeper.teacher.image_shape
+        process = started(base / "served", base / "socket")
+        try:
+            client = SocketGatekeeper(base / "socket")
+            near, far = [], []
+            for repeat in range(repeats + 2):
+                query = a_query(shape, batch, repeat)
+                begun = time.perf_counter()
+                local = from_bytes(to_bytes(gatekeeper.answer(from_bytes(to_bytes(query)))))  # type: ignore[arg-type]
+                middle = time.perf_counter()
+                remote = client.answer(query)
+                end = time.perf_counter()
+                assert isinstance(local, Answer)
+                assert isinstance(remote, Answer)
+                if repeat >= 2:  # the first two warm caches
+                    near.append(middle - begun)
+                    far.append(end - middle)
+            load = {callers: round(under_load(client, shape, batch, callers, 2 * callers)) for callers in (1, 4, 16)}
+            client.close()
+        finally:
+            process.terminate()
+            process.wait(30)
+        ratios = [f / n for f, n in zip(far, near, strict=True)]
+        return {
+            "benchmark": "gatekeeper_socket",
+            "config": config_path,
+            "set": overrides,
+            "image_shape": list(shape),
+            "batch": batch,
+            "repeats": repeats,
+            "in_process_ms": round(1000 * statistics.median(near), 2),
+            "socket_ms": round(1000 * statistics.median(far), 2),
+            "ratio": round(statistics.median(ratios), 4),
+            "ratio_quartiles": [round(q, 4) for q in statistics.quantiles(ratios, n=4)],
+            "ledger_ms": round(ledger_ms(base, batch, 50), 2),
+            "answers_per_second": load,
+            **provenance(),
+        }
+
+
+def main() -> int:
+    """Measures and writes one JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/mnist.yaml")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--out", default="gatekeeper_socket.json")
+    arguments = parser.parse_args()
+    row = measure(arguments.config, arguments.set, arguments.batch, arguments.repeats)
+    Path(arguments.out).write_text(json.dumps(row, indent=1) + "\n")
+    print(json.dumps(row, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
