@@ -67,7 +67,10 @@ class DataConfig(Strict):
     test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)"
     )
-    validation: Annotated[int, Field(ge=0)] = Field(0, description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings")
+    validation: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings",
+    )
     image_column: str = "image"
     label_column: str = "label"
 
@@ -109,7 +112,7 @@ class TeachersConfig(Strict):
     architecture: str | tuple[str, ...] = Field(
         "convnet", description="one name for all silos, or a list dealt round-robin"
     )
-    width: Positive = 24
+    width: Positive = Field(24, description="as student.width")
     epochs: Positive = 20
     batch_size: Positive = 64
     learning_rate: Rate = 2e-3
@@ -163,10 +166,10 @@ class SynthesisConfig(Strict):
     balance_weight: Weight = Field(5.0, description="negative entropy of the batch-mean prediction")
     moment_weight: Weight = Field(5.0, description="match mean and std of the public normalisation constants")
     contrastive_weight: Weight = Field(0.0, description="supervised contrast over the committee's views (SupCon)")
-    disagreement_weight: Weight = Field(0.0, description="reward images on which the committee disagrees")
-    generators: Positive = Field(1, description="fresh generators a round, each making its share")
-    crossover_share: Share = Field(0.0, description="share of each batch made by mixing images of the bank")
-    oversample: Positive = Field(1, description="candidates per query image; the committee's least sure are asked")
+    candidates: Positive = Field(
+        8,
+        description="images made per image asked; of each class the committee sees in them, those it is least sure of are asked",
+    )
     moments: tuple[float, float] | None = Field(
         None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
     )
@@ -176,12 +179,15 @@ class StudentConfig(Strict):
     """The product, and how it is fitted to the answer bank."""
 
     architecture: str = "convnet"
-    width: Positive = 16
+    width: Positive = Field(
+        32,
+        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths",
+    )
     committee: Annotated[int, Field(ge=1, le=8)] = Field(
         2, description="networks that guide the generator; the first is the student"
     )
     steps_per_round: Positive = 40
-    final_steps: Annotated[int, Field(ge=0)] = 1200
+    final_steps: Annotated[int, Field(ge=0)] = 3000
     batch_size: Positive = 64
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
     learning_rate: Rate = 2e-3

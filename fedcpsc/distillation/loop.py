@@ -126,7 +126,6 @@ def _round_batches(engine: Engine, round_index: int) -> list[Batch]:
         image_shape=bank.image_shape,
         seed=derive_seed(config.seed, "synthesis"),
         device=engine.device,
-        banked=bank.images[: before[-1] + 1] if len(before) else None,
     )
     engine.generator = generator or engine.generator
     step = engine.images_per_query

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.teachers import SiloId, Traffic
 from fedcpsc.report.pictures import save_curve, save_samples
 
-__all__ = ["Ensemble", "describe_run", "save_pictures"]
+__all__ = ["Ensemble", "commit", "describe_run", "save_pictures", "versions"]
 
 _SAMPLE_ROWS = 20_000
 
@@ -89,8 +90,8 @@ def describe_run(
         "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
         "device": str(engine.device),
         "seed": config.seed,
-        "versions": _versions(),
-        "commit": _commit(),
+        "versions": versions(),
+        "commit": commit(),
         "not_joined": config.silos.count - len(bank.silos),
     }
 
@@ -110,7 +111,8 @@ def save_pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> No
     save_curve(run_dir / "curve.png", lines, references)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python and of what a run stands on."""
     found = {"python": platform.python_version()}
     for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
         try:
@@ -120,9 +122,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
-    """The commit of the source tree this package lies in; None where it is installed without one."""
-    here = Path(__file__).resolve().parent
+def commit() -> str | None:
+    """The commit of the source tree this package lies in; None where it is installed without one.
+
+    In Flower the package runs from a copy in an app bundle: `$FEDCPSC_SOURCE` then names the folder it was copied from.
+    """
+    here = os.environ.get("FEDCPSC_SOURCE") or Path(__file__).resolve().parent
     try:
         asked = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.augment import random_shift
-from fedcpsc.data.images import to_pixels, to_uint8
+from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.frozen import frozen
+from fedcpsc.distillation.selection import select
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
 from fedcpsc.models.generator import ConditionalGenerator
@@ -43,12 +44,8 @@ def synthesise(
     image_shape: tuple[int, int, int],
     seed: int,
     device: torch.device,
-    banked: Images | None = None,
 ) -> tuple[Images, npt.NDArray[np.int64], ConditionalGenerator | None]:
     """One round's query images, all of whose randomness follows from `seed` and `round_index`.
-
-    Args:
-        banked: images already asked about, uint8 [M, C, H, W], for crossover; None or empty: no crossover.
 
     Returns:
         images uint8 [count, C, H, W]; y int64 [count], -1 where no generator made the image; the last generator, or
@@ -57,32 +54,23 @@ def synthesise(
     seed = derive_seed(seed, round_index)
     warm = round_index < config.warmup_share * rounds
     from_prior = count if warm else round(config.prior_share * count)
-    crossed = 0 if warm or banked is None or len(banked) == 0 else round(config.crossover_share * count)
-    generated = max(count - from_prior - crossed, 0)
-    candidates = 1 if warm else config.oversample
+    candidates = 1 if warm else config.candidates  # before the first answers the committee knows nothing
 
     cpu_stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
-    prior = to_uint8(sample_prior(config.prior, from_prior * candidates, image_shape, cpu_stream))
+    mean = config.moments[0] if config.moments else None
+    prior = to_uint8(sample_prior(config.prior, from_prior * candidates, image_shape, cpu_stream, mean))
     images, labels = [prior], [torch.full((len(prior),), -1)]
-    if crossed and banked is not None:
-        mixed = crossover(banked, crossed * candidates, cpu_stream)
-        images.append(mixed)
-        labels.append(torch.full((len(mixed),), -1))
     generator = None
-    if generated:
-        shares = [
-            generated * (g + 1) // config.generators - generated * g // config.generators
-            for g in range(config.generators)
-        ]
-        for index, share in enumerate(shares):
-            stream_seed = derive_seed(seed, "generator", index)
-            generator = train_generator(config, committee, classes, image_shape, stream_seed, device)
-            drawn, y = draw(generator, config, share * candidates, classes, stream_seed, device)
-            images.append(drawn)
-            labels.append(y)
+    if count > from_prior:
+        generator = train_generator(config, committee, classes, image_shape, derive_seed(seed, "generator"), device)
+        drawn, y = draw(
+            generator, config, (count - from_prior) * candidates, classes, derive_seed(seed, "draw"), device
+        )
+        images.append(drawn)
+        labels.append(y)
     pool, y = torch.cat(images), torch.cat(labels)
     if candidates > 1:
-        chosen = least_sure(pool, committee, count, device)
+        chosen = select(pool, committee, count, device)
         pool, y = pool[chosen], y[chosen]
     return pool.numpy(), y.numpy(), generator
 
@@ -94,7 +82,7 @@ def draw(
 
     The generator's norms use batch statistics, as in training: it is too young for running ones.
     """
-    stream = torch.Generator(device).manual_seed(derive_seed(seed, "draw"))
+    stream = torch.Generator(device).manual_seed(seed)
     y = balanced_labels(count, classes, stream)
     with torch.no_grad():
         parts = [
@@ -102,34 +90,6 @@ def draw(
             for part in torch.split(y, 256)
         ]
     return to_uint8(torch.cat(parts)).cpu(), y.cpu()
-
-
-def crossover(banked: Images, count: int, stream: torch.Generator) -> Tensor:
-    """New images from pairs of the bank's: half by a random box of one in the other, half by a random blend."""
-    pairs = torch.randint(len(banked), (2, count), generator=stream).numpy()
-    first = to_pixels(torch.from_numpy(banked[pairs[0]]))
-    second = to_pixels(torch.from_numpy(banked[pairs[1]]))
-    height, width = first.shape[2:]
-    low = torch.rand(2, count, generator=stream) * 0.7
-    high = low + 0.25 + torch.rand(2, count, generator=stream) * 0.4
-    y, x = torch.arange(height) / height, torch.arange(width) / width
-    rows = (y >= low[0, :, None]) & (y < high[0, :, None])  # [count, H]
-    columns = (x >= low[1, :, None]) & (x < high[1, :, None])
-    box = (rows[:, :, None] & columns[:, None, :])[:, None].float()
-    blend = torch.rand(count, 1, 1, 1, generator=stream).expand_as(box)
-    mask = torch.where(torch.rand(count, 1, 1, 1, generator=stream) < 0.5, box, blend)
-    return to_uint8(mask * first + (1 - mask) * second)
-
-
-def least_sure(pool: Tensor, committee: Sequence[Classifier], count: int, device: torch.device) -> Tensor:
-    """The `count` images whose mean committee prediction has the highest entropy; indices int64 [count]."""
-    with frozen(committee), torch.no_grad():
-        entropy = []
-        for part in torch.split(pool, 512):
-            pixels = to_pixels(part.to(device))
-            mean = torch.stack([torch.softmax(net(pixels), 1) for net in committee]).mean(0)
-            entropy.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())
-    return torch.cat(entropy).topk(count).indices.sort().values
 
 
 def make_generator(
@@ -166,7 +126,7 @@ def train_generator(
 def generator_loss(
     config: SynthesisConfig, pixels: Tensor, y: Tensor, committee: Sequence[Classifier], stream: torch.Generator
 ) -> Tensor:
-    """Conditional cross-entropy + class balance + public moments (- disagreement) (+ contrast over views).
+    """Conditional cross-entropy + class balance + public moments (+ contrast over views).
 
     Args:
         pixels: [B, C, H, W] in [-1, 1], with gradient.
@@ -176,14 +136,11 @@ def generator_loss(
     """
     seen = random_shift(pixels, config.shift, stream)
     outputs = [net.forward_with_features(seen) for net in committee]
-    each = torch.stack([logits for logits, _ in outputs])  # [M, B, K]
-    logits = each.mean(0)
+    logits = torch.stack([logits for logits, _ in outputs]).mean(0)
     loss = config.class_weight * F.cross_entropy(logits, y)
     loss = loss + config.balance_weight * negative_batch_entropy(logits)
     if config.moments is not None and config.moment_weight > 0:
         loss = loss + config.moment_weight * moment_loss(pixels, *config.moments)
-    if config.disagreement_weight > 0:
-        loss = loss - config.disagreement_weight * torch.softmax(each, 2).std(0, correction=0).sum(1).mean()
     if config.contrastive_weight > 0:
         # each network's features live in a space of their own: contrast two views within each, not across
         again = random_shift(pixels, config.shift, stream)

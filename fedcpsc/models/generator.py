@@ -28,8 +28,10 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """[B, C, H, W], [B] -> [B, C, H, W]."""
-        scaled: Tensor = self.norm(x) * self.scale(y)[:, :, None, None]
-        return scaled + self.shift(y)[:, :, None, None]
+        normed: Tensor = self.norm(x)
+        scale: Tensor = self.scale(y)[:, :, None, None]
+        shift: Tensor = self.shift(y)[:, :, None, None]
+        return normed * scale + shift
 
 
 class ConditionalGenerator(nn.Module):

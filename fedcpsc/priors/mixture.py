@@ -32,9 +32,21 @@ def check_mixture(mixture: Mapping[str, float]) -> None:
 
 
 def sample_prior(
-    mixture: Mapping[str, float], count: int, image_shape: tuple[int, int, int], generator: torch.Generator
+    mixture: Mapping[str, float],
+    count: int,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    mean: float | None = None,
 ) -> Tensor:
-    """`count` images, each from one prior drawn by weight; float32 [count, C, H, W] in [-1, 1], in random order."""
+    """`count` images, each from one prior drawn by weight, in random order.
+
+    Args:
+        mean: public mean of the domain's pixels, in [-1, 1]; tones are bent so that images scatter about it. None
+            leaves them as they are.
+
+    Returns:
+        float32 [count, C, H, W] in [-1, 1].
+    """
     check_mixture(mixture)
     names = sorted(mixture)
     weights = torch.tensor([mixture[name] for name in names], dtype=torch.float64)
@@ -44,4 +56,29 @@ def sample_prior(
         mask = which == index
         if mask.any():
             images[mask] = PRIORS[name](int(mask.sum()), image_shape, generator)
-    return images
+    return images if mean is None else bend_tones(images, mean, generator)
+
+
+def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: float = 0.2) -> Tensor:
+    """Bends each image's tones by a power curve, so that its mean lies near `mean`; [N, C, H, W] in [-1, 1].
+
+    Which tone is the ground and which the figure is drawn so that the rarer tone of the domain is mostly the figure:
+    in a dark domain, light figures on a dark ground.
+
+    Args:
+        mean: in (-1, 1).
+        spread: standard deviation of the images' own means about it.
+    """
+    n = len(images)
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    tones = ((images - low) / (high - low).clamp_min(1e-3)).clamp(1e-4, 1)  # [0, 1]
+    dark = torch.rand(n, 1, 1, 1, generator=generator) < (1 - mean) / 2
+    is_dark = tones.mean((1, 2, 3), keepdim=True) < 0.5
+    tones = torch.where(dark == is_dark, tones, (1 - tones).clamp_min(1e-4))
+    wanted = (mean + spread * torch.randn(n, 1, 1, 1, generator=generator)).clamp(-0.97, 0.97) / 2 + 0.5
+    log_low, log_high = torch.full((n, 1, 1, 1), -3.0), torch.full((n, 1, 1, 1), 3.0)
+    for _ in range(16):  # bisection on the logarithm of the power
+        middle = (log_low + log_high) / 2
+        too_light = (tones ** middle.exp()).mean((1, 2, 3), keepdim=True) > wanted
+        log_low, log_high = torch.where(too_light, middle, log_low), torch.where(too_light, log_high, middle)
+    return 2 * tones ** log_low.exp() - 1

@@ -13,7 +13,9 @@ SHAPE = (1, 8, 8)
 
 
 def config(**changes):
-    return SynthesisConfig(**{"width": 4, "batch_size": 32, "steps": 3, "moments": (0.0, 0.5), **changes})
+    return SynthesisConfig(
+        **{"width": 4, "batch_size": 32, "steps": 3, "candidates": 1, "moments": (0.0, 0.5), **changes}
+    )
 
 
 def committee(count=2):

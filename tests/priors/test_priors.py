@@ -43,3 +43,19 @@ def test_faults_are_named():
         sample_prior({"dead_leafs": 1.0}, 1, (1, 8, 8), stream())
     with pytest.raises(ConfigError, match="needs a positive weight"):
         sample_prior({"smooth": 0.0}, 1, (1, 8, 8), stream())
+
+
+@pytest.mark.parametrize("name", ["dead_leaves", "smooth"])  # strokes on a plain ground have no tones to bend
+@pytest.mark.parametrize("mean", [-0.74, 0.0, 0.5])
+def test_bent_images_scatter_about_the_public_mean(name, mean):
+    images = sample_prior({name: 1.0}, 300, (1, 28, 28), stream(), mean)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    own = images.flatten(1).mean(1)
+    assert abs(own.mean().item() - mean) < 0.12
+    assert 0.1 < own.std().item() < 0.35
+
+
+def test_a_dark_domain_shows_light_figures_on_a_dark_ground():
+    images = sample_prior({"strokes": 1.0}, 300, (1, 28, 28), stream(), -0.74)
+    assert (images.flatten(1).median(1).values < 0).float().mean() > 0.8
