@@ -48,9 +48,9 @@ class Charge:
 
 @dataclass(frozen=True)
 class Reserved:
-    """Charged and committed: compute the reply, then `store` it. `answers_left` is what this charge left over."""
+    """Charged and committed: compute the reply, then `store` it. `left` is what this charge left over."""
 
-    answers_left: int
+    left: Budget
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from fedcpsc.errors import ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
 from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
@@ -136,6 +136,7 @@ class Gatekeeper:
             return _decoded(found.reply)
         with self._inference:
             scores = self._scores(query)
+        left = self._affordable(found.left)
         values, indices = shape_answer(scores, query.form, bits=self.policy.bits, top_k=self.policy.top_k)
         answer = Answer(
             query_id=query.query_id,
@@ -143,12 +144,12 @@ class Gatekeeper:
             classes=self.teacher.classes,
             values=values,
             indices=indices,
-            answers_left=found.answers_left,
+            answers_left=left,
             claim=self.guarantee.claim,
         )
         mine = to_bytes(answer)
         sent = self.ledger.store(query.query_id, mine, principal=query.principal)
-        log.info("answered query %s: %d images, %d left", query.query_id, len(query.images), found.answers_left)
+        log.info("answered query %s: %d images, %d left", query.query_id, len(query.images), left)
         return answer if sent == mine else _decoded(sent)
 
     def _scores(self, query: Query) -> Floats:
@@ -184,14 +185,14 @@ class Gatekeeper:
 
     def _totals(self) -> tuple[int, int]:
         status, limit = self.ledger.status(), self.guarantee.limit
-        total = min(limit.answers, status.budget.answers)
-        left = total - status.spent.answers
+        cap = Budget(min(limit.answers, status.budget.answers), min(limit.mu2, status.budget.mu2))
+        left = Budget(cap.answers - status.spent.answers, cap.mu2 - status.spent.mu2)
+        return self._affordable(cap), max(0, self._affordable(left))
+
+    def _affordable(self, budget: Budget) -> int:
+        """Answers that both parts of a budget hold."""
         each = self.guarantee.mechanism.cost() * MU2_UNIT
-        if each:
-            cap = min(limit.mu2, status.budget.mu2)
-            total = min(total, int(cap / each))
-            left = min(left, int((cap - status.spent.mu2) / each))
-        return total, max(0, left)
+        return min(budget.answers, int(budget.mu2 / each)) if each else budget.answers
 
 
 def begin_ledger(silo_dir: str | Path) -> Ledger:

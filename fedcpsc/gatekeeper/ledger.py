@@ -212,7 +212,7 @@ class Ledger:
                     self._append("refused", **facts)
                 return Denied(conflict=False)
             self._append("charged", **facts)
-            return Reserved(answers_left=cap.answers - spent.answers)
+            return Reserved(Budget(cap.answers - spent.answers, cap.mu2 - spent.mu2))
 
     def store(self, query_id: str, reply: bytes, *, principal: str = "") -> bytes:
         """Stores the reply to a charged query and returns what must be sent: the reply stored first.
@@ -399,7 +399,8 @@ class Ledger:
             return Stored(stored)
         if (asked["mechanism"], asked["model"]) != (charge.mechanism, charge.model):
             return Denied(conflict=True)  # what was charged is not what would be computed now
-        return Reserved(answers_left=max(0, cap.answers - asked["answers_spent"]))
+        left = Budget(max(0, cap.answers - asked["answers_spent"]), max(0, cap.mu2 - asked["mu2_spent"]))
+        return Reserved(left)
 
     def _append(self, kind: str, **facts: Any) -> int:
         before = self._head() or {}

@@ -113,6 +113,7 @@ def test_a_gatekeeper_of_shards_answers_until_epsilon_is_spent_and_says_what_it_
     assert (found.claim.delta, found.claim.unit, found.claim.relation) == (1e-5, "record", "add_remove")
     answer = gatekeeper.answer(asked(1, 3))
     assert isinstance(answer, Answer)
+    assert answer.answers_left == 2  # of the noise budget, not of the 20,000 images
     again = gatekeeper.answer(asked(1, 3))
     assert isinstance(again, Answer)
     assert to_bytes(answer) == to_bytes(again)  # never fresh noise

@@ -20,35 +20,40 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.create(tmp_path / "ledger.sqlite", DATA, 10, mu2=1000)
 
 
+def reserved(answers: int, mu2: int = 1000) -> Reserved:
+    """With so much left."""
+    return Reserved(Budget(answers, mu2))
+
+
 def reopened(ledger: Ledger, **options: object) -> Ledger:
     ledger.close()
     return Ledger.open(ledger.path, DATA, **options)  # type: ignore[arg-type]
 
 
 def test_a_charge_is_committed_before_the_reply_and_counts_exactly(ledger: Ledger) -> None:
-    assert ledger.reserve("a", "p", Charge(4)) == Reserved(answers_left=6)
+    assert ledger.reserve("a", "p", Charge(4)) == reserved(6)
     assert Ledger.open(ledger.path, DATA).status().spent.answers == 4  # another connection sees it already
-    assert ledger.reserve("b", "p", Charge(6)) == Reserved(answers_left=0)
+    assert ledger.reserve("b", "p", Charge(6)) == reserved(0)
     assert ledger.reserve("c", "p", Charge(1)) == Denied(conflict=False)
     assert ledger.status().left == Budget(0, 1000)
 
 
 def test_the_whole_batch_is_refused_and_a_smaller_one_still_fits(ledger: Ledger) -> None:
     assert ledger.reserve("a", "p", Charge(11)) == Denied(conflict=False)
-    assert ledger.reserve("b", "p", Charge(10)) == Reserved(answers_left=0)
+    assert ledger.reserve("b", "p", Charge(10)) == reserved(0)
     assert ledger.reserve("a", "p", Charge(11)) == Denied(conflict=False)
     assert ledger.status().refused == 1
 
 
 def test_mu2_is_a_budget_of_its_own(ledger: Ledger) -> None:
-    assert ledger.reserve("a", "p", Charge(1, mu2=1000)) == Reserved(answers_left=9)
+    assert ledger.reserve("a", "p", Charge(1, mu2=1000)) == reserved(9, mu2=0)
     assert ledger.reserve("b", "p", Charge(1, mu2=1)) == Denied(conflict=False)
-    assert ledger.reserve("c", "p", Charge(1, mu2=0)) == Reserved(answers_left=8)
+    assert ledger.reserve("c", "p", Charge(1, mu2=0)) == reserved(8, mu2=0)
 
 
 def test_a_policy_may_tighten_but_not_widen(ledger: Ledger) -> None:
     assert ledger.reserve("a", "p", Charge(4), limit=Budget(3, 1000)) == Denied(conflict=False)
-    assert ledger.reserve("b", "p", Charge(3), limit=Budget(3, 1000)) == Reserved(answers_left=0)
+    assert ledger.reserve("b", "p", Charge(3), limit=Budget(3, 1000)) == reserved(0)
     assert ledger.reserve("c", "p", Charge(8), limit=Budget(99, 1000)) == Denied(conflict=False)
 
 
@@ -64,13 +69,13 @@ def test_a_replay_returns_the_stored_bytes_uncharged_even_after_reopening(ledger
 def test_the_same_id_with_another_question_is_a_conflict(ledger: Ledger) -> None:
     ledger.reserve("a", "p", Charge(4))
     assert ledger.reserve("a", "other", Charge(4)) == Denied(conflict=True)
-    assert ledger.reserve("a", "p", Charge(4), principal="another asker") == Reserved(answers_left=2)
+    assert ledger.reserve("a", "p", Charge(4), principal="another asker") == reserved(2)
 
 
 def test_a_crash_between_charge_and_reply_is_computed_again_without_charge(ledger: Ledger) -> None:
     ledger.reserve("a", "p", Charge(4, model="m"))
     again = reopened(ledger)
-    assert again.reserve("a", "p", Charge(4, model="m")) == Reserved(answers_left=6)
+    assert again.reserve("a", "p", Charge(4, model="m")) == reserved(6)
     assert again.status().spent.answers == 4
     assert again.reserve("a", "p", Charge(4, model="retrained")) == Denied(conflict=True)
 
@@ -94,7 +99,7 @@ def test_a_reply_needs_a_charge(ledger: Ledger) -> None:
 def test_only_the_owner_raises_a_budget_and_it_is_a_row(ledger: Ledger) -> None:
     ledger.reserve("a", "p", Charge(10))
     assert ledger.raise_budget(answers=12, note="board of 3 May").left.answers == 2
-    assert ledger.reserve("b", "p", Charge(2)) == Reserved(answers_left=0)
+    assert ledger.reserve("b", "p", Charge(2)) == reserved(0)
     with pytest.raises(LedgerError, match="must not be below 12"):
         ledger.raise_budget(answers=11)
     rows = list(ledger.export())
