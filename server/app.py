@@ -107,7 +107,7 @@ def run(plan: Plan, grid: Grid) -> None:
         from server.silo_facts import read_silo_facts  # noqa: PLC0415
 
         with following(plan.run_dir / "metrics.jsonl", _show):
-            distill(
+            result = distill(
                 config,
                 teachers,
                 plan.run_dir,
@@ -116,6 +116,7 @@ def run(plan: Plan, grid: Grid) -> None:
                 silo_facts=None if plan.silos is None else read_silo_facts(plan.silos),
                 tell=print,
             )
+        print(_summary(result))
         print(f"left in {plan.run_dir}")
     finally:
         teachers.close()
@@ -145,6 +146,12 @@ def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
     if made.returncode:
         remedy = f"run fedcpsc teachers {given.config} yourself"
         raise DataError(explain("silos", str(silos), f"could not be made ({made.stderr.strip()})", remedy))
+
+
+def _summary(result: dict[str, Any]) -> str:
+    parts = [(f"teacher {silo['id']}", silo["teacher_accuracy"]) for silo in result["silos"]]
+    parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
+    return ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
 
 
 def _show(line: dict[str, Any]) -> None:

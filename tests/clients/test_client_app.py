@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from support.fake_gatekeeper import FakeGatekeeper, images
+from support.fakes import FakeSilo
 from support.inproc_grid import FIRST_NODE, InProcGrid
 
 import clients.app
@@ -13,12 +13,12 @@ from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal
 from fedcpsc.protocol.records import from_records, refusal_code_of, to_records
 
-QUERY = Query("c" * 32, AnswerForm.PROBABILITIES, images(2))
+QUERY = Query("c" * 32, AnswerForm.PROBABILITIES, np.zeros((2, 1, 8, 8), np.uint8))
 
 
 @pytest.fixture
 def silo(monkeypatch):
-    gatekeeper = FakeGatekeeper("north")
+    gatekeeper = FakeSilo("north")
     monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: gatekeeper)
     return gatekeeper
 
@@ -39,7 +39,7 @@ def test_describe_and_answer_are_relayed(grid, silo):
     assert isinstance(from_records(send(grid, to_records(DescribeRequest()), "query.describe").content), Description)
     answer = from_records(send(grid, to_records(QUERY), "query.answer").content)
     assert isinstance(answer, Answer)
-    assert answer.answers_left == silo.left == 998
+    assert answer.answers_left == silo.left == 9_998
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from support.fake_gatekeeper import FakeGatekeeper, images
+from support.fakes import FakeSilo, brightness_probabilities
 from support.inproc_grid import InProcGrid
 
 import clients.app
@@ -18,13 +18,13 @@ from server.remote_teachers import GridTeachers
 
 @dataclass
 class Federation:
-    gatekeepers: list[FakeGatekeeper]
+    gatekeepers: list[FakeSilo]
     teachers: Teachers
 
 
 @pytest.fixture(params=["local", "grid"])
 def federation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Federation]:
-    gatekeepers = [FakeGatekeeper("north"), FakeGatekeeper("south"), FakeGatekeeper("east", budget=5)]
+    gatekeepers = [FakeSilo("north"), FakeSilo("south"), FakeSilo("east", budget=5)]
     if request.param == "local":
         teachers: Teachers = LocalTeachers(gatekeepers)
         yield Federation(gatekeepers, teachers)
@@ -39,7 +39,7 @@ def federation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def query(identity: int, count: int = 2, level: int = 0) -> Query:
-    return Query(f"{identity:032x}", AnswerForm.PROBABILITIES, images(count, level), run="test")
+    return Query(f"{identity:032x}", AnswerForm.PROBABILITIES, np.full((count, 1, 8, 8), level, np.uint8), run="test")
 
 
 def collect(teachers: Teachers, count: int) -> dict[str, Reply]:
@@ -61,26 +61,26 @@ def test_hello_finds_every_silo_with_its_description(federation):
 def test_hello_again_tells_the_same_and_sends_no_query(federation):
     first = federation.teachers.hello(3, 5)
     assert federation.teachers.hello(3, 5) == first
-    assert [gatekeeper.left for gatekeeper in federation.gatekeepers] == [1000, 1000, 5]
+    assert [gatekeeper.left for gatekeeper in federation.gatekeepers] == [10_000, 10_000, 5]
 
 
 def test_two_silos_of_one_name_are_an_error(federation):
-    federation.gatekeepers[1].silo = "north"
+    federation.gatekeepers[1].description = replace(federation.gatekeepers[1].description, silo="north")
     with pytest.raises(ProtocolError, match="north"):
         federation.teachers.hello(3, 5)
 
 
 def test_every_push_yields_exactly_one_reply_from_the_silo_it_went_to(federation):
     federation.teachers.hello(3, 5)
-    queries = {"north": query(1, level=1), "south": query(2, level=2), "east": query(3, level=3)}
+    queries = {"north": query(1, level=20), "south": query(2, level=128), "east": query(3, level=230)}
     federation.teachers.push(queries)
     replies = collect(federation.teachers, 3)
     for silo, reply in replies.items():
         assert isinstance(reply.content, Answer)
         assert reply.content.query_id == queries[silo].query_id
         assert reply.seconds >= 0
-        expected = np.eye(3)[[queries[silo].images[0, 0, 0, 0] % 3] * 2]
-        np.testing.assert_array_equal(decode_answers(reply.content), expected)
+        expected = brightness_probabilities(queries[silo].images)
+        np.testing.assert_allclose(decode_answers(reply.content), expected, atol=0.01)
     assert federation.teachers.poll(0.1) == []
 
 
@@ -123,5 +123,5 @@ def test_traffic_counts_the_pixels_sent_and_the_answers_received(federation):
     sent, received = before.bytes_sent, before.bytes_received
     federation.teachers.push({"north": query(1, count=50)})
     collect(federation.teachers, 1)
-    assert 50 * 16 <= federation.teachers.traffic.bytes_sent - sent <= 50 * 16 + 1000
+    assert 50 * 64 <= federation.teachers.traffic.bytes_sent - sent <= 50 * 64 + 1000
     assert 50 * 3 <= federation.teachers.traffic.bytes_received - received <= 50 * 3 + 1000

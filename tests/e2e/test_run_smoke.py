@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def test_a_plain_flwr_run_makes_its_own_silos_and_streams_its_rounds(shell):
     assert done.returncode == 0, done.stderr
     assert "joined: silo-0, silo-1" in done.stdout
     assert "round 4/4" in done.stdout
+    assert re.search(r"teacher silo-0 .*%, teacher silo-1 .*%, ensemble .*%, student .*%", done.stdout)
     (run_dir,) = (shell.folder / "runs").iterdir()
     assert json.loads((run_dir / "result.json").read_text())["queries_per_silo"] == 400
     assert sorted(path.name for path in (shell.folder / "silos/smoke").iterdir()) == ["0", "1"]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
-from support.fake_gatekeeper import CLASSES, FakeGatekeeper, images
+from support.fakes import FakeSilo
 from support.inproc_grid import InProcGrid
 
 import clients.app
@@ -16,14 +16,14 @@ from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
 from fedcpsc.protocol.records import to_records
 from server.remote_teachers import GridTeachers
 
-QUERY = Query("a" * 32, AnswerForm.PROBABILITIES, images(2))
+QUERY = Query("a" * 32, AnswerForm.PROBABILITIES, np.zeros((2, 1, 8, 8), np.uint8))
 
 
 class Federation:
     """Fake silos behind the real ClientApp; `reply` takes the place of its answers."""
 
     def __init__(self, monkeypatch, count=2):
-        self.gatekeepers = [FakeGatekeeper(f"silo-{i}") for i in range(count)]
+        self.gatekeepers = [FakeSilo(f"silo-{i}") for i in range(count)]
         self.reply = None
         monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: self.gatekeepers[node["which"]])
         monkeypatch.setattr(server.remote_teachers, "_RETRY_S", 0.1)
@@ -106,7 +106,7 @@ def test_an_error_of_flower_itself_is_a_lost_query(federation, number):
 
 
 def test_an_answer_to_another_question_is_not_taken(federation):
-    other = Answer("b" * 32, AnswerForm.PROBABILITIES, CLASSES, np.zeros((2, CLASSES), np.uint8), 5)
+    other = Answer("b" * 32, AnswerForm.PROBABILITIES, 3, np.zeros((2, 3), np.uint8), 5)
     federation.reply = lambda message: Message(to_records(other), reply_to=message)
     assert federation.ask() == Lost(QUERY.query_id, "reply to another question")
 

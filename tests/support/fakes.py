@@ -24,6 +24,10 @@ class FakeSilo:
 
     Args:
         misbehave: called with (query, count of queries so far); returns a RefusalCode, or None to answer.
+
+    Attributes:
+        fails: raised by every call, where set.
+        calls: how often it was called at all.
     """
 
     def __init__(
@@ -45,11 +49,15 @@ class FakeSilo:
         self.misbehave = misbehave
         self.queries: list[Query] = []
         self.answered: dict[str, Answer] = {}
+        self.fails: Exception | None = None
+        self.calls = 0
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
+        self._called()
         return self.description
 
     def answer(self, query: Query) -> Answer | Refusal:
+        self._called()
         self.queries.append(query)
         if query.query_id in self.answered:
             return self.answered[query.query_id]
@@ -65,3 +73,8 @@ class FakeSilo:
         )
         self.answered[query.query_id] = answer
         return answer
+
+    def _called(self) -> None:
+        self.calls += 1
+        if self.fails is not None:
+            raise self.fails
