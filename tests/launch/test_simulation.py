@@ -110,6 +110,12 @@ def test_a_completed_run_without_a_result_is_a_failed_run(link, go):
         go()
 
 
+def test_a_run_that_failed_after_its_result_is_a_failed_run(link, go):
+    link.files, link.status_now = {"result.json": "{}"}, FAILED
+    with pytest.raises(RunError, match="finished:failed"):
+        go()
+
+
 def test_the_reason_of_an_earlier_failure_is_forgotten(link, go, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "error.txt").write_text("ConfigError: old")

@@ -70,11 +70,12 @@ def _npy(array: np.ndarray) -> bytes:
         _npy(QUERY.images) + b"\0",
         _npy(QUERY.images).replace(b"(2, 1, 4, 4)", b"(9, 9, 9, 9)"),
         _npy(QUERY.images).replace(b"(2, 1, 4, 4), }", b"(99999999999,)}"),
+        _npy(QUERY.images).replace(b"(2, 1, 4, 4), }", b"(-1, 1, 4, 4),}"),
         _npy(QUERY.images).replace(b"|u1", b"|O8"),
         _npy(QUERY.images.astype(np.int64)),
         _npy(np.asfortranarray(QUERY.images)),
     ],
-    ids=["empty", "magic only", "short", "long", "lies", "gigabytes", "objects", "dtype", "fortran"],
+    ids=["empty", "magic only", "short", "long", "lies", "gigabytes", "negative", "objects", "dtype", "fortran"],
 )
 def test_array_buffers_that_are_not_exactly_what_they_say_are_refused(data):
     with pytest.raises(ProtocolError):
