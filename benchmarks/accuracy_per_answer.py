@@ -2,7 +2,8 @@
 
     python -m benchmarks.accuracy_per_answer benchmarks/plans/single.yaml --data ../data --out results.json
 
-A plan is a YAML list of settings: `{name, config, set: [a.b=c, ...], seeds: [...]}`. Every run is the product's own
+A plan is a YAML list of settings: `{name, config, set: [a.b=c, ...], seeds: [...]}`, in which `{data}` stands for the
+folder of the data sets. Every run is the product's own
 (`fedcpsc run --local`): silos, gatekeepers, ledgers and the round loop. Runs go to worker processes; a failed run is
 told and leaves the others alone. Plans that *choose* anything set `data.validation`, which evaluates on training images
 kept from every silo; the test split is only for figures that are reported.
@@ -32,29 +33,27 @@ def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, thre
     """One run in a scratch folder; silos are shared by all settings that train the same ones."""
     import torch  # noqa: PLC0415 - after the fork server, with its own thread count
 
+    from fedcpsc.gatekeeper.silos import make_silos  # noqa: PLC0415
     from fedcpsc.launch.local import run_local  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
-    os.environ["FEDCPSC_DATA"] = data
-    overrides = [*setting.get("set", []), f"seed={seed}", f"runtime.threads={threads}"]
+    overrides = [item.format(data=data) for item in setting.get("set", [])] + [
+        f"seed={seed}",
+        f"runtime.threads={threads}",
+    ]
     config = load_config(setting["config"], overrides)
     begun = time.time()
     with tempfile.TemporaryDirectory() as scratch:
-        silos = Path(scratch) / "silos"
+        silos, run_dir = Path(scratch) / "silos", Path(scratch) / "run"
         shared = Path(silos_root) / silos_key(config)
         if shared.exists():
             shutil.copytree(shared, silos)
-        result = run_local(config, Path(scratch) / "run", silos)
+        make_silos(config, silos)
         if not shared.exists():
-            partial = Path(tempfile.mkdtemp(dir=silos_root))
-            for silo in silos.iterdir():
-                shutil.copytree(silo, partial / silo.name, ignore=shutil.ignore_patterns("ledger*"))
-            try:
-                partial.rename(shared)
-            except OSError:
-                shutil.rmtree(partial)  # another worker was first
-        lines = [json.loads(line) for line in (Path(scratch) / "run" / "metrics.jsonl").read_text().splitlines()]
+            keep(silos, shared)
+        result = run_local(config, run_dir, silos, resume=False, on_line=lambda line: None)
+        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     result["setting"] = setting["name"]
     result["wall_s"] = round(time.time() - begun, 1)
     result["curve"] = [
@@ -62,6 +61,16 @@ def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, thre
     ]
     result["entropy"] = lines[-1]["entropy"]
     return result
+
+
+def keep(silos: Path, shared: Path) -> None:
+    """Keeps freshly made silos, their ledgers unspent, for other runs; another worker may have been first."""
+    partial = Path(tempfile.mkdtemp(dir=shared.parent))
+    shutil.copytree(silos, partial, dirs_exist_ok=True)
+    try:
+        partial.rename(shared)
+    except OSError:
+        shutil.rmtree(partial)
 
 
 def silos_key(config: RunConfig) -> str:
