@@ -1,7 +1,8 @@
 """A SuperLink of one's own: loopback, simulation mode, a home in a temporary folder, gone without a trace on exit.
 
 Flower starts Ray and its own helpers as detached processes, and a killed parent leaves them behind. Every one of them
-inherits `FLWR_HOME`, which is unique to this SuperLink: that is how they are found and ended.
+inherits `FLWR_HOME`, which is unique to this SuperLink: that is how they are found and ended. Some of Ray's processes
+overwrite their environment with their title, so the children of those found count too.
 """
 
 from __future__ import annotations
@@ -135,8 +136,8 @@ class SuperLink:
         ours = self._processes()
         for process in ours:
             _quietly(process.terminate)
-        psutil.wait_procs(ours, timeout=_STOP_S)
-        left = self._processes()  # also those that were started meanwhile
+        _, alive = psutil.wait_procs(ours, timeout=_STOP_S)
+        left = {*alive, *self._processes()}  # also those that were started meanwhile
         for process in left:
             _quietly(process.kill)
         psutil.wait_procs(left, timeout=_STOP_S)
@@ -144,9 +145,13 @@ class SuperLink:
             self._process.wait(_STOP_S)
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def _processes(self) -> list[psutil.Process]:
-        found = psutil.process_iter(["environ"])
-        return [p for p in found if (p.info["environ"] or {}).get("FLWR_HOME") == str(self.home)]
+    def _processes(self) -> set[psutil.Process]:
+        found: set[psutil.Process] = set()
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("FLWR_HOME") == str(self.home):
+                with suppress(psutil.NoSuchProcess):
+                    found |= {process, *process.children(recursive=True)}
+        return found
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         command = ["flwr", *arguments, "--format", "json"]

@@ -62,10 +62,13 @@ def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_i
     while len(lines(run_dir / "metrics.jsonl")) < 2:
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.05)
+    started = psutil.Process(first.pid).children(recursive=True)
+    assert any("ray::" in process.name() for process in started)
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 130
     assert "--resume" in err
+    assert [process for process in started if process.is_running()] == []
     assert shell.processes() == []
 
     refused = shell.run("run", str(SMOKE))
