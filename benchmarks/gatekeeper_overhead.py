@@ -25,7 +25,8 @@ from benchmarks.record import provenance
 from fedcpsc.config import load_config
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.protocol.messages import Answer, AnswerForm, Query, from_bytes, to_bytes
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import Answer, AnswerForm, Query
 
 
 def measure(config_path: str, overrides: list[str], batch: int, repeats: int) -> dict[str, Any]:

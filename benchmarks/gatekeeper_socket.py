@@ -31,7 +31,8 @@ from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, from_bytes, to_bytes
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 
 
 def a_query(shape: tuple[int, int, int], batch: int, seed: int) -> Query:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from fedcpsc.errors import ProtocolError, explain
-from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Query, QueryTarget, Refusal, to_bytes
+from fedcpsc.protocol.codec import to_bytes
+from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Query, QueryTarget, Refusal
 
 __all__ = ["LocalTeachers", "Lost", "Reply", "SiloId", "Teachers", "Traffic"]
 

@@ -28,17 +28,8 @@ from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
-from fedcpsc.protocol.messages import (
-    Answer,
-    ClassReport,
-    DescribeRequest,
-    Description,
-    Query,
-    Refusal,
-    check_version,
-    from_bytes,
-    to_bytes,
-)
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import Answer, ClassReport, DescribeRequest, Description, Query, Refusal, check_version
 
 __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 

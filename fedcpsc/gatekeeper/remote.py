@@ -10,16 +10,8 @@ from typing import TypeVar
 import httpx
 
 from fedcpsc.errors import ProtocolError, RefusalCode
-from fedcpsc.protocol.messages import (
-    Answer,
-    DescribeRequest,
-    Description,
-    Message,
-    Query,
-    Refusal,
-    from_bytes,
-    to_bytes,
-)
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
 
 __all__ = ["SocketGatekeeper"]
 

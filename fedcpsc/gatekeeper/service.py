@@ -1,6 +1,6 @@
 """The gatekeeper as a process of the silo's own: one teacher, loaded once, behind a Unix-domain socket.
 
-`POST /describe` and `POST /answer` take and give protocol messages as bytes (`messages.to_bytes`); `GET /health` says
+`POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says
 that the process lives. Every reply is a message: what a caller did wrong is a refusal code, never an HTTP error text.
 
 Bounds: who may connect (the socket's file permissions), bytes in a request, seconds to send one, queries waiting at a
@@ -32,7 +32,8 @@ from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, Sil
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE
 from fedcpsc.gatekeeper.policy import ServicePolicy
-from fedcpsc.protocol.messages import DescribeRequest, Message, Query, QueryTarget, Refusal, from_bytes, to_bytes
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import DescribeRequest, Message, Query, QueryTarget, Refusal
 
 __all__ = ["MEDIA_TYPE", "bound_socket", "build_app", "serve"]
 

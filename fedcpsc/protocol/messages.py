@@ -1,34 +1,29 @@
 """The messages of the query protocol: frozen, versioned, numpy only (no torch, no flwr).
 
 Two exchanges exist: `DescribeRequest -> Description` and `Query -> Answer`. Either may be met with a `Refusal`,
-which is a code. `to_bytes`/`from_bytes` are exact inverses; the byte form is a safetensors buffer whose metadata
-carries the scalar fields, so that no decoder ever executes anything. It is what a socket carries and what the ledger
-stores; Flower records (`records.py`) carry the same fields and arrays.
+which is a code. `codec.py` turns them into bytes and back, `records.py` into Flower's records.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "TEXT_LIMIT",
     "Answer",
     "AnswerForm",
+    "Array",
     "ClassReport",
     "DescribeRequest",
     "Description",
@@ -37,9 +32,8 @@ __all__ = [
     "Query",
     "QueryTarget",
     "Refusal",
+    "check_version",
     "decode_answers",
-    "from_bytes",
-    "to_bytes",
 ]
 
 PROTOCOL_VERSION = "1.0"  # major.minor: another major is refused, another minor is tolerated
@@ -47,7 +41,7 @@ PROTOCOL_VERSION = "1.0"  # major.minor: another major is refused, another minor
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_CLASSES = 2**16  # class indices travel as uint16
-_TEXT_LIMIT = 200
+TEXT_LIMIT = 200  # characters of any text in a message
 
 
 class AnswerForm(StrEnum):
@@ -290,146 +284,6 @@ def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:
     return np.where(total > 0, dense / np.where(total > 0, total, 1.0), uniform).astype(np.float32)
 
 
-# Byte form -----------------------------------------------------------------------------------------------------------
-
-_KINDS: dict[str, type[Any]] = {
-    "describe": DescribeRequest,
-    "description": Description,
-    "query": Query,
-    "answer": Answer,
-    "refusal": Refusal,
-}
-_ARRAYS = ("images", "values", "indices")
-
-
-def fields_of(message: Message) -> tuple[dict[str, Any], dict[str, Array]]:
-    """A message as JSON-able scalars (with its `kind`) and named arrays: what every transport carries."""
-    kind = next(name for name, cls in _KINDS.items() if isinstance(message, cls))
-    scalars: dict[str, Any] = {"kind": kind}
-    arrays: dict[str, Array] = {}
-    for name in message.__dataclass_fields__:
-        value = getattr(message, name)
-        if name in _ARRAYS:
-            if value is not None:
-                arrays[name] = np.ascontiguousarray(value)
-        elif isinstance(value, DpClaim):
-            scalars[name] = vars(value)
-        elif isinstance(value, ClassReport):
-            scalars[name] = {"counts": list(value.counts), "dp": vars(value.dp)}
-        else:
-            scalars[name] = value
-    return scalars, arrays
-
-
-def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
-    """Inverse of `fields_of`.
-
-    Raises:
-        VersionError: for another major version.
-        ProtocolError: for anything that is not exactly a message of this protocol.
-    """
-    try:
-        given = {**scalars}
-        cls = _KINDS[given.pop("kind")]
-        check_version(str(given.get("version", PROTOCOL_VERSION)))
-        known = cls.__dataclass_fields__
-        # a newer minor version may carry fields unknown here: they are dropped, not trusted
-        given = {name: value for name, value in given.items() if name in known}
-        given |= {name: value for name, value in arrays.items() if name in known}
-        given = {name: _READERS[name](value) if name in _READERS else value for name, value in given.items()}
-        message: Message = cls(**given)
-        return message
-    except ProtocolError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
-
-
-def to_bytes(message: Message) -> bytes:
-    """The message as a safetensors buffer."""
-    scalars, arrays = fields_of(message)
-    return save_tensors(arrays, metadata={"fedcpsc": json.dumps(scalars, allow_nan=False)})
-
-
-def from_bytes(data: bytes) -> Message:
-    """Inverse of `to_bytes`.
-
-    Raises:
-        ProtocolError: for anything else.
-    """
-    try:
-        header_size = int.from_bytes(data[:8], "little")
-        if not 0 < header_size <= len(data) - 8:
-            raise ProtocolError(explain("bytes", len(data), "shorter than their header says", "send the whole message"))
-        scalars = json.loads(json.loads(data[8 : 8 + header_size])["__metadata__"]["fedcpsc"])
-        arrays = load_tensors(data)
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
-    if not isinstance(scalars, dict):
-        raise ProtocolError(explain("header", scalars, "must be an object", "encode with to_bytes"))
-    return from_fields(scalars, arrays)
-
-
 def _check_classes(classes: int) -> None:
     if not 2 <= classes <= _MAX_CLASSES:
         raise ProtocolError(explain("classes", classes, f"must be in [2, {_MAX_CLASSES}]", "check the silo"))
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ProtocolError(explain("number", value, "must be a whole number >= 0", "check the sender"))
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ProtocolError(explain("number", value, "must be finite and >= 0", "check the sender"))
-    return float(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_LIMIT:
-        raise ProtocolError(explain("text", value, f"must be text of at most {_TEXT_LIMIT} characters", "shorten it"))
-    return value
-
-
-def _claim(value: dict[str, Any]) -> DpClaim:
-    claim = DpClaim(**value)
-    numbers = [_number(number) for number in (claim.epsilon, claim.delta) if number is not None]
-    texts = [text for text in (claim.unit, claim.relation, claim.mechanism) if text is not None]
-    good = isinstance(claim.dp, bool) and all(isinstance(text, str) and len(text) <= _TEXT_LIMIT for text in texts)
-    if not good or claim.mechanism is None or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
-        raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
-    return claim
-
-
-def _class_report(value: dict[str, Any] | None) -> ClassReport | None:
-    if value is None:
-        return None
-    return ClassReport(tuple(_number(count) for count in value["counts"]), _claim(value["dp"]))
-
-
-def _image_shape(value: list[object]) -> tuple[int, int, int]:
-    channels, height, width = (_whole(size) for size in value)
-    return channels, height, width
-
-
-# how each scalar field is read from JSON; fields of arrays are checked by the messages themselves
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "version": _text,
-    "query_id": _text,
-    "run": _text,
-    "principal": _text,
-    "silo": _text,
-    "code": RefusalCode,
-    "form": AnswerForm,
-    "forms": lambda forms: tuple(AnswerForm(form) for form in forms),
-    "classes": _whole,
-    "image_shape": _image_shape,
-    "images_per_query": _whole,
-    "answers_total": _whole,
-    "answers_left": _whole,
-    "noise_sigma": _number,
-    "claim": _claim,
-    "class_report": _class_report,
-}

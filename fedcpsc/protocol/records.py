@@ -18,7 +18,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, RecordDict
 from numpy.lib import format as npy
 
 from fedcpsc.errors import ProtocolError, RefusalCode, explain
-from fedcpsc.protocol.messages import PROTOCOL_VERSION, Message, fields_of, from_fields
+from fedcpsc.protocol.codec import fields_of, from_fields
+from fedcpsc.protocol.messages import PROTOCOL_VERSION, Message
 
 __all__ = ["from_records", "payload_bytes", "refusal_code_of", "refusal_error", "to_records"]
 

@@ -17,6 +17,7 @@ from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.releases import report_class_counts
+from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import (
     Answer,
     AnswerForm,
@@ -26,7 +27,6 @@ from fedcpsc.protocol.messages import (
     QueryTarget,
     Refusal,
     decode_answers,
-    to_bytes,
 )
 
 SHAPE, CLASSES = (1, 4, 4), 5

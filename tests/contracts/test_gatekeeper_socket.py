@@ -21,7 +21,8 @@ from fedcpsc.errors import RefusalCode, SiloError
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.gatekeeper.service import _bounded_protocol, bound_socket, build_app
-from fedcpsc.protocol.messages import Answer, QueryTarget, Refusal, from_bytes
+from fedcpsc.protocol.codec import from_bytes
+from fedcpsc.protocol.messages import Answer, QueryTarget, Refusal
 
 MAX_BYTES = 20_000
 

@@ -9,7 +9,8 @@ import pytest
 from fedcpsc.errors import RefusalCode, Refused
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.service import _message
-from fedcpsc.protocol.messages import AnswerForm, Query, Refusal, to_bytes
+from fedcpsc.protocol.codec import to_bytes
+from fedcpsc.protocol.messages import AnswerForm, Query, Refusal
 
 from silo_folder import make_folder  # isort: skip
 

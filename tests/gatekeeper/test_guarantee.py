@@ -18,7 +18,8 @@ from fedcpsc.gatekeeper.owner_account import OwnerAccount
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.privacy.accounting import gaussian_epsilon
-from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal, to_bytes
+from fedcpsc.protocol.codec import to_bytes
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal
 
 DATA = "ds-" + "0" * 64
 SHARDS = {"kind": "shards", "shards": 4}

@@ -14,7 +14,8 @@ from silo_folder import SHAPE, make_folder
 
 from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
-from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, to_bytes
+from fedcpsc.protocol.codec import to_bytes
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 
 HERE = str(Path(__file__).parent)
 

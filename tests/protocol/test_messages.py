@@ -10,19 +10,8 @@ from safetensors.numpy import save
 from support.protocol_strategies import answers, claims, descriptions, messages, queries, same
 
 from fedcpsc.errors import ProtocolError, VersionError
-from fedcpsc.protocol.messages import (
-    PROTOCOL_VERSION,
-    Answer,
-    AnswerForm,
-    Description,
-    DpClaim,
-    Query,
-    decode_answers,
-    fields_of,
-    from_bytes,
-    from_fields,
-    to_bytes,
-)
+from fedcpsc.protocol.codec import fields_of, from_bytes, from_fields, to_bytes
+from fedcpsc.protocol.messages import PROTOCOL_VERSION, Answer, AnswerForm, Description, DpClaim, Query, decode_answers
 
 ID = "0" * 32
 IMAGES = np.zeros((2, 1, 4, 4), np.uint8)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedcpsc.errors import RefusalCode
+from fedcpsc.protocol.codec import fields_of
 from fedcpsc.protocol.messages import (
     Answer,
     AnswerForm,
@@ -17,7 +18,6 @@ from fedcpsc.protocol.messages import (
     Message,
     Query,
     Refusal,
-    fields_of,
 )
 
 texts = st.text(max_size=40)
