@@ -38,10 +38,7 @@ def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, thre
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
-    overrides = [item.format(data=data) for item in setting.get("set", [])] + [
-        f"seed={seed}",
-        f"runtime.threads={threads}",
-    ]
+    overrides = [*settled(setting, data), f"seed={seed}", f"runtime.threads={threads}"]
     config = load_config(setting["config"], overrides)
     begun = time.time()
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,9 +77,14 @@ def silos_key(config: RunConfig) -> str:
     return f"{derive_seed(config.seed, text):016x}"
 
 
-def summary(setting: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+def settled(setting: dict[str, Any], data: str) -> list[str]:
+    """The setting's overrides, with the folder of the data sets filled in."""
+    return [item.format(data=data) for item in setting.get("set", [])]
+
+
+def summary(setting: dict[str, Any], results: list[dict[str, Any]], data: str) -> dict[str, Any]:
     """One row: means and standard deviations over the setting's seeds."""
-    config = load_config(setting["config"], setting.get("set", []))
+    config = load_config(setting["config"], settled(setting, data))
     partition = config.silos.partition
 
     def mean_std(values: list[float]) -> tuple[float, float]:
@@ -116,8 +118,16 @@ def summary(setting: dict[str, Any], results: list[dict[str, Any]]) -> dict[str,
     }
 
 
+def merge(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes `rows` into the file, each in place of an older row of its setting."""
+    older = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    names = {row["setting"] for row in rows}
+    kept = [row for row in older if row["setting"] not in names] + rows
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
-    """Runs the plans and writes one JSON file."""
+    """Runs the plans and merges their rows into one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plans", nargs="+", help="YAML lists of settings")
     parser.add_argument("--data", default=os.environ.get("FEDCPSC_DATA", ""), help="folder of the data sets")
@@ -161,10 +171,10 @@ def main() -> int:
             )
             finished = done[setting["name"]]
             if len(finished) == len(setting.get("seeds", [1, 2, 3])):
-                rows.append(summary(setting, sorted(finished, key=lambda r: r["seed"])))
+                rows.append(summary(setting, sorted(finished, key=lambda r: r["seed"]), arguments.data))
                 if arguments.commit:
                     rows[-1]["commit"] = arguments.commit
-                Path(arguments.out).write_text(json.dumps(rows, indent=1) + "\n")
+                merge(Path(arguments.out), rows)
     for row in sorted(rows, key=lambda r: r["setting"]):
         print(f"{row['setting']:<40} {row['mean']:.2f} +- {row['std']:.2f}  ensemble {row['ensemble']:.2f}")
     return 1 if failed else 0

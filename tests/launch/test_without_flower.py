@@ -1,0 +1,21 @@
+"""The library runs where only torch is: no Flower, no Ray."""
+
+import subprocess
+import sys
+
+import pytest
+
+PARTS = [
+    "fedcpsc.distillation.run",
+    "fedcpsc.gatekeeper.gatekeeper",
+    "fedcpsc.gatekeeper.silos",
+    "fedcpsc.launch.local",
+    "fedcpsc.protocol.codec",
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_library_imports_without_flower_and_ray(part):
+    code = f"import sys; sys.modules['flwr'] = sys.modules['ray'] = None; import {part}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
