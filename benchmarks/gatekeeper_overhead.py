@@ -9,8 +9,6 @@ The median of the paired ratios is the figure.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import provenance
+from benchmarks.record import gatekeeper_command
 from fedcpsc.config import load_config
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.silos import make_silos
@@ -53,35 +51,14 @@ def measure(config_path: str, overrides: list[str], batch: int, repeats: int) ->
                 whole.append(end - middle)
     ratios = [w / b for w, b in zip(whole, bare, strict=True)]
     return {
-        "benchmark": "gatekeeper_overhead",
-        "config": config_path,
-        "set": overrides,
         "image_shape": list(shape),
-        "batch": batch,
-        "repeats": repeats,
         "bare_ms": round(1000 * statistics.median(bare), 2),
         "whole_ms": round(1000 * statistics.median(whole), 2),
         "added_ms": round(1000 * statistics.median(w - b for w, b in zip(whole, bare, strict=True)), 2),
         "ratio": round(statistics.median(ratios), 4),
         "ratio_quartiles": [round(q, 4) for q in statistics.quantiles(ratios, n=4)],
-        **provenance(),
     }
 
 
-def main() -> int:
-    """Measures and writes one JSON file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/mnist.yaml")
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--batch", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--out", default="gatekeeper_overhead.json")
-    arguments = parser.parse_args()
-    row = measure(arguments.config, arguments.set, arguments.batch, arguments.repeats)
-    Path(arguments.out).write_text(json.dumps(row, indent=1) + "\n")
-    print(json.dumps(row, indent=1))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gatekeeper_command("gatekeeper_overhead", __doc__ or "", measure))

@@ -9,8 +9,6 @@ of the paired ratios is the figure. The ledger's share is one reservation and on
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -24,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import provenance
+from benchmarks.record import gatekeeper_command
 from fedcpsc.config import load_config
 from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
@@ -105,36 +103,15 @@ def measure(config_path: str, overrides: list[str], batch: int, repeats: int) ->
             process.wait(30)
         ratios = [f / n for f, n in zip(far, near, strict=True)]
         return {
-            "benchmark": "gatekeeper_socket",
-            "config": config_path,
-            "set": overrides,
             "image_shape": list(shape),
-            "batch": batch,
-            "repeats": repeats,
             "in_process_ms": round(1000 * statistics.median(near), 2),
             "socket_ms": round(1000 * statistics.median(far), 2),
             "ratio": round(statistics.median(ratios), 4),
             "ratio_quartiles": [round(q, 4) for q in statistics.quantiles(ratios, n=4)],
             "ledger_ms": round(ledger_ms(base, batch, 50), 2),
             "answers_per_second": load,
-            **provenance(),
         }
 
 
-def main() -> int:
-    """Measures and writes one JSON file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/mnist.yaml")
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--batch", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--out", default="gatekeeper_socket.json")
-    arguments = parser.parse_args()
-    row = measure(arguments.config, arguments.set, arguments.batch, arguments.repeats)
-    Path(arguments.out).write_text(json.dumps(row, indent=1) + "\n")
-    print(json.dumps(row, indent=1))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gatekeeper_command("gatekeeper_socket", __doc__ or "", measure))

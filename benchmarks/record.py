@@ -1,9 +1,13 @@
-"""What every figure carries: versions, commit, machine."""
+"""What every figure carries: versions, commit, machine; and the command line of benchmarks of one gatekeeper."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fedcpsc.distillation.outcome import commit, versions
@@ -16,3 +20,32 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
     }
+
+
+def gatekeeper_command(name: str, about: str, measure: Callable[[str, list[str], int, int], dict[str, Any]]) -> int:
+    """Parses, measures, writes one JSON file.
+
+    Args:
+        name: of the benchmark and its file.
+        about: for `--help`.
+        measure: (configuration, overrides, images a batch, repeats) -> figures.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/mnist.yaml")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--out", default=f"{name}.json")
+    given = parser.parse_args()
+    row = {
+        "benchmark": name,
+        "config": given.config,
+        "set": given.set,
+        "batch": given.batch,
+        "repeats": given.repeats,
+        **measure(given.config, given.set, given.batch, given.repeats),
+        **provenance(),
+    }
+    Path(given.out).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(row, indent=1))
+    return 0

@@ -1,7 +1,7 @@
-"""Writes the README's tables from the JSON under `benchmarks/results/`.
+"""Writes the tables of README and docs from the JSON under `benchmarks/results/`.
 
 python -m benchmarks.tables            # rewrite
-python -m benchmarks.tables --check    # exit 1 where the README is out of date
+python -m benchmarks.tables --check    # exit 1 where a page is out of date
 """
 
 from __future__ import annotations
@@ -58,7 +58,48 @@ def overheads() -> list[str]:
     return lines
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {"accuracy": accuracy, "overheads": overheads}
+def ablation() -> list[str]:
+    """What each part of the recipe brings."""
+    lines = ["| digits, 2,000 answers, validation images | student | seeds |", "|---|---|---|"]
+    for row in sorted(read("ablation.json") or [], key=lambda row: -row["mean"]):
+        lines.append(f"| {row['setting']} | {row['mean']:.1f} +- {row['std']:.1f} | {len(row['seeds'])} |")
+    return lines
+
+
+def shard_votes() -> list[str]:
+    """What a per-answer privacy budget buys."""
+    report = read("shard_votes.json") or {"points": []}
+    lines = ["| sigma | epsilon | answers it buys | student | seeds |", "|---|---|---|---|---|"]
+    for row in report["points"]:
+        lines.append(
+            f"| {row['sigma']} | {row['epsilon']:g} | {row['answers']:,} | {row['mean']:.1f} +- {row['std']:.1f} "
+            f"| {len(row['seeds'])} |"
+        )
+    return lines
+
+
+def socket() -> list[str]:
+    """The gatekeeper's own process."""
+    report = read("gatekeeper_socket.json")
+    lines = ["| what | figure |", "|---|---|"]
+    if report:
+        lines.append(
+            f"| socket over in-process, {report['batch']:,} images a query | {100 * (report['ratio'] - 1):+.1f} % |"
+        )
+        lines.append(f"| ledger, a batch | {report['ledger_ms']:.0f} ms |")
+        for callers, rate in report["answers_per_second"].items():
+            lines.append(f"| answers a second, {callers} callers | {rate:,.0f} |")
+    return lines
+
+
+PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md")
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "ablation": ablation,
+    "accuracy": accuracy,
+    "overheads": overheads,
+    "shard-votes": shard_votes,
+    "socket": socket,
+}
 
 
 def rewrite(text: str) -> str:
@@ -70,17 +111,18 @@ def rewrite(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrites or checks README.md."""
+    """Rewrites or checks the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = rewrite(before)
-    if arguments.check:
-        return int(before != after)
-    path.write_text(after, encoding="utf-8")
-    return 0
+    stale = False
+    for page in PAGES:
+        before = (ROOT / page).read_text(encoding="utf-8")
+        after = rewrite(before)
+        stale = stale or before != after
+        if not arguments.check:
+            (ROOT / page).write_text(after, encoding="utf-8")
+    return int(arguments.check and stale)
 
 
 if __name__ == "__main__":
