@@ -1,6 +1,7 @@
 """Whole runs over fake silos: what is left behind, what a crash costs, and how faults are told."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,3 +213,64 @@ def test_class_reports_weigh_the_silos(tmp_path):
 def test_unknown_priors_are_named(tmp_path):
     with pytest.raises(ConfigError, match="use 'smooth'"):
         distill(config(synthesis__prior={"smoth": 1.0}), LocalTeachers(silos()), tmp_path / "run")
+
+
+class OneClass(FakeSilo):
+    """A teacher that calls everything class 0."""
+
+    def answer(self, query):
+        answer = super().answer(query)
+        answer.values[:] = np.array([255, 0, 0], np.uint8)
+        return answer
+
+
+def test_a_bank_that_collapses_raises_the_alarm_and_asks_about_the_prior(tmp_path):
+    settings = {
+        "silos__count": 1,
+        "synthesis__prior_share": 0.3,
+        "synthesis__candidates": 1,
+        "synthesis__moments": None,
+    }
+    distill(config(**settings), LocalTeachers([OneClass("silo-0")]), tmp_path / "collapsed")
+    distill(config(**settings), LocalTeachers(silos(1)), tmp_path / "healthy")
+
+    def lines(name):
+        return [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+
+    def prior_share(name):
+        y = np.fromfile(tmp_path / name / "bank/pseudo.i64", np.int64)[-30:]  # the last round's
+        return (y == -1).mean()
+
+    assert all(line["alarm"] for line in lines("collapsed"))
+    assert not any(line["alarm"] for line in lines("healthy"))
+    assert prior_share("healthy") == pytest.approx(0.3)
+    assert prior_share("collapsed") == pytest.approx(0.8)
+
+
+class Deaf(LocalTeachers):
+    """One silo takes queries and never replies."""
+
+    def __init__(self, targets, deaf):
+        super().__init__(targets)
+        self.deaf = deaf
+
+    def push(self, queries):
+        super().push({silo: query for silo, query in queries.items() if silo != self.deaf})
+
+
+def test_a_silo_that_never_replies_is_given_up_at_the_deadline(tmp_path):
+    told = []
+    result = distill(config(), Deaf(silos(), "silo-1"), tmp_path / "run", tell=told.append)
+    assert [s["queries_answered"] for s in result["silos"]] == [120, 0]
+    assert result["silos"][1]["left"] == "no answer within 0.2 s"
+    assert told == ["silo-1 is no longer asked: no answer within 0.2 s"]
+    assert 0.2 <= result["seconds"]["waiting"] < 2
+
+
+def test_a_silo_that_answers_something_else_is_left(tmp_path):
+    fakes = silos()
+    fakes[1].answer = lambda query: replace(fakes[0].answer(query), values=np.zeros((1, 3), np.uint8))
+    told = []
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", tell=told.append)
+    assert result["silos"][1]["queries_answered"] == 0
+    assert "not what was asked" in told[0]
