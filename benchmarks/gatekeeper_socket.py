@@ -1,10 +1,14 @@
 """What the socket adds to an in-process gatekeeper, what the ledger takes, and answers a second under load.
 
+    export OMP_NUM_THREADS=1 FEDCPSC_DATA=../data/mnist
     python -m benchmarks.gatekeeper_socket --out benchmarks/results/gatekeeper_socket.json
 
 For each batch, in turn: the same images as a query to the gatekeeper in this process (encoded and decoded, as a relay
 must in any case), and to another gatekeeper of the same silo's copy, a process of its own behind its socket. The median
 of the paired ratios is the figure. The ledger's share is one reservation and one stored reply.
+
+One thread each: the threads of whichever process has just inferred go on spinning for a while, and with more of them
+than cores it is that which would be measured (a ratio of 1.9 where one thread each gives 1.04).
 """
 
 from __future__ import annotations

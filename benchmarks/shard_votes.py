@@ -74,7 +74,7 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
     """Student accuracy against epsilon, one line for each sigma."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axis = figure.subplots()
-    for sigma, marker, colour in ((0.1, "o", "#0b6e99"), (0.2, "s", "#b5541c")):
+    for sigma, marker, colour, above in ((0.1, "o", "#0b6e99", -14), (0.2, "s", "#b5541c", 9)):
         own = [row for row in rows if row["sigma"] == sigma]
         x, y = [row["epsilon"] for row in own], [row["mean"] for row in own]
         error = [row["std"] for row in own]
@@ -82,13 +82,8 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
             x, y, error, marker=marker, color=colour, capsize=3, label=f"sigma {sigma} on each mean probability"
         )
         for row in own:
-            axis.annotate(
-                f"{row['answers']:,} answers",
-                (row["epsilon"], row["mean"]),
-                (6, -12),
-                textcoords="offset points",
-                fontsize=8,
-            )
+            where = (row["epsilon"], row["mean"])
+            axis.annotate(f"{row['answers']:,} answers", where, (8, above), textcoords="offset points", fontsize=8)
     axis.axhline(rows[0]["ensemble"], color="#5b6770", linestyle="--", label=f"the {shards} teachers' mean, no noise")
     axis.set_xscale("log", base=2)
     axis.set_xticks([2, 4, 8], ["2", "4", "8"])
@@ -97,7 +92,7 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
     axis.set_xlabel("epsilon per record at delta 1e-5, when the budget is spent")
     axis.set_ylabel("student accuracy, %")
     axis.grid(alpha=0.25)
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="center left", fontsize=8)
     figure.savefig(path, dpi=130)
 
 
