@@ -99,6 +99,7 @@ def run_rounds(engine: Engine) -> None:
         _report(engine, round_index + 1, "round", entropy)
         if not asking.active:
             break  # every budget is spent: what is banked is what there is
+    engine.targets.refresh()  # a run resumed after its last round has not been through the loop
     reader.refresh()
     _final_fit(engine, reader, entropy)
 

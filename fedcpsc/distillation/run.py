@@ -40,7 +40,7 @@ def distill(
     silo_facts: Mapping[SiloId, SiloFacts] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Runs the whole distillation and leaves in `run_dir` what DESIGN names; returns what it wrote to result.json.
+    """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.json.
 
     Args:
         teachers: the silos' transport; `hello` has not been called yet or has (it is idempotent).

@@ -2,8 +2,9 @@
 
 The teachers give no gradients; the committee (the student and its fellows, all fitted to the bank) lends its own. In
 inference-only mode y is a device for diversity, not a label: a freshly initialised generator agrees with the teachers
-about y hardly more than by chance, and teaches well all the same. Source: RECIPE (measured), CPSC-DFKD for the
-generator and its conditional loss, IDEAL (arXiv 2205.11158) for re-initialisation and one query per image.
+about y hardly more than by chance, and teaches well all the same. Sources: CPSC-DFKD (arXiv 2510.03375) for the
+generator and its conditional loss, IDEAL (arXiv 2205.11158) for re-initialisation and one query per image; measured in
+docs/recipe.md.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def synthesise(
     """One round's query images, all of whose randomness follows from `seed` and `round_index`.
 
     Returns:
-        images uint8 [count, C, H, W]; y int64 [count], -1 where no generator made the image; the last generator, or
-        None in the warm-up rounds.
+        images uint8 [count, C, H, W]; y int64 [count], -1 where no generator made the image; the generator, or None
+        where the prior made them all.
     """
     seed = derive_seed(seed, round_index)
     warm = round_index < config.warmup_share * rounds
