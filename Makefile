@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev,onnx,tensorboard]"
 	@touch $@
 
-demo: $(READY)  ## three silos of handwritten digits become one student (about 5 minutes after the installation)
+demo: $(READY)  ## three silos of handwritten digits become one student (a minute or two after the installation)
 	$(BIN)/fedcpsc run configs/digits.yaml --overwrite
 
 test: $(READY)  ## the whole test suite

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.files import write_whole
 
 __all__ = [
     "AggregationConfig",
@@ -266,9 +267,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
 
 
 def save_config(config: Strict, path: str | Path) -> None:
-    """Writes every value; `load_config(path) == config`."""
+    """Writes every value, whole or not at all; `load_config(path) == config`."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    Path(path).write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:

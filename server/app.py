@@ -102,7 +102,7 @@ def run(plan: Plan, grid: Grid) -> None:
         joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
         print(f"joined: {', '.join(sorted(joined)) or 'none'}")
         # only now: see the head of this file
-        from fedcpsc.data.sources import load_evaluation  # noqa: PLC0415
+        from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415
         from fedcpsc.distillation.run import distill  # noqa: PLC0415
         from server.silo_facts import read_silo_facts  # noqa: PLC0415
 
@@ -112,7 +112,7 @@ def run(plan: Plan, grid: Grid) -> None:
                 teachers,
                 plan.run_dir,
                 resume=plan.resume,
-                evaluation=load_evaluation(config.data, config.seed) if config.evaluation.held_out else None,
+                evaluation=evaluation_images(config),
                 silo_facts=None if plan.silos is None else read_silo_facts(plan.silos),
                 tell=print,
             )

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.config import DataConfig
+from fedcpsc.config import DataConfig, RunConfig
 from fedcpsc.data.decode import decode
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.readers import Split, has_split, read_split
 from fedcpsc.errors import DataError, explain
 from fedcpsc.seeding import numpy_generator
 
-__all__ = ["as_images", "data_root", "held_out", "limited", "load_evaluation", "load_train"]
+__all__ = ["as_images", "data_root", "evaluation_images", "held_out", "limited", "load_evaluation", "load_train"]
 
 Index = npt.NDArray[np.int64]
 
@@ -58,6 +58,15 @@ def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
     else:
         return None
     return as_images(split, limited(index, config.test_limit, seed, "test"), config)
+
+
+def evaluation_images(config: RunConfig) -> ImageSet | None:
+    """`load_evaluation` of a run; None where the run is told to measure on none.
+
+    Raises:
+        DataError: where the source cannot be read as configured.
+    """
+    return load_evaluation(config.data, config.seed) if config.evaluation.held_out else None
 
 
 def data_root(config: DataConfig) -> Path | None:

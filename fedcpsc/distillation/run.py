@@ -23,6 +23,7 @@ from fedcpsc.distillation.outcome import Ensemble, describe_run, save_pictures
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers
 from fedcpsc.errors import FederationError, RunError, explain
+from fedcpsc.files import write_whole
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
@@ -99,7 +100,7 @@ def distill(
         save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
     result = describe_run(engine, teachers.traffic, ensemble, silo_facts or {})
     save_pictures(run_dir, bank, result)
-    _write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -178,9 +179,3 @@ def _ensemble(
 
 def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

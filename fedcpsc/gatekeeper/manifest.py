@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import Field, model_validator
 
 from fedcpsc.config import Strict, validate
 from fedcpsc.errors import ConfigError, ManifestError, explain
+from fedcpsc.files import write_whole
 
 __all__ = [
     "MANIFEST_FILE",
@@ -119,10 +119,8 @@ class Manifest(Strict):
 
 def save_manifest(manifest: Manifest, folder: str | Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
-    path = Path(folder) / MANIFEST_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+    write_whole(Path(folder) / MANIFEST_FILE, text)
 
 
 def load_manifest(folder: str | Path) -> Manifest:

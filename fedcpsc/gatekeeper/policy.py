@@ -6,7 +6,6 @@ can learn stand first; `service` holds those that only change speed. Torch-free 
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -213,6 +212,4 @@ def load_policy(path: str | Path) -> Policy:
 
 def save_policy(policy: Policy, path: str | Path) -> None:
     """Writes every value, whole or not at all; `load_policy(path) == policy`."""
-    partial = Path(path).with_suffix(".partial")
-    save_config(policy, partial)
-    os.replace(partial, path)
+    save_config(policy, path)

@@ -26,7 +26,7 @@ from safetensors.torch import save as save_tensors
 from fedcpsc.config import RunConfig, validate
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
-from fedcpsc.data.sources import load_evaluation
+from fedcpsc.data.sources import evaluation_images
 from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
@@ -108,7 +108,7 @@ def make_silos(config: RunConfig, base: Path, progress: Progress | None = None) 
     training_plan(config.teachers)
     policy = validate(Policy, dict(config.silos.policy), "silos.policy")
     device = choose_device(config.runtime.device)
-    evaluation = load_evaluation(config.data, config.seed) if config.evaluation.held_out else None
+    evaluation = evaluation_images(config)
     reports = []
     with _threads(config.runtime.threads):
         for silo, images in enumerate(iterate_silo_images(config)):

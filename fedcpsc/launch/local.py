@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.config import RunConfig
-from fedcpsc.data.sources import load_evaluation
+from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
@@ -31,7 +31,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
     """
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
     teachers = LocalTeachers(gatekeepers)
-    evaluation = load_evaluation(config.data, config.seed) if config.evaluation.held_out else None
+    evaluation = evaluation_images(config)
     try:
         with following(run_dir / "metrics.jsonl", on_line):
             return distill(
