@@ -12,6 +12,7 @@
     │   └── VersionError     another major version of it: install the same one on both sides
     ├── FederationError    too few silos joined, or silos do not fit together
     ├── BankError          the answer bank on disk cannot be read or written
+    ├── AuditError         an audit cannot say what was asked of it: give it more members, answers or models
     └── RunError           a run failed, or an existing run does not fit what was asked
 
 Messages to people name the value, the constraint and the remedy (`explain`). Across the wire a silo sends a
@@ -23,6 +24,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 __all__ = [
+    "AuditError",
     "BankError",
     "ConfigError",
     "DataError",
@@ -88,6 +90,10 @@ class FederationError(FedcpscError):
 
 class BankError(FedcpscError):
     """The answer bank on disk cannot be read or written."""
+
+
+class AuditError(FedcpscError):
+    """What an audit was given cannot carry the statement that was asked of it."""
 
 
 class RunError(FedcpscError):

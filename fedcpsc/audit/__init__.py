@@ -1,0 +1,1 @@
+"""Audits: what an attack proves to have leaked, held against what was claimed."""
