@@ -1,0 +1,187 @@
+"""What an audit does: typed, frozen, strict, fixed before anything is looked at. Torch-free.
+
+A file such as `configs/audit_digits.yaml` holds only what differs from the defaults below.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from fedcpsc.config import DataConfig, Strict
+from fedcpsc.errors import explain
+
+__all__ = [
+    "AttackName",
+    "AuditConfig",
+    "CanariesPlan",
+    "DpSgdAudit",
+    "FormAudit",
+    "PolicyAudit",
+    "ShadowsPlan",
+    "StudentsPlan",
+    "Surface",
+]
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+AttackName: TypeAlias = Literal["loss", "lira_online", "lira_offline", "rmia", "label_only"]
+Surface: TypeAlias = Literal["teacher", "student"]
+
+
+class ShadowsPlan(Strict):
+    """The shadow teachers. Each serves in turn as the target, with all others as the attacker's references."""
+
+    count: Annotated[int, Field(ge=4, le=4096)] = 64
+    architecture: Literal["mlp", "convnet"] = "mlp"
+    width: Positive = 128
+    epochs: Positive = 60
+    batch_size: Positive = 32
+    learning_rate: Rate = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class StudentsPlan(Strict):
+    """The shadow students: each fitted to its own shadow teacher's answers on one set of images of the public priors.
+
+    Attributes:
+        answers: images asked; a student is fitted for each number, and the last is the one in the tables.
+        steps, batch_size, learning_rate, noise: of the fit, as in a run's `student`.
+        prior: mixture of procedural priors, as in a run's `synthesis`.
+        mean: public mean of the domain's pixels, in [-1, 1], as the first of `synthesis.moments`.
+    """
+
+    answers: tuple[Positive, ...] = (250, 1000, 4000)
+    steps: Positive = 3000
+    batch_size: Positive = 64
+    learning_rate: Rate = 2e-3
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    prior: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"smooth": 1.0})
+    mean: Annotated[float, Field(gt=-1, lt=1)] | None = None
+
+    @field_validator("answers")
+    @classmethod
+    def _rising(cls, answers: tuple[int, ...]) -> tuple[int, ...]:
+        if not answers or list(answers) != sorted(set(answers)):
+            raise ValueError(explain("answers", answers, "must rise", "for example [250, 1000, 4000]"))
+        return answers
+
+
+class FormAudit(Strict):
+    """A plainly trained teacher behind one answer form.
+
+    Attributes:
+        kind: the form.
+        bits: 8 or 32, as in a policy.
+        top_k: classes shown, for `top_k` alone.
+    """
+
+    kind: Literal["probabilities", "top_k", "label"]
+    bits: Literal[8, 32] = 8
+    top_k: Positive = 3
+
+    @property
+    def name(self) -> str:
+        """Short and unique among different policies."""
+        if self.kind == "label":
+            return "label"
+        shown = f"top-{self.top_k}" if self.kind == "top_k" else "probabilities"
+        return shown if self.bits == 8 else f"{shown} ({self.bits} bits)"
+
+    @property
+    def claimed(self) -> None:
+        """Nothing is claimed of it."""
+        return
+
+
+class DpSgdAudit(Strict):
+    """A teacher trained by DP-SGD, whose probabilities are answered.
+
+    Attributes:
+        epsilon, delta: the claim, per record under add/remove.
+        max_grad_norm, epochs, batch_size, learning_rate: of the training; the batch is the mean of the Poisson batches.
+        noise_multiplier: None: what the accountant finds necessary. Another value is trained with as it is while the
+            claim stays: for showing that the audit sees a training that does not keep its claim.
+        bits: as in a policy.
+    """
+
+    kind: Literal["dp_sgd"] = "dp_sgd"
+    epsilon: Annotated[float, Field(gt=0, le=1000)]
+    delta: OpenShare = 1e-5
+    max_grad_norm: Rate = 1.0
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    learning_rate: Rate = 4e-3
+    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
+    bits: Literal[8, 32] = 8
+
+    @property
+    def name(self) -> str:
+        """Short and unique among different policies."""
+        forced = "" if self.noise_multiplier is None else f", noise {self.noise_multiplier:g}"
+        return f"DP-SGD {self.epsilon:g}{forced}"
+
+    @property
+    def claimed(self) -> float:
+        """epsilon."""
+        return self.epsilon
+
+
+PolicyAudit: TypeAlias = Annotated[FormAudit | DpSgdAudit, Field(discriminator="kind")]
+
+
+class CanariesPlan(Strict):
+    """Mislabelled records that make a bound: planted by independent coin flips, guessed at by numbers fixed here.
+
+    Attributes:
+        count: records of the pool that are given another label; 0 makes no bound.
+        audited: the first so many shadows are guessed about; the others are the attacker's references, whose own coin
+            flips it knows.
+        guesses: share of all (shadow, canary) pairs guessed at, half as members and half as not.
+        confidence: that no bound of this audit exceeds the truth.
+    """
+
+    count: Annotated[int, Field(ge=0)] = 100
+    audited: Positive = 16
+    guesses: Annotated[float, Field(gt=0, le=1)] = 0.1
+    confidence: OpenShare = 0.95
+
+
+class AuditConfig(Strict):
+    """All of an audit.
+
+    Attributes:
+        name: of the audit's folder under `root`, where `--out` names none.
+        seed: of everything random, shadows' DP-SGD noise included: they are never released.
+        data: as in a run; the held-out images are the attacker's population, which no shadow ever sees.
+        pool: records of the training split that coins are flipped for; None takes all.
+    """
+
+    name: str = Field("audit", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    root: str = "audits"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    data: DataConfig = DataConfig()
+    pool: Annotated[int, Field(ge=20)] | None = None
+    shadows: ShadowsPlan = ShadowsPlan()
+    students: StudentsPlan = StudentsPlan()
+    policies: tuple[PolicyAudit, ...] = (FormAudit(kind="probabilities"),)
+    surfaces: tuple[Surface, ...] = ("teacher", "student")
+    attacks: tuple[AttackName, ...] = ("loss", "lira_online", "lira_offline", "rmia", "label_only")
+    fprs: tuple[OpenShare, ...] = (0.01, 0.001)
+    canaries: CanariesPlan = CanariesPlan()
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> AuditConfig:
+        for field in ("policies", "surfaces", "attacks", "fprs"):
+            if not getattr(self, field):
+                raise ValueError(explain(field, (), "must name at least one", "leave it out for the default"))
+        names = [policy.name for policy in self.policies]
+        if len(set(names)) < len(names):
+            raise ValueError(explain("policies", names, "must differ", "name each once"))
+        if self.canaries.count and self.canaries.audited > self.shadows.count - 2:
+            constraint = f"must leave at least 2 of {self.shadows.count} shadows as references"
+            raise ValueError(explain("canaries.audited", self.canaries.audited, constraint, "lower it"))
+        return self
