@@ -58,7 +58,13 @@ def exit_codes() -> Iterator[None]:
 
 
 @app.command()
-def teachers(config: ConfigPath, overrides: Overrides = None) -> None:
+def teachers(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    silo: Annotated[
+        int | None, typer.Option(min=0, help="Only the silo of this number, from 0: its owner, on its own machine.")
+    ] = None,
+) -> None:
     """Make the simulated silos: private data dealt out, a teacher trained in each, policy and ledger beside it.
 
     Silos that match the configuration already are reused.
@@ -66,7 +72,7 @@ def teachers(config: ConfigPath, overrides: Overrides = None) -> None:
     Example: [bold]fedcpsc teachers configs/digits.yaml --set silos.count=5[/]
     """
     with exit_codes():
-        make_teachers(Request(config, tuple(overrides or ())).load(), _out)
+        make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
 
 
 @app.command()

@@ -50,6 +50,14 @@ def test_an_earlier_run_is_resumed_or_overwritten_only_when_asked(calls, flag, e
     assert calls[0][1].existing is existing
 
 
+@pytest.mark.parametrize(("arguments", "only"), [([], None), (["--silo", "1"], 1)])
+def test_an_owner_makes_one_silo(monkeypatch, arguments, only):
+    made = []
+    monkeypatch.setattr(cli, "make_teachers", lambda config, console, silo: made.append((config.output.name, silo)))
+    assert runner.invoke(cli.app, ["teachers", str(ROOT / "configs/smoke.yaml"), *arguments]).exit_code == 0
+    assert made == [("smoke", only)]
+
+
 def test_resume_and_overwrite_together_are_refused(calls):
     assert runner.invoke(cli.app, ["run", "a.yaml", "--resume", "--overwrite"]).exit_code == 2
     assert calls == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -20,8 +20,9 @@ __all__ = ["iterate_silo_images", "load_silo_train"]
 def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
     """The private training images of silo `silo`, in [0, silos.count).
 
-    Own files lie in `<data.path>/<silo>/`, as `train.parquet` or `train/<class>/`; of each silo's, at most
-    `train_limit` are used.
+    Own files lie in `<data.path>/<silo>/`, as `train.parquet` or `train/<class>/`; at most `train_limit` are used. No
+    other silo's folder is read, so this works on the owner's machine; that all silos name the same classes in the same
+    order is then for the owners to agree on.
 
     Raises:
         ConfigError, DataError: where the source cannot be read or dealt as configured.
@@ -29,7 +30,7 @@ def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
     if not 0 <= silo < config.silos.count:
         raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
     if config.silos.partition.kind == "own_files":
-        return _own_images(config, silo, _own_splits(config))
+        return _own_images(config, silo, _own_splits(config, [silo]))
     return next(islice(iterate_silo_images(config), silo, None))
 
 
@@ -37,11 +38,12 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
     """`load_silo_train` of every silo in turn, reading the source once.
 
     Raises:
-        ConfigError, DataError: where the source cannot be read or dealt as configured.
+        ConfigError, DataError: where the source cannot be read or dealt as configured, or silos' own files number their
+            classes differently.
     """
     if config.silos.partition.kind == "own_files":
-        splits = _own_splits(config)
-        for silo in range(config.silos.count):
+        splits = _own_splits(config, range(config.silos.count))
+        for silo in splits:
             yield _own_images(config, silo, splits)
         return
     whole = load_train(config.data, config.seed)
@@ -49,8 +51,8 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
         yield whole.subset(part)
 
 
-def _own_splits(config: RunConfig) -> list[Split]:
-    """Every silo's training split under `<path>/<silo>/`, none decoded yet."""
+def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
+    """These silos' training splits under `<path>/<silo>/`, none decoded yet."""
     root = data_root(config.data)
     if config.data.source not in ("parquet", "folder"):
         raise ConfigError(
@@ -62,13 +64,13 @@ def _own_splits(config: RunConfig) -> list[Split]:
         raise DataError(
             explain("data.path", None, "own_files needs a folder", "set data.path or the environment's FEDCPSC_DATA")
         )
-    return [read_split(config.data, root / str(silo), "train") for silo in range(config.silos.count)]
+    return {silo: read_split(config.data, root / str(silo), "train") for silo in silos}
 
 
-def _own_images(config: RunConfig, silo: int, splits: list[Split]) -> ImageSet:
-    """Silo `silo`'s images, its labels checked to mean what the other silos' labels mean."""
-    names = max((split.class_names for split in splits), key=len)
-    for other, split in enumerate(splits):
+def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> ImageSet:
+    """Silo `silo`'s images, its labels checked to mean what the labels of all `splits` mean."""
+    names = max((split.class_names for split in splits.values()), key=len)
+    for other, split in splits.items():
         if split.class_names != names[: len(split.class_names)]:
             raise DataError(
                 explain(

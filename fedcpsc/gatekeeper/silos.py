@@ -25,7 +25,7 @@ from safetensors.torch import save as save_tensors
 
 from fedcpsc.config import RunConfig, validate
 from fedcpsc.data.images import ImageSet
-from fedcpsc.data.silo_images import iterate_silo_images
+from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
@@ -87,13 +87,16 @@ class SiloReport:
         return f"{self.silo}: {self.architecture}, {self.train_size} private images{measured}, {done}{kept}"
 
 
-def make_silos(config: RunConfig, base: Path, progress: Progress | None = None) -> list[SiloReport]:
+def make_silos(
+    config: RunConfig, base: Path, progress: Progress | None = None, only: int | None = None
+) -> list[SiloReport]:
     """Makes `<base>/0`, `<base>/1`, ..., reusing every teacher whose data, architecture, training and seed match.
 
     Args:
         config: of the run.
         base: folder of the silos' folders.
         progress: told what is being done, a line each time.
+        only: the number of the one silo to make, as its owner does on a machine of its own; None makes all.
 
     Raises:
         ConfigError: for an unknown architecture, kind of training or policy field.
@@ -111,7 +114,8 @@ def make_silos(config: RunConfig, base: Path, progress: Progress | None = None) 
     evaluation = evaluation_images(config)
     reports = []
     with _threads(config.runtime.threads):
-        for silo, images in enumerate(iterate_silo_images(config)):
+        one_or_all = enumerate(iterate_silo_images(config)) if only is None else [(only, load_silo_train(config, only))]
+        for silo, images in one_or_all:
             maker = _Maker(config, silo, base / str(silo), architectures[silo % len(architectures)], policy, device)
             reports.append(maker.make(images, evaluation, progress or _silent))
     return reports

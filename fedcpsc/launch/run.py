@@ -45,8 +45,11 @@ class Request:
         return load_config(self.path, list(self.overrides))
 
 
-def make_teachers(config: RunConfig, console: Console) -> Path:
-    """Makes the simulated silos' folders, reuses those that match; returns the folder they lie in.
+def make_teachers(config: RunConfig, console: Console, only: int | None = None) -> Path:
+    """Makes the simulated silos' folders, or the only one asked for; reuses those that match.
+
+    Returns:
+        The folder they lie in.
 
     Raises:
         FedcpscError: data or silos are not as configured.
@@ -55,7 +58,7 @@ def make_teachers(config: RunConfig, console: Console) -> Path:
 
     folder = Path(config.silos.root).absolute()
     with console.status("silos") as status:
-        reports = make_silos(config, folder, status.update)
+        reports = make_silos(config, folder, status.update, only)
     for report in reports:
         console.print(str(report), markup=False, highlight=False, soft_wrap=True)
     return folder

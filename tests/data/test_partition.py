@@ -153,13 +153,22 @@ def test_own_parquet_files(tmp_path):
     images = pictures(5)
     write_parquet(tmp_path / "0" / "train.parquet", [png(p) for p in images[:2]], [0, 1])
     write_parquet(tmp_path / "1" / "train.parquet", [png(p) for p in images[2:]], [2, 0, 2])
-    first, second = (load_silo_train(own_files(tmp_path), i) for i in range(2))
+    first, second = iterate_silo_images(own_files(tmp_path))
     assert np.array_equal(first.images[:, 0], images[:2])
     assert np.array_equal(second.images[:, 0], images[2:])
     assert (first.classes, second.classes) == (3, 3)
-    assert [len(s) for s in iterate_silo_images(own_files(tmp_path))] == [2, 3]
     with pytest.raises(DataError, match=r"data\.path='.*/2': is no folder"):
-        load_silo_train(own_files(tmp_path, count=3), 0)
+        list(iterate_silo_images(own_files(tmp_path, count=3)))
+
+
+def test_a_silo_reads_its_own_files_where_no_other_silos_are(tmp_path):
+    images = pictures(2)
+    write_folder(tmp_path / "1" / "train", images, ["b", "b"], ["a", "b", "c"])
+    own = load_silo_train(own_files(tmp_path, "folder"), 1)
+    assert np.array_equal(own.images[:, 0], images)
+    assert (own.labels.tolist(), own.classes) == ([1, 1], 3)
+    with pytest.raises(DataError, match=r"data\.path='.*/0': is no folder"):
+        load_silo_train(own_files(tmp_path, "folder"), 0)
 
 
 def test_own_folders_with_an_empty_class(tmp_path):
@@ -173,7 +182,7 @@ def test_own_folders_that_number_classes_differently_are_refused(tmp_path):
     write_folder(tmp_path / "0" / "train", pictures(2), ["a", "b"], ["a", "b"])
     write_folder(tmp_path / "1" / "train", pictures(2), ["b", "c"], ["b", "c"])
     with pytest.raises(DataError, match=r"numbers its classes otherwise .*; name all classes in every silo"):
-        load_silo_train(own_files(tmp_path, "folder"), 0)
+        list(iterate_silo_images(own_files(tmp_path, "folder")))
 
 
 def test_own_files_need_a_source_that_has_files():

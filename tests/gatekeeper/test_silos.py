@@ -251,3 +251,12 @@ def test_own_files_make_silos_with_nothing_held_out(tmp_path):
     assert [report.train_size for report in reports] == [6, 6]
     assert [report.accuracy for report in reports] == [None, None]
     assert load_manifest(reports[0].folder).dataset_id != load_manifest(reports[1].folder).dataset_id
+
+
+def test_an_owner_makes_one_silo_on_a_machine_of_its_own_and_gets_the_very_same(tmp_path):
+    make_silos(config(), tmp_path / "all")
+    (alone,) = make_silos(config(), tmp_path / "own", only=1)
+    assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["1"]
+    assert load_manifest(alone.folder) == load_manifest(tmp_path / "all" / "1")
+    with pytest.raises(DataError, match=r"silo=2: must be in \[0, 2\)"):
+        make_silos(config(), tmp_path / "own", only=2)
