@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 __all__ = ["write_whole"]
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text beside `path` and renames it: whoever reads meets the old content or the new, never half."""
+def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
+    """Writes UTF-8 text beside `path` and renames it: whoever reads meets the old content or the new, never half.
+
+    Args:
+        path: of the file.
+        text: its new content.
+        private: readable and writable by the owner alone (mode 0600), from the first byte on.
+    """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.unlink(missing_ok=True)  # one left by a crash would keep its mode
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
     partial.replace(path)

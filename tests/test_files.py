@@ -14,3 +14,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     write_whole(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_private_file_is_the_owners_alone_even_over_a_leftover(tmp_path):
+    path = tmp_path / "canaries.json"
+    leftover = tmp_path / "canaries.json.partial"
+    leftover.write_text("of a crash")
+    leftover.chmod(0o644)
+    write_whole(path, "secret", private=True)
+    assert path.read_text() == "secret"
+    assert path.stat().st_mode & 0o777 == 0o600

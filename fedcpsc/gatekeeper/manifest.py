@@ -64,11 +64,12 @@ class Manifest(Strict):
         image_shape: (C, H, W) the teacher takes.
         normalisation: public constants, one per channel.
         dataset_id: of the private images and labels (`dataset_id`); budgets are kept per data set.
-        train_size: private images the teacher was fitted to.
+        train_size: private images the teacher was fitted to, with its canaries: not those that were left out.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
         weights_sha256: of the weights file.
         fingerprint: of everything that determines the teacher; an equal one may be reused.
-        private_class_counts: private images of each class; leaves the silo only by `policy.share_class_counts`.
+        private_class_counts: of those images, by the label trained on; leaves the silo only by
+            `policy.share_class_counts`.
         privacy: the training's differential-privacy claim (epsilon, delta, relation, unit, n, accountant state), or
             None where the training claims nothing.
         policy_sha256: of the `policy.yaml` that the silo was made with; a file with another one was edited by its

@@ -12,7 +12,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, DataError, TeacherError, explain
+from fedcpsc.gatekeeper.canaries import Canaries, draw_canaries, planted
 from fedcpsc.gatekeeper.proof import DpSgdProof, ShardsProof
 from fedcpsc.gatekeeper.shard_teacher import stacked
 from fedcpsc.gatekeeper.sharding import read_or_make_key, record_ids, shards_of
@@ -49,12 +50,14 @@ class TrainedTeacher:
         architecture: of the network or networks.
         states: what goes into the weights file.
         proof: what goes into the manifest as `privacy`; None where the training claims nothing.
+        canaries: what was planted among the images; None where nothing was. The owner's secret.
     """
 
     kind: Literal["torch", "shards"]
     architecture: str
     states: dict[str, Tensor]
     proof: dict[str, Any] | None
+    canaries: Canaries | None = None
 
 
 def train_teacher(
@@ -66,7 +69,7 @@ def train_teacher(
     folder: Path,
     device: torch.device | str = "cpu",
 ) -> TrainedTeacher:
-    """A teacher of the kind that `teachers.training` names.
+    """A teacher of the kind that `teachers.training` names, with canaries among its images where that asks for them.
 
     Args:
         images: the private images.
@@ -78,18 +81,22 @@ def train_teacher(
         device: to train on.
 
     Raises:
-        ConfigError: where the kind and the architecture do not fit.
+        ConfigError: where the kind and the architecture do not fit, or there are too many canaries.
         DataError: where there are too few images.
         TeacherError: where training diverges.
     """
     plan = training_plan(config)
-    if isinstance(plan, DpSgdTraining):
-        return train_dp_sgd(images, config, plan, seed, architecture, progress, device)
     if isinstance(plan, ShardsTraining):
         return train_shards(images, config, plan, seed, architecture, progress, folder, device)
-    network = train_classifier(images, config, seed, architecture, progress, device, plan)
-    states = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    return TrainedTeacher("torch", architecture, states, None)
+    canaries = draw_canaries(images, plan.canaries) if plan.canaries else None
+    images = planted(images, canaries) if canaries else images
+    if isinstance(plan, DpSgdTraining):
+        made = train_dp_sgd(images, config, plan, seed, architecture, progress, device)
+    else:
+        network = train_classifier(images, config, seed, architecture, progress, device, plan)
+        states = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        made = TrainedTeacher("torch", architecture, states, None)
+    return replace(made, canaries=canaries)
 
 
 def private_architecture(architecture: str, image_shape: tuple[int, int, int], width: int) -> str:

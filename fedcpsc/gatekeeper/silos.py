@@ -1,6 +1,7 @@
 """Making the simulated silos' folders, as each organisation would have its own before any federation starts.
 
     <base>/<i>/teacher.safetensors  manifest.json  policy.yaml  ledger.sqlite  past/ledger-<data set>.sqlite
+               canaries.json, where the training planted some
 
 A folder without a manifest is no silo. So that a crash never leaves half a silo that is taken for a whole one, the old
 manifest goes first and the new one comes last. A ledger is never discarded: when a silo's private data changes, its
@@ -28,6 +29,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
+from fedcpsc.gatekeeper.canaries import CANARIES_FILE, planted, save_canaries
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import (
@@ -191,6 +193,10 @@ class _Maker:
         partial = self.folder / f"{WEIGHTS_FILE}.partial"
         partial.write_bytes(weights)
         os.replace(partial, self.folder / WEIGHTS_FILE)
+        (self.folder / CANARIES_FILE).unlink(missing_ok=True)
+        if made.canaries is not None:
+            save_canaries(made.canaries, self.folder, sha256_hex(weights))
+            images = planted(images, made.canaries)  # sizes and counts are of what was trained on
         channels = images.image_shape[0]
         return Manifest(
             silo=self.name,
@@ -212,7 +218,10 @@ class _Maker:
     def _recipe(self) -> dict[str, Any]:
         plan, teachers = training_plan(self.config.teachers), self.config.teachers
         fields = ("epochs", "batch_size", "learning_rate", "weight_decay", "shift", "flip")
-        return plan.model_dump() | {name: getattr(teachers, name) for name in fields} | {"seed": self.seed}
+        kind = plan.model_dump()
+        if not kind.get("canaries"):
+            kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
+        return kind | {name: getattr(teachers, name) for name in fields} | {"seed": self.seed}
 
     def _fingerprint(self, data: str) -> str:
         parts = {

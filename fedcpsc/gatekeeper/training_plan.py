@@ -17,10 +17,12 @@ class PlainTraining(Strict):
 
     Attributes:
         optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets, with learning rate 0.1.
+        canaries: records set aside for an audit: mislabelled, each included by a fair coin (`gatekeeper.canaries`).
     """
 
     kind: Literal["plain"] = "plain"
     optimiser: Literal["adam", "sgd"] = "adam"
+    canaries: Annotated[int, Field(ge=0)] = 0
 
 
 class DpSgdTraining(Strict):
@@ -31,6 +33,7 @@ class DpSgdTraining(Strict):
         delta: of the same guarantee; below 1 / (private images).
         max_grad_norm: each image's gradient is clipped to this L2 norm.
         optimiser: "sgd" has momentum 0.9.
+        canaries: as in plain training; the guarantee covers them like all other records.
     """
 
     kind: Literal["dp_sgd"] = "dp_sgd"
@@ -38,6 +41,7 @@ class DpSgdTraining(Strict):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     optimiser: Literal["adam", "sgd"] = "adam"
+    canaries: Annotated[int, Field(ge=0)] = 0
 
 
 class ShardsTraining(Strict):
