@@ -226,6 +226,7 @@ class OutputConfig(Strict):
     root: str = Field("runs", description="folder of run folders, relative to the working directory")
     name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
     alarm_entropy: Share = Field(0.5, description="alarm when the bank's normalised class entropy falls below this")
+    tensorboard: bool = Field(False, description="also write event files for TensorBoard, into the run's folder")
 
 
 class RuntimeConfig(Strict):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.protocol.messages import ClassReport
 
-__all__ = ["Rule", "aggregate", "class_weights"]
+__all__ = ["Rule", "aggregate", "class_weights", "silo_shares"]
 
 Rule = Literal["uniform", "entropy", "class_prior_log"]
 Floats = npt.NDArray[np.float32]
@@ -65,21 +65,44 @@ def aggregate(
     """
     present = given[:, :, None].astype(np.float32)  # [S, N, 1]
     if rule == "class_prior_log":
-        if counts is None:
-            raise ValueError("class_prior_log needs counts")
-        # per image, only silos that answered; a class nobody present has seen is weighted evenly
-        weight = counts[:, None, :] * present
-        total = weight.sum(0, keepdims=True)
-        weight = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1))
-        log_p = (weight * np.log(answers + smoothing)).sum(0)
+        log_p = (_class_shares(counts, present) * np.log(answers + smoothing)).sum(0)
         log_p -= log_p.max(1, keepdims=True)
         target = np.exp(log_p)
     else:
         if rule == "entropy":
-            entropy = -(answers * np.log(answers + 1e-12)).sum(2, keepdims=True)
-            present = present * np.exp(-entropy)
+            present = present * _sureness(answers)
         target = (answers * present).sum(0)
     target = target / target.sum(1, keepdims=True).clip(1e-12)
     answered = np.asarray(given.any(axis=0))
     dense: Floats = (target * answered[:, None]).astype(np.float32)
     return dense
+
+
+def silo_shares(answers: Floats, given: npt.NDArray[np.bool_], rule: Rule, *, counts: Floats | None = None) -> Floats:
+    """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
+
+    Args:
+        answers, given, rule, counts: as for `aggregate`.
+    """
+    present = given[:, :, None].astype(np.float32)
+    if rule == "class_prior_log":
+        return _class_shares(counts, present)
+    weight = present * _sureness(answers) if rule == "entropy" else present
+    shares: Floats = np.broadcast_to(weight / weight.sum(0).clip(1e-12), answers.shape).astype(np.float32)
+    return shares
+
+
+def _class_shares(counts: Floats | None, present: Floats) -> Floats:
+    """W_sc among the silos that answered; a class that none of them has seen is shared evenly."""
+    if counts is None:
+        raise ValueError("class_prior_log needs counts")
+    weight = counts[:, None, :] * present
+    total = weight.sum(0, keepdims=True)
+    shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1))
+    return shares
+
+
+def _sureness(answers: Floats) -> Floats:
+    entropy = -(answers * np.log(answers + 1e-12)).sum(2, keepdims=True)
+    sureness: Floats = np.exp(-entropy)
+    return sureness

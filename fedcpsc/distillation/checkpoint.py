@@ -26,16 +26,18 @@ class Found:
     Attributes:
         next_round: the round to begin with; 0 where there is no checkpoint yet.
         seconds: spent on the run before.
+        waited: of these, seconds spent waiting for answers.
         generator: the last generator's state, if one was made.
     """
 
     next_round: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     generator: dict[str, Any] | None = None
 
 
 def save_checkpoint(
-    folder: Path, members: list[Member], generator: nn.Module | None, next_round: int, seconds: float
+    folder: Path, members: list[Member], generator: nn.Module | None, next_round: int, seconds: float, waited: float
 ) -> None:
     """Replaces the folder's checkpoint atomically.
 
@@ -43,11 +45,13 @@ def save_checkpoint(
         generator: the last one made, if any.
         next_round: the round to begin with after loading.
         seconds: spent on the run so far.
+        waited: of these, spent waiting for answers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Any] = {
         "next_round": next_round,
         "seconds": seconds,
+        "waited": waited,
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
@@ -73,7 +77,8 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
             member.optimiser.load_state_dict(saved["optimiser"])
-        return Found(int(state["next_round"]), float(state["seconds"]), state["generator"])
+        seconds, waited = float(state["seconds"]), float(state.get("waited", 0.0))  # not in files of earlier versions
+        return Found(int(state["next_round"]), seconds, waited, state["generator"])
     except (RuntimeError, ValueError, KeyError, EOFError) as error:
         remedy = "resume with the configuration the run began with, or delete the checkpoint folder: the bank is kept"
         raise RunError(explain("checkpoint", str(path), f"does not fit this run ({error})", remedy)) from error

@@ -15,8 +15,20 @@ from fedcpsc.distillation.aggregation import Rule, aggregate
 from fedcpsc.distillation.teachers import SiloId
 from fedcpsc.models.registry import Classifier
 
-__all__ = ["SiloFacts", "accuracy", "evaluate_ensemble", "predict", "predicted_classes"]
+__all__ = [
+    "Ensemble",
+    "Matrix",
+    "SiloFacts",
+    "accuracy",
+    "accuracy_of",
+    "confusion",
+    "evaluate_ensemble",
+    "predict",
+    "predicted_classes",
+]
 
+Matrix: TypeAlias = npt.NDArray[np.int64]
+"""Confusion: how many images of each true class (rows) were called each class (columns), [K, K]."""
 Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
@@ -57,6 +69,40 @@ def accuracy(predicted: npt.NDArray[np.int64], evaluation: ImageSet) -> float:
     return float((predicted == evaluation.labels).mean())
 
 
+def confusion(predicted: npt.NDArray[np.int64], evaluation: ImageSet, classes: int) -> Matrix:
+    """Counts [K', K'], rows the true class, columns the predicted one; K' covers `classes` and the labels' own."""
+    size = max(classes, evaluation.classes)
+    counts = np.bincount(evaluation.labels * size + predicted, minlength=size * size)
+    return counts.reshape(size, size).astype(np.int64)
+
+
+def accuracy_of(matrix: Matrix) -> float:
+    """Share of the images on the diagonal, in [0, 1]."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the teachers reach without a student, in a simulation.
+
+    Attributes:
+        each: every teacher's confusion.
+        together: that of their aggregate under the run's own rule.
+    """
+
+    each: Mapping[SiloId, Matrix]
+    together: Matrix
+
+    @property
+    def accuracy(self) -> float:
+        """Of the aggregate, in [0, 1]."""
+        return accuracy_of(self.together)
+
+    def teacher_accuracy(self, silo: SiloId) -> float:
+        """Of one teacher, in [0, 1]."""
+        return accuracy_of(self.each[silo])
+
+
 def evaluate_ensemble(
     facts: Mapping[SiloId, SiloFacts],
     silos: Sequence[SiloId],
@@ -64,10 +110,11 @@ def evaluate_ensemble(
     rule: Rule,
     weights: npt.NDArray[np.float32] | None,
     smoothing: float,
-) -> tuple[dict[SiloId, float], float]:
-    """Each teacher's accuracy, and that of their aggregate under the run's own rule and weights."""
+) -> Ensemble:
+    """Each teacher alone, and their aggregate under the run's own rule and weights."""
     answers = np.stack([facts[silo].predict(evaluation.images) for silo in silos])
     given = np.ones(answers.shape[:2], bool)
     combined = aggregate(answers, given, rule, counts=weights, smoothing=smoothing)
-    each = {silo: accuracy(answers[i].argmax(1), evaluation) for i, silo in enumerate(silos)}
-    return each, accuracy(combined.argmax(1), evaluation)
+    classes = answers.shape[2]
+    each = {silo: confusion(answers[i].argmax(1), evaluation, classes) for i, silo in enumerate(silos)}
+    return Ensemble(each, confusion(combined.argmax(1), evaluation, classes))

@@ -77,7 +77,7 @@ def run_rounds(engine: Engine) -> None:
     reader = BankReader(bank, engine.device)
     engine.members = make_committee(config.student, bank.classes, bank.image_shape, config.seed, engine.device)
     found = load_checkpoint(engine.folder, engine.members, engine.device)
-    start, engine.seconds_before = found.next_round, found.seconds
+    start, engine.seconds_before, asking.waited_s = found.next_round, found.seconds, found.waited
     if found.generator is not None:
         engine.generator = make_generator(config.synthesis, bank.classes, bank.image_shape, seed=0).to(engine.device)
         engine.generator.load_state_dict(found.generator)
@@ -95,7 +95,9 @@ def run_rounds(engine: Engine) -> None:
             why = {silo: state.left or dict(state.refusals) for silo, state in asking.silos.items()}
             raise FederationError(explain("answers", 0, f"no silo answered: {why}", "ask the silos' owners"))
         entropy = class_entropy(bank.targets[answered])
-        save_checkpoint(engine.folder, engine.members, engine.generator, round_index + 1, engine.seconds)
+        save_checkpoint(
+            engine.folder, engine.members, engine.generator, round_index + 1, engine.seconds, asking.waited_s
+        )
         _report(engine, round_index + 1, "round", entropy)
         if not asking.active:
             break  # every budget is spent: what is banked is what there is
@@ -192,6 +194,9 @@ def _report(engine: Engine, round_index: int, phase: str, entropy: float, final_
         "waiting_s": round(engine.asking.waited_s, 2),
         "active_silos": len(engine.asking.active),
     }
+    if phase == "round":
+        states = engine.asking.silos
+        line["silos"] = {s: {"answers": bank.answers_of(s), "left": states[s].answers_left} for s in bank.silos}
     per_round = config.student.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
     total = per_round * config.queries.rounds + config.student.final_steps
     line["share_done"] = (per_round * round_index + final_done) / total

@@ -1,50 +1,56 @@
-"""What a finished run says of itself: result.json and the two pictures."""
+"""What a finished run says of itself: result.json, details.json and the two pictures."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.distillation.answer_bank import AnswerBank
-from fedcpsc.distillation.evaluate import SiloFacts, accuracy, predicted_classes
-from fedcpsc.distillation.loop import Engine
-from fedcpsc.distillation.teachers import SiloId, Traffic
-from fedcpsc.report.pictures import save_curve, save_samples
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Ensemble", "commit", "describe_run", "save_pictures", "versions"]
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.contribution import contribution
+from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
+from fedcpsc.distillation.loop import Engine
+from fedcpsc.distillation.pictures import save_curve, save_samples
+from fedcpsc.distillation.teachers import SiloId, Traffic
+
+__all__ = ["commit", "describe_details", "describe_run", "save_pictures", "student_confusion", "versions"]
 
 _SAMPLE_ROWS = 20_000
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """What the teachers reach without a student, in a simulation.
-
-    Attributes:
-        each: every teacher's accuracy.
-        together: that of their aggregate under the run's own rule.
-    """
-
-    each: Mapping[SiloId, float]
-    together: float
+def student_confusion(engine: Engine) -> Matrix | None:
+    """On the held-out images; None where there are none."""
+    if engine.evaluation is None:
+        return None
+    batch_size = engine.config.evaluation.batch_size
+    predicted = predicted_classes(engine.student.network, engine.evaluation, batch_size)
+    return confusion(predicted, engine.evaluation, engine.bank.classes)
 
 
 def describe_run(
-    engine: Engine, traffic: Traffic, ensemble: Ensemble | None, facts: Mapping[SiloId, SiloFacts]
+    engine: Engine,
+    traffic: Traffic,
+    student: Matrix | None,
+    ensemble: Ensemble | None,
+    facts: Mapping[SiloId, SiloFacts] | None,
 ) -> dict[str, Any]:
-    """The content of result.json after `run_rounds`."""
+    """The content of result.json after `run_rounds`.
+
+    Args:
+        student: of `student_confusion`.
+        facts: of a simulation; None in a deployment.
+    """
     config, bank = engine.config, engine.bank
-    student = None
-    if engine.evaluation is not None:
-        predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)
-        student = accuracy(predicted, engine.evaluation)
+    known = facts or {}
     silos = []
     for silo in bank.silos:
         state = engine.asking.silos[silo]
@@ -52,12 +58,13 @@ def describe_run(
         silos.append(
             {
                 "id": silo,
-                "teacher_accuracy": None if ensemble is None else ensemble.each[silo],
-                "train_size": facts[silo].train_size if silo in facts else None,
+                "teacher_accuracy": None if ensemble is None else ensemble.teacher_accuracy(silo),
+                "train_size": known[silo].train_size if silo in known else None,
                 "queries_answered": bank.answers_of(silo),
                 "answers_left": state.answers_left,
                 "refusals": dict(state.refusals),
                 "left": state.left or None,
+                "reply_seconds": round(statistics.median(state.seconds), 4) if state.seconds else None,
                 "dp": claim.dp,
                 "epsilon": claim.epsilon,
                 "delta": claim.delta,
@@ -69,12 +76,12 @@ def describe_run(
     return {
         "name": config.output.name,
         "student": {
-            "accuracy": student,
+            "accuracy": None if student is None else accuracy_of(student),
             "architecture": config.student.architecture,
             "width": config.student.width,
             "parameters": sum(p.numel() for p in engine.student.network.parameters()),
         },
-        "ensemble": {"accuracy": None if ensemble is None else ensemble.together, "rule": config.aggregation.rule},
+        "ensemble": {"accuracy": None if ensemble is None else ensemble.accuracy, "rule": config.aggregation.rule},
         "silos": silos,
         "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
         "form": config.queries.form,
@@ -92,7 +99,31 @@ def describe_run(
         "seed": config.seed,
         "versions": versions(),
         "commit": commit(),
+        "simulated": facts is not None,
         "not_joined": config.silos.count - len(bank.silos),
+    }
+
+
+def describe_details(
+    engine: Engine, student: Matrix | None, ensemble: Ensemble | None, counts: npt.NDArray[np.float32] | None
+) -> dict[str, Any]:
+    """The content of details.json: who mistakes what for what, and who had how much to say.
+
+    Args:
+        student: of `student_confusion`.
+        counts: class counts [S, K] in the bank's order of silos, for `class_prior_log`; else None.
+    """
+    bank = engine.bank
+    images, weights = contribution(bank, engine.config.aggregation.rule, counts)
+    together = None if ensemble is None else ensemble.together.tolist()
+    each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
+    return {
+        "schema": 1,
+        "confusion": None if student is None else {"student": student.tolist(), "ensemble": together, "teachers": each},
+        "contribution": {
+            "images": images.tolist(),
+            "weights": {silo: np.round(weights[i], 4).tolist() for i, silo in enumerate(bank.silos)},
+        },
     }
 
 

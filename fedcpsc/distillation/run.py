@@ -17,9 +17,10 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_weights
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
-from fedcpsc.distillation.evaluate import SiloFacts, evaluate_ensemble
+from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
+from fedcpsc.distillation.events import EventLog, check_tensorboard
 from fedcpsc.distillation.loop import Engine, run_rounds
-from fedcpsc.distillation.outcome import Ensemble, describe_run, save_pictures
+from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers
 from fedcpsc.errors import FederationError, RunError, explain
@@ -56,6 +57,8 @@ def distill(
         ConfigError: a value that only the silos show to be wrong.
     """
     check_mixture(config.synthesis.prior)
+    if config.output.tensorboard:
+        check_tensorboard()
     check_run_folder(run_dir, config, resume=resume)
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
@@ -77,11 +80,15 @@ def distill(
     if not resume:
         metrics.write_text("")
 
+    events = EventLog(run_dir / "tensorboard", resumed=resume) if config.output.tensorboard else None
+
     def progress(line: dict[str, Any]) -> None:
         if ensemble is not None:
-            line["ensemble_accuracy"] = ensemble.together
+            line["ensemble_accuracy"] = ensemble.accuracy
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if events is not None:
+            events.line(line, bank)
 
     engine = Engine(
         config=config,
@@ -94,11 +101,18 @@ def distill(
         evaluation=evaluation,
         progress=progress,
     )
-    run_rounds(engine)
+    try:
+        run_rounds(engine)
+    finally:
+        if events is not None:
+            events.close()
     save_file(_tensors(engine.student.network), run_dir / "student.safetensors")
     if engine.generator is not None:
         save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
-    result = describe_run(engine, teachers.traffic, ensemble, silo_facts or {})
+    student = student_confusion(engine)
+    result = describe_run(engine, teachers.traffic, student, ensemble, silo_facts)
+    details = describe_details(engine, student, ensemble, weights)
+    write_whole(run_dir / "details.json", json.dumps(details) + "\n")
     save_pictures(run_dir, bank, result)
     write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
@@ -174,7 +188,7 @@ def _ensemble(
     if evaluation is None or facts is None or any(silo not in facts for silo in silos):
         return None
     rule = config.aggregation
-    return Ensemble(*evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing))
+    return evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing)
 
 
 def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,0 +1,36 @@
+"""Who contributed what: the weight each silo's answers had in the soft targets, class by class."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.distillation.aggregation import Rule, silo_shares
+from fedcpsc.distillation.answer_bank import AnswerBank
+
+__all__ = ["contribution"]
+
+
+def contribution(
+    bank: AnswerBank, rule: Rule, counts: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Over the images whose target's most probable class is k: how many, and each silo's mean share in component k.
+
+    Args:
+        bank: with its targets up to date.
+        counts: class counts [S, K], for `class_prior_log`; else None.
+
+    Returns:
+        images int64 [K], and shares float64 [S, K] in [0, 1]: a column sums to 1, or is 0 where the class has no image.
+    """
+    images = np.zeros(bank.classes, np.int64)
+    total = np.zeros((bank.classes, len(bank.silos)))
+    for batch in bank.batches:
+        if not batch.answered:
+            continue
+        answers, given = bank.answers(batch)
+        seen = bank.targets[batch.rows].argmax(1)
+        shares = silo_shares(answers, given, rule, counts=counts)  # [S, N, K]
+        np.add.at(total, seen, shares[:, np.arange(batch.count), seen].T)
+        images += np.bincount(seen, minlength=bank.classes)
+    return images, (total / np.maximum(images, 1)[:, None]).T

@@ -1,0 +1,33 @@
+"""Whole runs over fake silos that take a second."""
+
+from __future__ import annotations
+
+import numpy as np
+from support.fakes import brightness_probabilities
+
+from fedcpsc.config import RunConfig, validate
+from fedcpsc.data.images import ImageSet
+
+
+def tiny_config(**changes) -> RunConfig:
+    """Two silos, 3 classes, 8x8 images; `changes` are named `section__key`."""
+    tree = {
+        "silos": {"count": 2},
+        "queries": {"answers_per_silo": 120, "rounds": 4, "deadline_s": 0.2, "hello_timeout_s": 0.1},
+        "synthesis": {"steps": 2, "batch_size": 16, "width": 4, "moments": [0.0, 0.5]},
+        "student": {"width": 4, "steps_per_round": 4, "final_steps": 8, "batch_size": 16},
+        "output": {"name": "test"},
+        "runtime": {"device": "cpu", "threads": 1},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree.setdefault(section, {})[name] = value
+    return validate(RunConfig, tree, "test")
+
+
+def evaluation(count: int = 60) -> ImageSet:
+    """Held-out images whose true class is what the fake teachers say."""
+    rng = np.random.default_rng(5)
+    level = rng.integers(0, 256, (count, 1, 1, 1))
+    images = np.clip(level + rng.integers(-20, 20, (count, 1, 8, 8)), 0, 255).astype(np.uint8)
+    return ImageSet(images, brightness_probabilities(images).argmax(1).astype(np.int64), 3)
