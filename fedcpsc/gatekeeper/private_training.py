@@ -156,11 +156,15 @@ def train_dp_sgd(
             f"{architecture} has batch norm, which DP-SGD cannot train: {chosen}, with group norm, takes its place"
         )
     device = torch.device(device)
-    network: Any = build_classifier(
+    network = build_classifier(
         chosen, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
-    optimiser: Any = _optimiser(network, config, plan)
-    data = TensorDataset(torch.from_numpy(images.images), torch.from_numpy(images.labels))
+    # where only the head learns and images are not moved about, their features are computed once
+    head_only = config.shift == 0 and not config.flip and _learns_head_only(network)
+    learner: Any = network.head if head_only else network
+    optimiser: Any = _optimiser(learner, config, plan)
+    inputs = _features(network, images, device) if head_only else torch.from_numpy(images.images)
+    data = TensorDataset(inputs, torch.from_numpy(images.labels))
     loader: Any = DataLoader(data, batch_size=min(config.batch_size, len(images)), generator=_unrepeatable("cpu"))
     with warnings.catch_warnings():
         # torch's noise generator, seeded by the operating system, is what there is: Opacus' secure mode needs a package
@@ -169,8 +173,8 @@ def train_dp_sgd(
         warnings.filterwarnings("ignore", message="Optimal order is the")
         warnings.filterwarnings("ignore", message="Full backward hook is firing")  # pixels need no gradient
         engine = PrivacyEngine(accountant="prv")
-        network, optimiser, loader = engine.make_private_with_epsilon(
-            module=network,
+        learner, optimiser, loader = engine.make_private_with_epsilon(
+            module=learner,
             optimizer=optimiser,
             data_loader=loader,
             target_epsilon=plan.epsilon,
@@ -181,13 +185,12 @@ def train_dp_sgd(
         )
         stream, said = _unrepeatable(device), time.monotonic()
         for epoch in range(config.epochs):
-            network.train()
+            learner.train()
             with BatchMemoryManager(data_loader=loader, max_physical_batch_size=256, optimizer=optimiser) as batches:
                 for raw, labels in batches:
-                    x = random_shift(to_pixels(raw.to(device)), config.shift, stream)
-                    x = random_flip(x, stream) if config.flip else x
+                    x = raw.to(device) if head_only else _view(raw.to(device), config, stream)
                     optimiser.zero_grad()
-                    torch.autograd.backward(F.cross_entropy(network(x), labels.to(device)))
+                    torch.autograd.backward(F.cross_entropy(learner(x), labels.to(device)))
                     optimiser.step()
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
@@ -195,11 +198,27 @@ def train_dp_sgd(
     history = tuple((float(noise), float(rate), int(steps)) for noise, rate, steps in engine.accountant.history)
     epsilon = dp_sgd_epsilon(history, plan.delta)
     proof = DpSgdProof(epsilon=epsilon, delta=plan.delta, n=len(images), history=history)
-    states = {name: tensor.cpu().contiguous() for name, tensor in network._module.state_dict().items()}
+    states = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     if not all(torch.isfinite(tensor).all() for tensor in states.values()):
         raise TeacherError(explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it"))
     progress(f"epsilon {epsilon:.3f} at delta {plan.delta:g}, noise {history[0][0]:.3f}")
     return TrainedTeacher("torch", chosen, states, proof.model_dump(mode="json"))
+
+
+def _learns_head_only(network: Classifier) -> bool:
+    return {id(p) for p in network.parameters()} == {id(p) for p in network.head.parameters()}
+
+
+def _features(network: Classifier, images: ImageSet, device: torch.device) -> Tensor:
+    """What the head sees of each image, float32 [n, D], on the CPU."""
+    with torch.no_grad():
+        parts = torch.split(torch.from_numpy(images.images), 256)
+        return torch.cat([network.features(to_pixels(part.to(device))).cpu() for part in parts])
+
+
+def _view(raw: Tensor, config: TeachersConfig, stream: torch.Generator) -> Tensor:
+    x = random_shift(to_pixels(raw), config.shift, stream)
+    return random_flip(x, stream) if config.flip else x
 
 
 def train_shards(

@@ -13,6 +13,7 @@ from fedcpsc.models.classifier import Classifier, initialise
 from fedcpsc.models.convnet import ConvNet, group_norm
 from fedcpsc.models.lenet import LeNet5
 from fedcpsc.models.resnet import ResNet
+from fedcpsc.models.scattering import ScatteringClassifier
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
@@ -32,6 +33,7 @@ _MAKERS: dict[str, Callable[[int, _Shape, int], Classifier]] = {
     "wrn40_1": lambda classes, shape, _: WideResNet(classes, shape, 40, 1),
     "wrn40_2": lambda classes, shape, _: WideResNet(classes, shape, 40, 2),
     "vgg11": lambda classes, shape, _: Vgg11(classes, shape),
+    "scattering": lambda classes, shape, _: ScatteringClassifier(classes, shape),
 }
 
 ARCHITECTURES = tuple(_MAKERS)

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from fedcpsc.config import RunConfig, TeachersConfig
-from fedcpsc.data.images import ImageSet
+from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, DataError
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.private_training import private_architecture, train_dp_sgd, train_shards
 from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, ShardsTraining
+from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import dp_sgd_epsilon
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 
@@ -114,3 +115,20 @@ def test_a_silo_made_with_a_guarantee_answers_under_it(
     assert gatekeeper.ledger.verify().unprotected == 0
     gatekeeper.close()
     assert make_silos(a_run(training, mechanism), tmp_path)[0].reused
+
+
+def test_fixed_features_are_computed_once_and_change_nothing_in_the_proof() -> None:
+    plan = DpSgdTraining(epsilon=8.0, delta=1e-4, optimiser="sgd", max_grad_norm=0.1)
+    fixed = CONFIG.model_copy(update={"learning_rate": 1.0})
+    made = train_dp_sgd(two_classes(), fixed, plan, 1, "scattering", print)
+    proof = made.proof
+    assert proof is not None
+    ((_, rate, steps),) = proof["history"]
+    assert (proof["n"], rate, steps) == (240, pytest.approx(40 / 240), 18)  # the same history as of a whole network
+    assert set(made.states) == {"head.weight", "head.bias"}
+    network = build_classifier("scattering", 2, SHAPE, seed=0).eval()
+    network.load_state_dict(made.states)
+    images = two_classes()
+    with torch.no_grad():
+        guesses = network(to_pixels(torch.from_numpy(images.images))).argmax(1).numpy()
+    assert (guesses == images.labels).mean() > 0.9
