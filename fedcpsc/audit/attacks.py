@@ -45,11 +45,7 @@ def confidence_logit(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Flo
         float64 [...], within log(1e-45) of either end where a probability is 0.
     """
     table, own = _own(probabilities, labels)
-    others = np.maximum(table.sum(-1) - own, 0.0)
-    near = own > 0.5  # there the difference cancels: sum what is not own
-    if near.any():
-        wrong = np.arange(table.shape[-1]) != np.asarray(labels)[near][..., None]
-        others[near] = (table[near] * wrong).sum(-1)
+    others = (table * (np.arange(table.shape[-1]) != np.asarray(labels)[..., None])).sum(-1)
     logit: Floats = np.log(own + _LEAST) - np.log(others + _LEAST)
     return logit
 
