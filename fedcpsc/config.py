@@ -52,7 +52,10 @@ class Strict(BaseModel):
 class DataConfig(Strict):
     """The private images, as they lie before they are dealt to the simulated silos."""
 
-    source: Literal["digits", "parquet", "folder", "mnist", "fashion_mnist", "cifar10", "cifar100"] = "digits"
+    source: Literal["digits", "parquet", "folder", "mnist", "fashion_mnist", "cifar10", "cifar100"] = Field(
+        "digits",
+        description="digits come with scikit-learn, parquet and folder are your own files, the others are read by torchvision and never downloaded",
+    )
     path: str | None = Field(
         None,
         description="folder with train.parquet/test.parquet, train/ and test/, or torchvision's root; $FEDCPSC_DATA where null",
@@ -72,20 +75,25 @@ class DataConfig(Strict):
         0,
         description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings",
     )
-    image_column: str = "image"
-    label_column: str = "label"
+    image_column: str = Field("image", description="parquet: the column of images")
+    label_column: str = Field("label", description="parquet: the column of class numbers")
 
 
 class PartitionConfig(Strict):
     """How the private images are dealt to simulated silos (flwr-datasets' partitioners)."""
 
-    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = "dirichlet"
+    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = Field(
+        "dirichlet",
+        description="own_files: each silo reads its own folder below data.path; the others deal one source's images",
+    )
     alpha: float = Field(0.3, description="Dirichlet concentration, > 0; smaller is more skewed")
     min_size: Annotated[int, Field(ge=1)] = Field(
         20, description="Dirichlet: draw again until every silo has so many images"
     )
-    shards_per_silo: Positive = 2
-    classes_per_silo: Positive = 2
+    shards_per_silo: Positive = Field(
+        2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
+    )
+    classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
@@ -99,7 +107,9 @@ class PartitionConfig(Strict):
 class SilosConfig(Strict):
     """The simulated silos; `policy` is what their owners write into their policy.yaml."""
 
-    count: Annotated[int, Field(ge=1, le=10_000)] = 3
+    count: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        3, description="how many silos there are; in a deployment, how many are waited for"
+    )
     root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
     partition: PartitionConfig = PartitionConfig()
     policy: dict[str, Any] = Field(
@@ -114,12 +124,12 @@ class TeachersConfig(Strict):
         "convnet", description="one name for all silos, or a list dealt round-robin"
     )
     width: Positive = Field(24, description="as student.width")
-    epochs: Positive = 20
-    batch_size: Positive = 64
-    learning_rate: Rate = 2e-3
-    weight_decay: Weight = 5e-4
+    epochs: Positive = Field(20, description="passes over the silo's images")
+    batch_size: Positive = Field(64, description="images a step; by DP-SGD the mean of the Poisson batches")
+    learning_rate: Rate = Field(2e-3, description="of the optimiser that teachers.training names")
+    weight_decay: Weight = Field(5e-4, description="of the same optimiser")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
-    flip: bool = False
+    flip: bool = Field(False, description="random horizontal flips during training")
     training: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "plain"},
         description="kind of training and its fields, checked when the silos are made",
@@ -130,8 +140,10 @@ class QueriesConfig(Strict):
     """What the server asks for; the silo's own policy decides what it gets."""
 
     answers_per_silo: Positive = Field(5000, description="images answered by each silo over the whole run")
-    rounds: Positive = 20
-    form: Literal["probabilities", "top_k", "label"] = "probabilities"
+    rounds: Positive = Field(20, description="how often the server asks; the answers are spread over the rounds")
+    form: Literal["probabilities", "top_k", "label"] = Field(
+        "probabilities", description="answer form asked for; each silo's policy must offer it"
+    )
     hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
     deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -157,12 +169,14 @@ class SynthesisConfig(Strict):
         0.3, description="share of each batch drawn from the prior; the first rounds are all prior"
     )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
-    latent: Positive = 64
-    width: Positive = 16
+    latent: Positive = Field(64, description="length of the generator's noise vector")
+    width: Positive = Field(16, description="channels of the generator")
     steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
-    batch_size: Positive = 64
-    learning_rate: Rate = 2e-3
-    shift: Annotated[int, Field(ge=0)] = 1
+    batch_size: Positive = Field(64, description="images a generator step")
+    learning_rate: Rate = Field(2e-3, description="of the generator's Adam")
+    shift: Annotated[int, Field(ge=0)] = Field(
+        1, description="random shift in pixels before the committee sees a generated image"
+    )
     class_weight: Weight = Field(1.0, description="cross-entropy of the committee's logits on y")
     balance_weight: Weight = Field(5.0, description="negative entropy of the batch-mean prediction")
     moment_weight: Weight = Field(5.0, description="match mean and std of the public normalisation constants")
@@ -179,7 +193,9 @@ class SynthesisConfig(Strict):
 class StudentConfig(Strict):
     """The product, and how it is fitted to the answer bank."""
 
-    architecture: str = "convnet"
+    architecture: str = Field(
+        "convnet", description="a name of fedcpsc.models.registry; an unknown one is refused with the list"
+    )
     width: Positive = Field(
         32,
         description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths",
@@ -187,13 +203,17 @@ class StudentConfig(Strict):
     committee: Annotated[int, Field(ge=1, le=8)] = Field(
         2, description="networks that guide the generator; the first is the student"
     )
-    steps_per_round: Positive = 40
-    final_steps: Annotated[int, Field(ge=0)] = 3000
-    batch_size: Positive = 64
+    steps_per_round: Positive = Field(
+        40, description="steps on the bank after each round, for every network of the committee"
+    )
+    final_steps: Annotated[int, Field(ge=0)] = Field(
+        3000, description="steps of the student alone on the whole bank, after the last round"
+    )
+    batch_size: Positive = Field(64, description="banked images a step")
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
-    learning_rate: Rate = 2e-3
-    weight_decay: Weight = 0.0
-    shift: Annotated[int, Field(ge=0)] = 1
+    learning_rate: Rate = Field(2e-3, description="of Adam; falls to zero in the final fit")
+    weight_decay: Weight = Field(0.0, description="of Adam")
+    shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
     average: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description="decay of the exponential average of the student's weights in the final fit; 0 takes the last weights",
@@ -202,29 +222,32 @@ class StudentConfig(Strict):
     contrastive_weight: Weight = Field(
         0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
     )
-    contrastive_temperature: Rate = 0.07
+    contrastive_temperature: Rate = Field(0.07, description="of that contrast")
 
 
 class AggregationConfig(Strict):
     """How many silos' answers become one soft target."""
 
-    rule: Literal["uniform", "entropy", "class_prior_log"] = "uniform"
+    rule: Literal["uniform", "entropy", "class_prior_log"] = Field(
+        "uniform",
+        description="mean; mean weighted towards the surer; or for each class those who have seen it, which needs every silo's class counts",
+    )
     smoothing: Rate = Field(1e-4, description="added to probabilities before their logarithm")
 
 
 class EvaluationConfig(Strict):
     """Held-out real images, where the run has any. They never steer training."""
 
-    held_out: bool = True
+    held_out: bool = Field(True, description="measure on held-out images; false where nobody has any")
     every: Positive = Field(1, description="evaluate the student every so many rounds")
-    batch_size: Positive = 500
+    batch_size: Positive = Field(500, description="images a forward pass")
 
 
 class OutputConfig(Strict):
     """Where the run leaves its results."""
 
     root: str = Field("runs", description="folder of run folders, relative to the working directory")
-    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="of the run's folder")
     alarm_entropy: Share = Field(0.5, description="alarm when the bank's normalised class entropy falls below this")
     tensorboard: bool = Field(False, description="also write event files for TensorBoard, into the run's folder")
 
@@ -232,14 +255,16 @@ class OutputConfig(Strict):
 class RuntimeConfig(Strict):
     """The server's machine; changes speed, never the meaning of a run."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
 
 
 class RunConfig(Strict):
     """All of a run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        1, description="of everything random except what protects privacy, which is never seeded"
+    )
     data: DataConfig = DataConfig()
     silos: SilosConfig = SilosConfig()
     teachers: TeachersConfig = TeachersConfig()
