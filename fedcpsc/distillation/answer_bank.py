@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
 
-__all__ = ["AnswerBank", "Batch"]
+__all__ = ["AnswerBank", "Batch", "replay"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -187,22 +187,12 @@ class AnswerBank:
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) != len(text):  # a crash in the middle of the last line
             os.truncate(self._journal_path, len(whole))
-        try:
-            events = [json.loads(line) for line in whole.splitlines()]
-            nonce = str(events[0].pop("nonce"))
-            if events[0] != head:
-                remedy = "use a new run name, or the configuration this run began with"
-                raise BankError(explain("bank", events[0], f"was made for other silos or images than {head}", remedy))
-            for event in events[1:]:
-                if "batch" in event:
-                    batch = Batch(event["batch"], event["round"], event["first"], event["count"])
-                    self.batches.append(batch)
-                    self._by_query[batch.query_id] = batch
-                else:
-                    self._by_query[event["answered"]].answered.add(event["silo"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            remedy = "restore the folder from a backup, or start a new run"
-            raise BankError(explain("journal", str(self._journal_path), f"is damaged ({error!r})", remedy)) from error
+        found, self.batches = replay(self._journal_path, whole)
+        nonce = str(found.pop("nonce", ""))
+        if found != head:
+            remedy = "use a new run name, or the configuration this run began with"
+            raise BankError(explain("bank", found, f"was made for other silos or images than {head}", remedy))
+        self._by_query = {batch.query_id: batch for batch in self.batches}
         return nonce
 
     def _map(self, name: str, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -241,6 +231,30 @@ class AnswerBank:
                 os.fsync(file.fileno())
         except OSError as error:
             raise _cannot_write(self._journal_path, error) from error
+
+
+def replay(path: Path, journal: bytes) -> tuple[dict[str, Any], list[Batch]]:
+    """What a journal says: its head, and the batches with their answers.
+
+    Args:
+        path: of the journal, for the error alone.
+        journal: whole lines.
+
+    Raises:
+        BankError: it is damaged.
+    """
+    try:
+        head, *events = [dict(json.loads(line)) for line in journal.splitlines()]
+        batches: dict[str, Batch] = {}
+        for event in events:
+            if "batch" in event:
+                batches[event["batch"]] = Batch(event["batch"], event["round"], event["first"], event["count"])
+            else:
+                batches[event["answered"]].answered.add(event["silo"])
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "restore the folder from a backup, or start a new run"
+        raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error
+    return head, list(batches.values())
 
 
 def _cannot_write(path: Path, error: OSError) -> BankError:

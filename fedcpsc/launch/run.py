@@ -80,6 +80,7 @@ def run_once(request: Request, console: Console) -> dict[str, Any]:
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
     console.print(result_table(result))
+    _draw_report(run_dir, console)
     console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
     return result
 
@@ -102,6 +103,18 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     console.print(seeds_table(summary))
     console.print(f"left in {path}", highlight=False, soft_wrap=True)
     return summary
+
+
+def _draw_report(run_dir: Path, console: Console) -> None:
+    """Whatever goes wrong here is told: the run itself is done and paid for."""
+    try:
+        from fedcpsc.report.page import write_report  # noqa: PLC0415
+
+        write_report(run_dir)
+    except Exception as error:
+        reason = f"report.html could not be drawn ({type(error).__name__}: {error}); the run is complete"
+        again = f"try again with: fedcpsc report {run_dir}"
+        console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _with_absolute_data(request: Request) -> Request:

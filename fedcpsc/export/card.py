@@ -1,0 +1,84 @@
+"""The model card, in the form that Hugging Face's hub reads: a YAML head and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fedcpsc.export.formats import INPUT_SCALE
+from fedcpsc.export.student import Student
+from fedcpsc.report.audit_folder import AuditFacts
+from fedcpsc.report.blocks import percent
+from fedcpsc.report.gather import RunFacts
+
+__all__ = ["CARD_FILE", "model_card"]
+
+CARD_FILE = "README.md"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def model_card(
+    run: RunFacts, student: Student, checks: Mapping[str, Mapping[str, object]], audit: AuditFacts | None
+) -> str:
+    """The card.
+
+    Args:
+        run: finished.
+        checks: by format, as in export.json.
+        audit: its public part.
+    """
+    result = run.result or {}
+    unprotected = [silo.id for silo in run.silos if not silo.dp]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,  # what a silo calls itself is no markup
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["line"] = _line
+    return environment.get_template("card.md.j2").render(
+        head=yaml.safe_dump(_head(run, result), sort_keys=False).strip(),
+        run=run,
+        result=result,
+        student=student,
+        checks=checks,
+        audit=audit,
+        unprotected=unprotected,
+        input_scale=INPUT_SCALE,
+        percent=percent,
+    )
+
+
+def _line(text: object) -> str:
+    """What others named, on one line and in one cell of a table; "-" where there is nothing."""
+    return " ".join(str(text).split()).replace("|", "/") if text is not None else "-"
+
+
+def _head(run: RunFacts, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hub indexes. The licence is for whoever publishes the model to choose."""
+    head: dict[str, Any] = {
+        "license": "unknown",
+        "pipeline_tag": "image-classification",
+        "tags": ["fedcpsc", "federated-learning", "knowledge-distillation", "data-free"],
+    }
+    value = result["student"]["accuracy"]
+    if value is not None:
+        kind = "validation" if run.config.data.validation else "held-out"
+        head["model-index"] = [
+            {
+                "name": run.name,
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {"name": f"{run.config.data.source}, {kind} images", "type": run.config.data.source},
+                        "metrics": [{"type": "accuracy", "value": round(float(value), 4)}],
+                    }
+                ],
+            }
+        ]
+    return head

@@ -1,0 +1,40 @@
+"""The formats, and what a check of one says. Torch-free, for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["CHECK_INPUTS", "Check", "Format"]
+
+CHECK_INPUTS = 1000
+
+
+class Format(StrEnum):
+    """How the student is written."""
+
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
+    SAFETENSORS = "safetensors"
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return {"onnx": "student.onnx", "torch-export": "student.pt2", "safetensors": "student.safetensors"}[self]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The written file, opened again and run beside the network it was made of.
+
+    Attributes:
+        inputs: how many images.
+        max_difference: largest absolute difference of two logits.
+        tolerance: largest one allowed; 0 where the two must be equal bit for bit.
+        checked_with: what ran the file.
+    """
+
+    inputs: int
+    max_difference: float
+    tolerance: float
+    checked_with: str

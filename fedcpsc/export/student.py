@@ -1,0 +1,66 @@
+"""The student of a finished run, as a network again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from fedcpsc.errors import ConfigError, RunError, explain
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.report.gather import RunFacts
+
+__all__ = ["Student", "load_student"]
+
+WEIGHTS_FILE = "student.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A network in evaluation mode on the CPU, and what rebuilds it."""
+
+    network: Classifier
+    architecture: str
+    width: int
+    classes: int
+    image_shape: tuple[int, int, int]
+
+    def rebuilt(self, weights: Path) -> Classifier:
+        """The same network from a file of weights.
+
+        Raises:
+            RunError: the file is missing, damaged, or of another network.
+        """
+        return _load(weights, self.architecture, self.classes, self.image_shape, self.width)
+
+
+def load_student(run: RunFacts) -> Student:
+    """Reads it from the run's folder.
+
+    Raises:
+        RunError: the run has not finished, or its weights are missing or damaged.
+    """
+    if run.result is None:
+        remedy = "let it end with fedcpsc run --resume, then export"
+        raise RunError(explain("run", str(run.folder), "has not finished: there is no student yet", remedy))
+    try:
+        channels, height, width = (int(size) for size in run.result["image_shape"])
+        classes = int(run.result["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"lacks something ({error!r})"
+        raise RunError(explain("result.json", str(run.folder), problem, "restore the folder")) from error
+    plan, shape = run.config.student, (channels, height, width)
+    network = _load(run.folder / WEIGHTS_FILE, plan.architecture, classes, shape, plan.width)
+    return Student(network, plan.architecture, plan.width, classes, shape)
+
+
+def _load(path: Path, architecture: str, classes: int, shape: tuple[int, int, int], width: int) -> Classifier:
+    try:
+        network = build_classifier(architecture, classes, shape, width)
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError, ConfigError) as error:
+        problem = f"cannot be loaded ({error})"
+        raise RunError(explain("student", str(path), problem, "restore the run's folder, or run it again")) from error
+    return network.eval()

@@ -1,0 +1,132 @@
+"""An audit's folder: `audit.json` and the plots it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ConfigDict
+
+from fedcpsc.config import Strict, validate
+from fedcpsc.errors import AuditError, ConfigError, explain
+
+__all__ = ["AUDIT_FILE", "AuditFacts", "Plot", "Verdict", "read_audit"]
+
+AUDIT_FILE = "audit.json"
+_KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
+_LARGEST = 2_000_000  # bytes of one plot
+
+Value: TypeAlias = str | int | float | bool | None
+
+
+class _Open(Strict):
+    """As Strict, but an audit may say more than a report shows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Verdict(_Open):
+    """Whether a claim was disproved, and what that means."""
+
+    violation: bool
+    text: str
+
+
+class _Plot(_Open):
+    file: str
+    title: str
+    alt: str
+    private: bool
+
+
+class _Audit(_Open):
+    schema_: Literal[1]
+    verdict: Verdict
+    rows: tuple[dict[str, Any], ...]
+    bounds: tuple[dict[str, Any], ...]
+    plots: tuple[_Plot, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture. `private`: for a silo's owner alone."""
+
+    title: str
+    alt: str
+    private: bool
+    kind: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class AuditFacts:
+    """What an audit found.
+
+    Attributes:
+        verdict: in words.
+        rows: one mapping for each attack on each surface.
+        bounds: one mapping for each lower bound.
+        plots: those asked for.
+    """
+
+    verdict: Verdict
+    rows: tuple[dict[str, Value], ...]
+    bounds: tuple[dict[str, Value], ...]
+    plots: tuple[Plot, ...]
+
+
+def read_audit(folder: Path, *, private: bool) -> AuditFacts:
+    """Reads it; entries marked `private` are left out unless asked for, and their files are then not even opened.
+
+    Raises:
+        AuditError: the folder holds no audit, or a damaged one.
+    """
+    path = folder / AUDIT_FILE
+    try:
+        tree = dict(json.loads(path.read_text(encoding="utf-8")))
+        tree["schema_"] = tree.pop("schema", None)
+        read = validate(_Audit, tree, str(path))
+    except OSError as error:
+        remedy = "give the folder that fedcpsc audit wrote"
+        raise AuditError(explain("audit", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    except (ValueError, TypeError, ConfigError) as error:
+        raise AuditError(explain("audit", str(path), f"is damaged ({error})", "run the audit again")) from error
+    plots = [_plot(folder, plot) for plot in read.plots if private or not plot.private]
+    return AuditFacts(read.verdict, _flat(read.rows, private), _flat(read.bounds, private), tuple(plots))
+
+
+def _flat(rows: tuple[dict[str, Any], ...], private: bool) -> tuple[dict[str, Value], ...]:
+    """The figures of each row: scalars, and mappings of scalars as "key subkey"; curves are the plots' matter."""
+    return tuple(dict(_figures(row)) for row in rows if private or not row.get("private", False))
+
+
+def _figures(row: dict[str, Any]) -> Iterator[tuple[str, Value]]:
+    for key, value in row.items():
+        if isinstance(value, dict):
+            yield from ((f"{key} {part}", inner) for part, inner in value.items() if _is_scalar(inner))
+        elif _is_scalar(value) and key != "private":
+            yield key, value
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float | None)
+
+
+def _plot(folder: Path, plot: _Plot) -> Plot:
+    path = (folder / plot.file).resolve()
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None or not path.is_relative_to(folder.resolve()):
+        wanted = f"must be {' or '.join(_KINDS)} inside the audit's folder"
+        raise AuditError(explain("plot", plot.file, wanted, "run the audit again"))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AuditError(
+            explain("plot", str(path), f"cannot be read ({error.strerror})", "run the audit again")
+        ) from error
+    if len(content) > _LARGEST:
+        raise AuditError(explain("plot", f"{len(content)} bytes", f"must be at most {_LARGEST}", "draw it smaller"))
+    return Plot(plot.title, plot.alt, plot.private, kind, content)

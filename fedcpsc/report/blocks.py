@@ -1,0 +1,158 @@
+"""What a report's page is made of: sections of plain blocks, each with one accessible form in the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Chart",
+    "Code",
+    "Facts",
+    "Folded",
+    "Note",
+    "Picture",
+    "Section",
+    "Table",
+    "duration",
+    "percent",
+    "share_cell",
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what it says; meaning never hangs on shade or picture alone.
+        shade: in [0, 1], how strongly it is tinted; None leaves it plain.
+        picture: data URI shown above the text.
+        alt: of the picture.
+    """
+
+    text: str
+    shade: float | None = None
+    picture: str | None = None
+    alt: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph; `mark` puts a word before it that does not depend on colour, e.g. "Alarm"."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Terms and their values."""
+
+    kind: ClassVar[str] = "facts"
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; the first cell of each row is its header.
+
+    Attributes:
+        dense: small figures close together, as in a confusion matrix.
+        foot: how many rows at the end are set apart.
+    """
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    dense: bool = False
+    foot: int = 0
+
+    @classmethod
+    def of(cls, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], foot: int = 0) -> Table:
+        """From rows of texts."""
+        cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
+        return cls(caption, tuple(columns), cells, foot=foot)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, what it shows in words, and its figures as a table.
+
+    Attributes:
+        svg: an `<svg>` element; its colours are the page's variables.
+    """
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    description: str
+    svg: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture made elsewhere, on a white ground."""
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    alt: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy."""
+
+    kind: ClassVar[str] = "code"
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are opened on demand."""
+
+    kind: ClassVar[str] = "folded"
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+Block: TypeAlias = Note | Facts | Table | Chart | Picture | Code | Folded
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `anchor` is unique: letters and hyphens."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """0.123 -> "12.3 %"; None -> "-"."""
+    return "-" if share is None else f"{100 * share:.{decimals}f} %"
+
+
+def share_cell(share: float) -> Cell:
+    """A share in [0, 1] as whole per cent, tinted by it."""
+    return Cell(f"{100 * share:.0f}", share)
+
+
+def duration(seconds: float) -> str:
+    """125 -> "2 min 5 s"; below ten seconds with one decimal."""
+    if seconds < 0.05:
+        return "less than 0.1 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

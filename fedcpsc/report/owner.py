@@ -1,0 +1,57 @@
+"""What only a silo's owner may see: ledger, realised epsilon, class counts. It goes into the owner's report alone."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcpsc.gatekeeper.commands import ledger_facts
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+
+__all__ = ["OwnerFacts", "read_owner"]
+
+
+@dataclass(frozen=True)
+class OwnerFacts:
+    """One silo's private side.
+
+    Attributes:
+        silo: its name.
+        ledger: as `fedcpsc ledger show` prints it.
+        epsilon_realised: computed from the votes that really came, itself private; None where nothing was recorded.
+        class_counts: private images of each class.
+        training: the manifest's facts about it.
+        shares_class_counts: whether the policy tells them to the server.
+    """
+
+    silo: str
+    ledger: dict[str, Any]
+    epsilon_realised: float | None
+    class_counts: tuple[int, ...]
+    training: dict[str, Any]
+    shares_class_counts: bool
+
+
+def read_owner(silo_dir: Path) -> OwnerFacts:
+    """Reads a silo's folder; charges nothing.
+
+    Raises:
+        SiloError: a file is missing or damaged.
+    """
+    manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
+    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    with contextlib.closing(opened) as ledger:
+        facts = ledger_facts(ledger)
+    return OwnerFacts(
+        silo=manifest.silo,
+        ledger=facts,
+        epsilon_realised=OwnerAccount(silo_dir / OWNER_FILE).epsilon(facts["delta"]),
+        class_counts=manifest.private_class_counts,
+        training=manifest.training,
+        shares_class_counts=bool(policy.share_class_counts),
+    )

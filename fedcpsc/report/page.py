@@ -1,0 +1,80 @@
+"""A run's facts -> one self-contained HTML page: no script, no font, no address outside the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fedcpsc.errors import RunError, explain
+from fedcpsc.files import write_whole
+from fedcpsc.report import overview, provenance, silos_part
+from fedcpsc.report.audit_folder import AuditFacts, read_audit
+from fedcpsc.report.gather import RunFacts, gather
+from fedcpsc.report.owner import OwnerFacts, read_owner
+
+__all__ = ["REPORT_FILE", "render", "write_report"]
+
+REPORT_FILE = "report.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    run_dir: Path, out: Path | None = None, *, audit_dir: Path | None = None, silo_dir: Path | None = None
+) -> Path:
+    """Writes the report of a run, finished or not; returns where to.
+
+    Args:
+        out: the file; None: `report.html` in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
+            private stays there.
+        audit_dir: folder of an audit of this run.
+        silo_dir: folder of one silo of this run: adds what only its owner may see, private plots included.
+
+    Raises:
+        RunError: it is no run's folder, a file in it is damaged, or the silo did not take part.
+        BankError, AuditError, SiloError: what belongs to it is damaged.
+    """
+    run = gather(run_dir)
+    owner = None if silo_dir is None else read_owner(silo_dir)
+    if owner is not None and owner.silo not in {silo.id for silo in run.silos}:
+        took_part = f"took no part in this run ({', '.join(silo.id for silo in run.silos)} did)"
+        raise RunError(explain("--private", owner.silo, took_part, "give the folder of a silo of this run"))
+    audit = None if audit_dir is None else read_audit(audit_dir, private=owner is not None)
+    if out is None:
+        out = (run_dir if silo_dir is None else silo_dir) / REPORT_FILE
+    text = render(run, audit, owner)
+    try:
+        write_whole(out, text, private=owner is not None)
+    except OSError as error:
+        raise RunError(explain("--out", str(out), f"cannot be written ({error.strerror})", "choose another")) from error
+    return out
+
+
+def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | None = None) -> str:
+    """The page. Without `owner` it holds nothing that is a silo's own."""
+    sections = [
+        overview.in_short(run),
+        *([provenance.owners_part(owner)] if owner else []),
+        overview.what_was_run(run),
+        overview.outcome(run),
+        overview.accuracy(run),
+        silos_part.budgets(run),
+        overview.queries(run),
+        silos_part.confusions(run),
+        silos_part.contributions(run),
+        silos_part.times(run),
+        provenance.audited(audit),
+        provenance.repeat(run),
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    version = (run.result or {}).get("versions", {}).get("fedcpsc")
+    return environment.get_template("page.html.j2").render(
+        title=f"Run {run.name}",
+        subtitle="What several silos' private classifiers taught one student, by answers alone.",
+        private=owner is not None,
+        sections=sections,
+        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        footer=f"Drawn by fedcpsc report from the run's folder{f' (run by fedcpsc {version})' if version else ''}.",
+    )
