@@ -30,6 +30,7 @@ __all__ = [
     "StudentConfig",
     "SynthesisConfig",
     "TeachersConfig",
+    "load_as",
     "load_config",
     "parse_overrides",
     "read_yaml",
@@ -281,15 +282,24 @@ Model = TypeVar("Model", bound=Strict)
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
-    """Reads a YAML file, applies `a.b=c` overrides, checks everything.
+    """Reads a run's YAML file, applies `a.b=c` overrides, checks everything.
 
     Raises:
         ConfigError: naming the key or value, the constraint and the remedy.
     """
+    return load_as(RunConfig, path, overrides)
+
+
+def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
+    """`load_config` for another kind of configuration.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
     tree = read_yaml(path)
     for key, value in parse_overrides(overrides or []).items():
         _set(tree, key.split("."), value)
-    return validate(RunConfig, tree, str(path))
+    return validate(model, tree, str(path))
 
 
 def save_config(config: Strict, path: str | Path) -> None:
