@@ -32,13 +32,16 @@ class CopyTest:
             images do, far above 0 they are farther away than real ones.
         z: the same, scaled to variance 1 where nothing is copied.
         p_value: P[Z <= z], one-sided: small where there is copying.
-        cells: how many cells had enough images of both kinds to count.
+        by_cell: the z-score of each cell that had enough images of both kinds to count.
+        worst_p_value: of the lowest of these, times their number (Bonferroni): copying in one cell, which variety in
+            the others may hide from the mean.
     """
 
     c_t: float
     z: float
     p_value: float
-    cells: int
+    by_cell: tuple[float, ...]
+    worst_p_value: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def copy_test(
         training: features of the private training images [t, d].
         held_out: features of as real images that nobody trained on [h, d].
         generated: features of the generator's images [g, d].
-        cells: regions of feature space looked at one by one: copying in one may hide behind variety in another.
+        cells: regions of feature space looked at one by one.
         least: images of either kind that a cell needs to count.
         seed: of k-means.
 
@@ -98,7 +101,8 @@ def copy_test(
     else:
         centres = KMeans(cells, n_init=4, random_state=seed).fit(training).cluster_centers_
         where_real, where_made = (pairwise_distances_argmin(x, centres) for x in (held_out, generated))
-    scores, weights = [], []
+    scores: list[float] = []
+    weights: list[int] = []
     for cell in range(cells):
         near_real, near_made = real[where_real == cell], made[where_made == cell]
         if min(len(near_real), len(near_made)) >= least:
@@ -116,7 +120,13 @@ def copy_test(
     weight = np.array(weights) / sum(weights)
     c_t = float(weight @ np.array(scores))
     z = c_t / math.sqrt(float(weight @ weight))
-    return CopyTest(c_t, z, float(norm.cdf(z)), len(scores))
+    return CopyTest(
+        c_t=c_t,
+        z=z,
+        p_value=float(norm.cdf(z)),
+        by_cell=tuple(scores),
+        worst_p_value=min(1.0, len(scores) * float(norm.cdf(min(scores)))),
+    )
 
 
 def neighbour_test(
