@@ -1,8 +1,8 @@
 """Does a generator copy training images? Both tests look at nearest neighbours in a public space of features.
 
-The features are the pixels themselves (`pixel_features`): public, since they owe nothing to any data, and blind to
-copies that were shifted or recoloured. Any other map that was not learnt from the private images may take their place.
-Distances are found in blocks, so that memory grows with the number of images and not with its square.
+Two spaces are at hand, neither of which owes anything to any data: the pixels themselves (`pixel_features`), blind to
+copies that were moved or recoloured, and scattering coefficients (`scattering_features`), which hardly mind a move by a
+pixel. Distances are found in blocks, so that memory grows with the number of images and not with its square.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin
 
 from fedcpsc.errors import AuditError, explain
 
-__all__ = ["CopyTest", "NeighbourTest", "copy_test", "neighbour_test", "pixel_features"]
+__all__ = ["CopyTest", "NeighbourTest", "copy_test", "neighbour_test", "pixel_features", "scattering_features"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +68,29 @@ def pixel_features(images: npt.NDArray[np.uint8]) -> Floats:
     of an exact copy is exactly 0.
     """
     return images.reshape(len(images), -1).astype(np.float64)
+
+
+def scattering_features(images: npt.NDArray[np.uint8], batch_size: int = 256) -> Floats:
+    """Scattering coefficients, normalised in groups (`models.scattering`): wavelets, and no weight that was learnt.
+
+    Args:
+        images: uint8 [n, C, H, W], sides of at least 4.
+        batch_size: images at once.
+
+    Returns:
+        float64 [n, C * 81 * (H // 4) * (W // 4)].
+    """
+    import torch  # noqa: PLC0415 - the tests themselves need none
+
+    from fedcpsc.data.images import to_pixels  # noqa: PLC0415
+    from fedcpsc.models.registry import build_classifier  # noqa: PLC0415
+
+    channels, height, width = images.shape[1:]
+    network = build_classifier("scattering", 2, (channels, height, width), seed=0)  # its head is not asked
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(images), batch_size)
+        features = [network.features(to_pixels(part)).double().numpy() for part in parts]
+    return np.concatenate(features)
 
 
 def copy_test(

@@ -4,9 +4,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kstest, mannwhitneyu
 
-from fedcpsc.audit.copying import copy_test, neighbour_test, pixel_features
+from fedcpsc.audit.copying import copy_test, neighbour_test, pixel_features, scattering_features
+from fedcpsc.config import DataConfig
+from fedcpsc.data.sources import load_train
 from fedcpsc.errors import AuditError
 
 DIMENSIONS = 8
@@ -28,9 +31,9 @@ def test_pixels_are_their_own_features_and_a_copy_is_at_distance_nothing():
 
 @pytest.mark.parametrize("cells", [1, 4])
 def test_without_copying_z_is_standard_normal(cells):
-    """Kolmogorov-Smirnov over 200 data sets; a false alarm has probability 1e-5."""
+    """Kolmogorov-Smirnov over 100 data sets; a false alarm has probability 1e-5."""
     rng, found = np.random.default_rng(), []
-    for _ in range(200):
+    for _ in range(100):
         training, held_out, generated = (drawn(count, rng) for count in (200, 150, 150))
         found.append(copy_test(training, held_out, generated, cells=cells, least=10))
     assert kstest([test.z for test in found], "norm").pvalue > 1e-5
@@ -109,6 +112,24 @@ def test_the_share_and_its_spread_are_what_they_should_be():
     spread = np.sqrt(2 / 6 * 0.5**2 + 2 / 3 * 0.25**2)
     assert found.z == pytest.approx(0.25 / spread, rel=0.02)
     assert found.p_value == pytest.approx(1 / 2, abs=0.015)
+
+
+def test_scattering_sees_copies_that_were_moved_by_a_pixel_and_pixels_do_not():
+    images = load_train(DataConfig(train_limit=400), 1).images
+    private, held_out = images[:200], images[200:]
+    moved = np.roll(private, 1, axis=3)
+    stream = torch.random.get_rng_state()
+    features = [scattering_features(part) for part in (private, held_out, moved)]
+    assert torch.equal(torch.random.get_rng_state(), stream)
+    assert features[0].shape == (200, 81 * 4)
+    assert np.allclose(scattering_features(private, batch_size=7), features[0], atol=1e-5)
+    found = neighbour_test(*features, np.random.default_rng(0))
+    assert found.share > 0.8
+    assert found.p_value < 0.001
+    assert copy_test(*features).p_value < 0.01
+    pixels = [pixel_features(part) for part in (private, held_out, moved)]
+    assert neighbour_test(*pixels, np.random.default_rng(0)).p_value > 0.01
+    assert copy_test(*pixels).p_value > 0.01
 
 
 def test_memory_grows_with_the_images_not_with_their_pairs():
