@@ -46,7 +46,12 @@ class NoMechanism(Strict):
 
 
 class HardeningPolicy(Strict):
-    """Flatter and rounded probabilities. No differential privacy."""
+    """Flatter and rounded probabilities. No differential privacy.
+
+    Attributes:
+        temperature: of the softmax; above 1 is flatter.
+        decimals: that probabilities are rounded to.
+    """
 
     kind: Literal["hardening"] = "hardening"
     temperature: Scale = 1.0
@@ -89,14 +94,22 @@ class NoisyPolicy(DpPolicy):
 
 
 class ShardVotesPolicy(NoisyPolicy):
-    """The noisy mean of K teachers on disjoint shards."""
+    """The noisy mean of K teachers on disjoint shards.
+
+    Attributes:
+        levels: each teacher's probabilities are cut to integers with sum at most this before noise.
+    """
 
     kind: Literal["shard_votes"] = "shard_votes"
     levels: Annotated[int, Field(ge=1, le=1000)] = 32
 
 
 class NoiseOnlyPolicy(NoisyPolicy):
-    """Noise on a single teacher trained without privacy; epsilon is large unless sigma is."""
+    """Noise on a single teacher trained without privacy; epsilon is large unless sigma is.
+
+    Attributes:
+        levels: the probabilities are cut to integers with sum at most this before noise.
+    """
 
     kind: Literal["noise_only"] = "noise_only"
     levels: Annotated[int, Field(ge=1, le=1000)] = 32

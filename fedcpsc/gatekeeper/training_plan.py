@@ -45,7 +45,12 @@ class DpSgdTraining(Strict):
 
 
 class ShardsTraining(Strict):
-    """K plainly trained teachers, each on the records that a keyed hash deals to it. Their noisy votes are private."""
+    """K plainly trained teachers, each on the records that a keyed hash deals to it. Their noisy votes are private.
+
+    Attributes:
+        shards: K, the number of teachers.
+        optimiser: as in plain training.
+    """
 
     kind: Literal["shards"] = "shards"
     shards: Annotated[int, Field(ge=2, le=10_000)]
