@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format docs clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,7 +15,7 @@ help:  ## show this
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev,onnx,tensorboard]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,tensorboard]"
 	@touch $@
 
 demo: $(READY)  ## three silos of handwritten digits become one student (a minute or two after the installation)
@@ -33,6 +33,10 @@ check: $(READY)  ## ruff, mypy --strict, import contracts
 format: $(READY)  ## put the code into the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## the documentation site, into site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "open $(CURDIR)/site/index.html"
 
 clean:  ## remove the environment and caches, keep runs and silos
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -92,7 +92,7 @@ def socket() -> list[str]:
     return lines
 
 
-PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md")
+PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "accuracy": accuracy,

@@ -1,22 +1,79 @@
 """What the documentation says can be done, done; what it links to, there."""
 
 import re
-from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import yaml
+from support.documented import PAGES, ROOT, blocks, fedcpsc_calls, leaf_command
 
+from fedcpsc.audit.plan import AuditConfig
+from fedcpsc.config import RunConfig, parse_overrides, validate
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from website.reference import pages as reference_pages
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+CALLS = [call for page in PAGES for call in fedcpsc_calls(page)]
+YAMLS = [block for page in PAGES for block in blocks(page, "yaml")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_within_the_repository_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        generated = target in reference_pages()
+        assert generated or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_every_command_parses(call):
+    command, arguments = leaf_command(call.words)
+    try:
+        command.make_context(command.name, arguments)
+    except click.MissingParameter:
+        assert call.inline, f"{call}: {call.words}"  # in prose a command may be named without what it needs
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if "--set" in call.words], ids=str)
+def test_every_override_is_a_valid_value(call):
+    given = [value for flag, value in zip(call.words, call.words[1:], strict=False) if flag == "--set"]
+    tree = {}
+    for key, value in parse_overrides(given).items():
+        *sections, name = key.split(".")
+        part = tree
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[name] = value
+    validate(AuditConfig if "audit" in call.words else RunConfig, tree, str(call))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=str)
+def test_every_configuration_of_a_command_is_there(call):
+    shown = {block.text.split(maxsplit=2)[1] for block in YAMLS if block.text.startswith("# ")}
+    for word in call.words:
+        if word.endswith(".yaml") and not call.inline:
+            assert word in shown or (ROOT / word.removeprefix("fedcpsc/")).exists(), f"{call}: {word}"
+
+
+@pytest.mark.parametrize("block", YAMLS, ids=str)
+def test_every_yaml_is_valid(block):
+    tree = yaml.safe_load(block.text)
+    model = next((kind for kind in (Policy, RunConfig, AuditConfig) if set(tree) <= set(kind.model_fields)), None)
+    assert model is not None, f"{block}: neither a policy, a run nor an audit has the keys {sorted(tree)}"
+    made = validate(model, tree, str(block))
+    if isinstance(made, RunConfig):
+        training_plan(made.teachers)
+        validate(Policy, made.silos.policy, str(block))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_is_there(page):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`make ([a-z]+)", text) + re.findall(r"^make ([a-z]+)", text, re.MULTILINE)
+    assert set(named) <= set(targets)
 
 
 def test_the_recipe_for_a_finished_teacher_makes_a_silo_that_answers(tmp_path, monkeypatch):

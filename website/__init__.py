@@ -1,0 +1,1 @@
+"""Builds the documentation site: what mkdocs needs beyond the pages in `docs/`."""

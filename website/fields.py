@@ -1,0 +1,188 @@
+"""The reference of configurations, generated from their pydantic models: one table of keys for each section."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+__all__ = ["Key", "Section", "cell", "reference", "sections"]
+
+Model = type[BaseModel]
+
+_TAG = "tells the kinds of this section apart"
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_ATTRIBUTE = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a YAML file.
+
+    Attributes:
+        path: dotted, from the file's top.
+        kind: type and constraints, in words.
+        default: as YAML would have it; None where the key must be given.
+        meaning: from the field's description, else from its class's docstring.
+    """
+
+    path: str
+    kind: str
+    default: str | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """The keys of one model.
+
+    Attributes:
+        title: the dotted path, with `kind: ...` where a section comes in kinds; empty for the file's top.
+        about: the model's docstring, without its list of attributes.
+        keys: in the order of the model; nested models have sections of their own.
+    """
+
+    title: str
+    about: str
+    keys: tuple[Key, ...]
+
+
+def reference(title: str, about: str, parts: Iterable[Section]) -> str:
+    """A page in Markdown.
+
+    Args:
+        title: of the page.
+        about: what stands below the title.
+        parts: of the page, in this order.
+    """
+    return "\n\n".join([f"# {title}", about, *map(_section, parts)]) + "\n"
+
+
+def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> Iterator[Section]:
+    """The model's own section, where it has keys, then those of the models inside it, depth first.
+
+    Args:
+        model: the file's top, or one section of it.
+        top: dotted path of that section.
+        one_of_several: whether others may stand at that path, told apart by `kind`.
+    """
+    about, attributes = _docstring(model)
+    schema = model.model_json_schema()
+    nested: list[tuple[str, Model, bool]] = []
+    keys = []
+    for name, field in model.model_fields.items():
+        path = f"{top}.{name}" if top else name
+        inner = list(_models(field.annotation))
+        nested += [(path, part, len(inner) > 1) for part in inner]
+        if inner and not _is_list(field.annotation):
+            continue
+        kind = "list of sections, see below" if inner else _kind(schema["properties"][name], schema)
+        meaning = field.description or attributes.get(name, _TAG if name == "kind" and one_of_several else "")
+        keys.append(Key(path, kind, _default(field), meaning.rstrip(".")))
+    kinds = " / ".join(map(str, get_args(model.model_fields["kind"].annotation))) if one_of_several else ""
+    title = f"{top}, kind {kinds}" if kinds else top
+    if keys:
+        yield Section(title, about, tuple(keys))
+    for path, part, several in nested:
+        yield from sections(part, path, one_of_several=several)
+
+
+def _section(section: Section) -> str:
+    lines = [f"## {section.title}"] if section.title else ["## The file's top"]
+    lines += ["", section.about, "", "| key | meaning |", "|---|---|"]
+    for key in section.keys:
+        default = "must be given" if key.default is None else f"default `{key.default}`"
+        name = key.path.rpartition(".")[2]  # a phone has no room for the section, which the heading names
+        lines.append(f"| `{name}` | {cell(key.meaning)}<br><small>{cell(f'{key.kind}; {default}')}</small> |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Text for a table's cell; no `<` outside code, which would begin HTML."""
+    parts = text.replace("|", "\\|").replace("\n", " ").split("`")
+    return "`".join(part.replace("<", "&lt;") if i % 2 == 0 else part for i, part in enumerate(parts))
+
+
+def _models(annotation: Any) -> Iterator[Model]:
+    """The models in a type, be it one, a union, a list, or annotated."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (tuple, list)
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True)
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _kind(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    """A JSON schema in words."""
+    if "$ref" in schema:
+        return _kind(whole["$defs"][schema["$ref"].rsplit("/", 1)[-1]], whole)
+    if "anyOf" in schema:
+        return " or ".join(_kind(part, whole) for part in schema["anyOf"])
+    if "prefixItems" in schema:
+        return "[" + ", ".join(_kind(part, whole) for part in schema["prefixItems"]) + "]"
+    if "items" in schema:
+        return f"list of {_kind(schema['items'], whole)}"
+    inner = schema.get("additionalProperties")
+    return f"mapping to {_kind(inner, whole)}" if isinstance(inner, dict) else _scalar(schema)
+
+
+def _scalar(schema: Mapping[str, Any]) -> str:
+    """One value's type and bounds."""
+    if "const" in schema or "enum" in schema:
+        return " | ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    bounds = [f"{sign} {_number(schema[name])}" for name, sign in _BOUNDS.items() if name in schema]
+    if "pattern" in schema:
+        bounds.append(f"like `{schema['pattern']}`")
+    names = {"string": "text", "object": "mapping"}
+    return " ".join([names.get(schema["type"], schema["type"]), ", ".join(bounds)]).strip()
+
+
+def _number(value: float) -> str:
+    exponent = int(value).bit_length() - 1
+    return f"2^{exponent}" if value > 2**40 and value == 2**exponent else f"{value:,.10g}"
+
+
+def _docstring(model: Model) -> tuple[str, dict[str, str]]:
+    """What a model says of itself, and of each of its attributes, its parents' included."""
+    attributes: dict[str, str] = {}
+    for parent in reversed(model.__mro__):
+        if issubclass(parent, BaseModel) and parent is not BaseModel:
+            attributes |= _attributes(inspect.cleandoc(parent.__doc__ or ""))
+    about = inspect.cleandoc(model.__doc__ or "").partition("Attributes:")[0]
+    return re.sub(r"\s+", " ", about).strip(), attributes
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """A Google-style `Attributes:` list; one entry may speak of several names."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in docstring.partition("Attributes:")[2].splitlines():
+        match = _ATTRIBUTE.match(line)
+        if match:
+            names = match["names"].split(", ")
+            found |= dict.fromkeys(names, match["text"])
+        elif line.strip():
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found

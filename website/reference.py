@@ -1,0 +1,41 @@
+"""The pages of the reference, from the code as it is; nobody writes or commits them."""
+
+from __future__ import annotations
+
+from fedcpsc.audit.plan import AuditConfig
+from fedcpsc.cli import app
+from fedcpsc.config import RunConfig
+from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining
+from website import commands, fields
+
+__all__ = ["pages"]
+
+_RUN = """A run's YAML file, `configs/<name>.yaml`: it holds only what differs from the defaults below. An unknown key
+is an error that names the nearest valid one. `--set queries.rounds=5` changes the key `rounds` of the section `queries`
+for one run."""
+
+_POLICY = """A silo's `policy.yaml`: what its teacher may be asked, how often, and how answers are privatised. Nothing
+in a run or on the wire can change it. `fedcpsc policy check SILO_DIR` says what it comes to; [what a silo can
+promise](../privacy.md) says why."""
+
+_TRAINING = """`teachers.training` in a run's file: how a silo's teacher is trained. What may then be promised is for
+the [policy's mechanism](policy.md)."""
+
+_AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed before anything is looked at."
+
+_COMMANDS = """Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 130 stopped by the user.
+`fedcpsc COMMAND --help` shows the same as this page."""
+
+
+def pages() -> dict[str, str]:
+    """Markdown by path below the site's `docs/`."""
+    trainings = (PlainTraining, DpSgdTraining, ShardsTraining)
+    kinds = [part for model in trainings for part in fields.sections(model, "teachers.training", one_of_several=True)]
+    return {
+        "reference/run.md": fields.reference("Run configuration", _RUN, fields.sections(RunConfig)),
+        "reference/training.md": fields.reference("Teacher training", _TRAINING, kinds),
+        "reference/policy.md": fields.reference("Policy", _POLICY, fields.sections(Policy)),
+        "reference/audit.md": fields.reference("Audit configuration", _AUDIT, fields.sections(AuditConfig)),
+        "reference/commands.md": commands.reference(app, "fedcpsc", _COMMANDS),
+    }
