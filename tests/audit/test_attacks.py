@@ -161,6 +161,11 @@ def test_rmia_is_what_plain_loops_compute(a, gamma):
     assert len(set(expected)) > 2
 
 
+def test_an_image_just_gamma_times_likelier_counts():
+    assert rmia(P[0], P, MEMBER, Z[0], Z).tolist() == [1.0, 1.0, 1.0]
+    assert rmia(P[0], P, MEMBER, Z[0], Z, gamma=1.01).tolist() == [0.0, 0.0, 0.0]
+
+
 SCORES = arrays.arrays(np.float64, st.integers(2, 40), elements=st.integers(-3, 3).map(float))
 
 

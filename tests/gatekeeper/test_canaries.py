@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,16 @@ def test_a_damaged_or_foreign_file_is_refused(old: str, new: str, message: str, 
     manifest, path = load_manifest(tmp_path / "0"), tmp_path / "0" / CANARIES_FILE
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ManifestError, match=message):
+        load_canaries(tmp_path / "0", manifest)
+
+
+def test_places_that_do_not_rise_are_damage(tmp_path: Path) -> None:
+    make_silos(a_run({"kind": "plain"}), tmp_path)
+    manifest = load_manifest(tmp_path / "0")
+    once = draw_canaries(some(30), 2)
+    twice = replace(once, positions=once.positions[[0, 0]])
+    save_canaries(twice, tmp_path / "0", manifest.weights_sha256)
+    with pytest.raises(ManifestError, match="is damaged"):
         load_canaries(tmp_path / "0", manifest)
 
 
