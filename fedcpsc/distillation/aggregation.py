@@ -6,6 +6,8 @@ Rules, over silos s that answered image i with distribution p_s:
 - `entropy`: mean of p_s weighted by exp(-H(p_s)): the surer, the louder.
 - `class_prior_log`: `log p_c = sum_s W_sc log(p_sc + smoothing) + const` with `W_sc = n_sc / sum_t n_tc`, n the silos'
   class reports: for each class, those who have seen it speak. Needs class reports from every silo (opt-in).
+- `answer_prior_log`: the same with `W_sc` proportional to `m_sc exp(-H(p_s))`, m_s the mean of all that silo s has
+  answered so far: a silo that has hardly seen a class hardly ever names it. Needs nothing but the answers.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from fedcpsc.protocol.messages import ClassReport
 
 __all__ = ["Rule", "aggregate", "class_weights", "silo_shares"]
 
-Rule = Literal["uniform", "entropy", "class_prior_log"]
+Rule = Literal["uniform", "entropy", "class_prior_log", "answer_prior_log"]
+_IN_LOG_SPACE = ("class_prior_log", "answer_prior_log")
 Floats = npt.NDArray[np.float32]
 
 
@@ -33,7 +36,7 @@ def class_weights(silos: Sequence[str], reports: Mapping[str, ClassReport | None
     """
     silent = [silo for silo in silos if reports.get(silo) is None]
     if silent:
-        remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=uniform or entropy"
+        remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=answer_prior_log"
         raise FederationError(explain("aggregation.rule", "class_prior_log", f"{silent} share no class counts", remedy))
     counts = np.stack([np.asarray(report.counts, np.float32) for s in silos if (report := reports[s]) is not None])
     if counts.shape != (len(silos), classes):
@@ -57,15 +60,15 @@ def aggregate(
         answers: float32 [S, N, K], rows summing to 1 where given.
         given: bool [S, N], who answered what.
         rule: see the module.
-        counts: [S, K], only for `class_prior_log`.
+        counts: [S, K] >= 0, for the rules in log space: n, or m.
         smoothing: added before logarithms, > 0.
 
     Returns:
         float32 [N, K]; rows sum to 1 where any silo answered, else they are 0.
     """
     present = given[:, :, None].astype(np.float32)  # [S, N, 1]
-    if rule == "class_prior_log":
-        log_p = (_class_shares(counts, present) * np.log(answers + smoothing)).sum(0)
+    if rule in _IN_LOG_SPACE:
+        log_p = (_class_shares(answers, present, rule, counts) * np.log(answers + smoothing)).sum(0)
         log_p -= log_p.max(1, keepdims=True)
         target = np.exp(log_p)
     else:
@@ -85,18 +88,20 @@ def silo_shares(answers: Floats, given: npt.NDArray[np.bool_], rule: Rule, *, co
         answers, given, rule, counts: as for `aggregate`.
     """
     present = given[:, :, None].astype(np.float32)
-    if rule == "class_prior_log":
-        return _class_shares(counts, present)
+    if rule in _IN_LOG_SPACE:
+        return _class_shares(answers, present, rule, counts)
     weight = present * _sureness(answers) if rule == "entropy" else present
     shares: Floats = np.broadcast_to(weight / weight.sum(0).clip(1e-12), answers.shape).astype(np.float32)
     return shares
 
 
-def _class_shares(counts: Floats | None, present: Floats) -> Floats:
+def _class_shares(answers: Floats, present: Floats, rule: Rule, counts: Floats | None) -> Floats:
     """W_sc among the silos that answered; a class that none of them has seen is shared evenly."""
     if counts is None:
-        raise ValueError("class_prior_log needs counts")
+        raise ValueError(f"{rule} needs counts")
     weight = counts[:, None, :] * present
+    if rule == "answer_prior_log":
+        weight = weight * _sureness(answers)
     total = weight.sum(0, keepdims=True)
     shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1))
     return shares

@@ -18,7 +18,7 @@ def contribution(
 
     Args:
         bank: with its targets up to date.
-        counts: class counts [S, K], for `class_prior_log`; else None.
+        counts: what the rule weighs silos by, [S, K], as `TargetKeeper.counts`.
 
     Returns:
         images int64 [K], and shares float64 [S, K] in [0, 1]: a column sums to 1, or is 0 where the class has no image.

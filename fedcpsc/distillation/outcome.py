@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
@@ -104,17 +103,14 @@ def describe_run(
     }
 
 
-def describe_details(
-    engine: Engine, student: Matrix | None, ensemble: Ensemble | None, counts: npt.NDArray[np.float32] | None
-) -> dict[str, Any]:
+def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble | None) -> dict[str, Any]:
     """The content of details.json: who mistakes what for what, and who had how much to say.
 
     Args:
         student: of `student_confusion`.
-        counts: class counts [S, K] in the bank's order of silos, for `class_prior_log`; else None.
     """
     bank = engine.bank
-    images, weights = contribution(bank, engine.config.aggregation.rule, counts)
+    images, weights = contribution(bank, engine.config.aggregation.rule, engine.targets.counts)
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {

@@ -22,7 +22,7 @@ from fedcpsc.distillation.events import EventLog, check_tensorboard
 from fedcpsc.distillation.loop import Engine, run_rounds
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.teachers import SiloId, Teachers
+from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
 from fedcpsc.errors import FederationError, RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.models.device import choose_device
@@ -67,15 +67,18 @@ def distill(
     form = AnswerForm(config.queries.form)
     classes, image_shape = check_federation(joined, config, form, evaluation)
     silos = sorted(joined)
-    weights = None
+    counts = None
     if config.aggregation.rule == "class_prior_log":
-        weights = class_weights(silos, {silo: d.class_report for silo, d in joined.items()}, classes)
+        counts = class_weights(silos, {silo: d.class_report for silo, d in joined.items()}, classes)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     save_config(config, run_dir / "config.yaml")
     bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
     asking = Asking(teachers, {silo: joined[silo] for silo in silos}, bank, form, config.output.name, tell)
-    ensemble = _ensemble(config, silos, evaluation, silo_facts, weights)
+    targets = TargetKeeper(bank, config.aggregation, counts)
+    # what the silos' answers alone tell of them is known at the end
+    early = config.aggregation.rule != "answer_prior_log"
+    ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
     metrics = run_dir / "metrics.jsonl"
     if not resume:
         metrics.write_text("")
@@ -94,7 +97,7 @@ def distill(
         config=config,
         bank=bank,
         asking=asking,
-        targets=TargetKeeper(bank, config.aggregation, weights),
+        targets=targets,
         device=device,
         folder=run_dir / "checkpoint",
         images_per_query=min(description.images_per_query for description in joined.values()),
@@ -106,14 +109,27 @@ def distill(
     finally:
         if events is not None:
             events.close()
+    if not early:
+        ensemble = _ensemble(config, silos, evaluation, silo_facts, targets.counts)
+    return _leave(run_dir, engine, teachers.traffic, ensemble, silo_facts)
+
+
+def _leave(
+    run_dir: Path,
+    engine: Engine,
+    traffic: Traffic,
+    ensemble: Ensemble | None,
+    silo_facts: Mapping[SiloId, SiloFacts] | None,
+) -> dict[str, Any]:
+    """Writes what a finished run leaves; result.json last, and returned."""
     save_file(_tensors(engine.student.network), run_dir / "student.safetensors")
     if engine.generator is not None:
         save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
     student = student_confusion(engine)
-    result = describe_run(engine, teachers.traffic, student, ensemble, silo_facts)
-    details = describe_details(engine, student, ensemble, weights)
+    result = describe_run(engine, traffic, student, ensemble, silo_facts)
+    details = describe_details(engine, student, ensemble)
     write_whole(run_dir / "details.json", json.dumps(details) + "\n")
-    save_pictures(run_dir, bank, result)
+    save_pictures(run_dir, engine.bank, result)
     write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -183,12 +199,12 @@ def _ensemble(
     silos: list[SiloId],
     evaluation: ImageSet | None,
     facts: Mapping[SiloId, SiloFacts] | None,
-    weights: npt.NDArray[np.float32] | None,
+    counts: npt.NDArray[np.float32] | None,
 ) -> Ensemble | None:
     if evaluation is None or facts is None or any(silo not in facts for silo in silos):
         return None
     rule = config.aggregation
-    return evaluate_ensemble(facts, silos, evaluation, rule.rule, weights, rule.smoothing)
+    return evaluate_ensemble(facts, silos, evaluation, rule.rule, counts, rule.smoothing)
 
 
 def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -11,33 +11,50 @@ from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.answer_bank import AnswerBank
 
-__all__ = ["TargetKeeper", "class_entropy"]
+__all__ = ["TargetKeeper", "class_entropy", "mean_answers"]
 
 
 class TargetKeeper:
     """Aggregates each batch anew whenever another silo's answers to it have arrived.
 
+    Under `answer_prior_log` news changes what is known of the silos, and with it every target.
+
     Args:
-        weights: class counts float32 [S, K] in the bank's order of silos, for `class_prior_log`; else None.
+        counts: class counts float32 [S, K] in the bank's order of silos, for `class_prior_log`; else None.
+
+    Attributes:
+        counts: what the rule weighs the silos by, float32 [S, K]; None where it weighs them by nothing such.
     """
 
-    def __init__(self, bank: AnswerBank, config: AggregationConfig, weights: npt.NDArray[np.float32] | None) -> None:
+    def __init__(self, bank: AnswerBank, config: AggregationConfig, counts: npt.NDArray[np.float32] | None) -> None:
         self._bank = bank
         self._config = config
-        self._weights = weights
+        self.counts = counts
         self._seen: dict[str, int] = {}
 
     def refresh(self) -> None:
-        """Brings `bank.targets` up to date; reads only batches with news."""
-        for batch in self._bank.batches:
-            if self._seen.get(batch.query_id, 0) == len(batch.answered):
-                continue
+        """Brings `bank.targets` up to date; reads only batches with news, where the rule allows."""
+        news = [batch for batch in self._bank.batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
+        if news and self._config.rule == "answer_prior_log":
+            self.counts = mean_answers(self._bank)
+            news = [batch for batch in self._bank.batches if batch.answered]
+        for batch in news:
             answers, given = self._bank.answers(batch)
-            targets = aggregate(
-                answers, given, self._config.rule, counts=self._weights, smoothing=self._config.smoothing
-            )
+            targets = aggregate(answers, given, self._config.rule, counts=self.counts, smoothing=self._config.smoothing)
             self._bank.set_targets(batch, targets)
             self._seen[batch.query_id] = len(batch.answered)
+
+
+def mean_answers(bank: AnswerBank) -> npt.NDArray[np.float32]:
+    """Each silo's mean answer so far: float32 [S, K]; rows sum to 1 or, of silos that were silent, to 0."""
+    total, count = np.zeros((len(bank.silos), bank.classes)), np.zeros((len(bank.silos), 1))
+    for batch in bank.batches:
+        if batch.answered:
+            answers, given = bank.answers(batch)
+            total += (answers * given[:, :, None]).sum(1)
+            count += given.sum(1, keepdims=True)
+    mean: npt.NDArray[np.float32] = (total / np.maximum(count, 1)).astype(np.float32)
+    return mean
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:

@@ -34,14 +34,17 @@ def oracle(answers, present, rule, counts, eps):
                 w = [math.exp((answers[j, i] * np.log(answers[j, i] + 1e-12)).sum()) for j in here]
                 out[i, c] = sum(w[x] * answers[j, i, c] for x, j in enumerate(here)) / sum(w)
             else:
-                total = sum(counts[j, c] for j in here)
-                w = [counts[j, c] / total if total > 0 else 1 / len(here) for j in here]
+                sure = dict.fromkeys(here, 1.0)
+                if rule == "answer_prior_log":
+                    sure = {j: math.exp((answers[j, i] * np.log(answers[j, i] + 1e-12)).sum()) for j in here}
+                total = sum(counts[j, c] * sure[j] for j in here)
+                w = [counts[j, c] * sure[j] / total if total > 0 else 1 / len(here) for j in here]
                 out[i, c] = math.exp(sum(w[x] * math.log(answers[j, i, c] + eps) for x, j in enumerate(here)))
         out[i] /= out[i].sum()
     return out
 
 
-@pytest.mark.parametrize("rule", ["uniform", "entropy", "class_prior_log"])
+@pytest.mark.parametrize("rule", ["uniform", "entropy", "class_prior_log", "answer_prior_log"])
 @pytest.mark.parametrize("seed", range(5))
 def test_against_the_loop(rule, seed):
     answers, present, rng = sample(seed)
@@ -50,7 +53,7 @@ def test_against_the_loop(rule, seed):
     np.testing.assert_allclose(got, oracle(answers, present, rule, counts, 1e-4), atol=1e-5)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["uniform", "entropy", "class_prior_log"]))
+@given(st.integers(0, 10_000), st.sampled_from(["uniform", "entropy", "class_prior_log", "answer_prior_log"]))
 def test_rows_are_distributions_or_zero(seed, rule):
     answers, present, rng = sample(seed)
     got = aggregate(answers, present, rule, counts=rng.random((3, 4)).astype(np.float32))
@@ -67,7 +70,7 @@ def test_a_silo_that_knows_a_class_overrules_those_that_do_not():
 
 
 def test_silos_that_share_no_counts_are_named():
-    with pytest.raises(FederationError, match="silo-1.*share no class counts.*uniform"):
+    with pytest.raises(FederationError, match="silo-1.*share no class counts.*answer_prior_log"):
         class_weights(["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
     with pytest.raises(FederationError, match="must be 3 per silo"):
         class_weights(["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
