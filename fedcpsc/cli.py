@@ -1,6 +1,7 @@
 """The command line: parse, one call, exit code.
 
-Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 130 stopped by the user.
+Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 3 an audit's lower bound exceeds a claim;
+130 stopped by the user.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.console import Console
 from fedcpsc.errors import ConfigError, FedcpscError
 from fedcpsc.export.plan import Format
 from fedcpsc.gatekeeper.commands import mount
+from fedcpsc.launch.audit import AuditRequest, run_audit
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
 
@@ -108,6 +110,30 @@ def run(
             run_once(request, _out)
         else:
             run_seeds(request, seeds, _out)
+
+
+@app.command()
+def audit(
+    config: Annotated[Path, typer.Argument(help="YAML file of the audit, see configs/audit_*.", show_default=False)],
+    *,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The audit's folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the audit that lies there.")] = False,
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="Audit this finished run instead of making shadows alone.")
+    ] = None,
+    silos: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of that run's silos' folders.")] = None,
+) -> None:
+    """Attack teachers and students, and hold lower bounds on epsilon against the claims; exit 3 where one is exceeded.
+
+    Example: [bold]fedcpsc audit configs/audit_digits.yaml[/]
+
+    Example: [bold]fedcpsc audit configs/audit_digits_run.yaml --run runs/digits --silos silos/digits[/]
+    """
+    with exit_codes():
+        found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), _out)
+        if found["verdict"]["violation"]:
+            raise typer.Exit(3)
 
 
 @app.command()

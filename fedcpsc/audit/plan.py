@@ -32,7 +32,15 @@ Surface: TypeAlias = Literal["teacher", "student"]
 
 
 class ShadowsPlan(Strict):
-    """The shadow teachers. Each serves in turn as the target, with all others as the attacker's references."""
+    """The shadow teachers. Each serves in turn as the target, with all others as the attacker's references.
+
+    Attributes:
+        count: how many are trained, in one batch.
+        architecture: "mlp": one hidden layer; "convnet": two convolutions without batch norm, ten times as slow.
+        width: of the hidden layer, or channels of the first convolution.
+        epochs: over half the pool.
+        batch_size, learning_rate, weight_decay: of Adam; the learning rate falls to 0.
+    """
 
     count: Annotated[int, Field(ge=4, le=4096)] = 64
     architecture: Literal["mlp", "convnet"] = "mlp"
@@ -48,13 +56,16 @@ class StudentsPlan(Strict):
 
     Attributes:
         answers: images asked; a student is fitted for each number, and the last is the one in the tables.
+        architecture, width: of the students, as in `shadows`.
         steps, batch_size, learning_rate, noise: of the fit, as in a run's `student`.
         prior: mixture of procedural priors, as in a run's `synthesis`.
         mean: public mean of the domain's pixels, in [-1, 1], as the first of `synthesis.moments`.
     """
 
     answers: tuple[Positive, ...] = (250, 1000, 4000)
-    steps: Positive = 3000
+    architecture: Literal["mlp", "convnet"] = "mlp"
+    width: Positive = 128
+    steps: Positive = 1500
     batch_size: Positive = 64
     learning_rate: Rate = 2e-3
     noise: Annotated[float, Field(ge=0)] = 0.05
@@ -91,9 +102,9 @@ class FormAudit(Strict):
         return shown if self.bits == 8 else f"{shown} ({self.bits} bits)"
 
     @property
-    def claimed(self) -> None:
-        """Nothing is claimed of it."""
-        return
+    def claimed(self) -> float | None:
+        """None: nothing is claimed of it."""
+        return None
 
 
 class DpSgdAudit(Strict):
@@ -101,6 +112,7 @@ class DpSgdAudit(Strict):
 
     Attributes:
         epsilon, delta: the claim, per record under add/remove.
+        width: of the shadows; None takes that of the plainly trained. Fewer weights need less noise.
         max_grad_norm, epochs, batch_size, learning_rate: of the training; the batch is the mean of the Poisson batches.
         noise_multiplier: None: what the accountant finds necessary. Another value is trained with as it is while the
             claim stays: for showing that the audit sees a training that does not keep its claim.
@@ -110,6 +122,7 @@ class DpSgdAudit(Strict):
     kind: Literal["dp_sgd"] = "dp_sgd"
     epsilon: Annotated[float, Field(gt=0, le=1000)]
     delta: OpenShare = 1e-5
+    width: Positive | None = None
     max_grad_norm: Rate = 1.0
     epochs: Positive = 20
     batch_size: Positive = 128
@@ -124,7 +137,7 @@ class DpSgdAudit(Strict):
         return f"DP-SGD {self.epsilon:g}{forced}"
 
     @property
-    def claimed(self) -> float:
+    def claimed(self) -> float | None:
         """epsilon."""
         return self.epsilon
 
@@ -157,6 +170,13 @@ class AuditConfig(Strict):
         seed: of everything random, shadows' DP-SGD noise included: they are never released.
         data: as in a run; the held-out images are the attacker's population, which no shadow ever sees.
         pool: records of the training split that coins are flipped for; None takes all.
+        shadows: the teachers that are trained and attacked.
+        students: what is distilled from each.
+        policies: side by side; over a finished run they are the silos' own.
+        surfaces: what is attacked. The generator and the query images are looked at over a finished run, always.
+        attacks: which; those that make no sense for what a policy lets out are left out.
+        fprs: false positive rates at which true positive rates are told; each needs 10 / rate scores of non-members.
+        canaries: what makes the bounds on epsilon.
     """
 
     name: str = Field("audit", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")

@@ -79,7 +79,7 @@ class ShadowNet:
                 given = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=shadows)
                 taps.append(Tap(x, given))
                 x = F.max_pool2d(F.relu(given), 2)
-            x = x.unflatten(1, (shadows, -1)).transpose(0, 1)
+            x = x.reshape(batch, shadows, -1).transpose(0, 1)
             layers = layers[2:]
         x = x.reshape(shadows, batch, -1)
         for number, (weight, bias) in enumerate(layers):
@@ -106,24 +106,24 @@ class ShadowNet:
         """
         shadows = len(counted)
         squares = torch.zeros(counted.shape)
-        each: list[Tensor | None] = []
+        kernels: list[Tensor | None] = []
         for tap, gradient in zip(taps, gradients, strict=True):
             if tap.given.ndim == 3:
                 squares += gradient.square().sum(2) * (tap.taken.square().sum(2) + 1)
-                each.append(None)
-                continue
-            own = _per_image_kernels(tap.taken, gradient, shadows)
-            squares += own.square().sum((2, 3))
-            each.append(own)
+                kernels.append(None)
+            else:
+                own = _per_image_kernels(tap.taken, gradient, shadows)
+                squares += own.square().sum((2, 3))
+                kernels.append(own)
         factor = (most / squares.sqrt().clamp_min(1e-12)).clamp_max(1.0) * counted
         sums = []
-        for tap, gradient, own in zip(taps, gradients, each, strict=True):
-            if own is None:
+        for tap, gradient, each in zip(taps, gradients, kernels, strict=True):
+            if each is None:
                 scaled = gradient * factor[:, :, None]
                 sums += [tap.taken.transpose(1, 2) @ scaled, scaled.sum(1)]
             else:
-                total = torch.einsum("sb,sboi->soi", factor, own)  # [S, O, 9 C + 1], the bias last
-                sums += [total[..., :-1].unflatten(2, (-1, 3, 3)), total[..., -1]]
+                total = torch.einsum("sb,sboi->soi", factor, each)  # [S, O, 9 C + 1], the bias last
+                sums += [total[..., :-1].reshape(*total.shape[:2], -1, 3, 3), total[..., -1]]
         return sums
 
     def _weight_shapes(self) -> list[tuple[int, ...]]:
@@ -138,7 +138,8 @@ class ShadowNet:
 def _per_image_kernels(taken: Tensor, gradient: Tensor, shadows: int) -> Tensor:
     """Each image's gradient of a 3x3 convolution, kernel and bias: [S, B, O, 9 C + 1]."""
     batch = len(taken)
-    folds = F.unfold(taken.unflatten(1, (shadows, -1)).flatten(0, 1), 3, padding=1)  # [B S, 9 C, P]
+    alone = taken.reshape(batch * shadows, -1, *taken.shape[2:])
+    folds = F.unfold(alone, 3, padding=1)  # [B S, 9 C, P]
     folds = torch.cat([folds, torch.ones_like(folds[:, :1])], 1)
     own = gradient.reshape(batch * shadows, -1, folds.shape[2]) @ folds.transpose(1, 2)
-    return own.unflatten(0, (batch, shadows)).transpose(0, 1)
+    return own.reshape(batch, shadows, *own.shape[1:]).transpose(0, 1)

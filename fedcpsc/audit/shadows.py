@@ -148,7 +148,7 @@ def noise_multiplier_of(plan: DpSgdAudit, pool: int) -> float:
     from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - slow to import
 
     rate, steps = _schedule(plan, pool)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log(0) where every step takes all
         warnings.filterwarnings("ignore", message="Optimal order is the")
         found = get_noise_multiplier(
             target_epsilon=plan.epsilon, target_delta=plan.delta, sample_rate=rate, steps=steps, accountant="prv"
@@ -160,7 +160,8 @@ def proven_epsilon(plan: DpSgdAudit, pool: int) -> float:
     """What the accountant says of the training as it is, epsilon at the plan's delta; infinite without noise."""
     rate, steps = _schedule(plan, pool)
     noise = noise_multiplier_of(plan, pool) if plan.noise_multiplier is None else plan.noise_multiplier
-    return dp_sgd_epsilon([(noise, rate, steps)], plan.delta) if noise > 0 else math.inf
+    with np.errstate(divide="ignore"):
+        return dp_sgd_epsilon([(noise, rate, steps)], plan.delta) if noise > 0 else math.inf
 
 
 def predict_shadows(net: ShadowNet, parameters: Parameters, images: npt.NDArray[np.uint8]) -> Floats:
@@ -173,7 +174,7 @@ def predict_shadows(net: ShadowNet, parameters: Parameters, images: npt.NDArray[
     with torch.inference_mode():
         parts = [
             net.logits(parameters, to_pixels(part).expand(shadows, *part.shape)).softmax(2)
-            for part in torch.from_numpy(images).split(_PREDICTED_AT_ONCE)
+            for part in torch.split(torch.from_numpy(images), _PREDICTED_AT_ONCE)
         ]
     return torch.cat(parts, 1).numpy()
 

@@ -1,0 +1,211 @@
+"""A finished run and its silos, opened and checked for an audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.torch import load_file
+
+from fedcpsc.audit.observe import View, through_form
+from fedcpsc.config import RunConfig, load_config
+from fedcpsc.data.images import ImageSet
+from fedcpsc.data.silo_images import iterate_silo_images
+from fedcpsc.data.sources import load_evaluation
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.evaluate import predict
+from fedcpsc.errors import AuditError, DataError, RunError, explain
+from fedcpsc.gatekeeper.canaries import CANARIES_FILE, canary_images, load_canaries
+from fedcpsc.gatekeeper.guarantee import build_mechanism
+from fedcpsc.gatekeeper.manifest import Manifest, dataset_id, load_manifest
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.policy_check import check_policy
+from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
+from fedcpsc.models.registry import build_classifier
+from fedcpsc.privacy.mechanisms import Mechanism
+from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.seeding import numpy_generator
+
+__all__ = ["FinishedRun", "SiloUnderAudit"]
+
+Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+_NO_CLAIM_DELTA = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class SiloUnderAudit:
+    """A silo as its owner knows it.
+
+    Attributes:
+        name: of the silo.
+        manifest: of its teacher.
+        images: its private images, canaries with the labels they were planted with.
+        member: which of them the teacher was trained on.
+        canary: which of them are canaries.
+        claim: epsilon that its policy claims; None for no claim.
+        delta: of the claim.
+        teacher: the network itself.
+        mechanism: what stands between it and an answer.
+    """
+
+    name: str
+    manifest: Manifest
+    images: ImageSet
+    member: Bools
+    canary: Bools
+    claim: float | None
+    delta: float
+    teacher: Teacher
+    mechanism: Mechanism
+
+    @classmethod
+    def open(cls, folder: Path, images: ImageSet) -> SiloUnderAudit:
+        """Reads a silo's folder; charges nothing.
+
+        Raises:
+            SiloError: it claims what it cannot prove, or its files do not fit together.
+            DataError: its teacher was trained on other images.
+        """
+        manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
+        report = check_policy(folder)  # the proof, down to the accountant's state
+        if dataset_id(images.images, images.labels) != manifest.dataset_id:
+            remedy = "give the silos that this run's configuration made, with --silos"
+            raise DataError(explain("private images", manifest.silo, "are not those of its teacher", remedy))
+        member, canary = np.ones(len(images), bool), np.zeros(len(images), bool)
+        if (folder / CANARIES_FILE).exists():
+            planted = load_canaries(folder, manifest)
+            labels = images.labels.copy()
+            labels[planted.positions] = canary_images(images, planted).labels
+            images = ImageSet(images.images, labels, images.classes)
+            canary[planted.positions] = True
+            member[planted.positions] = planted.included
+        return cls(
+            name=manifest.silo,
+            manifest=manifest,
+            images=images,
+            member=member,
+            canary=canary,
+            claim=report.epsilon,
+            delta=report.delta or _NO_CLAIM_DELTA,
+            teacher=open_teacher(folder, manifest),
+            mechanism=build_mechanism(policy, manifest),
+        )
+
+    def own(self, images: Images) -> Floats:
+        """The teacher's own probabilities [N, K]."""
+        return self.teacher.predict(images)
+
+    def released(self, images: Images) -> Floats:
+        """What the mechanism lets out [N, K], before the answer form. Charged to no ledger: it does not leave."""
+        if self.mechanism.shards and isinstance(self.teacher, ShardTeacher):
+            return self.mechanism.release(self.teacher.predict_shards(images))
+        return self.mechanism.release(self.own(images)[np.newaxis])
+
+    def seen_by_server(self, images: Images, view: View) -> Floats:
+        """What a server decodes [N, K]."""
+        return through_form(self.released(images), view)
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run's folder and its silos.
+
+    Attributes:
+        name: of the run.
+        config: of the run.
+        result: of result.json.
+        bank: its transcript.
+        silos: those of the bank, in its order.
+        held_out: images that no silo holds.
+        student: probabilities [N, K] of images uint8 [N, C, H, W].
+        view: the answer form the run asked for, with the first silo's bits and top-k.
+    """
+
+    name: str
+    config: RunConfig
+    result: dict[str, Any]
+    bank: AnswerBank
+    silos: list[SiloUnderAudit]
+    held_out: ImageSet
+    student: Callable[[Images], Floats]
+    view: View
+
+    @classmethod
+    def open(cls, run_dir: Path, silos_dir: Path) -> FinishedRun:
+        """Opens and checks everything.
+
+        Raises:
+            RunError: the run is not finished.
+            AuditError: it has no transcript, or no held-out images.
+            SiloError, DataError: as `SiloUnderAudit.open`.
+        """
+        result, config = _result(run_dir), load_config(run_dir / "config.yaml")
+        if not (run_dir / "bank" / "journal.jsonl").exists():
+            remedy = "audit a run whose bank/ was kept, or audit from scratch, without --run"
+            raise AuditError(explain("run", str(run_dir), "has no transcript (bank/journal.jsonl)", remedy))
+        held_out = load_evaluation(config.data, config.seed)
+        if held_out is None:
+            remedy = "use a source with a test split, or data.validation"
+            raise AuditError(explain("data.source", config.data.source, "has no held-out images", remedy))
+        names = [str(silo["id"]) for silo in result["silos"]]
+        dealt = {f"silo-{number}": images for number, images in enumerate(iterate_silo_images(config))}
+        silos = [SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name]) for name in names]
+        channels, height, width = result["image_shape"]
+        shape = (int(channels), int(height), int(width))
+        student = config.student
+        network = build_classifier(student.architecture, held_out.classes, shape, student.width)
+        network.load_state_dict(load_file(run_dir / "student.safetensors"))
+        policy = load_policy(silos_dir / names[0].removeprefix("silo-") / POLICY_FILE)
+        return cls(
+            name=str(result["name"]),
+            config=config,
+            result=result,
+            bank=AnswerBank(run_dir / "bank", shape, held_out.classes, names),
+            silos=silos,
+            held_out=held_out,
+            student=lambda images: predict(network, images, config.evaluation.batch_size),
+            view=View(AnswerForm(config.queries.form), policy.bits, policy.top_k),
+        )
+
+    @property
+    def answers(self) -> int:
+        """Images answered by each silo."""
+        return int(self.result["queries_per_silo"])
+
+    def queries(self, most: int, seed: int) -> Images:
+        """At most so many of the bank's answered images, drawn by the seed, uint8 [Q, C, H, W]."""
+        rows = self.bank.answered_rows()
+        if len(rows) > most:
+            rows = np.sort(numpy_generator(seed, "audit", "bank rows").choice(rows, most, replace=False))
+        return np.array(self.bank.images[rows])
+
+    def answered_by(self, name: str) -> tuple[Images, Floats]:
+        """Images that a silo answered, in the order asked, and its decoded answers [Q, K]."""
+        images, answers = [], []
+        for batch in self.bank.batches:
+            if name in batch.answered:
+                images.append(np.array(self.bank.images[batch.rows]))
+                answers.append(self.bank.answers(batch)[0][self.bank.silos.index(name)])
+        if not images:
+            raise AuditError(explain("silo", name, "answered nothing in this run", "audit another run"))
+        return np.concatenate(images), np.concatenate(answers)
+
+
+def _result(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "result.json"
+    try:
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        remedy = "finish it first: fedcpsc run CONFIG --resume"
+        raise RunError(explain("run", str(run_dir), f"has no result.json ({error.strerror})", remedy)) from error
+    except ValueError as error:
+        raise RunError(explain("run", str(path), f"is damaged ({error})", "run it again")) from error
+    return read

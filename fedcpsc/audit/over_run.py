@@ -1,0 +1,248 @@
+"""The audit of a finished run: its student, its silos' teachers, its query images, its answers.
+
+For the owners' side of a simulation: it reads the silos' folders and their private images, as the run's configuration
+deals them. Members are the images a teacher was trained on, the others are held-out images; who is which was decided by
+the split, not by coins, so that only canaries that the silos planted themselves make a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
+from fedcpsc.audit.measure import attack_one, attacks_on, bound, check_coins, check_enough, of_images, row
+from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
+from fedcpsc.audit.plan import AuditConfig, Surface
+from fedcpsc.audit.run import net_of
+from fedcpsc.audit.run_extras import copying, label_mixes, stealing
+from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
+from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, threads
+from fedcpsc.audit.write import written
+from fedcpsc.data.images import ImageSet
+from fedcpsc.seeding import derive_seed, numpy_generator
+
+__all__ = ["audit_run"]
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+_POPULATION_SHARE = 0.2  # of the held-out images: RMIA's population; the others are the non-members
+
+
+def audit_run(
+    config: AuditConfig, run_dir: Path, silos_dir: Path, out: Path, *, resume: bool, tell: Progress
+) -> dict[str, Any]:
+    """Audits a finished run and returns `audit.json`. Its `data`, `pool` and `policies` are the run's own.
+
+    Args:
+        config: shadows, students, attacks, false positive rates.
+        run_dir: the run's folder.
+        silos_dir: folder of its silos' folders.
+        out: the audit's folder.
+        resume: go on with the audit that lies there.
+        tell: told before each stage.
+
+    Raises:
+        RunError: the run is not finished.
+        AuditError: it has no transcript, the folder does not fit, or there are too few images for what is asked.
+        SiloError: a silo claims what it cannot prove, or its files do not fit together.
+        DataError: the private images are not those its teachers were trained on.
+    """
+    run = FinishedRun.open(run_dir, silos_dir)
+    suite = _Suite(config, run, AuditFolder(out, config, resume=resume, run=str(run_dir.resolve())), tell)
+    with threads(config.threads):
+        return suite.folder.finished() or suite.run_all()
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """Images with labels as trained on, who was a member, and which may be scored.
+
+    Attributes:
+        pool: N images.
+        truth: members of the target [N].
+        scored: as many members as non-members of each class, without canaries [N]: a mix of classes is another leak.
+        canary: canaries [N].
+        population: images that neither target nor shadow has seen.
+    """
+
+    pool: ImageSet
+    truth: Bools
+    scored: Bools
+    canary: Bools
+    population: ImageSet
+
+
+@dataclass
+class _Suite:
+    config: AuditConfig
+    run: FinishedRun
+    folder: AuditFolder
+    tell: Progress
+    done: int = 0
+
+    def run_all(self) -> dict[str, Any]:
+        run = self.run
+        rows: list[dict[str, Any]] = []
+        bounds: list[dict[str, Any]] = []
+        models: list[dict[str, Any]] = []
+        sides = {silo.name: self._sides([silo]) for silo in run.silos}
+        whole = self._sides(run.silos)
+        for name, each in [*sides.items(), ("student", whole)]:
+            non_members = int((each.scored & ~each.truth).sum())
+            check_enough(non_members, non_members, self.config.fprs, f"hold out more images of {name}'s classes")
+        for silo in run.silos if "teacher" in self.config.surfaces else ():
+            self._say(f"{silo.name}: {self.config.shadows.count} shadow teachers")
+            self._teacher(silo, sides[silo.name], rows, bounds)
+            right = silo.seen_by_server(run.held_out.images, run.view).argmax(1) == run.held_out.labels
+            models.append(_model(silo.name, "teacher", None, float(right.mean())))
+        if "student" in self.config.surfaces:
+            self._say(f"student: {self.config.shadows.count} shadows")
+            self._student(whole, rows, bounds)
+            right = run.student(run.held_out.images).argmax(1) == run.held_out.labels
+            models.append(_model("run", "student", run.answers, float(right.mean())))
+        self._say("copying, label mix, stealing")
+        copied, pictures = copying(run, self.folder.folder, self.config.seed)
+        return written(
+            self.folder,
+            self.config,
+            rows=rows,
+            bounds=bounds,
+            models=models,
+            facts={
+                "run": run.name,
+                "run_commit": run.result["commit"],
+                "silos": [silo.name for silo in run.silos],
+                "shadows": self.config.shadows.count,
+                "queries": f"{run.bank.rows:,} images of the run's bank",
+            },
+            private_plots=pictures,
+            copying=copied,
+            label_mix=label_mixes(run),
+            stealing=stealing(run, self.config),
+        )
+
+    def _teacher(
+        self, silo: SiloUnderAudit, sides: _Sides, rows: list[dict[str, Any]], bounds: list[dict[str, Any]]
+    ) -> None:
+        def make() -> Arrays:
+            net, member, seeds = self._shadows(sides, silo.name)
+            networks = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
+            made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
+            for part, images in (("pool", sides.pool), ("population", sides.population)):
+                mine = self._look(lambda view: silo.released(view)[None], images, self.run.view)
+                theirs = self._look(lambda view: predict_shadows(net, networks, view), images, self.run.view)
+                made |= _arrays(part, mine) | _arrays(f"shadow_{part}", theirs)
+            return made
+
+        found = self.folder.stage(f"teacher {silo.name}", make)
+        self._judge(silo.name, "teacher", None, silo.claim, silo.delta, sides, found, rows, bounds)
+
+    def _student(self, sides: _Sides, rows: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> None:
+        run, plan = self.run, self.config.students
+
+        def make() -> Arrays:
+            net, member, seeds = self._shadows(sides, "student")
+            teachers = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
+            queries = run.queries(plan.answers[-1], self.config.seed)
+            targets = through_form(predict_shadows(net, teachers, queries), run.view)
+            small = net_of(plan, sides.pool)
+            students = distil_students(small, queries, targets, plan, seeds)
+            made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
+            for part, images in (("pool", sides.pool), ("population", sides.population)):
+                made |= _arrays(part, self._look(lambda view: run.student(view)[None], images, View()))
+                theirs = self._look(lambda view: predict_shadows(small, students, view), images, View())
+                made |= _arrays(f"shadow_{part}", theirs)
+            return made
+
+        claims = [silo.claim for silo in run.silos]
+        largest = max((claim for claim in claims if claim is not None), default=None)
+        claim = largest if None not in claims else None  # a record lies in one silo: its own epsilon holds, or less
+        found = self.folder.stage("student", make)
+        delta = max(silo.delta for silo in run.silos)
+        self._judge("run", "student", run.answers, claim, delta, sides, found, rows, bounds)
+
+    def _judge(
+        self,
+        policy: str,
+        surface: Surface,
+        answers: int | None,
+        claim: float | None,
+        delta: float,
+        sides: _Sides,
+        found: Arrays,
+        rows: list[dict[str, Any]],
+        bounds: list[dict[str, Any]],
+    ) -> None:
+        target, their = _seen(found, "pool"), _seen(found, "population")
+        shadows, theirs = _seen(found, "shadow_pool"), _seen(found, "shadow_population")
+        member = found["member"].astype(bool)
+        facts = {"policy": policy, "surface": surface, "answers": answers, "claimed_epsilon": claim}
+        for attack in attacks_on(target, self.config.attacks):
+            scores = attack_one(attack, target, shadows, member, their, theirs)[None, sides.scored]
+            rows.append(row(scores, sides.truth[None, sides.scored], self.config.fprs, **facts, attack=attack))
+        if sides.canary.any():
+            on = sides.canary
+            scores = attack_one(
+                "lira_online", of_images(target, on), of_images(shadows, on), member[:, on], their, theirs
+            )
+            found_bound = bound(scores, sides.truth[on], self.config.canaries.guesses, delta, self._confidence())
+            violated = claim is not None and found_bound["epsilon"] > claim
+            bounds.append({**facts, "attack": "lira_online", **found_bound, "violated": violated})
+
+    def _sides(self, silos: list[SiloUnderAudit]) -> _Sides:
+        held_out, rng = self.run.held_out, numpy_generator(self.config.seed, "audit", "population")
+        order = rng.permutation(len(held_out))
+        aside = round(_POPULATION_SHARE * len(held_out))
+        population, others = held_out.subset(np.sort(order[:aside])), held_out.subset(np.sort(order[aside:]))
+        images = np.concatenate([silo.images.images for silo in silos] + [others.images])
+        labels = np.concatenate([silo.images.labels for silo in silos] + [others.labels])
+        outside = np.zeros(len(others), bool)
+        truth = np.concatenate([silo.member for silo in silos] + [outside])
+        canary = np.concatenate([silo.canary for silo in silos] + [outside])
+        scored = np.zeros(len(labels), bool)
+        for k in np.unique(labels):
+            sides = [np.flatnonzero((labels == k) & ~canary & (truth == side)) for side in (True, False)]
+            each = min(len(side) for side in sides)
+            for side in sides:
+                scored[rng.permutation(side)[:each]] = True
+        return _Sides(ImageSet(images, labels, held_out.classes), truth, scored, canary, population)
+
+    def _shadows(self, sides: _Sides, name: str) -> tuple[Any, Bools, list[int]]:
+        count, seed = self.config.shadows.count, derive_seed(self.config.seed, "run audit", name)
+        seeds = [derive_seed(seed, "shadow", shadow) for shadow in range(count)]
+        member = draw_membership(seed, count, len(sides.pool))
+        check_coins(member, "raise shadows.count")
+        return net_of(self.config.shadows, sides.pool), member, seeds
+
+    def _look(self, predict: Any, images: ImageSet, view: View) -> Seen:
+        if view.labels_only:
+            return seen_by_labels(predict, images.images, images.labels)
+        return seen_by_probabilities(predict(images.images), images.labels, view)
+
+    def _confidence(self) -> float:
+        """Of one bound, so that all those held against a claim hold together (Bonferroni)."""
+        claims = sum(silo.claim is not None and bool(silo.canary.any()) for silo in self.run.silos)
+        return 1 - (1 - self.config.canaries.confidence) / max(1, claims + 1)
+
+    def _say(self, text: str) -> None:
+        self.tell(self.done, len(self.run.silos) + 2, text)
+        self.done += 1
+
+
+def _arrays(part: str, seen: Seen) -> dict[str, npt.NDArray[Any]]:
+    loss = {} if seen.loss is None else {f"{part}_loss": seen.loss}
+    return {f"{part}_statistic": seen.statistic, f"{part}_likelihood": seen.likelihood, **loss}
+
+
+def _seen(found: Arrays, part: str) -> Seen:
+    return Seen(found[f"{part}_statistic"], found[f"{part}_likelihood"], found.get(f"{part}_loss"))
+
+
+def _model(policy: str, surface: Surface, answers: int | None, accuracy: float) -> dict[str, Any]:
+    return {"policy": policy, "surface": surface, "answers": answers, "accuracy": {"mean": accuracy, "std": None}}

@@ -1,0 +1,146 @@
+"""An audit's folder: what is finished is stored at once, so that an interrupted audit goes on where it was.
+
+config.yaml               every value of the configuration; another one is refused
+stages/<name>.safetensors outputs of one batch of models, written whole or not at all
+audit.json                the audit, when it is done; *.png beside it
+private/                  pictures that show private images: the silo's owner's alone
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedcpsc.audit.plan import AuditConfig
+from fedcpsc.config import read_yaml, save_config, validate
+from fedcpsc.errors import AuditError, explain
+from fedcpsc.files import write_whole
+
+__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit", "threads"]
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Told of stages done, stages in all, and what comes next."""
+
+SCHEMA = 1
+AUDIT_FILE = "audit.json"
+
+
+class AuditFolder:
+    """Begins an audit in a folder, or goes on with it.
+
+    Args:
+        folder: created where missing.
+        config: of the audit.
+        resume: whether an audit may lie there already.
+        run: what is audited, where that is a finished run.
+
+    Raises:
+        AuditError: it holds an audit and `resume` is off, or one of another configuration or run.
+    """
+
+    def __init__(self, folder: Path, config: AuditConfig, *, resume: bool, run: str | None = None) -> None:
+        self.folder = folder
+        self.seconds = 0.0
+        saved, of_run = folder / "config.yaml", folder / "run.txt"
+        if saved.exists():
+            if not resume:
+                remedy = "go on with --resume, or give the new audit another --out"
+                raise AuditError(explain("audit", str(folder), "holds an audit already", remedy))
+            before = validate(AuditConfig, read_yaml(saved), str(saved))
+            other_run = (of_run.read_text(encoding="utf-8") if of_run.exists() else None) != run
+            if _meaning(before) != _meaning(config) or other_run:
+                remedy = "resume with the configuration it began with, or give another --out"
+                raise AuditError(explain("audit", str(folder), "began with another configuration or run", remedy))
+        (folder / "stages").mkdir(parents=True, exist_ok=True)
+        if run is not None:
+            write_whole(of_run, run)
+        save_config(config, saved)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The audit, where it is done.
+
+        Raises:
+            AuditError: where its file is damaged.
+        """
+        path = self.folder / AUDIT_FILE
+        return read_audit(path) if path.exists() else None
+
+    def stage(self, name: str, make: Callable[[], Arrays]) -> Arrays:
+        """What `make` gives, or gave before the interruption.
+
+        Raises:
+            AuditError: where the stored stage is damaged.
+        """
+        path = self.folder / "stages" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.safetensors"
+        if not path.exists():
+            started = time.monotonic()
+            arrays = {key: np.ascontiguousarray(array) for key, array in make().items()}
+            arrays["seconds"] = np.array([time.monotonic() - started])
+            partial = path.with_name(path.name + ".partial")
+            save_file(arrays, partial)
+            partial.replace(path)
+        try:
+            found = load_file(path)
+        except (SafetensorError, OSError) as error:
+            remedy = "delete that file: the stage is computed again"
+            raise AuditError(explain("stage", str(path), f"is damaged ({error})", remedy)) from error
+        self.seconds += float(found.pop("seconds")[0])
+        return found
+
+    def finish(self, audit: dict[str, Any]) -> dict[str, Any]:
+        """Writes `audit.json` and returns what reading it gives."""
+        path = self.folder / AUDIT_FILE
+        write_whole(path, json.dumps(audit, indent=1, allow_nan=False) + "\n")
+        return read_audit(path)
+
+
+def read_audit(path: Path) -> dict[str, Any]:
+    """A finished audit.
+
+    Raises:
+        AuditError: where the file is missing, damaged, or of another schema.
+    """
+    try:
+        audit = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AuditError(
+            explain("audit", str(path), f"cannot be read ({error.strerror})", "run fedcpsc audit first")
+        ) from error
+    except ValueError as error:
+        remedy = "delete it and go on with --resume: finished stages are kept"
+        raise AuditError(explain("audit", str(path), f"is damaged ({error})", remedy)) from error
+    needed = {"schema", "config", "verdict", "rows", "bounds", "plots"}
+    if not isinstance(audit, dict) or audit.get("schema") != SCHEMA or not needed <= audit.keys():
+        got = audit.get("schema") if isinstance(audit, dict) else type(audit).__name__
+        remedy = "delete it and go on with --resume, or use the version that wrote it"
+        raise AuditError(explain("audit", str(path), f"must have schema {SCHEMA} and its parts, has {got}", remedy))
+    return audit
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many torch threads for a while; 0 leaves torch's choice."""
+    before = torch.get_num_threads()
+    try:
+        if count:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _meaning(config: AuditConfig) -> dict[str, Any]:
+    """All but what changes only speed and place."""
+    return config.model_dump(mode="json", exclude={"threads", "name", "root"})

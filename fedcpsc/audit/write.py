@@ -1,0 +1,56 @@
+"""Leaves an audit behind: its pictures, its verdict, `audit.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedcpsc.audit.plan import AuditConfig
+from fedcpsc.audit.plots import save_plots
+from fedcpsc.audit.stages import SCHEMA, AuditFolder
+from fedcpsc.audit.verdict import judge
+from fedcpsc.distillation.outcome import commit, versions
+
+__all__ = ["written"]
+
+
+def written(
+    folder: AuditFolder,
+    config: AuditConfig,
+    *,
+    rows: list[dict[str, Any]],
+    bounds: list[dict[str, Any]],
+    models: list[dict[str, Any]],
+    facts: dict[str, Any],
+    private_plots: Sequence[dict[str, Any]] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """Writes the pictures, then `audit.json`; returns its content.
+
+    Args:
+        folder: of the audit.
+        config: of the audit.
+        rows: one for each policy, surface and attack.
+        bounds: one for each policy and surface with canaries.
+        models: accuracy and agreement of what was attacked.
+        facts: about the setting.
+        private_plots: pictures already drawn under `private/`.
+        more: further parts: copying, label mix, stealing.
+    """
+    audit: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": "run" if "run" in facts else "scratch",
+        "config": config.model_dump(mode="json"),
+        "facts": facts,
+        "versions": versions(),
+        "commit": commit(),
+        "seeds": {"audit": config.seed},
+        "seconds": round(folder.seconds, 1),
+        "rows": rows,
+        "bounds": bounds,
+        "models": models,
+        **more,
+    }
+    audit["verdict"] = judge(audit)
+    audit["plots"] = [*save_plots(folder.folder, audit), *private_plots]
+    return folder.finish(audit)

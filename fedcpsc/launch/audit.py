@@ -1,0 +1,112 @@
+"""What `fedcpsc audit` does: load the plan, run it with a moving line, print what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedcpsc.config import load_as
+from fedcpsc.errors import ConfigError, explain
+
+if TYPE_CHECKING:
+    from fedcpsc.audit.stages import Progress as Tell
+
+__all__ = ["AuditRequest", "audit_table", "run_audit"]
+
+# torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What was asked for on the command line.
+
+    Attributes:
+        path: YAML file of the audit.
+        overrides: `a.b=c` items.
+        out: the audit's folder; None takes `<root>/<name>`, or `audit/` in the run's folder.
+        resume: go on with the audit that lies there.
+        run: folder of a finished run to audit; None audits from scratch.
+        silos: folder of that run's silos' folders.
+    """
+
+    path: Path
+    overrides: tuple[str, ...] = ()
+    out: Path | None = None
+    resume: bool = False
+    run: Path | None = None
+    silos: Path | None = None
+
+
+def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
+    """Runs it and returns `audit.json`.
+
+    Raises:
+        ConfigError: the command line or the configuration is wrong.
+        FedcpscError: the audit failed; finished stages stay, and `resume` goes on with the others.
+    """
+    from fedcpsc.audit.plan import AuditConfig  # noqa: PLC0415
+
+    if (request.run is None) != (request.silos is None):
+        given = (str(request.run), str(request.silos))
+        raise ConfigError(explain("--run, --silos", given, "belong together", "give both, or neither"))
+    config = load_as(AuditConfig, request.path, list(request.overrides))
+    audit: dict[str, Any]
+    with _moving(console, config.name) as tell:
+        if request.run is not None and request.silos is not None:
+            from fedcpsc.audit.over_run import audit_run  # noqa: PLC0415
+
+            out = request.out or request.run / "audit"
+            audit = audit_run(config, request.run, request.silos, out, resume=request.resume, tell=tell)
+        else:
+            from fedcpsc.audit.run import audit_from_scratch  # noqa: PLC0415
+
+            out = request.out or Path(config.root) / config.name
+            audit = audit_from_scratch(config, out, resume=request.resume, tell=tell)
+    console.print(audit_table(audit))
+    style = "bold red" if audit["verdict"]["violation"] else "none"
+    console.print(audit["verdict"]["text"], style=style, markup=False, highlight=False)
+    console.print(f"left in {out}", markup=False, highlight=False, soft_wrap=True)
+    return audit
+
+
+def audit_table(audit: dict[str, Any]) -> Table:
+    """The strongest attack on each policy and surface, with the bounds.
+
+    Args:
+        audit: as in `audit.json`.
+    """
+    from fedcpsc.audit.verdict import strongest  # noqa: PLC0415
+
+    fprs = list(audit["rows"][0]["tpr_at"])
+    table = Table(title=audit["config"]["name"], title_justify="left")
+    for column in ("policy", "surface", "attack", "AUC", *(f"TPR at {float(fpr):.1%}" for fpr in fprs)):
+        table.add_column(column, justify="right" if column[0] in "AT" else "left")
+    table.add_column("epsilon >=", justify="right")
+    table.add_column("claimed", justify="right")
+    bounds = {(bound["policy"], bound["surface"]): bound for bound in audit["bounds"]}
+    for row in strongest(audit["rows"]):
+        bound = bounds.get((row["policy"], row["surface"]))
+        found = [f"{row['tpr_at'][fpr]:.1%}" for fpr in fprs]
+        least = "-" if bound is None else f"{bound['epsilon']:.2f}"
+        claimed = "no claim" if row["claimed_epsilon"] is None else f"{row['claimed_epsilon']:g}"
+        table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, least, claimed)
+    return table
+
+
+@contextmanager
+def _moving(console: Console, name: str) -> Iterator[Tell]:
+    """A progress bar on a terminal, else a line a stage."""
+    if not console.is_terminal:
+        yield lambda done, total, text: console.print(f"{name}: {done + 1}/{total} {text}", highlight=False)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=1.0)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
