@@ -158,7 +158,8 @@ def _inline(svg: str, name: str, title: str) -> str:
     svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # only a default for line joins; the page has it
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", svg)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", svg)  # as matplotlib before 3.10 writes it
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     head = f'<svg role="img" aria-labelledby="{name}-title" class="chart" viewBox='

@@ -25,9 +25,9 @@ def tiny_config(**changes) -> RunConfig:
     return validate(RunConfig, tree, "test")
 
 
-def evaluation(count: int = 60) -> ImageSet:
+def evaluation(count: int = 60, classes: int = 3, side: int = 8) -> ImageSet:
     """Held-out images whose true class is what the fake teachers say."""
     rng = np.random.default_rng(5)
     level = rng.integers(0, 256, (count, 1, 1, 1))
-    images = np.clip(level + rng.integers(-20, 20, (count, 1, 8, 8)), 0, 255).astype(np.uint8)
-    return ImageSet(images, brightness_probabilities(images).argmax(1).astype(np.int64), 3)
+    images = np.clip(level + rng.integers(-20, 20, (count, 1, side, side)), 0, 255).astype(np.uint8)
+    return ImageSet(images, brightness_probabilities(images, classes).argmax(1).astype(np.int64), classes)
