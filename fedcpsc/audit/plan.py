@@ -201,6 +201,14 @@ class AuditConfig(Strict):
         names = [policy.name for policy in self.policies]
         if len(set(names)) < len(names):
             raise ValueError(explain("policies", names, "must differ", "name each once"))
+        calibrated = {"lira_online", "lira_offline"} & set(self.attacks)
+        labels = "teacher" in self.surfaces and any(policy.kind == "label" for policy in self.policies)
+        others = "student" in self.surfaces or any(policy.kind != "label" for policy in self.policies)
+        if not calibrated and (
+            (labels and "label_only" not in self.attacks) or (others and set(self.attacks) == {"label_only"})
+        ):
+            constraint = "leave a policy or the students unattacked: label_only needs labels, loss and rmia more"
+            raise ValueError(explain("attacks", self.attacks, constraint, "add lira_online"))
         if self.canaries.count and self.canaries.audited > self.shadows.count - 2:
             constraint = f"must leave at least 2 of {self.shadows.count} shadows as references"
             raise ValueError(explain("canaries.audited", self.canaries.audited, constraint, "lower it"))

@@ -46,6 +46,8 @@ def test_names_tell_policies_apart():
         ("fprs=[0]", "greater than 0"),
         ("canaries.audited=63", "at least 2 of 64 shadows"),
         ("surfaces=[generator]", "teacher"),
+        ("attacks=[loss]", "add lira_online"),
+        ("attacks=[label_only]", "add lira_online"),
     ],
 )
 def test_what_is_wrong_is_named(item, message):

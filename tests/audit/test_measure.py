@@ -1,0 +1,101 @@
+"""Each shadow in turn against the others; bounds whose coins no score has seen; a verdict that follows the figures."""
+
+import numpy as np
+import pytest
+
+from fedcpsc.audit.attacks import lira_online
+from fedcpsc.audit.measure import attack_each_in_turn, bound, canary_scores, check_coins, check_enough, row
+from fedcpsc.audit.observe import Seen
+from fedcpsc.audit.verdict import judge, strongest
+from fedcpsc.errors import AuditError
+
+
+def world(strength, shadows=32, images=200, seed=0):
+    rng = np.random.default_rng(seed)
+    member = rng.random((shadows, images)) < 0.5
+    statistic = rng.normal(size=images) + rng.normal(size=member.shape) + strength * member
+    return Seen(statistic, 1 / (1 + np.exp(-statistic)), statistic), member
+
+
+NOBODY = Seen(np.zeros((32, 5)), np.full((32, 5), 0.5), np.zeros((32, 5)))
+
+
+def test_each_shadow_is_attacked_with_all_the_others_and_none_with_itself():
+    seen, member = world(1.0)
+    scores = attack_each_in_turn("lira_online", seen, member, NOBODY)
+    others = np.arange(32) != 7
+    expected = lira_online(seen.statistic[7], seen.statistic[others], member[others])
+    np.testing.assert_allclose(scores[7], expected)
+    member[7] = ~member[7]  # its own coins are no part of its score
+    np.testing.assert_allclose(attack_each_in_turn("lira_online", seen, member, NOBODY)[7], expected)
+
+
+def test_audited_coins_enter_no_score():
+    seen, member = world(1.0)
+    before = canary_scores(seen, member, NOBODY, 10)
+    member[:10] = ~member[:10]
+    np.testing.assert_array_equal(canary_scores(seen, member, NOBODY, 10), before)
+
+
+def test_without_leak_no_bound_and_with_a_plain_one_a_bound():
+    """False alarm of each bound 5 %, of any of eight at a claim of 0.5 far less; the seeds are fixed."""
+    for seed in range(8):
+        seen, member = world(0.0, seed=seed)
+        found = bound(canary_scores(seen, member, NOBODY, 16), member[:16], 0.1, 1e-5, 0.95)
+        assert found["epsilon"] < 0.5
+    seen, member = world(4.0)
+    found = bound(canary_scores(seen, member, NOBODY, 16), member[:16], 0.1, 1e-5, 0.95)
+    assert found["canaries"] == 16 * 200
+    assert found["guesses"] == 320
+    assert 2 < found["epsilon"] < 6
+
+
+def test_a_row_pools_all_targets():
+    seen, member = world(6.0)
+    made = row(attack_each_in_turn("loss", seen, member, NOBODY), member, [0.1, 0.01], policy="p")
+    assert made["policy"] == "p"
+    assert made["auc"] > 0.99
+    assert made["tpr_at"]["0.1"] >= made["tpr_at"]["0.01"] > 0.5
+    assert (made["targets"], made["members"] + made["non_members"]) == (32, 32 * 200)
+    assert made["curve"]["tpr"] == sorted(made["curve"]["tpr"])
+
+
+def test_too_few_scores_or_coins_are_named():
+    check_enough(10_000, 500, [0.01, 0.001], "")
+    with pytest.raises(AuditError, match="needs 10,000 .* there are 9,999 .*raise the pool, or ask for 0.001 or more"):
+        check_enough(9_999, 500, [0.01, 0.001], "raise the pool")
+    with pytest.raises(AuditError, match="only 1 of them"):
+        check_coins(np.array([[True, True], [False, True], [True, False]]), "train more")
+
+
+def bounds_of(claimed, epsilon):
+    return {
+        "policy": "DP-SGD 1",
+        "surface": "teacher",
+        "claimed_epsilon": claimed,
+        "epsilon": epsilon,
+        "confidence": 0.95,
+        "violated": claimed is not None and epsilon > claimed,
+    }
+
+
+def test_the_verdict_follows_the_figures():
+    def told(*bounds):
+        return judge({"bounds": list(bounds), "rows": []})
+
+    broken = told(bounds_of(1, 2.5), bounds_of(8, 0.3))
+    assert broken["violation"]
+    assert "claims epsilon 1, but its teacher shows at least 2.50" in broken["text"]
+    assert "0.30 of 8" in broken["text"]
+    held = told(bounds_of(1, 0.99))
+    assert not held["violation"]
+    assert "No attack contradicts" in held["text"]
+    assert "Nothing with a claim" in told(bounds_of(None, 9.0))["text"]
+
+
+def test_the_strongest_is_of_the_most_answers():
+    def entry(attack, answers, tpr):
+        return {"policy": "p", "surface": "student", "attack": attack, "answers": answers, "tpr_at": {"0.01": tpr}}
+
+    rows = [entry("lira_online", 10, 0.9), entry("loss", 20, 0.1), entry("lira_online", 20, 0.3)]
+    assert strongest(rows) == [rows[2]]

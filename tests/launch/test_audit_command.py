@@ -1,0 +1,63 @@
+"""`fedcpsc audit` on the command line: what it prints, and the exit code that a pipeline goes by."""
+
+import yaml
+from typer.testing import CliRunner
+
+from fedcpsc import cli
+
+runner = CliRunner()
+QUICK = {
+    "name": "quick",
+    "pool": 120,
+    "shadows": {"count": 24, "width": 16},
+    "surfaces": ["teacher"],
+    "fprs": [0.05],
+    "canaries": {"count": 60, "audited": 8, "guesses": 0.2},
+    "threads": 1,
+}
+BROKEN = {
+    "kind": "dp_sgd",
+    "epsilon": 1,
+    "noise_multiplier": 0,
+    "max_grad_norm": 10,
+    "epochs": 40,
+    "batch_size": 30,
+    "learning_rate": 1e-2,
+}
+
+
+def called(tmp_path, policy, *more):
+    path = tmp_path / "audit.yaml"
+    path.write_text(yaml.safe_dump(QUICK | {"policies": [policy]}))
+    return runner.invoke(cli.app, ["audit", str(path), "--out", str(tmp_path / "out"), *more])
+
+
+def test_help_shows_an_example():
+    assert "Example: fedcpsc audit" in runner.invoke(cli.app, ["audit", "--help"]).output
+
+
+def test_a_claim_that_is_exceeded_is_exit_code_3_also_when_asked_again(tmp_path):
+    done = called(tmp_path, BROKEN)
+    assert done.exit_code == 3, done.output
+    assert "VIOLATION" in done.stdout
+    again = called(tmp_path, BROKEN, "--resume")
+    assert again.exit_code == 3
+    (tmp_path / "out/audit.json").write_text("{")
+    damaged = called(tmp_path, BROKEN, "--resume")
+    assert damaged.exit_code == 1
+    assert "audit.json" in damaged.stderr
+    assert "delete it" in damaged.stderr
+
+
+def test_a_claim_that_holds_is_exit_code_0(tmp_path):
+    honest = BROKEN | {"noise_multiplier": 20, "epochs": 2}
+    done = called(tmp_path, honest, "--set", "canaries.count=20")
+    assert done.exit_code == 0, done.output
+    assert "No attack contradicts" in done.stdout.replace("\n", " ")
+    assert called(tmp_path, honest).exit_code != 0  # the folder is taken
+
+
+def test_a_run_needs_its_silos(tmp_path):
+    done = called(tmp_path, BROKEN, "--run", "runs/x")
+    assert done.exit_code == 2
+    assert "belong together" in done.stderr
