@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from fedcpsc.config import Strict, validate
 from fedcpsc.errors import AuditError, ConfigError, explain
@@ -48,6 +48,7 @@ class _Audit(_Open):
     rows: tuple[dict[str, Any], ...]
     bounds: tuple[dict[str, Any], ...]
     plots: tuple[_Plot, ...]
+    facts: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,24 @@ class AuditFacts:
         rows: one mapping for each attack on each surface.
         bounds: one mapping for each lower bound.
         plots: those asked for.
+        run: name of the run that was audited; None where the audit made teachers and students of its own.
     """
 
     verdict: Verdict
     rows: tuple[dict[str, Value], ...]
     bounds: tuple[dict[str, Value], ...]
     plots: tuple[Plot, ...]
+    run: str | None
 
 
-def read_audit(folder: Path, *, private: bool) -> AuditFacts:
+def read_audit(folder: Path, *, run: str, private: bool) -> AuditFacts:
     """Reads it; entries marked `private` are left out unless asked for, and their files are then not even opened.
 
+    Args:
+        run: name of the run it is to stand beside.
+
     Raises:
-        AuditError: the folder holds no audit, or a damaged one.
+        AuditError: the folder holds no audit, a damaged one, or one of another run.
     """
     path = folder / AUDIT_FILE
     try:
@@ -94,8 +100,11 @@ def read_audit(folder: Path, *, private: bool) -> AuditFacts:
         raise AuditError(explain("audit", str(path), f"cannot be read ({error.strerror})", remedy)) from error
     except (ValueError, TypeError, ConfigError) as error:
         raise AuditError(explain("audit", str(path), f"is damaged ({error})", "run the audit again")) from error
+    of = read.facts.get("run")
+    if of is not None and of != run:
+        raise AuditError(explain("audit", str(folder), f"is of run {of!r}, not of {run!r}", "audit this run"))
     plots = [_plot(folder, plot) for plot in read.plots if private or not plot.private]
-    return AuditFacts(read.verdict, _flat(read.rows, private), _flat(read.bounds, private), tuple(plots))
+    return AuditFacts(read.verdict, _flat(read.rows, private), _flat(read.bounds, private), tuple(plots), of)
 
 
 def _flat(rows: tuple[dict[str, Any], ...], private: bool) -> tuple[dict[str, Value], ...]:

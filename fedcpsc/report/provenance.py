@@ -27,6 +27,8 @@ def audited(audit: AuditFacts | None) -> Section:
         return Section("audit", title, (Note(text),))
     mark = "Violation" if audit.verdict.violation else "No violation found"
     blocks: list[Block] = [Note(audit.verdict.text, mark)]
+    if audit.run is None:
+        blocks.append(Note("The audit made teachers and students of its own; it did not attack those of this run."))
     blocks += [_values("Attacks", audit.rows)] if audit.rows else []
     blocks += [_values("Lower bounds on epsilon", audit.bounds)] if audit.bounds else []
     blocks += [Picture(plot.title, plot.alt, data_uri(plot.content, plot.kind)) for plot in audit.plots]
@@ -108,7 +110,7 @@ def _epsilon(value: float | None, delta: float, without: str) -> str:
 
 
 def _values(caption: str, rows: Sequence[dict[str, Value]]) -> Table:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if value is not None))
     cells = [[_text(row.get(column)) for column in columns] for row in rows]
     return Table.of(caption, [column.replace("_", " ") for column in columns], cells)
 

@@ -82,4 +82,4 @@ def test_a_deployments_report_hides_what_the_server_was_told_of_label_mixes(run,
 
 def test_private_plots_are_not_even_opened_for_a_public_report(audit):
     (audit / "private/neighbours.svg").unlink()
-    assert [plot.title for plot in read_audit(audit, private=False).plots] == ["ROC"]
+    assert [plot.title for plot in read_audit(audit, run="thirty", private=False).plots] == ["ROC"]
