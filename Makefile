@@ -36,7 +36,7 @@ format: $(READY)  ## put the code into the house's form
 
 docs: $(READY)  ## the documentation site, into site/; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
-	@echo "open $(CURDIR)/site/index.html"
+	@echo "open $(CURDIR)/site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 clean:  ## remove the environment and caches, keep runs and silos
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -63,7 +63,7 @@ def _section(command: Command) -> str:
 
 def _help(text: str) -> str:
     """A docstring, its example as a block of code."""
-    return _EXAMPLE.sub(lambda found: f"```console\n{' '.join(found['command'].split())}\n```", text.strip())
+    return _EXAMPLE.sub(lambda found: f"```bash\n{' '.join(found['command'].split())}\n```", text.strip())
 
 
 def _need(parameter: click.Parameter) -> str:

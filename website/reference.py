@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fedcpsc import cli
 from fedcpsc.audit.plan import AuditConfig
-from fedcpsc.cli import app
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining
@@ -24,18 +24,18 @@ the [policy's mechanism](policy.md)."""
 
 _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed before anything is looked at."
 
-_COMMANDS = """Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 130 stopped by the user.
-`fedcpsc COMMAND --help` shows the same as this page."""
+_COMMANDS = "`fedcpsc COMMAND --help` shows the same as this page. Exit codes:"
 
 
 def pages() -> dict[str, str]:
     """Markdown by path below the site's `docs/`."""
     trainings = (PlainTraining, DpSgdTraining, ShardsTraining)
     kinds = [part for model in trainings for part in fields.sections(model, "teachers.training", one_of_several=True)]
+    exit_codes = (cli.__doc__ or "").partition("Exit codes:")[2]
     return {
         "reference/run.md": fields.reference("Run configuration", _RUN, fields.sections(RunConfig)),
         "reference/training.md": fields.reference("Teacher training", _TRAINING, kinds),
         "reference/policy.md": fields.reference("Policy", _POLICY, fields.sections(Policy)),
         "reference/audit.md": fields.reference("Audit configuration", _AUDIT, fields.sections(AuditConfig)),
-        "reference/commands.md": commands.reference(app, "fedcpsc", _COMMANDS),
+        "reference/commands.md": commands.reference(cli.app, "fedcpsc", _COMMANDS + exit_codes.rstrip()),
     }

@@ -108,6 +108,7 @@ def test_a_reference_tells_types_bounds_defaults_and_meanings():
 
 def test_every_command_and_option_is_in_the_reference():
     page = pages()["reference/commands.md"]
+    assert "Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong;" in page
     found = list(commands.commands(app, "fedcpsc"))
     assert {"fedcpsc run", "fedcpsc ledger show", "fedcpsc gatekeeper serve"} <= {command.words for command in found}
     for command in found:
@@ -115,8 +116,9 @@ def test_every_command_and_option_is_in_the_reference():
         for parameter in command.click.params:
             shown = parameter.opts if isinstance(parameter, click.Option) else [parameter.human_readable_name]
             assert all(name in section for name in shown), f"{command.words}: {shown}"
+            assert getattr(parameter, "help", None), f"{command.words}: {shown} says nothing"
         assert "[bold]" not in section
-        assert "```console\nfedcpsc " in section, f"{command.words}: no example"
+        assert "```bash\nfedcpsc " in section, f"{command.words}: no example"
 
 
 @pytest.fixture
