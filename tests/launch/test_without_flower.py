@@ -9,8 +9,10 @@ PARTS = [
     "fedcpsc.distillation.run",
     "fedcpsc.gatekeeper.gatekeeper",
     "fedcpsc.gatekeeper.silos",
+    "fedcpsc.export.run",
     "fedcpsc.launch.local",
     "fedcpsc.protocol.codec",
+    "fedcpsc.report.page",
 ]
 
 
