@@ -160,7 +160,7 @@ def train_dp_sgd(
         chosen, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
     # where only the head learns and images are not moved about, their features are computed once
-    head_only = config.shift == 0 and not config.flip and _learns_head_only(network)
+    head_only = config.shift == 0 and not config.flip and network.only_head_learns
     learner: Any = network.head if head_only else network
     optimiser: Any = _optimiser(learner, config, plan)
     inputs = _features(network, images, device) if head_only else torch.from_numpy(images.images)
@@ -203,10 +203,6 @@ def train_dp_sgd(
         raise TeacherError(explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it"))
     progress(f"epsilon {epsilon:.3f} at delta {plan.delta:g}, noise {history[0][0]:.3f}")
     return TrainedTeacher("torch", chosen, states, proof.model_dump(mode="json"))
-
-
-def _learns_head_only(network: Classifier) -> bool:
-    return {id(p) for p in network.parameters()} == {id(p) for p in network.head.parameters()}
 
 
 def _features(network: Classifier, images: ImageSet, device: torch.device) -> Tensor:

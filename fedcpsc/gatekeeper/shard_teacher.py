@@ -16,7 +16,7 @@ from fedcpsc.errors import ManifestError, explain
 from fedcpsc.gatekeeper.manifest import Manifest, read_weights
 from fedcpsc.gatekeeper.teachers import Floats, checked
 from fedcpsc.gatekeeper.torch_teacher import Pixels
-from fedcpsc.models.registry import build_classifier
+from fedcpsc.models.registry import Classifier, build_classifier
 
 __all__ = ["TorchShardTeacher", "open_shards", "stacked"]
 
@@ -32,7 +32,7 @@ class TorchShardTeacher:
     """
 
     def __init__(
-        self, skeleton: nn.Module, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
+        self, skeleton: Classifier, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
     ) -> None:
         self.classes = manifest.classes
         self.image_shape = manifest.image_shape
@@ -58,11 +58,19 @@ class TorchShardTeacher:
         for start in range(0, len(images), self._batch_size):
             stop = start + self._batch_size
             pixels = self._pixels(images[start:stop])
+            if self._skeleton.only_head_learns:
+                found[:, start:stop] = torch.softmax(self._heads(self._skeleton.features(pixels)), 2).numpy()
+                continue
             for shard in range(self.shards):
                 state = {name: tensor[shard] for name, tensor in self._states.items()}
                 logits = torch.func.functional_call(self._skeleton, state, (pixels,))
                 found[shard, start:stop] = torch.softmax(logits, 1).numpy()
         return found
+
+    def _heads(self, features: Tensor) -> Tensor:
+        """Each shard's logits [T, N, K] of features [N, D] that all share."""
+        weights, biases = self._states["head.weight"], self._states["head.bias"]
+        return torch.einsum("nd,tkd->tnk", features, weights) + biases[:, None]
 
 
 def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:

@@ -27,6 +27,11 @@ class Classifier(nn.Module):
         self.feature_size = feature_size
         self.head = nn.Linear(feature_size, classes)
 
+    @property
+    def only_head_learns(self) -> bool:
+        """Whether all but the head is fixed by the architecture: features are then the same for all weights."""
+        return set(self.state_dict()) == {"head.weight", "head.bias"}
+
     def features(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> pooled features [B, D], not normalised."""
         raise NotImplementedError

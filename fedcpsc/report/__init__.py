@@ -1,1 +1,1 @@
-"""Pictures of a run, for people who would rather look than read."""
+"""One run as one self-contained page."""

@@ -23,8 +23,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), dtype=np.uint8)
 SOME = {"kind": "torch", "architecture": "convnet", "entry_point": None, "width": 4}
 
 
-def networks(count: int) -> list[nn.Module]:
-    return [build_classifier("convnet", 2, SHAPE, 4, seed=seed).eval() for seed in range(count)]
+def networks(count: int, architecture: str = "convnet") -> list[nn.Module]:
+    return [build_classifier(architecture, 2, SHAPE, 4, seed=seed).eval() for seed in range(count)]
 
 
 def plainly(network: nn.Module) -> np.ndarray:
@@ -48,16 +48,17 @@ def test_normalisation_is_the_manifests(tmp_path: Path) -> None:
     np.testing.assert_allclose(open_teacher(tmp_path, manifest).predict(IMAGES), expected.numpy(), atol=1e-5)
 
 
-def test_shards_answer_each_as_its_own_network_and_together_as_their_mean(tmp_path: Path) -> None:
-    several = networks(3)
-    facts = SOME | {"kind": "shards", "privacy": {"kind": "shards", "shards": 3}}
+@pytest.mark.parametrize("architecture", ["convnet", "scattering"])  # the second has features that all shards share
+def test_shards_answer_each_as_its_own_network_and_together_as_their_mean(tmp_path: Path, architecture: str) -> None:
+    several = networks(3, architecture)
+    facts = SOME | {"kind": "shards", "architecture": architecture, "privacy": {"kind": "shards", "shards": 3}}
     manifest = make_folder(tmp_path, save_tensors(stacked(several)), **facts)
     teacher = open_teacher(tmp_path, manifest, batch_size=4)
     assert isinstance(teacher, ShardTeacher)
     expected = np.stack([plainly(network) for network in several])
     np.testing.assert_allclose(teacher.predict_shards(IMAGES), expected, atol=1e-5)
     np.testing.assert_allclose(teacher.predict(IMAGES), expected.mean(0), atol=1e-5)
-    with pytest.raises(ManifestError, match="are not 4 x convnet"):
+    with pytest.raises(ManifestError, match=f"are not 4 x {architecture}"):
         open_teacher(tmp_path, manifest.model_copy(update={"privacy": {"kind": "shards", "shards": 4}}))
 
 
