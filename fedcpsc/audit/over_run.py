@@ -68,6 +68,7 @@ class _Sides:
         truth: members of the target [N].
         scored: as many members as non-members of each class, without canaries [N]: a mix of classes is another leak.
         canary: canaries [N].
+        owner: number of the silo that holds it, -1 for held-out images [N].
         population: images that neither target nor shadow has seen.
     """
 
@@ -75,6 +76,7 @@ class _Sides:
     truth: Bools
     scored: Bools
     canary: Bools
+    owner: npt.NDArray[np.int64]
     population: ImageSet
 
 
@@ -141,7 +143,8 @@ class _Suite:
             return made
 
         found = self.folder.stage(f"teacher {silo.name}", make)
-        self._judge(silo.name, "teacher", None, silo.claim, silo.delta, sides, found, rows, bounds)
+        self._attack(silo.name, "teacher", None, silo.claim, sides, found, rows)
+        self._bound(silo, "teacher", None, sides.canary, sides, found, bounds)
 
     def _student(self, sides: _Sides, rows: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> None:
         run, plan = self.run, self.config.students
@@ -160,40 +163,50 @@ class _Suite:
                 made |= _arrays(f"shadow_{part}", theirs)
             return made
 
-        claims = [silo.claim for silo in run.silos]
-        largest = max((claim for claim in claims if claim is not None), default=None)
-        claim = largest if None not in claims else None  # a record lies in one silo: its own epsilon holds, or less
         found = self.folder.stage("student", make)
-        delta = max(silo.delta for silo in run.silos)
-        self._judge("run", "student", run.answers, claim, delta, sides, found, rows, bounds)
+        self._attack("run", "student", run.answers, None, sides, found, rows)
+        for number, silo in enumerate(run.silos):  # a record's promise is its own silo's: never one for them all
+            on = sides.canary & (sides.owner == number)
+            self._bound(silo, "student", run.answers, on, sides, found, bounds)
 
-    def _judge(
+    def _attack(
         self,
         policy: str,
         surface: Surface,
         answers: int | None,
         claim: float | None,
-        delta: float,
         sides: _Sides,
         found: Arrays,
         rows: list[dict[str, Any]],
-        bounds: list[dict[str, Any]],
     ) -> None:
         target, their = _seen(found, "pool"), _seen(found, "population")
         shadows, theirs = _seen(found, "shadow_pool"), _seen(found, "shadow_population")
-        member = found["member"].astype(bool)
         facts = {"policy": policy, "surface": surface, "answers": answers, "claimed_epsilon": claim}
         for attack in attacks_on(target, self.config.attacks):
-            scores = attack_one(attack, target, shadows, member, their, theirs)[None, sides.scored]
-            rows.append(row(scores, sides.truth[None, sides.scored], self.config.fprs, **facts, attack=attack))
-        if sides.canary.any():
-            on = sides.canary
-            scores = attack_one(
-                "lira_online", of_images(target, on), of_images(shadows, on), member[:, on], their, theirs
-            )
-            found_bound = bound(scores, sides.truth[on], self.config.canaries.guesses, delta, self._confidence())
-            violated = claim is not None and found_bound["epsilon"] > claim
-            bounds.append({**facts, "attack": "lira_online", **found_bound, "violated": violated})
+            scores = attack_one(attack, target, shadows, found["member"].astype(bool), their, theirs)
+            truth = sides.truth[None, sides.scored]
+            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack))
+
+    def _bound(
+        self,
+        silo: SiloUnderAudit,
+        surface: Surface,
+        answers: int | None,
+        on: Bools,
+        sides: _Sides,
+        found: Arrays,
+        bounds: list[dict[str, Any]],
+    ) -> None:
+        """From the canaries `on`, against the claim of the silo that planted them; none without any."""
+        if not on.any():
+            return
+        target, shadows = (of_images(_seen(found, part), on) for part in ("pool", "shadow_pool"))
+        theirs = _seen(found, "population"), _seen(found, "shadow_population")
+        scores = attack_one("lira_online", target, shadows, found["member"].astype(bool)[:, on], *theirs)
+        facts = {"policy": silo.name, "surface": surface, "answers": answers, "claimed_epsilon": silo.claim}
+        made = bound(scores, sides.truth[on], self.config.canaries.guesses, silo.delta, self._confidence())
+        violated = silo.claim is not None and made["epsilon"] > silo.claim
+        bounds.append({**facts, "attack": "lira_online", **made, "violated": violated})
 
     def _sides(self, silos: list[SiloUnderAudit]) -> _Sides:
         held_out, rng = self.run.held_out, numpy_generator(self.config.seed, "audit", "population")
@@ -205,13 +218,14 @@ class _Suite:
         outside = np.zeros(len(others), bool)
         truth = np.concatenate([silo.member for silo in silos] + [outside])
         canary = np.concatenate([silo.canary for silo in silos] + [outside])
+        owner = np.repeat([*range(len(silos)), -1], [*(len(silo.images) for silo in silos), len(others)])
         scored = np.zeros(len(labels), bool)
         for k in np.unique(labels):
             sides = [np.flatnonzero((labels == k) & ~canary & (truth == side)) for side in (True, False)]
             each = min(len(side) for side in sides)
             for side in sides:
                 scored[rng.permutation(side)[:each]] = True
-        return _Sides(ImageSet(images, labels, held_out.classes), truth, scored, canary, population)
+        return _Sides(ImageSet(images, labels, held_out.classes), truth, scored, canary, owner, population)
 
     def _shadows(self, sides: _Sides, name: str) -> tuple[Any, Bools, list[int]]:
         count, seed = self.config.shadows.count, derive_seed(self.config.seed, "run audit", name)
@@ -228,7 +242,7 @@ class _Suite:
     def _confidence(self) -> float:
         """Of one bound, so that all those held against a claim hold together (Bonferroni)."""
         claims = sum(silo.claim is not None and bool(silo.canary.any()) for silo in self.run.silos)
-        return 1 - (1 - self.config.canaries.confidence) / max(1, claims + 1)
+        return 1 - (1 - self.config.canaries.confidence) / max(1, claims * len(self.config.surfaces))
 
     def _say(self, text: str) -> None:
         self.tell(self.done, len(self.run.silos) + 2, text)

@@ -77,6 +77,7 @@ def save_neighbours(
         "title": f"Query images beside the nearest private images of {silo}",
         "alt": alt,
         "private": True,
+        "silo": silo,
     }
 
 

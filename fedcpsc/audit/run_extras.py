@@ -23,19 +23,21 @@ from fedcpsc.seeding import derive_seed, numpy_generator
 __all__ = ["copying", "label_mixes", "stealing"]
 
 _MOST_IMAGES = 2000
+_LEAST_IMAGES = 50  # of the generator's own, for a test of them alone
 _SHOWN = 12
 
 
 def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Do query images look like private ones more than chance allows? Each silo's images against held-out ones.
 
-    The generator's images where the bank has any, else the priors'; distances are of pixels, which no one learnt.
+    The generator's images where the bank has enough, else all of its images. Distances are of pixels: nothing learnt.
 
     Returns:
         A row a silo; a private picture a silo of the nearest pairs.
     """
     made_by_generator = np.flatnonzero(np.asarray(run.bank.pseudo_labels) >= 0)
-    rows = made_by_generator if len(made_by_generator) else run.bank.answered_rows()
+    enough = len(made_by_generator) >= _LEAST_IMAGES
+    rows = made_by_generator if enough else run.bank.answered_rows()
     rng = numpy_generator(seed, "audit", "copying")
     if len(rows) > _MOST_IMAGES:
         rows = np.sort(rng.choice(rows, _MOST_IMAGES, replace=False))
@@ -48,7 +50,7 @@ def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[dict[str, A
         test, nearest = copy_test(private, held_out, made), neighbour_test(private, held_out, made, rng)
         figures = {f"copy_{key}": value for key, value in asdict(test).items()}
         figures |= {f"nearest_{key}": value for key, value in asdict(nearest).items()}
-        source = "generator" if len(made_by_generator) else "prior"
+        source = "generator" if enough else "generator and prior"
         found.append({"silo": silo.name, "images": len(made), "made_by": source, **figures})
         theirs, distances = pairwise_distances_argmin_min(made, private)
         closest = np.argsort(distances, kind="stable")[:_SHOWN]

@@ -92,11 +92,15 @@ def audit_table(audit: dict[str, Any]) -> Table:
     table.add_column("claimed", justify="right")
     bounds = {(bound["policy"], bound["surface"]): bound for bound in audit["bounds"]}
     for row in strongest(audit["rows"]):
-        bound = bounds.get((row["policy"], row["surface"]))
+        bound = bounds.pop((row["policy"], row["surface"]), None)
         found = [f"{row['tpr_at'][fpr]:.1%}" for fpr in fprs]
         least = "-" if bound is None else f"{bound['epsilon']:.2f}"
         claimed = "no claim" if row["claimed_epsilon"] is None else f"{row['claimed_epsilon']:g}"
         table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, least, claimed)
+    for bound in bounds.values():  # a silo's claim, held against the student of several
+        claimed = "no claim" if bound["claimed_epsilon"] is None else f"{bound['claimed_epsilon']:g}"
+        skipped = ["-"] * (1 + len(fprs))
+        table.add_row(bound["policy"], bound["surface"], bound["attack"], *skipped, f"{bound['epsilon']:.2f}", claimed)
     return table
 
 

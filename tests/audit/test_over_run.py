@@ -1,0 +1,132 @@
+"""The audit of a finished run: what it finds, and what it refuses to look at."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tiny_audit import said, tiny
+
+from fedcpsc.audit.over_run import audit_run
+from fedcpsc.config import load_config
+from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
+from fedcpsc.launch.run import Request, run_once
+from fedcpsc.report.audit_folder import read_audit
+
+SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
+MADE = (
+    "data.train_limit=300",
+    "data.test_limit=200",
+    "teachers.training={kind: plain, canaries: 20}",
+    "queries.answers_per_silo=60",
+    "queries.rounds=3",
+    "student.final_steps=10",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of two silos with canaries: (run folder, silos' folder)."""
+    base = tmp_path_factory.mktemp("run")
+    places = (f"output.root={base / 'runs'}", f"silos.root={base / 'silos'}")
+    run_once(Request(SMOKE, (*MADE, *places), local=True), Console(file=io.StringIO()))
+    return base / "runs/smoke", base / "silos"
+
+
+@pytest.fixture(scope="module")
+def once(made, tmp_path_factory):
+    """Its audit's folder."""
+    out = tmp_path_factory.mktemp("audit")
+    audited(*made, out)
+    return out
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """The same, to be damaged."""
+    for folder in made:
+        shutil.copytree(folder, tmp_path / folder.name)
+    return tmp_path / made[0].name, tmp_path / made[1].name
+
+
+def plan(**changed):
+    return tiny(fprs=[0.2], **changed)
+
+
+def audited(run_dir, silos, out, resume=False, **changed):
+    return audit_run(plan(**changed), run_dir, silos, out, resume=resume, tell=said)
+
+
+def test_it_audits_teachers_student_and_transcript(made, once):
+    audit = json.loads((once / "audit.json").read_text())
+    assert audit["kind"] == "run"
+    surfaces = {(row["policy"], row["surface"]) for row in audit["rows"]}
+    assert surfaces == {("silo-0", "teacher"), ("silo-1", "teacher"), ("run", "student")}
+    for row in audit["rows"]:
+        assert row["members"] == row["non_members"] >= 50  # as many of each class
+        assert row["targets"] == 1
+    bounds = {(bound["policy"], bound["surface"]): bound["canaries"] for bound in audit["bounds"]}
+    assert bounds == {(f"silo-{i}", surface): 20 for i in (0, 1) for surface in ("teacher", "student")}
+    assert not audit["verdict"]["violation"]
+    assert [point["answers"] for point in audit["stealing"]] == [40, 60, 40, 60]
+    assert all(mix["private"] for mix in audit["label_mix"])
+    assert {found["silo"] for found in audit["copying"]} == {"silo-0", "silo-1"}
+    assert audited(*made, once, resume=True) == audit
+    with pytest.raises(AuditError, match="another configuration or run"):
+        audited(*made, once, resume=True, seed=3)
+
+
+def test_private_images_lie_in_the_private_folder_and_no_public_report_opens_them(once):
+    shown = {plot.title for plot in read_audit(once, run="smoke", private=False).plots}
+    everything = {plot.title for plot in read_audit(once, run="smoke", private=True).plots}
+    assert everything - shown == {f"Query images beside the nearest private images of silo-{i}" for i in (0, 1)}
+    assert {path.name for path in once.rglob("neighbours*")} == {p.name for p in (once / "private").iterdir()}
+    assert (once / "private").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_without_transcript_is_refused(copy, tmp_path):
+    shutil.rmtree(copy[0] / "bank")
+    with pytest.raises(AuditError, match="no transcript"):
+        audited(*copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unfinished_run_is_refused(copy, tmp_path):
+    (copy[0] / "result.json").unlink()
+    with pytest.raises(RunError, match=r"no result.json.*--resume"):
+        audited(*copy, tmp_path / "out")
+
+
+def test_silos_of_other_data_are_refused(copy, tmp_path):
+    config = load_config(copy[0] / "config.yaml").model_dump(mode="json") | {"seed": 9}
+    (copy[0] / "config.yaml").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="not those of its teacher"):
+        audited(*copy, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("privacy", "message"),
+    [
+        (None, "no proof"),
+        ({"kind": "dp_sgd", "epsilon": 1.0}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 0.1, "delta": 1e-5, "history": [[1.0, 0.5, 50]]}, "proves only"),
+    ],
+)
+def test_a_claim_without_proof_is_refused(copy, tmp_path, privacy, message):
+    folder = copy[1] / "1"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if privacy is not None and "history" in privacy:
+        privacy = privacy | {"n": manifest["train_size"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"privacy": privacy}))
+    (folder / "policy.yaml").write_text("mechanism: {kind: dp_sgd, epsilon: 1}\n")
+    for ledger in folder.glob("ledger.sqlite*"):  # as of a data set that has answered nothing yet
+        ledger.unlink()
+    with pytest.raises(PolicyError, match=message):
+        audited(*copy, tmp_path / "out")
+
+
+def test_too_few_held_out_images_says_how_many_are_needed(made, tmp_path):
+    with pytest.raises(AuditError, match="needs 1,000 scores of non-members, there are"):
+        audit_run(tiny(fprs=[0.01]), *made, tmp_path, resume=False, tell=said)
