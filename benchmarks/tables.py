@@ -92,10 +92,34 @@ def socket() -> list[str]:
     return lines
 
 
-PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md")
+def audit() -> list[str]:
+    """What attacks found, and the bounds beside the claims."""
+    report = read("audit_digits.json") or {"strongest": []}
+    lines = [
+        "| policy | surface | accuracy | attack | AUC | TPR at 1 % | TPR at 0.1 % | epsilon at least | claimed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for policy, surface, attack in report["strongest"]:
+        same = [
+            row for row in report["rows"] if [row["policy"], row["surface"], row["attack"]] == [policy, surface, attack]
+        ]
+        row = same[-1]  # of several numbers of answers, the largest
+        model = next(m for m in report["models"] if all(m[k] == row[k] for k in ("policy", "surface", "answers")))
+        bound = next(b for b in report["bounds"] if (b["policy"], b["surface"]) == (policy, surface))
+        claim = "-" if bound["claimed_epsilon"] is None else f"{bound['claimed_epsilon']:g}"
+        lines.append(
+            f"| {policy} | {surface} | {100 * model['accuracy']['mean']:.1f} +- {100 * model['accuracy']['std']:.1f} "
+            f"| `{attack}` | {row['auc']:.3f} | {100 * row['tpr_at']['0.01']:.1f} % "
+            f"| {100 * row['tpr_at']['0.001']:.1f} % | {bound['epsilon']:.2f} | {claim} |"
+        )
+    return lines
+
+
+PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md", "docs/audit.md")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "accuracy": accuracy,
+    "audit": audit,
     "overheads": overheads,
     "shard-votes": shard_votes,
     "socket": socket,
