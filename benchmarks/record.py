@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.distillation.outcome import commit, versions
+from fedcpsc.provenance import commit, versions
 
 # one silo whose teacher has hardly been trained: what it knows changes nothing about its speed
 _ONE_QUICK_SILO = [

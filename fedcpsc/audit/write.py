@@ -9,7 +9,7 @@ from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.audit.plots import save_plots
 from fedcpsc.audit.stages import SCHEMA, AuditFolder
 from fedcpsc.audit.verdict import judge
-from fedcpsc.distillation.outcome import commit, versions
+from fedcpsc.provenance import commit, versions
 
 __all__ = ["written"]
 

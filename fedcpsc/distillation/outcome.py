@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,9 @@ from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
+from fedcpsc.provenance import commit, versions
 
-__all__ = ["commit", "describe_details", "describe_run", "save_pictures", "student_confusion", "versions"]
+__all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
 
 _SAMPLE_ROWS = 20_000
 
@@ -136,34 +133,3 @@ def save_pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> No
         references["best single teacher"] = max(silo["teacher_accuracy"] for silo in result["silos"])
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     save_curve(run_dir / "curve.png", lines, references)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of what a run stands on."""
-    found = {"python": platform.python_version()}
-    for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def commit() -> str | None:
-    """The commit of the source tree this package lies in; None where it is installed without one.
-
-    In Flower the package runs from a copy in an app bundle: `$FEDCPSC_SOURCE` then names the folder it was copied from.
-    """
-    here = os.environ.get("FEDCPSC_SOURCE") or Path(__file__).resolve().parent
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return asked.stdout.strip() or None

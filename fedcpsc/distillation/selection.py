@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedcpsc.data.images import to_pixels
-from fedcpsc.distillation.frozen import frozen
+from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
 
 __all__ = ["select"]

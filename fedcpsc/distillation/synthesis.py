@@ -20,10 +20,10 @@ from torch import Tensor
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.augment import random_shift
 from fedcpsc.data.images import to_uint8
-from fedcpsc.distillation.frozen import frozen
 from fedcpsc.distillation.selection import select
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
+from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.priors.mixture import sample_prior

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fedcpsc.config import SynthesisConfig
-from fedcpsc.distillation.frozen import frozen
 from fedcpsc.distillation.synthesis import balanced_labels, generator_loss, synthesise, train_generator
+from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import build_classifier
 
 SHAPE = (1, 8, 8)
