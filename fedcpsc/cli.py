@@ -23,6 +23,7 @@ from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.launch.audit import AuditRequest, run_audit
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
+from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 
 __all__ = ["app", "main"]
 
@@ -65,6 +66,12 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _existing(resume: bool, overwrite: bool) -> Existing:
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite: choose one")
+    return Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+
+
 @app.command()
 def teachers(
     config: ConfigPath,
@@ -101,15 +108,33 @@ def run(
     Example: [bold]fedcpsc run configs/digits.yaml --set queries.answers_per_silo=2000 --name small[/]
     """
     with exit_codes():
-        if resume and overwrite:
-            raise ConfigError("--resume and --overwrite: choose one")
-        existing = Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+        existing = _existing(resume, overwrite)
         named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
         request = Request(config, named, existing, local)
         if seeds is None:
             run_once(request, _out)
         else:
             run_seeds(request, seeds, _out)
+
+
+@app.command(name="white-box")
+def white_box(
+    config: Annotated[Path, typer.Argument(help="YAML file of the run, see configs/white_box_*.", show_default=False)],
+    *,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder, instead of output.name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of this name.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to <name>.previous.")
+    ] = False,
+) -> None:
+    """Distil one local teacher that is open to the student's maker: CPSC-DFKD as published. Not private.
+
+    Example: [bold]fedcpsc white-box configs/white_box_digits.yaml[/]
+    """
+    with exit_codes():
+        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["kl_divergence", "l2_logits", "soft_cross_entropy"]
+__all__ = ["kl_divergence", "l2_logits", "log_l2_norm", "soft_cross_entropy"]
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -40,3 +40,8 @@ def l2_logits(teacher_logits: Tensor, student_logits: Tensor, *, log: bool = Fal
     """`L_2 = MSE(s, t)`, or its logarithm (the form the seed uses on CIFAR-10). Both [B, K]; scalar."""
     mse = F.mse_loss(student_logits, teacher_logits)
     return torch.log(mse + 1e-12) if log else mse
+
+
+def log_l2_norm(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """`log ||t - s||_2` over the whole batch: the seed's L_2 for the student on CIFAR-10. Both [B, K]; scalar."""
+    return torch.log((teacher_logits - student_logits).norm() + 1e-12)

@@ -1,0 +1,24 @@
+"""Student features at the teacher's width, so that the two are views of one image for the contrastive loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["build_adapter"]
+
+
+def build_adapter(student_size: int, teacher_size: int, seed: int) -> nn.Module:
+    """A two-layer MLP, [B, student_size] -> [B, teacher_size]; the identity where the sizes are equal.
+
+    It occurs in L_SCL alone, hence it learns with the generator.
+
+    Args:
+        student_size, teacher_size: features of each.
+        seed: of the initialisation; torch's global generators are left alone.
+    """
+    if student_size == teacher_size:
+        return nn.Identity()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Linear(student_size, teacher_size), nn.ReLU(), nn.Linear(teacher_size, teacher_size))

@@ -1,0 +1,192 @@
+"""One white-box round: generator steps against frozen teacher and student, then student steps on fresh images.
+
+What the speed rests on, measured by `benchmarks/white_box_speed.py`: a phase computes no gradient that nobody uses, one
+pass through the teacher gives logits, features and batch-norm inputs, tensors lie with channels last, and no step waits
+for a figure to come back from the device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedcpsc.models.dcgan import build_generator
+from fedcpsc.models.frozen import frozen
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.seeding import derive_seed
+from fedcpsc.white_box.adapter import build_adapter
+from fedcpsc.white_box.objective import (
+    Terms,
+    batch_norm_inputs,
+    batch_norms,
+    generator_loss,
+    student_loss,
+)
+from fedcpsc.white_box.plan import WhiteBoxConfig
+from fedcpsc.white_box.quirks import Quirks
+
+__all__ = ["Engine", "generator_rate", "student_rate"]
+
+
+class Engine:
+    """Generator, adapter, student and their optimisers around a frozen teacher.
+
+    Args:
+        config: the run's.
+        teacher: moved to the device, put into evaluation mode and frozen for good.
+        device: where all of it lies.
+        quirks: None takes what `config.reference_quirks` asks for.
+    """
+
+    def __init__(
+        self, config: WhiteBoxConfig, teacher: Classifier, device: torch.device, quirks: Quirks | None = None
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.quirks = quirks or Quirks.all(config.reference_quirks)
+        classes, shape, seed = teacher.classes, teacher.image_shape, config.seed
+        plan, g = config.student, config.generator
+        student = build_classifier(plan.architecture, classes, shape, plan.width, seed=derive_seed(seed, "student"))
+        generator = build_generator(
+            g.nz,
+            classes,
+            shape,
+            g.ngf,
+            seed=derive_seed(seed, "generator"),
+            reference_order=self.quirks.norm_after_tanh,
+        )
+        adapter = build_adapter(student.feature_size, teacher.feature_size, derive_seed(seed, "adapter"))
+        self.teacher = _placed(teacher, device).eval().requires_grad_(False)
+        self.student = _placed(student, device)
+        self.generator = _placed(generator, device)
+        self.adapter = adapter.to(device)
+        self.z = nn.Parameter(torch.empty(config.batch_size, g.nz, device=device))
+        self.generator_optimiser = self._new_adam()
+        self.student_optimiser = torch.optim.SGD(
+            student.parameters(), plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
+        )
+        self._norms = batch_norms(teacher) if config.loss.beta else []
+
+    def set_rates(self, epoch: int) -> None:
+        """Learning rates of this epoch, from 0."""
+        for group in self.generator_optimiser.param_groups:
+            group["lr"] = generator_rate(self.config, epoch)
+        for group in self.student_optimiser.param_groups:
+            group["lr"] = student_rate(self.config, epoch)
+
+    def round(self, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Generator steps, then student steps.
+
+        Args:
+            stream: of z and pseudo-labels; on the engine's device.
+
+        Returns:
+            Mean terms of the two phases, [6] each in the order of `Terms.names`, on the device.
+        """
+        return self.generator_phase(stream), self.student_phase(stream)
+
+    def generator_phase(self, stream: torch.Generator) -> Tensor:
+        """`generator_steps` of L_G on one batch of z and labels; z itself is moved too. Returns the mean terms, [6]."""
+        y = self._labels(stream)
+        with torch.no_grad():
+            self.z.normal_(generator=stream)
+        if self.quirks.adam_anew:
+            self.generator_optimiser = self._new_adam()
+        else:
+            self.generator_optimiser.state.pop(self.z, None)  # it is another z now
+        self.generator.train()
+        looked_through = [self.student] if not self.quirks.unused_gradients else []
+        self.student.eval()
+        self.teacher.requires_grad_(self.quirks.unused_gradients)
+        terms = []
+        with frozen(looked_through), batch_norm_inputs(self._norms) as seen:
+            for _ in range(self.config.generator_steps):
+                loss = self._generator_loss(y, seen)
+                self.generator_optimiser.zero_grad()
+                torch.autograd.backward(loss.total)
+                self.generator_optimiser.step()
+                terms.append(loss.stacked())
+        self.student.train()
+        return torch.stack(terms).mean(0)
+
+    def student_phase(self, stream: torch.Generator) -> Tensor:
+        """`student_steps` of L_S, each on fresh images of the generator. Returns the mean terms, [6]."""
+        self.student.train()
+        terms = []
+        for _ in range(self.config.student_steps):
+            y = self._labels(stream)
+            z = torch.empty_like(self.z).normal_(generator=stream)
+            with torch.no_grad():
+                x = self.generator(z, y)
+                teacher_logits = self.teacher(x)
+            loss = student_loss(
+                self.config.loss, teacher_logits, self.student(x), y, softmax_twice=self.quirks.softmax_twice
+            )
+            self.student_optimiser.zero_grad()
+            torch.autograd.backward(loss.total)
+            self.student_optimiser.step()
+            terms.append(loss.stacked())
+        return torch.stack(terms).mean(0)
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs beside the epoch's number: z and labels follow from (seed, epoch)."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state`.
+
+        Raises:
+            RuntimeError, ValueError, KeyError: it is of another configuration.
+        """
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "student": self.student,
+            "generator": self.generator,
+            "adapter": self.adapter,
+            "student_optimiser": self.student_optimiser,
+            "generator_optimiser": self.generator_optimiser,
+        }
+
+    def _generator_loss(self, y: Tensor, seen: dict[nn.BatchNorm2d, Tensor]) -> Terms:
+        x = self.generator(self.z, y)
+        teacher = self.teacher.forward_with_features(x)
+        logits, features = self.student.forward_with_features(x)
+        inputs = [seen[norm] for norm in self._norms]
+        student = logits, self.adapter(features)
+        twice = self.quirks.softmax_twice
+        return generator_loss(self.config.loss, teacher, student, y, self._norms, inputs, softmax_twice=twice)
+
+    def _labels(self, stream: torch.Generator) -> Tensor:
+        """Uniform over the classes, int64 [B]."""
+        size = (self.config.batch_size,)
+        return torch.randint(0, self.teacher.classes, size, generator=stream, device=self.device)
+
+    def _new_adam(self) -> torch.optim.Adam:
+        plan = self.config.generator
+        moved = [*self.generator.parameters(), *self.adapter.parameters(), self.z]
+        return torch.optim.Adam(moved, lr=plan.learning_rate, betas=plan.betas)
+
+
+def student_rate(config: WhiteBoxConfig, epoch: int) -> float:
+    """Of SGD: `epoch` from 0; rises linearly over the warm-up, then falls as a cosine to 0 at the end."""
+    plan = config.student
+    if epoch < plan.warm_up:
+        return plan.learning_rate * (epoch + 1) / plan.warm_up
+    share = (epoch - plan.warm_up) / (config.epochs - plan.warm_up)
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def generator_rate(config: WhiteBoxConfig, epoch: int) -> float:
+    """Of Adam: a tenth after each milestone passed; `epoch` from 0."""
+    passed = sum(epoch >= milestone for milestone in config.generator.milestones)
+    return float(config.generator.learning_rate * 0.1**passed)
+
+
+def _placed(network: Any, device: torch.device) -> Any:
+    return network.to(device=device, memory_format=torch.channels_last)
