@@ -26,11 +26,21 @@ def read(name: str) -> Any:
 
 def accuracy() -> list[str]:
     """Accuracy per answer."""
+    return accuracy_table(read("accuracy_per_answer.json") or [])
+
+
+def dp_sgd() -> list[str]:
+    """The same, of the settings whose teachers are trained by DP-SGD."""
+    return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if "DP-SGD" in row["setting"]])
+
+
+def accuracy_table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line a setting."""
     lines = [
         "| setting | silos | answers | best single teacher | ensemble | **student** | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in read("accuracy_per_answer.json") or []:
+    for row in rows:
         lines.append(
             f"| {row['setting']} | {row['silos']} | {row['answers']:,} | {row['teacher']:.1f} "
             f"| {row['ensemble']:.1f} | **{row['mean']:.1f} +- {row['std']:.1f}** | {len(row['seeds'])} |"
@@ -120,6 +130,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "accuracy": accuracy,
     "audit": audit,
+    "dp-sgd": dp_sgd,
     "overheads": overheads,
     "shard-votes": shard_votes,
     "socket": socket,

@@ -111,7 +111,7 @@ def private_architecture(architecture: str, image_shape: tuple[int, int, int], w
     if architecture in _GROUP_NORM_TWIN:
         return _GROUP_NORM_TWIN[architecture]
     raise ConfigError(
-        explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", "use convnet_gn or lenet5")
+        explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", "use convnet_gn, lenet5 or scattering")
     )
 
 
