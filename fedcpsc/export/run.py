@@ -40,7 +40,7 @@ def export_run(
     check_packages(file_format)
     run = gather(run_dir)
     student = load_student(run)
-    audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, private=False)
+    audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=None)
     out = out or run_dir / "export"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -110,9 +110,8 @@ def private_architecture(architecture: str, image_shape: tuple[int, int, int], w
         return architecture
     if architecture in _GROUP_NORM_TWIN:
         return _GROUP_NORM_TWIN[architecture]
-    raise ConfigError(
-        explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", "use convnet_gn, lenet5 or scattering")
-    )
+    remedy = "use scattering, convnet_gn or lenet5"
+    raise ConfigError(explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", remedy))
 
 
 def train_dp_sgd(

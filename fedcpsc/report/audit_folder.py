@@ -40,6 +40,7 @@ class _Plot(_Open):
     title: str
     alt: str
     private: bool
+    silo: str | None = None
 
 
 class _Audit(_Open):
@@ -81,11 +82,12 @@ class AuditFacts:
     run: str | None
 
 
-def read_audit(folder: Path, *, run: str, private: bool) -> AuditFacts:
-    """Reads it; entries marked `private` are left out unless asked for, and their files are then not even opened.
+def read_audit(folder: Path, *, run: str, owner: str | None) -> AuditFacts:
+    """Reads it; what is marked `private` is for the owner of the silo it names, and else its file is not even opened.
 
     Args:
         run: name of the run it is to stand beside.
+        owner: the silo whose owner alone will read the report; None for a public one.
 
     Raises:
         AuditError: the folder holds no audit, a damaged one, or one of another run.
@@ -103,13 +105,19 @@ def read_audit(folder: Path, *, run: str, private: bool) -> AuditFacts:
     of = read.facts.get("run")
     if of is not None and of != run:
         raise AuditError(explain("audit", str(folder), f"is of run {of!r}, not of {run!r}", "audit this run"))
-    plots = [_plot(folder, plot) for plot in read.plots if private or not plot.private]
-    return AuditFacts(read.verdict, _flat(read.rows, private), _flat(read.bounds, private), tuple(plots), of)
+    plots = [_plot(folder, plot) for plot in read.plots if _may_read(owner, plot.private, plot.silo)]
+    return AuditFacts(read.verdict, _flat(read.rows, owner), _flat(read.bounds, owner), tuple(plots), of)
 
 
-def _flat(rows: tuple[dict[str, Any], ...], private: bool) -> tuple[dict[str, Value], ...]:
+def _may_read(owner: str | None, private: bool, silo: str | None) -> bool:
+    """What is private and names no silo is for nobody."""
+    return not private or (owner is not None and owner == silo)
+
+
+def _flat(rows: tuple[dict[str, Any], ...], owner: str | None) -> tuple[dict[str, Value], ...]:
     """The figures of each row: scalars, and mappings of scalars as "key subkey"; curves are the plots' matter."""
-    return tuple(dict(_figures(row)) for row in rows if private or not row.get("private", False))
+    seen = (row for row in rows if _may_read(owner, row.get("private", False), row.get("silo")))
+    return tuple(dict(_figures(row)) for row in seen)
 
 
 def _figures(row: dict[str, Any]) -> Iterator[tuple[str, Value]]:

@@ -39,7 +39,8 @@ def write_report(
     if owner is not None and owner.silo not in {silo.id for silo in run.silos}:
         took_part = f"took no part in this run ({', '.join(silo.id for silo in run.silos)} did)"
         raise RunError(explain("--private", owner.silo, took_part, "give the folder of a silo of this run"))
-    audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, private=owner is not None)
+    reader = None if owner is None else owner.silo
+    audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=reader)
     if out is None:
         out = (run_dir if silo_dir is None else silo_dir) / REPORT_FILE
     text = render(run, audit, owner)

@@ -61,7 +61,7 @@ def test_a_delta_that_would_allow_publishing_a_record_is_refused() -> None:
 
 def test_batch_norm_without_a_twin_is_refused() -> None:
     assert private_architecture("lenet5", (1, 28, 28), 4) == "lenet5"
-    with pytest.raises(ConfigError, match="use convnet_gn"):
+    with pytest.raises(ConfigError, match="use scattering, convnet_gn"):
         private_architecture("vgg11", (3, 32, 32), 4)
 
 

@@ -76,12 +76,18 @@ def audit(tmp_path):
                 "verdict": {"violation": True, "text": "plain claims epsilon 1, but shows at least 2.50."},
                 "rows": [
                     {"policy": "plain", "auc": 0.912345, "tpr_at": {"0.01": 0.35}, "curve": {"fpr": [0, 1]}},
-                    {"policy": "PRIVATE-ROW", "auc": 0.5, "private": True},
+                    {"policy": "PRIVATE-ROW", "auc": 0.5, "private": True, "silo": "silo-2"},
                 ],
                 "bounds": [{"policy": "plain", "epsilon": 2.5, "claimed_epsilon": 1.0, "violated": True}],
                 "plots": [
                     {"file": "roc.svg", "title": "ROC", "alt": "ROC: 35 % at 1 %.", "private": False},
-                    {"file": "private/neighbours.svg", "title": "Neighbours", "alt": "Pairs.", "private": True},
+                    {
+                        "file": "private/neighbours.svg",
+                        "title": "Neighbours",
+                        "alt": "Pairs.",
+                        "private": True,
+                        "silo": "silo-2",
+                    },
                 ],
             }
         )

@@ -170,7 +170,7 @@ def test_what_silos_call_themselves_is_no_markup(run):
 
 
 def test_the_audits_verdict_plots_and_figures_are_shown(thirty, audit):
-    page = read(render(gather(thirty), read_audit(audit, run="thirty", private=False)))
+    page = read(render(gather(thirty), read_audit(audit, run="thirty", owner=None)))
     (section,) = [s for s in page.all("section") if s.get("aria-labelledby") == "audit"]
     assert "Violation: plain claims epsilon 1, but shows at least 2.50." in section.words()
     assert [image.get("alt") for image in section.all("img")] == ["ROC: 35 % at 1 %."]
@@ -202,10 +202,10 @@ def test_an_audit_that_is_missing_or_damaged_is_told(thirty, audit, text, words)
 def test_an_audit_of_another_run_is_refused_and_one_of_no_run_says_so(thirty, audit):
     path = audit / "audit.json"
     read_anew = "The audit made teachers and students of its own"
-    assert read_anew in render(gather(thirty), read_audit(audit, run="thirty", private=False))
+    assert read_anew in render(gather(thirty), read_audit(audit, run="thirty", owner=None))
     tree = json.loads(path.read_text())
     path.write_text(json.dumps(tree | {"facts": {"run": "thirty"}}))
-    assert read_anew not in render(gather(thirty), read_audit(audit, run="thirty", private=False))
+    assert read_anew not in render(gather(thirty), read_audit(audit, run="thirty", owner=None))
     path.write_text(json.dumps(tree | {"facts": {"run": "other"}}))
     with pytest.raises(AuditError, match="is of run 'other', not of 'thirty'"):
         write_report(thirty, audit.parent / "x.html", audit_dir=audit)
@@ -218,7 +218,7 @@ def test_an_audit_cannot_bring_in_another_file(thirty, audit, file):
     path = audit / "audit.json"
     path.write_text(path.read_text().replace("roc.svg", file))
     with pytest.raises(AuditError, match="plot="):
-        read_audit(audit, run="thirty", private=False)
+        read_audit(audit, run="thirty", owner=None)
 
 
 def test_a_file_that_cannot_be_written_is_told(run, tmp_path):

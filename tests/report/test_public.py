@@ -82,4 +82,10 @@ def test_a_deployments_report_hides_what_the_server_was_told_of_label_mixes(run,
 
 def test_private_plots_are_not_even_opened_for_a_public_report(audit):
     (audit / "private/neighbours.svg").unlink()
-    assert [plot.title for plot in read_audit(audit, run="thirty", private=False).plots] == ["ROC"]
+    assert [plot.title for plot in read_audit(audit, run="thirty", owner=None).plots] == ["ROC"]
+
+
+def test_an_owner_sees_no_other_owners_pictures(audit):
+    seen = {owner: read_audit(audit, run="thirty", owner=owner) for owner in ("silo-1", "silo-2")}
+    assert [[plot.title for plot in each.plots] for each in seen.values()] == [["ROC"], ["ROC", "Neighbours"]]
+    assert [any(row["policy"] == "PRIVATE-ROW" for row in each.rows) for each in seen.values()] == [False, True]
