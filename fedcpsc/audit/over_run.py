@@ -21,9 +21,10 @@ from fedcpsc.audit.plan import AuditConfig, Surface
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.run_extras import copying, label_mixes, stealing
 from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
-from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, threads
+from fedcpsc.audit.stages import Arrays, AuditFolder, Progress
 from fedcpsc.audit.write import written
 from fedcpsc.data.images import ImageSet
+from fedcpsc.models.device import torch_threads
 from fedcpsc.seeding import derive_seed, numpy_generator
 
 __all__ = ["audit_run"]
@@ -55,7 +56,7 @@ def audit_run(
     """
     run = FinishedRun.open(run_dir, silos_dir)
     suite = _Suite(config, run, AuditFolder(out, config, resume=resume, run=str(run_dir.resolve())), tell)
-    with threads(config.threads):
+    with torch_threads(config.threads):
         return suite.folder.finished() or suite.run_all()
 
 

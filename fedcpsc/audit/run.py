@@ -35,12 +35,13 @@ from fedcpsc.audit.shadows import (
     train_private_shadows,
     train_shadows,
 )
-from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, threads
+from fedcpsc.audit.stages import Arrays, AuditFolder, Progress
 from fedcpsc.audit.stealing import likeness
 from fedcpsc.audit.write import written
 from fedcpsc.data.images import ImageSet, to_uint8
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import AuditError, explain
+from fedcpsc.models.device import torch_threads
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.seeding import derive_seed, numpy_generator
@@ -69,7 +70,7 @@ def audit_from_scratch(config: AuditConfig, out: Path, *, resume: bool, tell: Pr
     bench = _Bench.of(config)
     folder = AuditFolder(out, config, resume=resume)
     done = folder.finished()
-    with threads(config.threads):
+    with torch_threads(config.threads):
         return done or _Suite(config, bench, folder, tell).run()
 
 

@@ -8,17 +8,15 @@ private/                  pictures that show private images: the silo's owner's 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -27,7 +25,7 @@ from fedcpsc.config import read_yaml, save_config, validate
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.files import write_whole
 
-__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit", "threads"]
+__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit"]
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -127,18 +125,6 @@ def read_audit(path: Path) -> dict[str, Any]:
         remedy = "delete it and go on with --resume, or use the version that wrote it"
         raise AuditError(explain("audit", str(path), f"must have schema {SCHEMA} and its parts, has {got}", remedy))
     return audit
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many torch threads for a while; 0 leaves torch's choice."""
-    before = torch.get_num_threads()
-    try:
-        if count:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _meaning(config: AuditConfig) -> dict[str, Any]:

@@ -7,11 +7,9 @@ teachers of one seed therefore differ.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +29,7 @@ from fedcpsc.gatekeeper.shard_teacher import stacked
 from fedcpsc.gatekeeper.sharding import read_or_make_key, record_ids, shards_of
 from fedcpsc.gatekeeper.training import Progress, train_classifier
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining, training_plan
+from fedcpsc.models.device import torch_threads
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.privacy.accounting import dp_sgd_epsilon
 from fedcpsc.seeding import derive_seed
@@ -247,7 +246,7 @@ def train_shards(
         )
     dealt = shards_of(record_ids(images.images, images.labels), read_or_make_key(folder), plan.shards)
     networks, said = [], time.monotonic()
-    with _one_thread():
+    with torch_threads(1):
         for shard in range(plan.shards):
             own = images.subset((dealt == shard).nonzero()[0])
             networks.append(_of_shard(own, config, plan, derive_seed(seed, "shard", shard), architecture, device))
@@ -256,17 +255,6 @@ def train_shards(
                 progress(f"shard {shard + 1} of {plan.shards}")
     proof = ShardsProof(shards=plan.shards).model_dump(mode="json")
     return TrainedTeacher("shards", architecture, stacked(networks), proof)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small batches through small networks: threads that wait for each other cost more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _of_shard(

@@ -10,12 +10,10 @@ ledger is put aside under the data set's name, and taken up again when that data
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +46,7 @@ from fedcpsc.gatekeeper.private_training import train_teacher
 from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.gatekeeper.training import Progress
 from fedcpsc.gatekeeper.training_plan import training_plan
-from fedcpsc.models.device import choose_device
+from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.registry import check_architecture
 from fedcpsc.seeding import derive_seed
 
@@ -115,7 +113,7 @@ def make_silos(
     device = choose_device(config.runtime.device)
     evaluation = evaluation_images(config)
     reports = []
-    with _threads(config.runtime.threads):
+    with torch_threads(config.runtime.threads):
         one_or_all = enumerate(iterate_silo_images(config)) if only is None else [(only, load_silo_train(config, only))]
         for silo, images in one_or_all:
             maker = _Maker(config, silo, base / str(silo), architectures[silo % len(architectures)], policy, device)
@@ -277,16 +275,5 @@ class _Maker:
         return float((predicted == evaluation.labels).mean())
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        if count:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _silent(line: str) -> None:
-    del line
+    """Tells nobody."""

@@ -4,23 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from tiny_audit import said, tiny
+from support.tiny_audit import BROKEN, said, tiny
 
 from fedcpsc.audit import stages
 from fedcpsc.audit.run import audit_from_scratch
 from fedcpsc.audit.stages import read_audit
 from fedcpsc.errors import AuditError
 from fedcpsc.report.audit_folder import read_audit as read_for_report
-
-BROKEN = {
-    "kind": "dp_sgd",
-    "epsilon": 1,
-    "noise_multiplier": 0,
-    "max_grad_norm": 10,
-    "epochs": 40,
-    "batch_size": 30,
-    "learning_rate": 1e-2,
-}
 
 
 def strip(audit):
@@ -54,7 +44,7 @@ def test_it_leaves_what_the_report_reads(whole):
     for bound in audit["bounds"]:
         assert bound["canaries"] == 8 * 20
         assert bound["guesses"] == 16
-    facts = read_for_report(out, run="any", private=False)
+    facts = read_for_report(out, run="any", owner=None)
     assert [plot.title for plot in facts.plots] == [plot["title"] for plot in audit["plots"]]
     assert {plot["file"] for plot in audit["plots"]} == {"roc.png", "epsilon.png", "leakage.png", "frontier.png"}
     assert all(plot["alt"] and not plot["private"] for plot in audit["plots"])

@@ -8,36 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.fakes import FakeSilo, brightness_probabilities
+from support.tiny_runs import evaluation
+from support.tiny_runs import tiny_config as config
 
-from fedcpsc.config import RunConfig, load_config, validate
-from fedcpsc.data.images import ImageSet
+from fedcpsc.config import load_config
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
 from fedcpsc.protocol.messages import ClassReport
-
-
-def config(**changes) -> RunConfig:
-    tree = {
-        "silos": {"count": 2},
-        "queries": {"answers_per_silo": 120, "rounds": 4, "deadline_s": 0.2, "hello_timeout_s": 0.1},
-        "synthesis": {"steps": 2, "batch_size": 16, "width": 4, "moments": [0.0, 0.5]},
-        "student": {"width": 4, "steps_per_round": 4, "final_steps": 8, "batch_size": 16},
-        "output": {"name": "test"},
-        "runtime": {"device": "cpu", "threads": 1},
-    }
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        tree.setdefault(section, {})[name] = value
-    return validate(RunConfig, tree, "test")
-
-
-def evaluation() -> ImageSet:
-    rng = np.random.default_rng(5)
-    images = np.clip(rng.integers(0, 256, (60, 1, 1, 1)) + rng.integers(-20, 20, (60, 1, 8, 8)), 0, 255).astype(
-        np.uint8
-    )
-    return ImageSet(images, brightness_probabilities(images).argmax(1).astype(np.int64), 3)
 
 
 def silos(count=2, **options):

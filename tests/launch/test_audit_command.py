@@ -1,6 +1,7 @@
 """`fedcpsc audit` on the command line: what it prints, and the exit code that a pipeline goes by."""
 
 import yaml
+from support.tiny_audit import BROKEN
 from typer.testing import CliRunner
 
 from fedcpsc import cli
@@ -14,15 +15,6 @@ QUICK = {
     "fprs": [0.05],
     "canaries": {"count": 60, "audited": 8, "guesses": 0.2},
     "threads": 1,
-}
-BROKEN = {
-    "kind": "dp_sgd",
-    "epsilon": 1,
-    "noise_multiplier": 0,
-    "max_grad_norm": 10,
-    "epochs": 40,
-    "batch_size": 30,
-    "learning_rate": 1e-2,
 }
 
 

@@ -6,21 +6,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.tiny_runs import SMOKE, TINY_SMOKE
 
 from fedcpsc.errors import RunError
 from fedcpsc.launch.run import Request, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
-
-SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
-TINY = (
-    "teachers.epochs=1",
-    "data.train_limit=200",
-    "data.test_limit=50",
-    "queries.answers_per_silo=40",
-    "queries.rounds=2",
-    "student.steps_per_round=2",
-    "student.final_steps=4",
-)
 
 
 @pytest.fixture
@@ -30,7 +20,7 @@ def console(tmp_path, monkeypatch):
 
 
 def tiny(*overrides, existing=Existing.REFUSE):
-    return Request(SMOKE, (*TINY, *overrides), existing, local=True)
+    return Request(SMOKE, (*TINY_SMOKE, *overrides), existing, local=True)
 
 
 def test_a_local_run_leaves_what_any_run_leaves_and_is_kept(console):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc import cli
@@ -12,16 +13,6 @@ from fedcpsc.launch.run import Request, run_once
 from fedcpsc.launch.run_folder import Existing
 from fedcpsc.report import page
 
-SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
-TINY = (
-    "teachers.epochs=1",
-    "data.train_limit=200",
-    "data.test_limit=50",
-    "queries.answers_per_silo=40",
-    "queries.rounds=2",
-    "student.steps_per_round=2",
-    "student.final_steps=4",
-)
 runner = CliRunner()
 
 
@@ -34,14 +25,14 @@ def test_a_run_ends_with_its_report_and_ends_well_without(tmp_path, monkeypatch)
     console = Console(file=io.StringIO(), width=140)
     with monkeypatch.context() as patch:
         patch.setattr(page, "write_report", broken)
-        result = run_once(Request(SMOKE, TINY, Existing.REFUSE, local=True), console)
+        result = run_once(Request(SMOKE, TINY_SMOKE, Existing.REFUSE, local=True), console)
     assert result["queries_per_silo"] == 40
     assert "report.html could not be drawn (ZeroDivisionError: no ink); the run is complete" in console.file.getvalue()
     assert "fedcpsc report" in console.file.getvalue()
     report = Path("runs/smoke/report.html")
     assert not report.exists()
 
-    assert run_once(Request(SMOKE, TINY, Existing.RESUME, local=True), console) == result
+    assert run_once(Request(SMOKE, TINY_SMOKE, Existing.RESUME, local=True), console) == result
     assert "Run smoke" in report.read_text()
 
     report.unlink()

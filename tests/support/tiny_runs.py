@@ -1,12 +1,25 @@
-"""Whole runs over fake silos that take a second."""
+"""Whole runs that take a second: over fake silos, or of the smoke configuration cut short."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from support.fakes import brightness_probabilities
 
 from fedcpsc.config import RunConfig, validate
 from fedcpsc.data.images import ImageSet
+
+SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
+TINY_SMOKE = (  # overrides that make SMOKE a matter of seconds
+    "teachers.epochs=1",
+    "data.train_limit=200",
+    "data.test_limit=50",
+    "queries.answers_per_silo=40",
+    "queries.rounds=2",
+    "student.steps_per_round=2",
+    "student.final_steps=4",
+)
 
 
 def tiny_config(**changes) -> RunConfig:

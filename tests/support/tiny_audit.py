@@ -17,6 +17,16 @@ TINY: dict[str, Any] = {
     "threads": 1,
 }
 
+BROKEN: dict[str, Any] = {  # claims epsilon 1, and trains without noise
+    "kind": "dp_sgd",
+    "epsilon": 1,
+    "noise_multiplier": 0,
+    "max_grad_norm": 10,
+    "epochs": 40,
+    "batch_size": 30,
+    "learning_rate": 1e-2,
+}
+
 
 def tiny(**changed: Any) -> AuditConfig:
     """The configuration, with whole sections replaced."""
