@@ -50,7 +50,7 @@ class AuditFolder:
 
     def __init__(self, folder: Path, config: AuditConfig, *, resume: bool, run: str | None = None) -> None:
         self.folder = folder
-        self.seconds = 0.0
+        self._seconds: dict[str, float] = {}
         saved, of_run = folder / "config.yaml", folder / "run.txt"
         if saved.exists():
             if not resume:
@@ -75,6 +75,11 @@ class AuditFolder:
         path = self.folder / AUDIT_FILE
         return read_audit(path) if path.exists() else None
 
+    @property
+    def seconds(self) -> float:
+        """Spent on all stages so far, earlier attempts counted in."""
+        return sum(self._seconds.values())
+
     def stage(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """What `make` gives, or gave before the interruption.
 
@@ -94,7 +99,7 @@ class AuditFolder:
         except (SafetensorError, OSError) as error:
             remedy = "delete that file: the stage is computed again"
             raise AuditError(explain("stage", str(path), f"is damaged ({error})", remedy)) from error
-        self.seconds += float(found.pop("seconds")[0])
+        self._seconds[name] = float(found.pop("seconds")[0])
         return found
 
     def finish(self, audit: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from support.tiny_audit import BROKEN, said, tiny
 
 from fedcpsc.audit import stages
@@ -137,3 +138,11 @@ def test_training_that_breaks_its_claim_is_accused(tmp_path):
     assert bound["accounted_epsilon"] is None  # without noise there is no epsilon
     assert audit["verdict"]["violation"]
     assert "VIOLATION: DP-SGD 1, noise 0" in audit["verdict"]["text"]
+
+
+def test_a_stage_that_several_policies_share_is_timed_once(tmp_path):
+    folder = stages.AuditFolder(tmp_path, tiny(), resume=False)
+    for _ in range(3):
+        folder.stage("teachers", lambda: {"x": np.zeros(1)})
+    stored = load_file(tmp_path / "stages/teachers.safetensors")["seconds"]
+    assert folder.seconds == stored[0] > 0
