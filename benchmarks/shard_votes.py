@@ -33,6 +33,7 @@ from fedcpsc.privacy.accounting import max_answers
 CONFIG = "configs/mnist_shards.yaml"
 POINTS = ((0.1, 2.0), (0.1, 4.0), (0.1, 8.0), (0.2, 2.0), (0.2, 8.0))
 DELTA = 1e-5
+_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
 
 
 def point(made: Path, data: str, sigma: float, epsilon: float, seeds: list[int], shards: int) -> dict[str, Any]:
@@ -83,7 +84,8 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
         )
         for row in own:
             where = (row["epsilon"], row["mean"])
-            axis.annotate(f"{row['answers']:,} answers", where, (8, above), textcoords="offset points", fontsize=8)
+            told = f"{row['answers']:,} answers"
+            axis.annotate(told, where, (8, above), textcoords="offset points", fontsize=8, bbox=_PAPER)
     axis.axhline(rows[0]["ensemble"], color="#5b6770", linestyle="--", label=f"the {shards} teachers' mean, no noise")
     axis.set_xscale("log", base=2)
     axis.set_xticks([2, 4, 8], ["2", "4", "8"])
@@ -92,7 +94,7 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
     axis.set_xlabel("epsilon per record at delta 1e-5, when the budget is spent")
     axis.set_ylabel("student accuracy, %")
     axis.grid(alpha=0.25)
-    axis.legend(loc="center left", fontsize=8)
+    axis.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=130)
 
 
