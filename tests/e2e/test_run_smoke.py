@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs/smoke.yaml"
 MARK = "FEDCPSC_TEST_MARK"
+LONG = (str(SMOKE), "--set", "student.final_steps=2000")  # so long that a signal after two rounds is never too late
 
 
 class Shell:
@@ -58,7 +59,7 @@ def lines(path: Path) -> list[dict]:
 
 def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_its_end(shell):
     run_dir = shell.folder / "runs/smoke"
-    first = shell.start("run", str(SMOKE))
+    first = shell.start("run", *LONG)
     while len(lines(run_dir / "metrics.jsonl")) < 2:
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.05)
@@ -71,11 +72,11 @@ def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_i
     assert [process for process in started if process.is_running()] == []
     assert shell.processes() == []
 
-    refused = shell.run("run", str(SMOKE))
+    refused = shell.run("run", *LONG)
     assert refused.returncode == 1
     assert "--resume" in refused.stderr
 
-    done = shell.run("run", str(SMOKE), "--resume")
+    done = shell.run("run", *LONG, "--resume")
     assert done.returncode == 0, done.stderr
     assert shell.processes() == []
     assert "reused" in done.stdout
@@ -98,7 +99,7 @@ def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_i
     for name in ("student.safetensors", "metrics.jsonl", "flower.log", "samples.png", "curve.png"):
         assert (run_dir / name).stat().st_size > 0
 
-    again = shell.run("run", str(SMOKE), "--resume")
+    again = shell.run("run", *LONG, "--resume")
     assert again.returncode == 0
     assert "teacher silo-0" in again.stdout
 
