@@ -125,7 +125,18 @@ def audit() -> list[str]:
     return lines
 
 
-PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md", "docs/audit.md")
+def throughput() -> list[str]:
+    """A white-box round beside a plain port of it."""
+    lines = ["| setting | ours, s | port, s | ratio | threads |", "|---|---|---|---|---|"]
+    for row in read("throughput.json") or []:
+        lines.append(
+            f"| {row['setting']} | {row['ours_s']:.2f} | {row['port_s']:.2f} | **{row['ratio']:.2f}** "
+            f"({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f}) | {row['threads']} |"
+        )
+    return lines
+
+
+PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md", "docs/audit.md", "docs/white_box.md")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "accuracy": accuracy,
@@ -134,6 +145,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "overheads": overheads,
     "shard-votes": shard_votes,
     "socket": socket,
+    "throughput": throughput,
 }
 
 

@@ -7,6 +7,7 @@ from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining
+from fedcpsc.white_box.plan import WhiteBoxConfig
 from website import commands, fields
 
 __all__ = ["pages"]
@@ -24,6 +25,9 @@ the [policy's mechanism](policy.md)."""
 
 _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed before anything is looked at."
 
+_WHITE_BOX = """The file that `fedcpsc white-box` takes. The defaults are the authors' CIFAR-100 run; `data` is as in a
+[run](run.md#data). [The white-box mode](../white_box.md) says what the parts do."""
+
 _COMMANDS = "`fedcpsc COMMAND --help` shows the same as this page. Exit codes:"
 
 
@@ -37,5 +41,8 @@ def pages() -> dict[str, str]:
         "reference/training.md": fields.reference("Teacher training", _TRAINING, kinds),
         "reference/policy.md": fields.reference("Policy", _POLICY, fields.sections(Policy)),
         "reference/audit.md": fields.reference("Audit configuration", _AUDIT, fields.sections(AuditConfig)),
+        "reference/white_box.md": fields.reference(
+            "White-box configuration", _WHITE_BOX, fields.sections(WhiteBoxConfig)
+        ),
         "reference/commands.md": commands.reference(cli.app, "fedcpsc", _COMMANDS + exit_codes.rstrip()),
     }

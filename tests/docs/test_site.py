@@ -15,11 +15,13 @@ from fedcpsc.cli import app
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining
+from fedcpsc.white_box.plan import WhiteBoxConfig
 from website import commands, fields
 from website.reference import pages
 
 TRAININGS = (PlainTraining, DpSgdTraining, ShardsTraining)
-WHERE = {RunConfig: "run", Policy: "policy", AuditConfig: "audit"} | dict.fromkeys(TRAININGS, "training")
+FILES = {RunConfig: "run", Policy: "policy", AuditConfig: "audit", WhiteBoxConfig: "white_box"}
+WHERE = FILES | dict.fromkeys(TRAININGS, "training")
 
 
 def keys_of(model, top=""):
@@ -173,5 +175,6 @@ def test_links_that_lead_somewhere_do_not(project):
         index="# Home\n\n[a](other.md#here) [b](reference/run.md#data) [c](../LICENSE) [d](https://nowhere.invalid/x)\n",
         other="# Other\n\n## Here\n",
         privacy="# The reference links here\n",
+        white_box="# And here\n",
     )
     assert done.returncode == 0, done.stderr
