@@ -73,8 +73,14 @@ def run_white_box(
     evaluation = load_evaluation(config.data, config.seed)
     begun = time.monotonic()
     run_dir.mkdir(parents=True, exist_ok=True)
-    teacher = _teacher(config, run_dir, device, tell)
-    save_config(config, run_dir / "config.yaml")
+    kept_teacher = run_dir / "teacher.safetensors"
+    if resume and kept_teacher.exists():
+        images = load_train(config.data, config.seed)
+        teacher = read_teacher(config, kept_teacher, images.classes, images.image_shape)
+    else:
+        teacher = make_teacher(config, device, tell)
+        save_config(config, run_dir / "config.yaml")  # before the teacher: one without it is of an unknown run
+        save_network(teacher, kept_teacher)
     teacher_seconds = time.monotonic() - begun
     engine = Engine(config, teacher, device, quirks)
     kept = _load(run_dir, engine) if resume else {}
@@ -133,17 +139,6 @@ def _epoch(engine: Engine, epoch: int) -> dict[str, Any]:
         "generator_rate": generator_rate(config, 0 if engine.quirks.adam_anew else epoch),
         "student_rate": student_rate(config, epoch),
     }
-
-
-def _teacher(config: WhiteBoxConfig, run_dir: Path, device: torch.device, tell: Callable[[str], None]) -> Classifier:
-    """The teacher this folder's run began with, else a new one, kept there."""
-    kept = run_dir / "teacher.safetensors"
-    if kept.exists():
-        images = load_train(config.data, config.seed)
-        return read_teacher(config, kept, images.classes, images.image_shape)
-    teacher = make_teacher(config, device, tell)
-    save_network(teacher, kept)
-    return teacher
 
 
 def _check_folder(run_dir: Path, config: WhiteBoxConfig, *, resume: bool) -> None:

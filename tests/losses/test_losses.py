@@ -125,3 +125,10 @@ def test_batch_norm_prior_against_the_oracle(rng):
     expected = np.linalg.norm(x.var((0, 2, 3)) - var) + np.linalg.norm(x.mean((0, 2, 3)) - mean)
     got = batch_norm_prior([torch.tensor(x)], [torch.tensor(mean)], [torch.tensor(var)])
     assert got.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_the_batch_norm_prior_is_that_of_finite_differences(rng, layout):
+    x = torch.tensor(rng.normal(1.5, 2.0, size=(3, 2, 2, 3))).to(memory_format=layout).requires_grad_()
+    mean, var = torch.tensor(rng.normal(size=2)), torch.tensor(rng.uniform(0.5, 2, size=2))
+    assert torch.autograd.gradcheck(lambda x: batch_norm_prior([x], [mean], [var]), (x,))

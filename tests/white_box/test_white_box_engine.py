@@ -85,6 +85,11 @@ def test_weight_gradients_are_wasted_only_as_a_quirk():
     made.generator_phase(stream())
     assert all(p.grad is not None for p in made.teacher.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in made.student.parameters())
+    without = engine(Quirks())
+    without.generator_phase(stream())
+    assert all(p.grad is None for p in without.teacher.parameters())
+    for ours, theirs in zip(without.generator.parameters(), made.generator.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # wasted: nothing else differs
 
 
 def test_adam_begins_anew_each_round_only_as_a_quirk():
@@ -113,6 +118,14 @@ def test_the_last_norm_stands_behind_tanh_only_as_a_quirk():
 def test_all_quirks_come_with_the_one_switch():
     assert engine(reference_quirks=True).quirks == Quirks(True, True, True, True, True)
     assert engine().quirks == Quirks()
+
+
+def test_the_authors_generator_for_cifar_100_has_the_parameters_counted_by_hand():
+    generator = build_generator(256, 100, (3, 32, 32), 64, seed=1)
+    linear, embeddings = 257 * 128 * 64, 2 * 100 * (128 + 128 + 64 + 3)
+    convolutions = 128 * (128 * 9 + 1) + 64 * (128 * 9 + 1) + 3 * (64 * 9 + 1)
+    assert linear + embeddings + convolutions == 2_393_051
+    assert sum(p.numel() for p in generator.parameters()) == 2_393_051
 
 
 def test_large_images_get_the_dcgan_form():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.tiny_white_box import tiny
 from typer.testing import CliRunner
 
@@ -57,7 +57,6 @@ def test_an_interrupted_run_resumed_gives_the_very_same_student(whole, tmp_path,
         if line["epoch"] == epoch:
             raise Dies
 
-    (tmp_path / "teacher.safetensors").write_bytes((whole[0] / "teacher.safetensors").read_bytes())
     with pytest.raises(Dies):
         run_white_box(small(), tmp_path, on_line=dies)
     run_white_box(small(), tmp_path, resume=True)
@@ -65,6 +64,14 @@ def test_an_interrupted_run_resumed_gives_the_very_same_student(whole, tmp_path,
         first, second = load_file(whole[0] / name), load_file(tmp_path / name)
         assert all((first[key] == second[key]).all() for key in first)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_new_run_trains_its_own_teacher_whatever_lies_in_the_folder(whole, tmp_path):
+    stranger = {key: 0 * tensor for key, tensor in load_file(whole[0] / "teacher.safetensors").items()}
+    save_file(stranger, tmp_path / "teacher.safetensors")
+    run_white_box(small(epochs=2), tmp_path)
+    first, second = (load_file(folder / "teacher.safetensors") for folder in (whole[0], tmp_path))
+    assert all((first[key] == second[key]).all() for key in first)
 
 
 def test_another_configuration_is_not_resumed_and_a_folder_not_overwritten(whole):
@@ -80,8 +87,7 @@ def test_a_teacher_file_of_another_architecture_is_refused(whole, tmp_path):
         run_white_box(tiny(data=DATA, teacher=teacher), tmp_path / "run")
 
 
-def test_the_best_epoch_is_chosen_on_the_test_set_only_as_a_quirk(whole, tmp_path):
-    (tmp_path / "teacher.safetensors").write_bytes((whole[0] / "teacher.safetensors").read_bytes())
+def test_the_best_epoch_is_chosen_on_the_test_set_only_as_a_quirk(tmp_path):
     result = run_white_box(small(), tmp_path, quirks=Quirks(best_on_test=True))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     each = [line["student_accuracy"] for line in lines]
