@@ -23,6 +23,10 @@ MARK = "FEDCPSC_TEST_MARK"
 LONG = (str(SMOKE), "--set", "student.final_steps=2000")  # so long that a signal after two rounds is never too late
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Shell:
     """Runs commands in an empty folder; knows every process that descends from them, however detached."""
 
@@ -33,7 +37,9 @@ class Shell:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "fedcpsc.cli", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=self.env, **pipes)
+        # a suite that runs in the background of a shell has inherited that SIGINT is ignored
+        heed = _heed_interrupts
+        return subprocess.Popen(command, cwd=self.folder, env=self.env, preexec_fn=heed, **pipes)  # noqa: PLW1509
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments)
