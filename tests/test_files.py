@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedcpsc.files import write_whole
+from fedcpsc.files import durable, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -24,3 +24,20 @@ def test_a_private_file_is_the_owners_alone_even_over_a_leftover(tmp_path):
     write_whole(path, "secret", private=True)
     assert path.read_text() == "secret"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_durable_file_replaces_the_old_one_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+
+    def dies_halfway():
+        with durable(path) as file:
+            file.write(b"half")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        dies_halfway()
+    assert path.read_bytes() == b"old"
+    with durable(path) as file:
+        file.write(b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state", b"new")]

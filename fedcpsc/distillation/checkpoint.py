@@ -5,7 +5,6 @@ All randomness follows from (seed, round), so weights, optimiser states and the 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from fedcpsc.distillation.steps import Member
 from fedcpsc.errors import RunError, explain
+from fedcpsc.files import durable
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]
 
@@ -55,12 +55,8 @@ def save_checkpoint(
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
-    partial = folder / "state.pt.partial"
-    with partial.open("wb") as file:
+    with durable(folder / "state.pt") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / "state.pt")
 
 
 def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -> Found:

@@ -7,7 +7,6 @@ Held-out images are only looked at; the last epoch's student is the result.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from fedcpsc.config import load_as, save_config
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import RunError, explain
-from fedcpsc.files import write_whole
+from fedcpsc.files import durable, write_whole
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
@@ -165,12 +164,8 @@ def _metrics(run_dir: Path, epochs: int) -> Path:
 
 def _save(run_dir: Path, engine: Engine, progress: dict[str, Any]) -> None:
     """Replaces the checkpoint, whole or not at all."""
-    partial = run_dir / "checkpoint.pt.partial"
-    with partial.open("wb") as file:
+    with durable(run_dir / "checkpoint.pt") as file:
         torch.save({**progress, "engine": engine.state()}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(run_dir / "checkpoint.pt")
 
 
 def _load(run_dir: Path, engine: Engine) -> dict[str, Any]:
