@@ -7,6 +7,8 @@ unknown actions and its own failures before Flower sees them.
 from __future__ import annotations
 
 import logging
+import time
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from flwr.clientapp import ClientApp
 
 from clients.node import target_of
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, VersionError
+from fedcpsc.logs import configure_quietly, fields
 from fedcpsc.protocol.messages import DescribeRequest, Query, Refusal
 from fedcpsc.protocol.messages import Message as ProtocolMessage
 from fedcpsc.protocol.records import from_records, refusal_error, to_records
@@ -36,12 +39,14 @@ class RelayApp(ClientApp):
         if message.metadata.message_type not in _ACTIONS:
             return Message(refusal_error(RefusalCode.ACTION), reply_to=message)
         try:
+            _begin_log()
             return super().__call__(message, context)
         except Refused as refused:
             return _reply(Refusal(refused.code), message)
         except Exception as error:
             # an owner wants the reason of our own errors; a foreign message may quote data
-            log.error("no reply: %s", error if isinstance(error, FedcpscError) else type(error).__name__)
+            note = str(error) if isinstance(error, FedcpscError) else type(error).__name__
+            log.error("no reply", extra=fields(code=RefusalCode.INTERNAL.value, note=note))
             return Message(refusal_error(RefusalCode.INTERNAL), reply_to=message)
 
 
@@ -58,8 +63,22 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("answer")
 def answer(message: Message, context: Context) -> Message:
     """`Query` -> `Answer` or `Refusal`."""
+    begun = time.monotonic()
     query = _read(message, Query)
-    return _reply(target_of(context.node_config, context.run_config, APP_FOLDER).answer(query), message)
+    reply = target_of(context.node_config, context.run_config, APP_FOLDER).answer(query)
+    code = reply.code.value if isinstance(reply, Refusal) else None
+    seconds = round(time.monotonic() - begun, 3)
+    log.info(
+        "relayed a query",
+        extra=fields(run=query.run, query_id=query.query_id, images=len(query.images), code=code, seconds=seconds),
+    )
+    return _reply(reply, message)
+
+
+@cache
+def _begin_log() -> None:
+    """Once a process: this one was started by Flower, which asks for no log."""
+    configure_quietly()
 
 
 def _read(message: Message, wanted: type[Wanted]) -> Wanted:

@@ -255,6 +255,10 @@ class OutputConfig(Strict):
 
 class RuntimeConfig(Strict):
     """The server's machine; changes speed, never the meaning of a run."""
+    log_format: Literal["text", "json"] | None = Field(
+        None,
+        description="lines of the server's log; where null $FEDCPSC_LOG says, and without it only warnings are logged",
+    )
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")

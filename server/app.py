@@ -20,6 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
+from fedcpsc.logs import configure_quietly
 from fedcpsc.report.tail import following
 from server.remote_teachers import GridTeachers
 
@@ -56,6 +57,8 @@ def main(grid: Grid, context: Context) -> None:
     try:
         plan = prepare(given, grid, context.run_id)
         run_dir = plan.run_dir
+        (run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an attempt that is now gone on with
+        configure_quietly(plan.config.output.log_format)
         run(plan, grid)
     except Exception as error:
         if run_dir is not None:  # Flower shows the reason of a failed run to nobody who does not read its log

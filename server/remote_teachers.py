@@ -18,7 +18,8 @@ from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Traffic
-from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, explain
+from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, VersionError, explain
+from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
 
@@ -91,7 +92,7 @@ class GridTeachers:
                 ask_at[node] = float("inf") if for_good else time.monotonic() + _RETRY_S
                 reason = content.code.value if isinstance(content, Refusal) else str(content)
                 if reasons.get(node) != reason:  # once for each reason, not once for each try
-                    log.warning("node %d has not joined yet: %s", node, reason)
+                    log.warning("a silo has not joined yet", extra=fields(note=f"node {node}: {reason}"))
                 reasons[node] = reason
             if time.monotonic() >= deadline:
                 break
@@ -186,7 +187,8 @@ class GridTeachers:
             pushed = FlowerMessage(records, node, f"query.{action}", ttl=self._ttl_s)
             identities = list(self._grid.push_messages([pushed]))
         except Exception as error:
-            log.warning("message to node %d could not be sent: %s", node, type(error).__name__)
+            note = f"node {node}: {type(error).__name__}"
+            log.warning("a message could not be sent", extra=fields(note=note))
             return None
         if not identities or not identities[0]:
             return None
@@ -199,7 +201,7 @@ class GridTeachers:
         try:
             replies = self._grid.pull_messages(list(outstanding))
         except Exception as error:
-            log.warning("replies could not be pulled: %s", type(error).__name__)
+            log.warning("replies could not be pulled", extra=fields(note=type(error).__name__))
             return []
         return [reply for reply in replies if reply.metadata.reply_to_message_id in outstanding]
 
@@ -212,7 +214,10 @@ class GridTeachers:
         try:
             return from_records(reply.content)
         except ProtocolError as error:
-            return f"reply is not of this protocol: {error}"
+            # what any other error says may quote the reply
+            why = str(error) if isinstance(error, VersionError) else type(error).__name__
+            log.warning("a reply is not of this protocol", extra=fields(note=why))
+            return f"reply is not of this protocol: {why}"
 
 
 def _content(query: Query, received: Message | str) -> Answer | Refusal | Lost:

@@ -6,17 +6,22 @@ server died, is simply sent again: the silo's ledger returns the reply it stored
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
 from fedcpsc.errors import RefusalCode
+from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, Description, Query, Refusal, decode_answers
 
 __all__ = ["Asking", "SiloState"]
+
+log = logging.getLogger("fedcpsc.server")
 
 _MOST_TRIES = 4  # of one query at one silo, lost replies and busy signs together
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
@@ -123,6 +128,7 @@ class Asking:
                 continue
             batch = state.in_flight = state.waiting.popleft()
             outgoing[silo] = Query(batch.query_id, self._form, self._bank.images[batch.rows], run=self._run)
+            log.info("asked a silo", extra=self._about(silo, batch))
         if outgoing:
             self._teachers.push(outgoing)
 
@@ -153,8 +159,11 @@ class Asking:
         state.answers_left = answer.answers_left
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)
+        told = self._about(reply.silo, batch, left=answer.answers_left, seconds=round(reply.seconds, 3))
+        log.info("banked a silo's answers", extra=told)
 
     def _again(self, silo: SiloId, state: SiloState, batch: Batch, reason: str) -> None:
+        log.warning("a query came back unanswered", extra=self._about(silo, batch, note=reason))
         state.tries[batch.query_id] += 1
         if state.tries[batch.query_id] < _MOST_TRIES:
             state.waiting.appendleft(batch)
@@ -162,6 +171,7 @@ class Asking:
             self._leave(silo, f"{reason}, {_MOST_TRIES} times")
 
     def _refused(self, silo: SiloId, state: SiloState, batch: Batch, refusal: Refusal) -> None:
+        log.warning("a silo refused a query", extra=self._about(silo, batch, code=refusal.code.value))
         state.refusals[refusal.code.value] += 1
         if refusal.code is RefusalCode.BUSY:
             self._again(silo, state, batch, "busy")
@@ -176,4 +186,10 @@ class Asking:
         state = self.silos[silo]
         state.left = why
         state.waiting.clear()
+        log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
         self._tell(f"{silo} is no longer asked: {why}")
+
+    def _about(self, silo: SiloId, batch: Batch, **more: Any) -> dict[str, Any]:
+        """One query at one silo, as fields of the log."""
+        where = {"run": self._run, "round": batch.round + 1, "silo": silo}
+        return fields(**where, query_id=batch.query_id, images=batch.count, **more)

@@ -196,7 +196,10 @@ def _report(engine: Engine, round_index: int, phase: str, entropy: float, final_
     }
     if phase == "round":
         states = engine.asking.silos
-        line["silos"] = {s: {"answers": bank.answers_of(s), "left": states[s].answers_left} for s in bank.silos}
+        line["silos"] = {
+            s: {"answers": bank.answers_of(s), "left": states[s].answers_left, "gone": states[s].left}
+            for s in bank.silos
+        }
     per_round = config.student.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
     total = per_round * config.queries.rounds + config.student.final_steps
     line["share_done"] = (per_round * round_index + final_done) / total

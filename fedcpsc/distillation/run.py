@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
 from fedcpsc.errors import FederationError, RunError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
 
 __all__ = ["SiloFacts", "check_federation", "check_run_folder", "distill"]
+
+log = logging.getLogger("fedcpsc.server")
 
 
 def distill(
@@ -90,6 +94,9 @@ def distill(
             line["ensemble_accuracy"] = ensemble.accuracy
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        kept = {name: line[name] for name in ("round", "bank", "entropy", "waiting_s", "seconds")}
+        sentence = "a round is done" if line["phase"] == "round" else "a part of the final fit is done"
+        log.info(sentence, extra=fields(run=config.output.name, **kept))
         if events is not None:
             events.line(line, bank)
 

@@ -14,6 +14,7 @@ import threading
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
+from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
@@ -81,16 +83,15 @@ class Gatekeeper:
                 noise_sigma=self.guarantee.mechanism.noise_sigma,
             )
         except Exception as error:
-            return _refusal(error, "")
+            return self._refusal(error, None)
 
     def answer(self, query: Query) -> Answer | Refusal:
         """Answers the whole query or refuses the whole query; the same query again gets the same bytes."""
-        query_id = query.query_id if isinstance(query, Query) else ""
         try:
             self._validate(query)
             return self._answer(query)
         except Exception as error:
-            return _refusal(error, query_id)
+            return self._refusal(error, query if isinstance(query, Query) else None)
 
     def close(self) -> None:
         """Closes the ledger."""
@@ -102,7 +103,7 @@ class Gatekeeper:
             raise Refused(RefusalCode.MALFORMED, "not a query")
         _check_version(query.version)
         for name in (query.run, query.principal):
-            if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
+            if not _is_name(name):
                 raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
         if query.images.shape[1:] != self.teacher.image_shape:
             raise Refused(RefusalCode.MALFORMED, f"images {query.images.shape[1:]}, not {self.teacher.image_shape}")
@@ -123,7 +124,7 @@ class Gatekeeper:
         if isinstance(found, Denied):
             raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
         if isinstance(found, Stored):
-            log.info("replayed query %s", query.query_id)
+            log.info("sent a stored reply again", extra=self._asked(query))
             return _decoded(found.reply)
         with self._inference:
             scores = self._scores(query)
@@ -140,7 +141,7 @@ class Gatekeeper:
         )
         mine = to_bytes(answer)
         sent = self.ledger.store(query.query_id, mine, principal=query.principal)
-        log.info("answered query %s: %d images, %d left", query.query_id, len(query.images), left)
+        log.info("answered a query", extra=self._asked(query, left=left))
         return answer if sent == mine else _decoded(sent)
 
     def _scores(self, query: Query) -> Floats:
@@ -173,6 +174,25 @@ class Gatekeeper:
             sensitivity=mechanism.sensitivity,
             sigma=mechanism.sigma,
         )
+
+    def _refusal(self, error: Exception, query: Query | None) -> Refusal:
+        code = error.code if isinstance(error, Refused) else RefusalCode.INTERNAL
+        if isinstance(error, Refused):
+            log.warning("refused a query", extra=self._asked(query, code=code.value, note=str(error)))
+        elif isinstance(error, SiloError):
+            log.error("could not answer a query", extra=self._asked(query, code=code.value, note=str(error)))
+        else:  # where it happened, not what it says: a foreign message may quote data
+            where = "".join(traceback.format_tb(error.__traceback__))
+            told = self._asked(query, code=code.value, note=type(error).__name__, where=where)
+            log.error("could not answer a query", extra=told)
+        return Refusal(code, query.query_id if query else "")
+
+    def _asked(self, query: Query | None, **more: Any) -> dict[str, Any]:
+        """Who asked for how much, as fields of the log."""
+        if query is None:
+            return fields(silo=self.silo, **more)
+        run = query.run if _is_name(query.run) else None
+        return fields(silo=self.silo, run=run, query_id=query.query_id, images=len(query.images), **more)
 
     def _totals(self) -> tuple[int, int]:
         status, limit = self.ledger.status(), self.guarantee.limit
@@ -226,12 +246,10 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
     ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
-    if policy.answers > ledger.status().budget.answers:
-        log.warning(
-            "policy.answers=%d is more than the ledger's %d, which holds; raise it with: fedcpsc ledger raise",
-            policy.answers,
-            ledger.status().budget.answers,
-        )
+    if policy.answers > (cap := ledger.status().budget.answers):
+        remedy = "raise it with: fedcpsc ledger raise"
+        note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
+        log.warning("the ledger holds less than the policy", extra=fields(silo=manifest.silo, note=note))
     guarantee = guarantee_of(policy, manifest, ledger)
     record_training(manifest, ledger)
     return Gatekeeper(
@@ -246,6 +264,10 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     )
 
 
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
+
+
 def _check_version(version: object) -> None:
     try:
         check_version(str(version))
@@ -258,15 +280,3 @@ def _decoded(reply: bytes) -> Answer:
     if not isinstance(message, Answer):
         raise SiloError("the stored reply is not an answer")
     return message
-
-
-def _refusal(error: Exception, query_id: str) -> Refusal:
-    if isinstance(error, Refused):
-        log.warning("refused query %s: %s (%s)", query_id, error.code, error)
-        return Refusal(error.code, query_id)
-    if isinstance(error, SiloError):
-        log.error("could not answer query %s: %s", query_id, error)
-    else:  # where it happened, not what it says: a foreign message may quote data
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        log.error("could not answer query %s: %s\n%s", query_id, type(error).__name__, frames)
-    return Refusal(RefusalCode.INTERNAL, query_id)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import httpx
 
 from fedcpsc.errors import ProtocolError, RefusalCode
+from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
 
@@ -54,12 +55,12 @@ class SocketGatekeeper:
 
     def _call(self, path: str, message: Message, wanted: type[Wanted]) -> Wanted | Refusal:
         if not Path(self._path).is_socket():
-            log.error("no gatekeeper listens at %s", self._path)
+            log.error("no gatekeeper listens there", extra=fields(note=self._path))
             return Refusal(RefusalCode.INTERNAL)
         try:
             response = self._http.post(path, content=to_bytes(message))
             reply = from_bytes(response.raise_for_status().content)
         except (httpx.HTTPError, ProtocolError) as error:
-            log.error("no reply from the gatekeeper at %s: %s", self._path, type(error).__name__)
+            log.error("no reply from the gatekeeper", extra=fields(note=f"{self._path}: {type(error).__name__}"))
             return Refusal(RefusalCode.INTERNAL)
         return reply if isinstance(reply, wanted | Refusal) else Refusal(RefusalCode.INTERNAL)

@@ -32,6 +32,7 @@ from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, Sil
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE
 from fedcpsc.gatekeeper.policy import ServicePolicy
+from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import DescribeRequest, Message, Query, QueryTarget, Refusal
 
@@ -65,7 +66,7 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int) -> Fas
             message = _message(await _body(request, max_bytes, limits.read_timeout_s), wanted)
             return _sent(await run_in_threadpool(call, message))
         except Refused as refused:
-            log.warning("refused a request: %s (%s)", refused.code, refused)
+            log.warning("refused a request unread", extra=fields(code=refused.code.value, note=str(refused)))
             return _sent(Refusal(refused.code))
         finally:
             waiting -= 1
@@ -115,9 +116,9 @@ def serve(silo_dir: str | Path, socket_path: str | Path, *, group: str | None = 
             backlog=_BACKLOG,
             timeout_graceful_shutdown=limits.grace_s,
         )
-        log.info("gatekeeper of %s listens on %s", gatekeeper.silo, socket_path)
+        log.info("the gatekeeper listens", extra=fields(silo=gatekeeper.silo, note=str(socket_path)))
         uvicorn.Server(config).run(sockets=[listening])
-    log.info("gatekeeper of %s stopped", gatekeeper.silo)
+    log.info("the gatekeeper has stopped", extra=fields(silo=gatekeeper.silo))
 
 
 @contextlib.contextmanager
@@ -230,8 +231,8 @@ def _message(body: bytes, wanted: type[Any]) -> Any:
         message = from_bytes(body)
     except VersionError as error:
         raise Refused(RefusalCode.VERSION, str(error)) from error
-    except ProtocolError as error:
-        raise Refused(RefusalCode.MALFORMED, str(error)) from error
+    except ProtocolError as error:  # what it says may quote the asker, who is not to write into the owner's log
+        raise Refused(RefusalCode.MALFORMED, "not a message of this protocol") from error
     if not isinstance(message, wanted):
         raise Refused(RefusalCode.MALFORMED, f"a {type(message).__name__}")
     return message
