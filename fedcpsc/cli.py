@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -17,10 +15,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedcpsc.errors import ConfigError, FedcpscError
+from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
 from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.launch.audit import AuditRequest, run_audit
+from fedcpsc.launch.deployment.commands import deploy_app
+from fedcpsc.launch.exit_codes import exit_codes
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
@@ -36,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 mount(app)
+app.add_typer(deploy_app, name="deploy")
 _out = Console()
-_err = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
 Overrides = Annotated[
@@ -49,21 +49,6 @@ RunPath = Annotated[Path, typer.Argument(help="A run's folder, for example runs/
 AuditPath = Annotated[
     Path | None, typer.Option(metavar="AUDIT_DIR", help="Folder of an audit of this run (audit.json).")
 ]
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turns this package's errors into a message for people and an exit code."""
-    try:
-        yield
-    except FedcpscError as error:
-        kind = type(error).__name__.removesuffix("Error").lower()
-        _err.print(f"[bold red]{kind} error[/]: ", end="")
-        _err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
-    except KeyboardInterrupt:
-        _err.print("stopped; what was paid for is kept, go on with --resume")
-        raise typer.Exit(130) from None
 
 
 def _existing(resume: bool, overwrite: bool) -> Existing:

@@ -81,7 +81,16 @@ class ProtocolError(FedcpscError):
 
 
 class VersionError(ProtocolError):
-    """The other side speaks another major version of the protocol."""
+    """The other side speaks another major version of the protocol.
+
+    Args:
+        message: for people.
+        spoken: the version that the other side speaks, where it is known.
+    """
+
+    def __init__(self, message: str, spoken: str = "") -> None:
+        super().__init__(message)
+        self.spoken = spoken
 
 
 class FederationError(FedcpscError):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import httpx
 
-from fedcpsc.errors import ProtocolError, RefusalCode
+from fedcpsc.errors import ProtocolError, RefusalCode, VersionError
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
@@ -25,7 +25,7 @@ class SocketGatekeeper:
     """Implements `QueryTarget` over a Unix-domain socket; several threads may call it.
 
     A gatekeeper that cannot be reached, or says what is no protocol message, is a refusal with code `internal`: the
-    owner finds the reason in the log.
+    owner finds the reason in the log. One of another major version is a refusal with code `version`, in its version.
 
     Args:
         socket_path: where the gatekeeper listens.
@@ -60,6 +60,9 @@ class SocketGatekeeper:
         try:
             response = self._http.post(path, content=to_bytes(message))
             reply = from_bytes(response.raise_for_status().content)
+        except VersionError as error:  # said on in the silo's version: whoever reads it sees which one that is
+            log.error("no reply from the gatekeeper", extra=fields(note=f"{self._path}: {error}"))
+            return Refusal(RefusalCode.VERSION, version=error.spoken)
         except (httpx.HTTPError, ProtocolError) as error:
             log.error("no reply from the gatekeeper", extra=fields(note=f"{self._path}: {type(error).__name__}"))
             return Refusal(RefusalCode.INTERNAL)

@@ -15,7 +15,7 @@ from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 
-__all__ = ["Request", "make_teachers", "run_once", "run_seeds"]
+__all__ = ["Request", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -70,7 +70,7 @@ def run_once(request: Request, console: Console) -> dict[str, Any]:
     Raises:
         FedcpscError: it failed, or its folder is taken.
     """
-    request = _with_absolute_data(request)
+    request = with_absolute_data(request)
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
     resume = claim(run_dir, request.existing)
@@ -105,6 +105,16 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     return summary
 
 
+def with_absolute_data(request: Request) -> Request:
+    """The same with an absolute `data.path`: Flower's processes have another working directory.
+
+    Raises:
+        ConfigError: as `Request.load`.
+    """
+    path = request.load().data.path
+    return replace(request, overrides=(*request.overrides, f"data.path={Path(path).absolute()}")) if path else request
+
+
 def _draw_report(run_dir: Path, console: Console) -> None:
     """Whatever goes wrong here is told: the run itself is done and paid for."""
     try:
@@ -115,12 +125,6 @@ def _draw_report(run_dir: Path, console: Console) -> None:
         reason = f"report.html could not be drawn ({type(error).__name__}: {error}); the run is complete"
         again = f"try again with: fedcpsc report {run_dir}"
         console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _with_absolute_data(request: Request) -> Request:
-    """Flower's processes have another working directory."""
-    path = request.load().data.path
-    return replace(request, overrides=(*request.overrides, f"data.path={Path(path).absolute()}")) if path else request
 
 
 def _run(

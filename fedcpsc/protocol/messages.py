@@ -45,7 +45,7 @@ TEXT_LIMIT = 200  # characters of any text in a message
 
 
 class AnswerForm(StrEnum):
-    """What of the teacher's output an answer shows."""
+    """What of the teacher's output an answer shows, the richest first."""
 
     PROBABILITIES = "probabilities"
     TOP_K = "top_k"
@@ -253,7 +253,7 @@ def check_version(version: str) -> None:
     """
     if version.partition(".")[0] != PROTOCOL_VERSION.partition(".")[0]:
         constraint = f"this side speaks {PROTOCOL_VERSION}"
-        raise VersionError(explain("version", version, constraint, "install the same major version on both"))
+        raise VersionError(explain("version", version, constraint, "install the same major version on both"), version)
 
 
 def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:

@@ -4,8 +4,8 @@ import pytest
 
 from fedcpsc.errors import ConfigError, FederationError, RunError
 from fedcpsc.launch import simulation
+from fedcpsc.launch.flower_commands import RunStatus
 from fedcpsc.launch.simulation import run_simulation
-from fedcpsc.launch.superlink import RunStatus
 
 COMPLETED, FAILED = RunStatus("finished:completed", ""), RunStatus("finished:failed", "No heartbeat")
 
@@ -18,7 +18,7 @@ class FakeLink:
     submitted: list[tuple] = []  # noqa: RUF012
 
     def __init__(self, run_dir):
-        self.run_dir, self.home = run_dir, run_dir.parent / "home"
+        self.run_dir, self.home, self.flower = run_dir, run_dir.parent / "home", self
         self.home.mkdir()
 
     def __enter__(self):
@@ -31,7 +31,7 @@ class FakeLink:
         self.submitted.append((run_config.read_text(), federation, sorted(p.name for p in app_folder.iterdir())))
         return "1"
 
-    def follow(self, run_id):
+    def follow(self, run_id, log):
         for name, text in self.files.items():
             (self.run_dir / name).write_text(text)
         return self

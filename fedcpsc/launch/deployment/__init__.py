@@ -1,0 +1,1 @@
+"""A federation of real processes: certificates and keys, checks, and the whole thing on loopback."""
