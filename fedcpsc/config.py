@@ -116,6 +116,9 @@ class SilosConfig(Strict):
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
     )
+    policies: tuple[dict[str, Any], ...] = Field(
+        (), description="where owners differ: fields that replace those of policy, dealt round-robin to the silos"
+    )
 
 
 class TeachersConfig(Strict):
@@ -142,8 +145,9 @@ class QueriesConfig(Strict):
 
     answers_per_silo: Positive = Field(5000, description="images answered by each silo over the whole run")
     rounds: Positive = Field(20, description="how often the server asks; the answers are spread over the rounds")
-    form: Literal["probabilities", "top_k", "label"] = Field(
-        "probabilities", description="answer form asked for; each silo's policy must offer it"
+    form: Literal["best", "probabilities", "top_k", "label"] = Field(
+        "probabilities",
+        description="answer form asked for, which each silo's policy must offer; best asks each silo for the richest it offers",
     )
     hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
     deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
@@ -251,14 +255,14 @@ class OutputConfig(Strict):
     name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="of the run's folder")
     alarm_entropy: Share = Field(0.5, description="alarm when the bank's normalised class entropy falls below this")
     tensorboard: bool = Field(False, description="also write event files for TensorBoard, into the run's folder")
-
-
-class RuntimeConfig(Strict):
-    """The server's machine; changes speed, never the meaning of a run."""
     log_format: Literal["text", "json"] | None = Field(
         None,
         description="lines of the server's log; where null $FEDCPSC_LOG says, and without it only warnings are logged",
     )
+
+
+class RuntimeConfig(Strict):
+    """The server's machine; changes speed, never the meaning of a run."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")

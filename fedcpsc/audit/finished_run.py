@@ -144,7 +144,7 @@ class FinishedRun:
 
         Raises:
             RunError: the run is not finished.
-            AuditError: it has no transcript, or no held-out images.
+            AuditError: it has no transcript, no held-out images, or asked its silos for different forms.
             SiloError, DataError: as `SiloUnderAudit.open`.
         """
         result, config = _result(run_dir), load_config(run_dir / "config.yaml")
@@ -172,7 +172,7 @@ class FinishedRun:
             silos=silos,
             held_out=held_out,
             student=lambda images: predict(network, images, config.evaluation.batch_size),
-            view=View(AnswerForm(config.queries.form), policy.bits, policy.top_k),
+            view=View(_form(result), policy.bits, policy.top_k),
         )
 
     @property
@@ -209,3 +209,11 @@ def _result(run_dir: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RunError(explain("run", str(path), f"is damaged ({error})", "run it again")) from error
     return read
+
+
+def _form(result: dict[str, Any]) -> AnswerForm:
+    try:
+        return AnswerForm(result["form"])
+    except ValueError:
+        remedy = "audit a run that asked all its silos for one form: attacks differ from form to form"
+        raise AuditError(explain("form", result["form"], "is more than one", remedy)) from None

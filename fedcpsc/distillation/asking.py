@@ -32,6 +32,7 @@ class SiloState:
     """What the server knows of one silo during a run.
 
     Attributes:
+        form: the answer form it is asked for.
         waiting: queries still to be sent.
         in_flight: the query it is working on.
         left: why it is no longer asked; empty while it is.
@@ -40,6 +41,7 @@ class SiloState:
     """
 
     description: Description
+    form: AnswerForm
     waiting: deque[Batch] = field(default_factory=deque)
     in_flight: Batch | None = None
     left: str = ""
@@ -62,7 +64,7 @@ class Asking:
         teachers: the transport, after its `hello`.
         descriptions: the silos that joined.
         bank: where answers go.
-        form: the answer form to ask for.
+        forms: the answer form to ask each silo for.
         run: the run's name, told to the silos.
         tell: called with one line for each event an operator should know.
     """
@@ -72,16 +74,15 @@ class Asking:
         teachers: Teachers,
         descriptions: Mapping[SiloId, Description],
         bank: AnswerBank,
-        form: AnswerForm,
+        forms: Mapping[SiloId, AnswerForm],
         run: str,
         tell: Callable[[str], None],
     ) -> None:
         self._teachers = teachers
         self._bank = bank
-        self._form = form
         self._run = run
         self._tell = tell
-        self.silos = {s: SiloState(d, answers_left=d.answers_left) for s, d in descriptions.items()}
+        self.silos = {s: SiloState(d, forms[s], answers_left=d.answers_left) for s, d in descriptions.items()}
         self.waited_s = 0.0
 
     @property
@@ -127,7 +128,7 @@ class Asking:
             if state.left or state.in_flight is not None or not state.waiting:
                 continue
             batch = state.in_flight = state.waiting.popleft()
-            outgoing[silo] = Query(batch.query_id, self._form, self._bank.images[batch.rows], run=self._run)
+            outgoing[silo] = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
             log.info("asked a silo", extra=self._about(silo, batch))
         if outgoing:
             self._teachers.push(outgoing)
@@ -150,7 +151,7 @@ class Asking:
             self._refused(reply.silo, state, batch, content)
 
     def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, batch: Batch) -> None:
-        if answer.count != batch.count or answer.classes != self._bank.classes or answer.form is not self._form:
+        if answer.count != batch.count or answer.classes != self._bank.classes or answer.form is not state.form:
             self._leave(
                 reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
             )

@@ -16,6 +16,7 @@ from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
+from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, versions
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
@@ -56,6 +57,8 @@ def describe_run(
                 "id": silo,
                 "teacher_accuracy": None if ensemble is None else ensemble.teacher_accuracy(silo),
                 "train_size": known[silo].train_size if silo in known else None,
+                "form": state.form.value,
+                "noise_sigma": state.description.noise_sigma,
                 "queries_answered": bank.answers_of(silo),
                 "answers_left": state.answers_left,
                 "refusals": dict(state.refusals),
@@ -80,7 +83,7 @@ def describe_run(
         "ensemble": {"accuracy": None if ensemble is None else ensemble.accuracy, "rule": config.aggregation.rule},
         "silos": silos,
         "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
-        "form": config.queries.form,
+        "form": ", ".join(form for form in AnswerForm if form in {s.form for s in engine.asking.silos.values()}),
         "bytes_sent": traffic.bytes_sent,
         "bytes_received": traffic.bytes_received,
         "seconds": {

@@ -31,7 +31,7 @@ from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
 
-__all__ = ["SiloFacts", "check_federation", "check_run_folder", "distill"]
+__all__ = ["SiloFacts", "answer_forms", "check_federation", "check_run_folder", "distill"]
 
 log = logging.getLogger("fedcpsc.server")
 
@@ -68,8 +68,8 @@ def distill(
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
-    form = AnswerForm(config.queries.form)
-    classes, image_shape = check_federation(joined, config, form, evaluation)
+    classes, image_shape = check_federation(joined, config, evaluation)
+    forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
     counts = None
     if config.aggregation.rule == "class_prior_log":
@@ -78,7 +78,7 @@ def distill(
     run_dir.mkdir(parents=True, exist_ok=True)
     save_config(config, run_dir / "config.yaml")
     bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
-    asking = Asking(teachers, {silo: joined[silo] for silo in silos}, bank, form, config.output.name, tell)
+    asking = Asking(teachers, {silo: joined[silo] for silo in silos}, bank, forms, config.output.name, tell)
     targets = TargetKeeper(bank, config.aggregation, counts)
     # what the silos' answers alone tell of them is known at the end
     early = config.aggregation.rule != "answer_prior_log"
@@ -169,12 +169,12 @@ def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
 
 
 def check_federation(
-    joined: Mapping[SiloId, Description], config: RunConfig, form: AnswerForm, evaluation: ImageSet | None
+    joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None
 ) -> tuple[int, tuple[int, int, int]]:
     """K and (C, H, W), on which all silos agree.
 
     Raises:
-        FederationError: too few joined, they disagree, or one does not offer the form.
+        FederationError: too few joined, or they disagree.
     """
     wanted = max(1, round(config.queries.quorum * config.silos.count))
     if len(joined) < wanted:
@@ -188,17 +188,32 @@ def check_federation(
         if len(set(values.values())) > 1:
             remedy = "let the silos' owners agree on one, or leave out those that differ"
             raise FederationError(explain(what, values, "must be the same at every silo", remedy))
-    for silo, description in joined.items():
-        if form not in description.forms:
-            offered = [f.value for f in description.forms]
-            remedy = "ask for a form that every silo's policy offers"
-            raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
     any_silo = next(iter(joined.values()))
     if evaluation is not None and evaluation.image_shape != any_silo.image_shape:
         remedy = "set data.image_size and data.channels to what the silos take"
         constraint = f"must be the silos' image_shape {any_silo.image_shape}"
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
     return any_silo.classes, any_silo.image_shape
+
+
+def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:
+    """The form each silo is asked for.
+
+    Args:
+        wanted: as `queries.form`: one form for all, or `best` for the richest of each silo's own.
+
+    Raises:
+        FederationError: a silo's policy does not offer the form.
+    """
+    if wanted == "best":
+        return {silo: next(form for form in AnswerForm if form in d.forms) for silo, d in joined.items()}
+    form = AnswerForm(wanted)
+    for silo, description in joined.items():
+        if form not in description.forms:
+            offered = [f.value for f in description.forms]
+            remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
+            raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
+    return dict.fromkeys(joined, form)
 
 
 def _ensemble(

@@ -109,14 +109,16 @@ def make_silos(
     for name in architectures:
         check_architecture(name)
     training_plan(config.teachers)
-    policy = validate(Policy, dict(config.silos.policy), "silos.policy")
+    shared, own = config.silos.policy, config.silos.policies or ({},)
+    policies = [validate(Policy, {**shared, **fields}, "silos.policy") for fields in own]
     device = choose_device(config.runtime.device)
     evaluation = evaluation_images(config)
     reports = []
     with torch_threads(config.runtime.threads):
         one_or_all = enumerate(iterate_silo_images(config)) if only is None else [(only, load_silo_train(config, only))]
         for silo, images in one_or_all:
-            maker = _Maker(config, silo, base / str(silo), architectures[silo % len(architectures)], policy, device)
+            architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
+            maker = _Maker(config, silo, base / str(silo), architecture, policy, device)
             reports.append(maker.make(images, evaluation, progress or _silent))
     return reports
 

@@ -33,6 +33,8 @@ class Silo:
         gone: why it was no longer asked; None where it was to the end.
         dp, epsilon, delta, unit, relation, mechanism: its claim; None where not recorded yet.
         reply_seconds: median round trip of a query.
+        form: the answer form it was asked for; None where not recorded.
+        noise_sigma: standard deviation of the noise on each of its probabilities; None where not recorded.
     """
 
     id: str
@@ -49,6 +51,8 @@ class Silo:
     relation: str | None = None
     mechanism: str | None = None
     reply_seconds: float | None = None
+    form: str | None = None
+    noise_sigma: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +186,17 @@ def _silos(result: dict[str, Any] | None, lines: tuple[dict[str, Any], ...], ban
 def _silo(entry: dict[str, Any]) -> Silo:
     same = {
         key: entry.get(key)
-        for key in ("teacher_accuracy", "train_size", "epsilon", "delta", "unit", "relation", "mechanism")
+        for key in (
+            "teacher_accuracy",
+            "train_size",
+            "epsilon",
+            "delta",
+            "unit",
+            "relation",
+            "mechanism",
+            "form",
+            "noise_sigma",
+        )
     }
     return Silo(
         id=str(entry["id"]),

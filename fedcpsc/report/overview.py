@@ -14,7 +14,7 @@ from fedcpsc.report.query_pictures import query_table
 
 __all__ = ["accuracy", "best_teacher", "in_short", "outcome", "queries", "what_was_run"]
 
-_EMPTY = ("", "", "", "")  # what only silos have
+_EMPTY = ("", "", "", "", "")  # what only silos have
 
 
 def in_short(run: RunFacts) -> Section:
@@ -51,7 +51,7 @@ def what_was_run(run: RunFacts) -> Section:
     items = (
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined; {where}"),
-        ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, as {queries.form}"),
+        ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
         ("aggregation", config.aggregation.rule),
         ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
@@ -66,7 +66,7 @@ def outcome(run: RunFacts) -> Section:
     result = run.result
     if result is None:
         return Section("outcome", "Outcome", (Note("There is no outcome yet: the run has not finished."),))
-    columns = ("", "accuracy", "answers", "refusals", "private images", "differential privacy")
+    columns = ("", "accuracy", "answers", "refusals", "private images", "differential privacy", "answered as")
     rows = [
         (
             f"teacher {silo.id}",
@@ -75,6 +75,7 @@ def outcome(run: RunFacts) -> Section:
             ", ".join(f"{count} {code}" for code, count in silo.refusals.items()) or "0",
             "-" if silo.train_size is None else f"{silo.train_size:,}",
             _claim(silo),
+            _shown(silo),
         )
         for silo in run.silos
     ]
@@ -178,6 +179,17 @@ def _privacy(silos: tuple[Silo, ...]) -> str:
     worst = max(silo.epsilon or 0.0 for silo in with_)
     claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {worst:.3g}"
     return claimed if not without else f"{claimed}; not protected: {', '.join(without)}"
+
+
+def _as_form(run: RunFacts) -> str:
+    form = run.config.queries.form
+    return "in the richest form each offers" if form == "best" else f"as {form}"
+
+
+def _shown(silo: Silo) -> str:
+    if silo.form is None:
+        return "not recorded"
+    return f"{silo.form}, noise {silo.noise_sigma:g}" if silo.noise_sigma else silo.form
 
 
 def _claim(silo: Silo) -> str:

@@ -15,7 +15,7 @@ from fedcpsc.config import load_config
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
-from fedcpsc.protocol.messages import ClassReport
+from fedcpsc.protocol.messages import AnswerForm, ClassReport
 
 
 def silos(count=2, **options):
@@ -252,3 +252,23 @@ def test_a_silo_that_answers_something_else_is_left(tmp_path):
     result = distill(config(), LocalTeachers(fakes), tmp_path / "run", tell=told.append)
     assert result["silos"][1]["queries_answered"] == 0
     assert "not what was asked" in told[0]
+
+
+def test_each_silo_is_asked_for_the_best_it_offers_and_the_result_tells_it(tmp_path):
+    fakes = [
+        FakeSilo("silo-0", forms=(AnswerForm.LABEL, AnswerForm.PROBABILITIES), noise_sigma=0.2),
+        FakeSilo("silo-1", forms=(AnswerForm.LABEL,)),
+    ]
+    result = distill(config(queries__form="best"), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation())
+    assert [{query.form for query in fake.queries} for fake in fakes] == [
+        {AnswerForm.PROBABILITIES},
+        {AnswerForm.LABEL},
+    ]
+    assert [(silo["form"], silo["noise_sigma"]) for silo in result["silos"]] == [("probabilities", 0.2), ("label", 0.0)]
+    assert result["form"] == "probabilities, label"
+    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+
+
+def test_one_form_for_all_is_told_as_one(tmp_path):
+    fakes = silos(forms=(AnswerForm.PROBABILITIES, AnswerForm.LABEL))
+    assert distill(config(queries__form="label"), LocalTeachers(fakes), tmp_path / "run")["form"] == "label"

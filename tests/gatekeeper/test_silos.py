@@ -212,6 +212,15 @@ def test_architectures_are_dealt_round_robin(tmp_path):
     assert load_manifest(tmp_path / "1").architecture == "lenet5"
 
 
+def test_owners_may_differ_in_their_policies(tmp_path):
+    differ = [{"forms": ["label"]}, {"answers": 7, "images_per_query": 3}]
+    mixed = config(silos={"count": 3, "partition": {"kind": "iid"}, "policy": {"answers": 50}, "policies": differ})
+    make_silos(mixed, tmp_path)
+    found = [load_policy(tmp_path / str(silo) / POLICY_FILE) for silo in range(3)]
+    assert [policy.answers for policy in found] == [50, 7, 50]
+    assert [policy.forms[0].value for policy in found] == ["label", "probabilities", "label"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -222,6 +231,7 @@ def test_architectures_are_dealt_round_robin(tmp_path):
         ({"teachers": {"training": {"kind": "magic"}}}, "teachers.training.kind='magic'"),
         ({"silos": {"policy": {"answer": 1}}}, "silos.policy: answer: unknown key"),
         ({"silos": {"policy": {"answers": 0}}}, "silos.policy: answers=0"),
+        ({"silos": {"policies": [{}, {"form": ["label"]}]}}, "silos.policy: form: unknown key.*forms"),
     ],
 )
 def test_bad_configuration_is_found_before_anything_is_made(change, message, tmp_path):

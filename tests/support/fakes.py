@@ -23,6 +23,7 @@ class FakeSilo:
     """A QueryTarget with a budget and a script of misbehaviour.
 
     Args:
+        noise_sigma: noise on its probabilities, always the same for the same query.
         misbehave: called with (query, count of queries so far); returns a RefusalCode, or None to answer.
 
     Attributes:
@@ -40,10 +41,19 @@ class FakeSilo:
         images_per_query: int = 64,
         forms: tuple[AnswerForm, ...] = (AnswerForm.PROBABILITIES,),
         class_report: ClassReport | None = None,
+        noise_sigma: float = 0.0,
         misbehave: Callable[[Query, int], RefusalCode | None] = lambda query, count: None,
     ) -> None:
         self.description = Description(
-            name, classes, image_shape, forms, images_per_query, budget, budget, class_report=class_report
+            name,
+            classes,
+            image_shape,
+            forms,
+            images_per_query,
+            budget,
+            budget,
+            class_report=class_report,
+            noise_sigma=noise_sigma,
         )
         self.left = budget
         self.misbehave = misbehave
@@ -68,9 +78,13 @@ class FakeSilo:
             return Refusal(RefusalCode.BUDGET, query.query_id)
         self.left -= len(query.images)
         p = brightness_probabilities(query.images, self.description.classes)
-        answer = Answer(
-            query.query_id, query.form, self.description.classes, np.rint(p * 255).astype(np.uint8), self.left
-        )
+        values = np.rint(p * 255).astype(np.uint8)
+        if query.form is AnswerForm.LABEL:
+            values = p.argmax(1).astype(np.uint16)
+        elif sigma := self.description.noise_sigma:
+            rng = np.random.default_rng(int(query.query_id[:8], 16))
+            values = (p + rng.normal(0, sigma, p.shape)).astype(np.float32)
+        answer = Answer(query.query_id, query.form, self.description.classes, values, self.left)
         self.answered[query.query_id] = answer
         return answer
 
