@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +18,7 @@ from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger, Status
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.proof import histories_of
+from fedcpsc.logs import configure, form_of
 
 __all__ = ["epsilon_of", "gatekeeper_app", "ledger_app", "ledger_facts", "mount", "policy_app"]
 
@@ -45,6 +45,14 @@ def serve(
     silo_dir: SiloDir,
     socket: Annotated[Path, typer.Option(help="Path of the Unix-domain socket to listen on.")],
     group: Annotated[str | None, typer.Option(help="Group whose members may connect too (mode 0660).")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Show counters to Prometheus there: 127.0.0.1:PORT, or the path of a second socket."),
+    ] = None,
+    metrics_group: Annotated[str | None, typer.Option(help="Group whose members may read that socket too.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="text, or json for one object a line; where left out, $FEDCPSC_LOG says.")
+    ] = None,
 ) -> None:
     """Serve the silo's teacher until told to stop.
 
@@ -53,8 +61,8 @@ def serve(
     with _told():
         from fedcpsc.gatekeeper.service import serve as run  # noqa: PLC0415 - brings the web server
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        run(silo_dir, socket, group=group)
+        configure(form_of(log_format))
+        run(silo_dir, socket, group=group, metrics=metrics, metrics_group=metrics_group)
 
 
 @ledger_app.command("init")

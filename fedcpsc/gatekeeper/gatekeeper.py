@@ -8,10 +8,13 @@ and codes, never images, outputs or accuracies.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
+import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
@@ -53,6 +57,7 @@ class Gatekeeper:
         guarantee: mechanism, caps and claim, as `guarantee_of` found them.
         class_report: what is told of the class counts, None for nothing.
         owner_account: where the gnmax kinds note what they really lost, for the owner alone.
+        meter: is told of public quantities, see `metrics.py`.
     """
 
     silo: str
@@ -63,6 +68,7 @@ class Gatekeeper:
     guarantee: Guarantee
     class_report: ClassReport | None = None
     owner_account: OwnerAccount | None = None
+    meter: Meter = field(default_factory=Unmetered, repr=False)
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
@@ -93,6 +99,14 @@ class Gatekeeper:
         except Exception as error:
             return self._refusal(error, query if isinstance(query, Query) else None)
 
+    def answers_left(self) -> int:
+        """Images that the budget still holds.
+
+        Raises:
+            LedgerError: where the ledger cannot be read.
+        """
+        return self._totals()[1]
+
     def close(self) -> None:
         """Closes the ledger."""
         self.ledger.close()
@@ -113,18 +127,20 @@ class Gatekeeper:
             raise Refused(RefusalCode.FORM, f"form {query.form}")
 
     def _answer(self, query: Query) -> Answer:
-        found = self.ledger.reserve(
-            query.query_id,
-            query.payload_hash,
-            self._charge(len(query.images)),
-            principal=query.principal,
-            run=query.run,
-            limit=self.guarantee.limit,
-        )
+        with self._timed():
+            found = self.ledger.reserve(
+                query.query_id,
+                query.payload_hash,
+                self._charge(len(query.images)),
+                principal=query.principal,
+                run=query.run,
+                limit=self.guarantee.limit,
+            )
         if isinstance(found, Denied):
             raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
         if isinstance(found, Stored):
             log.info("sent a stored reply again", extra=self._asked(query))
+            self.meter.replayed()
             return _decoded(found.reply)
         with self._inference:
             scores = self._scores(query)
@@ -140,7 +156,9 @@ class Gatekeeper:
             claim=self.guarantee.claim,
         )
         mine = to_bytes(answer)
-        sent = self.ledger.store(query.query_id, mine, principal=query.principal)
+        with self._timed():
+            sent = self.ledger.store(query.query_id, mine, principal=query.principal)
+        self.meter.answered(len(query.images))
         log.info("answered a query", extra=self._asked(query, left=left))
         return answer if sent == mine else _decoded(sent)
 
@@ -193,6 +211,12 @@ class Gatekeeper:
             return fields(silo=self.silo, **more)
         run = query.run if _is_name(query.run) else None
         return fields(silo=self.silo, run=run, query_id=query.query_id, images=len(query.images), **more)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self.meter.wrote_ledger(time.monotonic() - begun)
 
     def _totals(self) -> tuple[int, int]:
         status, limit = self.ledger.status(), self.guarantee.limit

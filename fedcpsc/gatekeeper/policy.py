@@ -152,12 +152,14 @@ class ServicePolicy(Strict):
     Attributes:
         batch_size: images per forward pass.
         queue: requests that may wait at a time; more are refused as busy.
-        read_timeout_s: seconds in which a request must have arrived whole.
+        connections: open at a time; of more, the one that has waited longest without a request is closed.
+        read_timeout_s: seconds in which a request must have arrived whole, and in which its reply must be being read.
         grace_s: seconds for queries under way when the process is told to stop.
     """
 
     batch_size: Annotated[int, Field(ge=1, le=100_000)] = 500
     queue: Annotated[int, Field(ge=1, le=10_000)] = 16
+    connections: Annotated[int, Field(ge=2, le=10_000)] = 64
     read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     grace_s: Annotated[int, Field(ge=0, le=3600)] = 30
 

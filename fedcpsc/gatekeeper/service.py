@@ -3,22 +3,20 @@
 `POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says
 that the process lives. Every reply is a message: what a caller did wrong is a refusal code, never an HTTP error text.
 
-Bounds: who may connect (the socket's file permissions), bytes in a request, seconds to send one, queries waiting at a
-time, and one gatekeeper process for a ledger.
+Bounds: who may connect (the socket's file permissions), connections at a time, bytes in a request, seconds to send one
+and to take the reply, queries waiting at a time, and one gatekeeper process for a ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
-import grp
 import logging
 import math
-import os
 import signal
-import socket
-import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,50 +24,57 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, SiloError, VersionError, explain
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE
+from fedcpsc.gatekeeper.listening import bound_socket, bounded_protocol
+from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import DescribeRequest, Message, Query, QueryTarget, Refusal
 
-__all__ = ["MEDIA_TYPE", "bound_socket", "build_app", "serve"]
+__all__ = ["MEDIA_TYPE", "build_app", "serve"]
 
 MEDIA_TYPE = "application/octet-stream"
 
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _HEADER_BYTES = 65_536
-_BACKLOG = 128
 
 
-def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int) -> FastAPI:
+def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter: Meter | None = None) -> FastAPI:
     """The web application around a gatekeeper.
 
     Args:
         target: answers.
         limits: queue length and seconds to read a request.
         max_bytes: of a request's body.
+        meter: is told every reply.
     """
+    counted = meter or Unmetered()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     waiting = 0
 
     async def relayed(request: Request, wanted: type[Any], call: Callable[[Any], Message]) -> Response:
         nonlocal waiting
+        begun = time.monotonic()
         if waiting >= limits.queue:  # before the body is read: a full queue holds no more memory
-            return _sent(Refusal(RefusalCode.BUSY))
+            return sent(Refusal(RefusalCode.BUSY), begun)
         waiting += 1
         try:
             message = _message(await _body(request, max_bytes, limits.read_timeout_s), wanted)
-            return _sent(await run_in_threadpool(call, message))
+            return sent(await run_in_threadpool(call, message), begun)
         except Refused as refused:
             log.warning("refused a request unread", extra=fields(code=refused.code.value, note=str(refused)))
-            return _sent(Refusal(refused.code))
+            return sent(Refusal(refused.code), begun)
         finally:
             waiting -= 1
+
+    def sent(message: Message, begun: float) -> Response:
+        counted.replied(message, time.monotonic() - begun)
+        return Response(to_bytes(message), media_type=MEDIA_TYPE)
 
     @app.post("/describe")
     async def describe(request: Request) -> Response:
@@ -86,69 +91,54 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int) -> Fas
     return app
 
 
-def serve(silo_dir: str | Path, socket_path: str | Path, *, group: str | None = None) -> None:
+def serve(
+    silo_dir: str | Path,
+    socket_path: str | Path,
+    *,
+    group: str | None = None,
+    metrics: str | None = None,
+    metrics_group: str | None = None,
+) -> None:
     """Runs a silo's gatekeeper until SIGTERM or SIGINT; queries under way are finished first.
 
     Args:
         silo_dir: the silo's folder.
         socket_path: where to listen; the file gets mode 0600, or 0660 with a group.
         group: whose members may connect too.
+        metrics: where Prometheus may read, a loopback address with a port or the path of another socket; None: nowhere.
+        metrics_group: whose members may connect to that socket too.
 
     Raises:
         SiloError: where the silo cannot be opened, another gatekeeper serves it, or the socket's path is taken.
+        ConfigError: metrics would be open to other machines.
     """
     folder = Path(silo_dir)
-    with (
-        _only_one(folder),
-        contextlib.closing(open_gatekeeper(folder)) as gatekeeper,
-        bound_socket(Path(socket_path), group) as listening,
-        _stopped_by_signals(),
-    ):
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(_only_one(folder))
+        gatekeeper = opened.enter_context(contextlib.closing(open_gatekeeper(folder)))
+        meter: Meter = Unmetered()
+        if metrics is not None:
+            from fedcpsc.gatekeeper.metrics import PrometheusMeter, serving_metrics  # noqa: PLC0415 - where asked for
+
+            meter = counting = PrometheusMeter(gatekeeper.answers_left)
+            gatekeeper = dataclasses.replace(gatekeeper, meter=meter)
+            opened.enter_context(serving_metrics(counting, metrics, metrics_group))
+        listening = opened.enter_context(bound_socket(Path(socket_path), group))
+        opened.enter_context(_stopped_by_signals())
         limits = gatekeeper.policy.service
         config = uvicorn.Config(
-            build_app(gatekeeper, limits, _largest(gatekeeper)),
-            http=_bounded_protocol(limits.read_timeout_s),
+            build_app(gatekeeper, limits, _largest(gatekeeper), meter),
+            http=bounded_protocol(limits.read_timeout_s, max(limits.connections, limits.queue + 1)),
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_config=None,  # its records go where ours go, see fedcpsc.logs
             access_log=False,
             server_header=False,
-            backlog=_BACKLOG,
             timeout_graceful_shutdown=limits.grace_s,
         )
         log.info("the gatekeeper listens", extra=fields(silo=gatekeeper.silo, note=str(socket_path)))
         uvicorn.Server(config).run(sockets=[listening])
     log.info("the gatekeeper has stopped", extra=fields(silo=gatekeeper.silo))
-
-
-@contextlib.contextmanager
-def bound_socket(path: Path, group: str | None = None) -> Iterator[socket.socket]:
-    """A listening Unix-domain socket at `path`, removed afterwards. A dead one is replaced.
-
-    Raises:
-        SiloError: where the path is taken, too long, or cannot be made, or the group is unknown.
-    """
-    _clear(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)  # never open to others, not even between bind and chmod
-    try:
-        listening.bind(str(path))
-        if group is not None:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-            path.chmod(0o660)
-        listening.listen(_BACKLOG)
-    except (OSError, KeyError) as error:
-        listening.close()
-        raise SiloError(
-            explain("socket, group", (str(path), group), f"cannot be made ({error})", "check path, length and group")
-        ) from error
-    finally:
-        os.umask(before)
-    try:
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -161,23 +151,6 @@ def _stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-
-
-def _clear(path: Path) -> None:
-    if not path.exists():
-        return
-    if not stat.S_ISSOCK(path.stat().st_mode):
-        raise SiloError(explain("socket", str(path), "is a file that is no socket", "choose another path"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:  # left behind by a process that was killed
-            path.unlink()
-            return
-        except OSError as error:
-            raise SiloError(explain("socket", str(path), f"is taken ({error})", "choose another path")) from error
-    raise SiloError(explain("socket", str(path), "is taken by a running process", "stop it, or choose another path"))
 
 
 @contextlib.contextmanager
@@ -240,41 +213,3 @@ def _message(body: bytes, wanted: type[Any]) -> Any:
 
 def _sent(message: Message) -> Response:
     return Response(to_bytes(message), media_type=MEDIA_TYPE)
-
-
-def _bounded_protocol(timeout_s: float) -> type[H11Protocol]:
-    """uvicorn's protocol, closing a connection whose request headers do not come in time (uvicorn itself waits)."""
-
-    class Bounded(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._unwatch()
-
-        def _watch(self) -> None:
-            answering = self.cycle is not None and not self.cycle.response_complete
-            if answering:
-                self._unwatch()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(timeout_s, self._late)
-
-        def _unwatch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _late(self) -> None:
-            self._timer = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return Bounded

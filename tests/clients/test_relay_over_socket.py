@@ -10,8 +10,9 @@ from support.inproc_grid import InProcGrid
 
 import clients.app
 from clients import node
+from fedcpsc.gatekeeper.listening import bound_socket
 from fedcpsc.gatekeeper.policy import ServicePolicy
-from fedcpsc.gatekeeper.service import bound_socket, build_app
+from fedcpsc.gatekeeper.service import build_app
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, decode_answers
 from server.remote_teachers import GridTeachers
 

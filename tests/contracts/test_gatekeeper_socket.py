@@ -18,9 +18,10 @@ import uvicorn
 from query_target import Make, MeanTeacher, QueryTargetContract, open_silo, query
 
 from fedcpsc.errors import RefusalCode, SiloError
+from fedcpsc.gatekeeper.listening import bound_socket, bounded_protocol
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
-from fedcpsc.gatekeeper.service import _bounded_protocol, bound_socket, build_app
+from fedcpsc.gatekeeper.service import build_app
 from fedcpsc.protocol.codec import from_bytes
 from fedcpsc.protocol.messages import Answer, QueryTarget, Refusal
 
@@ -33,7 +34,7 @@ def served(target: QueryTarget, path: Path, limits: ServicePolicy) -> Iterator[S
     with bound_socket(path) as listening:
         config = uvicorn.Config(
             build_app(target, limits, MAX_BYTES),
-            http=_bounded_protocol(limits.read_timeout_s),
+            http=bounded_protocol(limits.read_timeout_s, limits.connections),
             ws="none",
             lifespan="off",
             log_level="error",
@@ -103,6 +104,50 @@ def test_slow_half_and_oversized_requests_are_bounded_and_charge_nothing(tmp_pat
         assert teacher.images == 0
         assert isinstance(client.answer(query()), Answer)  # and it lives
     assert gatekeeper.ledger.status().queries == 1
+
+
+def connected(path: Path, *parts: bytes) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(5.0)
+    line.connect(str(path))
+    for part in parts:
+        line.sendall(part)
+    return line
+
+
+def closed(line: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return line.recv(1) == b""
+    return True
+
+
+def test_of_too_many_connections_the_longest_idle_make_room(tmp_path: Path) -> None:
+    gatekeeper, _ = open_silo(tmp_path)
+    limits = ServicePolicy(queue=3, connections=5, read_timeout_s=20.0)
+    with served(gatekeeper, tmp_path / "s", limits) as client, contextlib.ExitStack() as held:
+        idle = [held.enter_context(connected(tmp_path / "s", b"POST /ans")) for _ in range(9)]
+        assert isinstance(client.answer(query()), Answer)  # and is the tenth
+        assert [closed(line) for line in idle[:5]] == [True] * 5
+        idle[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            idle[-1].recv(1)
+
+
+def keep_asking(line: socket.socket) -> None:
+    for _ in range(10_000):
+        line.sendall(b"GET /health HTTP/1.1\r\nHost: g\r\n\r\n" * 1000)
+
+
+def test_who_does_not_read_what_was_asked_for_is_cut_off(tmp_path: Path) -> None:
+    gatekeeper, _ = open_silo(tmp_path)
+    with served(gatekeeper, tmp_path / "s", LIMITS) as client, connected(tmp_path / "s") as line:
+        line.settimeout(0.2)
+        with pytest.raises(TimeoutError):  # until nobody takes any more
+            keep_asking(line)
+        line.settimeout(5.0)
+        with pytest.raises(ConnectionError):
+            keep_asking(line)
+        assert isinstance(client.answer(query()), Answer)
 
 
 def test_a_full_queue_is_busy_and_the_same_query_may_come_again(tmp_path: Path) -> None:
