@@ -1,13 +1,15 @@
 """The command line: parse, one call, exit code.
 
-Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 3 an audit's lower bound exceeds a claim;
-130 stopped by the user.
+Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 3 an audit's lower bound exceeds a claim,
+or a run has stalled (`status`); 130 stopped by the user.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -23,7 +25,9 @@ from fedcpsc.launch.deployment.commands import deploy_app
 from fedcpsc.launch.exit_codes import exit_codes
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
+from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
+from fedcpsc.report.health import read_health
 
 __all__ = ["app", "main"]
 
@@ -169,6 +173,26 @@ def report(
 
 
 @app.command()
+def status(
+    run: RunPath,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Plain JSON instead of words.")] = False,
+    stalled_after: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=1, help="Call it stalled after so many silent seconds.")
+    ] = None,
+) -> None:
+    """Say how a run does, while it goes on and after; exit 1 where it has failed, 3 where it has stalled.
+
+    Example: [bold]fedcpsc status runs/digits --json[/]
+    """
+    with exit_codes():
+        health = read_health(run, stalled_after)
+        for line in [json.dumps(asdict(health))] if as_json else in_words(health):
+            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_CODES[health.state])
+
+
+@app.command()
 def export(
     run: RunPath,
     *,
@@ -187,6 +211,58 @@ def export(
 
         for path in export_run(run, file_format, out, audit_dir=audit):
             _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def bench(
+    config: ConfigPath,
+    *,
+    overrides: Overrides = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="The other side: this configuration, by the same code.")
+    ] = None,
+    against_commit: Annotated[
+        str | None, typer.Option(metavar="REV", help="The other side: the same configuration, by this revision's code.")
+    ] = None,
+    overrides_against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-against", metavar="KEY=VALUE", help="Override a value of the other side alone, after --set."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps in one timed call.")] = 20,
+    repeats: Annotated[int, typer.Option(help="Timed calls of each part and side.")] = 5,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this part alone, e.g. student or round; may be given again."),
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Also run both: accuracy against answers.")] = False,
+    seeds: Annotated[int, typer.Option(help="Runs of each side for the curve, from the configured seed on.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("runs/bench"),
+) -> None:
+    """Measure a run's parts: images a second, seconds a step, peak memory; two sides by turns, where another is named.
+
+    Example: [bold]fedcpsc bench configs/digits.yaml --set-against student.width=16 --curve --seeds 3[/]
+
+    Example: [bold]fedcpsc bench configs/digits.yaml --against-commit HEAD~1[/]
+    """
+    with exit_codes():
+        from fedcpsc.bench.sides import BenchPlan  # noqa: PLC0415 - brings torch
+        from fedcpsc.launch.bench import bench_once  # noqa: PLC0415
+
+        plan = BenchPlan(
+            config,
+            tuple(overrides or ()),
+            against=against,
+            against_commit=against_commit,
+            overrides_against=tuple(overrides_against or ()),
+            steps=steps,
+            repeats=repeats,
+            curve=curve,
+            seeds=seeds,
+            only=tuple(only or ()),
+        )
+        bench_once(plan, out, _out)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""How fast a run's parts are, how much memory they take, and what each answer buys; two sides by turns."""

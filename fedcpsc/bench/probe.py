@@ -1,0 +1,289 @@
+"""The measured process: a script, run with the measured source tree on PYTHONPATH.
+
+It imports of `fedcpsc` only what it measures, never this package: so the same measuring code runs over another
+revision's networks, losses and steps. Jobs come as JSON lines on stdin, replies go as JSON lines to stdout.
+
+    {"do": "student", ...} -> {"ready"}, to each {"go": true} {"wall_s", "cpu_s"}, at the end of stdin {"peak_MiB"}
+    {"do": "curve", ...}   -> {"points", "final", "split"}
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import fedcpsc
+from fedcpsc.config import RunConfig, load_config
+from fedcpsc.data.images import to_uint8
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.selection import select
+from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
+from fedcpsc.distillation.synthesis import synthesise, train_generator
+from fedcpsc.models.device import choose_device
+from fedcpsc.priors.mixture import sample_prior
+
+_MOST_ROWS = 5000  # of the bank that is fitted to; a step's time does not depend on it
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one timed call does.
+
+    Attributes:
+        call: does it; returns what came out.
+        units: steps or rounds in it.
+        images: that passed through it.
+    """
+
+    call: Callable[[], Iterable[Tensor]]
+    units: int
+    images: int
+
+
+class Bench:
+    """A run's committee in front of a bank of prior images with made-up answers."""
+
+    def __init__(self, config: RunConfig, classes: int, shape: tuple[int, int, int], steps: int, scratch: Path) -> None:
+        self.config, self.classes, self.shape, self.steps = config, classes, shape, steps
+        self.device = choose_device(config.runtime.device)
+        self.count = max(1, config.queries.answers_per_silo // config.queries.rounds)
+        self.members = make_committee(config.student, classes, shape, config.seed, self.device)
+        self.networks = [member.network for member in self.members]
+        self.scratch = scratch
+
+    def prior(self) -> Work:
+        """Procedural images of one round, as 8-bit images."""
+        synthesis = self.config.synthesis
+        count = max(1, round(synthesis.prior_share * self.count)) * synthesis.candidates
+        return Work(lambda: [self._prior_images(count)], 1, count)
+
+    def generator(self) -> Work:
+        """Steps of a fresh generator against the committee."""
+        synthesis = self.config.synthesis.model_copy(update={"steps": self.steps})
+
+        def call() -> Iterable[Tensor]:
+            made = train_generator(synthesis, self.networks, self.classes, self.shape, self.config.seed, self.device)
+            return made.state_dict().values()
+
+        return Work(call, self.steps, self.steps * synthesis.batch_size)
+
+    def selection(self) -> Work:
+        """Choosing one round's images among its candidates."""
+        pool = self._prior_images(self.count * self.config.synthesis.candidates)
+        return Work(lambda: [select(pool, self.networks, self.count, self.device)], 1, len(pool))
+
+    def student(self) -> Work:
+        """Steps of the student on the bank, as in a round."""
+        return self._fitting(final=False)
+
+    def final(self) -> Work:
+        """Steps of the final fit: falling rate, averaged weights where configured."""
+        return self._fitting(final=True)
+
+    def round(self) -> Work:
+        """One whole round without its answers: synthesise, then fit the committee."""
+        reader, pool = self._bank()
+        queries = self.config.queries
+
+        def call() -> Iterable[Tensor]:
+            images, _, _ = synthesise(
+                self.config.synthesis,
+                self.networks,
+                self.count,
+                round_index=queries.rounds - 1,
+                rounds=queries.rounds,
+                classes=self.classes,
+                image_shape=self.shape,
+                seed=self.config.seed,
+                device=self.device,
+            )
+            for index, member in enumerate(self.members):
+                share = self.config.student.fresh_share if index == 0 else 0.0
+                self._fit(member, reader, pool, self.config.student.steps_per_round, fresh_share=share)
+            return [torch.from_numpy(images), *_weights(self.members)]
+
+        return Work(call, 1, self.count)
+
+    def _fitting(self, *, final: bool) -> Work:
+        student, plan = self.members[0], self.config.student
+        reader, pool = self._bank()
+        average = copy.deepcopy(student.network) if final and plan.average > 0 else None
+
+        def call() -> Iterable[Tensor]:
+            if final:
+                self._fit(student, reader, pool, self.steps, cosine_from=(0, 100 * self.steps), average=average)
+            else:
+                self._fit(student, reader, pool, self.steps, fresh_share=plan.fresh_share)
+            return _weights([student])
+
+        return Work(call, self.steps, self.steps * plan.batch_size)
+
+    def _fit(self, member: Member, reader: BankReader, pool: npt.NDArray[np.int64], steps: int, **options: Any) -> None:
+        fit(member, self.config.student, reader, pool, pool[-self.count :], steps, self.config.seed, **options)
+
+    def _prior_images(self, count: int) -> Tensor:
+        synthesis = self.config.synthesis
+        stream = torch.Generator().manual_seed(self.config.seed)
+        mean = synthesis.moments[0] if synthesis.moments else None
+        return to_uint8(sample_prior(synthesis.prior, count, self.shape, stream, mean))
+
+    def _bank(self) -> tuple[BankReader, npt.NDArray[np.int64]]:
+        rows = min(self.config.queries.answers_per_silo, _MOST_ROWS)
+        bank = AnswerBank(self.scratch / "bank", self.shape, self.classes, ["bench"])
+        batch = bank.add_batch(0, self._prior_images(rows).numpy(), np.full(rows, -1, np.int64))
+        random = np.random.default_rng(self.config.seed)
+        answers = random.dirichlet(np.full(self.classes, 0.1), rows).astype(np.float32)
+        bank.add_answers(batch.query_id, "bench", answers)
+        bank.set_targets(batch, answers)
+        reader = BankReader(bank, self.device)
+        reader.refresh()
+        return reader, np.arange(rows)
+
+
+STAGES = ("prior", "generator", "selection", "student", "final", "round")
+
+
+def measure(
+    job: dict[str, Any], config: RunConfig, jobs: Iterable[str], reply: Callable[[dict[str, Any]], None]
+) -> None:
+    """Sets one stage up, warms it up, and times it as often as asked."""
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    with tempfile.TemporaryDirectory(prefix="fedcpsc-bench-") as scratch:
+        channels, height, width = job["image_shape"]
+        bench = Bench(config, job["classes"], (channels, height, width), job["steps"], Path(scratch))
+        work: Work = getattr(bench, job["do"])()
+        at_rest = resident("VmRSS")
+        digest = hashlib.sha256()
+        for tensor in work.call():  # the warm-up, from the seed's own state: its outcome is the same in every process
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        reply(
+            {
+                "ready": str(Path(fedcpsc.__file__).resolve().parent),
+                "values": config.model_dump(mode="json"),
+                "outcome": digest.hexdigest()[:16],
+                "units": work.units,
+                "images": work.images,
+                "device": str(bench.device),
+                "threads": torch.get_num_threads(),
+            }
+        )
+        on_gpu = bench.device.type == "cuda"
+        for _ in jobs:
+            reply(timed(work, on_gpu))
+        reply(
+            {
+                "peak_MiB": resident("VmHWM"),
+                "at_rest_MiB": at_rest,
+                "gpu_peak_MiB": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+            }
+        )
+
+
+def timed(work: Work, on_gpu: bool) -> dict[str, float]:
+    """Seconds of the wall clock and of this process's CPU; what a GPU still works on is waited for."""
+    if on_gpu:
+        torch.cuda.synchronize()
+    cpu, wall = time.process_time(), time.perf_counter()
+    work.call()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """One whole run in this process: silos, gatekeepers, ledgers and the round loop.
+
+    Silos that another run of the same code trained are copied from `job["kept"]`, their ledgers unspent.
+    """
+    from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415 - the stages need none of it
+    from fedcpsc.distillation.run import distill  # noqa: PLC0415
+    from fedcpsc.distillation.teachers import LocalTeachers  # noqa: PLC0415
+    from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
+    from fedcpsc.gatekeeper.silos import make_silos  # noqa: PLC0415
+
+    silos, run_dir = Path(job["folder"]) / "silos", Path(job["folder"]) / "run"
+    made_from = [config.seed, *(part.model_dump(mode="json") for part in (config.data, config.silos, config.teachers))]
+    kept = Path(job["kept"]) / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    if kept.exists():
+        shutil.copytree(kept, silos)
+    make_silos(config, silos)
+    if not kept.exists():
+        shutil.copytree(silos, kept)
+    gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
+    teachers = LocalTeachers(gatekeepers)
+    try:
+        result = distill(config, teachers, run_dir, evaluation=evaluation_images(config))
+    finally:
+        teachers.close()
+        for gatekeeper in gatekeepers:
+            gatekeeper.close()
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rounds = [line for line in lines if line["phase"] == "round" and "student_accuracy" in line]
+    return {
+        "points": [[line["answers_used"], line["student_accuracy"]] for line in rounds],
+        "final": [result["queries_per_silo"], result["student"]["accuracy"]],
+        "split": "validation" if config.data.validation else "test",
+    }
+
+
+def resident(key: str) -> float:
+    """Resident memory in MiB, now (VmRSS) or at most (VmHWM), of this program alone."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1]) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # elsewhere only the peak is known; bytes on macOS
+    return most / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def _weights(members: Iterable[Member]) -> list[Tensor]:
+    return [tensor for member in members for tensor in member.network.state_dict().values()]
+
+
+def _own_channel() -> TextIO:
+    """Stdout for replies alone: what any library prints goes to stderr."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return channel
+
+
+def main() -> int:
+    """Takes one job; an error goes back as one line."""
+    channel = _own_channel()
+
+    def reply(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    job = json.loads(sys.stdin.readline())
+    try:
+        config = load_config(job["config"], job["set"])
+        if job["do"] == "curve":
+            reply(curve(job, config))
+        else:
+            measure(job, config, iter(sys.stdin.readline, ""), reply)
+    except Exception as error:  # whatever it is, the other process tells it
+        reply({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
