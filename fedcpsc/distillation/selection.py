@@ -13,6 +13,9 @@ from fedcpsc.models.registry import Classifier
 
 __all__ = ["select"]
 
+# images a forward pass: on a CPU the feature maps of more fall out of its cache, and every layer then waits for memory
+_CPU_CHUNK, _GPU_CHUNK = 64, 512
+
 
 def select(pool: Tensor, committee: Sequence[Classifier], count: int, device: torch.device) -> Tensor:
     """The candidates to ask about: the committee's guessed classes evenly, of each those it is least sure of.
@@ -30,7 +33,7 @@ def select(pool: Tensor, committee: Sequence[Classifier], count: int, device: to
     """
     guesses, entropies = [], []
     with frozen(committee), torch.no_grad():
-        for part in torch.split(pool, 512):
+        for part in torch.split(pool, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
             pixels = to_pixels(part.to(device))
             mean = torch.stack([torch.softmax(net(pixels), dim=1) for net in committee]).mean(0)
             entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())
