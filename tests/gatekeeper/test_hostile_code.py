@@ -1,0 +1,219 @@
+"""A run's own code against a gatekeeper under another user: it gets answers by the policy, or refusals, and no more.
+
+The gatekeeper is the command line's, under the user `daemon`, its socket made as `--group` makes it; the ClientApp runs
+in a process of the user `nobody`, through Flower's messages (`supernode_user.py`), as a SuperNode would run it. Both
+users are the system's, so the tests need root, and skip with the reason where there is none.
+"""
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from silo_folder import make_folder
+
+from fedcpsc.errors import RefusalCode
+from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, save_policy
+from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.messages import Answer, AnswerForm, Message, Query, Refusal
+
+ROOT = Path(__file__).parents[2]
+OWNER, NODE, GROUP = "daemon", "nobody", "users"  # of every Debian, and of most others
+BUDGET = 400
+PATHS = [str(ROOT), *(str(ROOT / "tests" / name) for name in (".", "gatekeeper"))]
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(PATHS), "PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent"}
+ENVIRONMENT |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0"}
+
+
+def as_user(name: str, *arguments: str) -> list[str]:
+    """This Python with other arguments, under another user, in the relay's group and no other."""
+    user = pwd.getpwnam(name)
+    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--groups", GROUP, "--inh-caps=-all", "--no-new-privs"]
+    return ["setpriv", *ids, "--", sys.executable, *arguments]
+
+
+@dataclass
+class Silo:
+    folder: Path
+    socket: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def send(self, message: Message, *, module: str, user: str = NODE, attacks: str = "") -> bytes:
+        node = json.dumps({"gatekeeper-socket": str(self.socket)})
+        run = json.dumps({"attacks": attacks, "silo": str(self.folder), "pid": self.process.pid})
+        script = str(ROOT / "tests/gatekeeper/supernode_user.py")
+        done = subprocess.run(
+            as_user(user, script, module, node, run),
+            input=to_bytes(message),
+            env=ENVIRONMENT,
+            cwd="/",
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        return done.stdout
+
+    def attacked(self, attacks: str, user: str = NODE) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = json.loads(
+            self.send(asked(0), module="hostile_app", user=user, attacks=attacks)
+        )
+        return found
+
+    def honest(self, query: Query) -> Answer | Refusal:
+        reply = from_bytes(self.send(query, module="clients.app"))
+        assert isinstance(reply, Answer | Refusal)
+        return reply
+
+
+def asked(number: int) -> Query:
+    images = np.random.default_rng(100 + number).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    return Query(f"{number:032x}", AnswerForm.PROBABILITIES, images, run="honest", principal="honest")
+
+
+@pytest.fixture(scope="module")
+def silo() -> Iterator[Silo]:
+    """A served silo whose ledger holds 400 answers, and whose policy would allow more."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv, to be two other users")
+    imports = "import numpy, fedcpsc.errors"
+    for user in (OWNER, NODE):
+        tried = subprocess.run(as_user(user, "-c", imports), env=ENVIRONMENT, cwd="/", capture_output=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"{user} cannot run this Python: {tried.stderr.decode()[-200:]}")
+    base = Path(tempfile.mkdtemp(prefix="hostile-", dir="/tmp"))  # a socket's path is limited, and others pass
+    base.chmod(0o755)
+    folder, place, log = base / "silo", base / "run" / "s", base / "log"
+    service = {"queue": 4, "connections": 16, "read_timeout_s": 2.0}
+    make_folder(folder, policy={"answers": BUDGET, "images_per_query": 50, "service": service})
+    policy = load_policy(folder / POLICY_FILE)
+    save_policy(policy.model_copy(update={"answers": 10_000}), folder / POLICY_FILE)
+    place.parent.mkdir()
+    place.parent.chmod(0o755)
+    folder.chmod(0o700)
+    owner = pwd.getpwnam(OWNER)
+    for path in (place.parent, folder, *folder.iterdir()):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    serve = ["-m", "fedcpsc.cli", "gatekeeper", "serve", str(folder), "--socket", str(place), "--group", GROUP]
+    with log.open("wb") as errors:
+        command = as_user(OWNER, *serve, "--log-format", "json")
+        process = subprocess.Popen(command, env=ENVIRONMENT, cwd="/", stderr=errors, stdin=subprocess.DEVNULL)
+    served = Silo(folder, place, process, log)
+    try:
+        deadline = time.monotonic() + 60
+        while not place.is_socket():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield served
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(base)
+
+
+def test_neither_the_teacher_nor_the_ledger_nor_the_process_can_be_touched(silo: Silo) -> None:
+    assert stat.S_IMODE(silo.socket.stat().st_mode) == 0o660
+    found = silo.attacked("steal sabotage")
+    stolen = found["steal"]
+    assert stolen.pop("read the ledger") == "OperationalError"
+    assert stolen.pop("open the silo") == "ManifestError"
+    assert set(stolen.values()) | set(found["sabotage"].values()) == {"PermissionError"}
+    assert silo.process.poll() is None
+
+
+def test_under_the_gatekeepers_own_user_there_is_no_wall(silo: Silo) -> None:
+    found = silo.attacked("steal", user=OWNER)["steal"]
+    assert found["read the teacher"] == found["read the ledger"] == found["look at its files"] == "DONE"
+
+
+def test_run_code_gets_answers_by_the_policy_or_codes_the_ledger_shows_all_and_honest_runs_go_on(silo: Silo) -> None:
+    first = silo.honest(asked(1))
+    assert isinstance(first, Answer)
+    process = psutil.Process(silo.process.pid)
+    memory = process.memory_info().rss
+
+    found = silo.attacked("ask malform gigabyte flood")
+
+    told = found["ask"]
+    assert told.pop("first") == "Answer"
+    assert told.pop("the same again is the same") is True
+    assert told.pop("too many images") == RefusalCode.TOO_MANY_IMAGES
+    assert told.pop("another form") == RefusalCode.FORM
+    assert told.pop("another version") == RefusalCode.VERSION
+    assert told.pop("other images under a used id") == RefusalCode.REPLAY
+    assert len(told) == 10
+    assert set(told.values()) == {RefusalCode.MALFORMED}
+    assert set(found["malform"]) <= {RefusalCode.MALFORMED, "400", "404", "405", "200", "nothing"}
+    assert found["malform"][RefusalCode.MALFORMED] >= 109
+    assert found["malform"]["200"] == 1, "the health of the service is all that is told without a message"
+    assert set(found["gigabyte"].values()) == {RefusalCode.TOO_MANY_IMAGES}
+    flood = found["flood"]
+    assert flood.pop("connections") == 400
+    rest = flood.pop("rest")
+    assert sum(flood.values()) == 120
+    answers = 10 * flood.pop("Answer") + rest
+    assert flood.pop(RefusalCode.BUDGET) > 0
+    # `internal` says its own client, where the gatekeeper cut it off as one connection of too many
+    assert set(flood) <= {RefusalCode.BUSY, RefusalCode.INTERNAL}
+
+    assert silo.process.poll() is None
+    assert process.memory_info().rss - memory < 50 * 2**20
+    again = silo.honest(asked(1))
+    assert isinstance(again, Answer)
+    assert to_bytes(again) == to_bytes(first), "what an honest run had paid for is still there"
+    assert silo.honest(asked(2)) == Refusal(RefusalCode.BUDGET, asked(2).query_id)
+
+    ledger = [
+        "-m",
+        "fedcpsc.cli",
+        "ledger",
+        "raise",
+        str(silo.folder),
+        "--answers",
+        "1000",
+        "--note",
+        "after an attack",
+    ]
+    subprocess.run(as_user(OWNER, *ledger), env=ENVIRONMENT, cwd="/", check=True, capture_output=True)
+    assert isinstance(silo.honest(asked(3)), Answer)
+
+    book = Ledger.open(silo.folder / "ledger.sqlite", load_manifest(silo.folder).dataset_id)
+    rows = list(book.export())
+    spent = book.verify().spent.answers
+    book.close()
+    charged = [row for row in rows if row["kind"] == "charged"]
+    assert {row["run"] for row in rows if row["run"]} == {"hostile", "honest"}
+    assert sum(row["answers"] for row in charged if row["run"] == "hostile") >= 2 + answers
+    assert spent == sum(row["answers"] for row in charged)
+    assert spent == BUDGET + 3, "spent to the end, not beyond; and then what the owner allowed"
+    assert sum(row["kind"] == "refused" for row in rows) > 0
+
+    log = silo.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert len(log) < 2**20
+    assert not any("all is well" in line["message"] for line in lines)
+    assert {line.get("code") for line in lines} >= {
+        "malformed",
+        "too_many_images",
+        "form",
+        "version",
+        "replay",
+        "budget",
+    }
+    assert not any(line["level"] == "error" for line in lines), [line for line in lines if line["level"] == "error"][:3]
