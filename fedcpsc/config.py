@@ -238,6 +238,9 @@ class AggregationConfig(Strict):
         description="mean; mean weighted towards the surer; for each class those who have seen it, by every silo's class counts; or the same, by what their answers show",
     )
     smoothing: Rate = Field(1e-4, description="added to probabilities before their logarithm")
+    denoise: bool = Field(
+        True, description="read noisy probabilities as what they most probably were, by the noise each silo tells of"
+    )
 
 
 class EvaluationConfig(Strict):

@@ -8,6 +8,8 @@ Rules, over silos s that answered image i with distribution p_s:
   class reports: for each class, those who have seen it speak. Needs class reports from every silo (opt-in).
 - `answer_prior_log`: the same with `W_sc` proportional to `m_sc exp(-H(p_s))`, m_s the mean of all that silo s has
   answered so far: a silo that has hardly seen a class hardly ever names it. Needs nothing but the answers.
+
+Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.distillation.information import Information
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.protocol.messages import ClassReport
 
@@ -52,6 +55,7 @@ def aggregate(
     rule: Rule,
     *,
     counts: Floats | None = None,
+    information: Information | None = None,
     smoothing: float = 1e-4,
 ) -> Floats:
     """One soft target per image.
@@ -61,12 +65,13 @@ def aggregate(
         given: bool [S, N], who answered what.
         rule: see the module.
         counts: [S, K] >= 0, for the rules in log space: n, or m.
+        information: where the silos answer in unlike forms, or under unlike noise.
         smoothing: added before logarithms, > 0.
 
     Returns:
         float32 [N, K]; rows sum to 1 where any silo answered, else they are 0.
     """
-    present = given[:, :, None].astype(np.float32)  # [S, N, 1]
+    answers, present = _heard(answers, given, information)
     if rule in _IN_LOG_SPACE:
         log_p = (_class_shares(answers, present, rule, counts) * np.log(answers + smoothing)).sum(0)
         log_p -= log_p.max(1, keepdims=True)
@@ -81,18 +86,33 @@ def aggregate(
     return dense
 
 
-def silo_shares(answers: Floats, given: npt.NDArray[np.bool_], rule: Rule, *, counts: Floats | None = None) -> Floats:
+def silo_shares(
+    answers: Floats,
+    given: npt.NDArray[np.bool_],
+    rule: Rule,
+    *,
+    counts: Floats | None = None,
+    information: Information | None = None,
+) -> Floats:
     """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
 
     Args:
-        answers, given, rule, counts: as for `aggregate`.
+        answers, given, rule, counts, information: as for `aggregate`.
     """
-    present = given[:, :, None].astype(np.float32)
+    answers, present = _heard(answers, given, information)
     if rule in _IN_LOG_SPACE:
         return _class_shares(answers, present, rule, counts)
     weight = present * _sureness(answers) if rule == "entropy" else present
     shares: Floats = np.broadcast_to(weight / weight.sum(0).clip(1e-12), answers.shape).astype(np.float32)
     return shares
+
+
+def _heard(answers: Floats, given: npt.NDArray[np.bool_], information: Information | None) -> tuple[Floats, Floats]:
+    """Answers as they are to be read, and how loud each silo is, [S, N, 1]: 0 where it gave none."""
+    present = given[:, :, None].astype(np.float32)
+    if information is None:
+        return answers, present
+    return information.read(answers), present * information.weight[:, None, None]
 
 
 def _class_shares(answers: Floats, present: Floats, rule: Rule, counts: Floats | None) -> Floats:
@@ -103,7 +123,7 @@ def _class_shares(answers: Floats, present: Floats, rule: Rule, counts: Floats |
     if rule == "answer_prior_log":
         weight = weight * _sureness(answers)
     total = weight.sum(0, keepdims=True)
-    shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1))
+    shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1e-12))
     return shares
 
 

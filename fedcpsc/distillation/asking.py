@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedcpsc.distillation.answer_bank import AnswerBank, Batch
+from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, AnswerForm, Description, Query, Refusal, decode_answers
+from fedcpsc.protocol.messages import Answer, AnswerForm, Description, Query, Refusal
 
 __all__ = ["Asking", "SiloState"]
 
@@ -33,6 +34,7 @@ class SiloState:
 
     Attributes:
         form: the answer form it is asked for.
+        noise: standard deviation of the noise that its answers are freed of; 0 reads them as they are.
         waiting: queries still to be sent.
         in_flight: the query it is working on.
         left: why it is no longer asked; empty while it is.
@@ -42,6 +44,7 @@ class SiloState:
 
     description: Description
     form: AnswerForm
+    noise: float
     waiting: deque[Batch] = field(default_factory=deque)
     in_flight: Batch | None = None
     left: str = ""
@@ -65,6 +68,7 @@ class Asking:
         descriptions: the silos that joined.
         bank: where answers go.
         forms: the answer form to ask each silo for.
+        denoise: whether noise that silos tell of is accounted for.
         run: the run's name, told to the silos.
         tell: called with one line for each event an operator should know.
     """
@@ -75,6 +79,7 @@ class Asking:
         descriptions: Mapping[SiloId, Description],
         bank: AnswerBank,
         forms: Mapping[SiloId, AnswerForm],
+        denoise: bool,
         run: str,
         tell: Callable[[str], None],
     ) -> None:
@@ -82,7 +87,10 @@ class Asking:
         self._bank = bank
         self._run = run
         self._tell = tell
-        self.silos = {s: SiloState(d, forms[s], answers_left=d.answers_left) for s, d in descriptions.items()}
+        self.silos = {
+            s: SiloState(d, forms[s], d.noise_sigma if denoise else 0.0, answers_left=d.answers_left)
+            for s, d in descriptions.items()
+        }
         self.waited_s = 0.0
 
     @property
@@ -156,7 +164,7 @@ class Asking:
                 reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
             )
             return
-        self._bank.add_answers(batch.query_id, reply.silo, decode_answers(answer))
+        self._bank.add_answers(batch.query_id, reply.silo, read_answer(answer, state.noise))
         state.answers_left = answer.answers_left
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)

@@ -7,18 +7,20 @@ import numpy.typing as npt
 
 from fedcpsc.distillation.aggregation import Rule, silo_shares
 from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.information import Information
 
 __all__ = ["contribution"]
 
 
 def contribution(
-    bank: AnswerBank, rule: Rule, counts: npt.NDArray[np.float32] | None
+    bank: AnswerBank, rule: Rule, counts: npt.NDArray[np.float32] | None, information: Information | None = None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Over the images whose target's most probable class is k: how many, and each silo's mean share in component k.
 
     Args:
         bank: with its targets up to date.
         counts: what the rule weighs silos by, [S, K], as `TargetKeeper.counts`.
+        information: as `TargetKeeper.information`.
 
     Returns:
         images int64 [K], and shares float64 [S, K] in [0, 1]: a column sums to 1, or is 0 where the class has no image.
@@ -30,7 +32,7 @@ def contribution(
             continue
         answers, given = bank.answers(batch)
         seen = bank.targets[batch.rows].argmax(1)
-        shares = silo_shares(answers, given, rule, counts=counts)  # [S, N, K]
+        shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, N, K]
         np.add.at(total, seen, shares[:, np.arange(batch.count), seen].T)
         images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

@@ -110,7 +110,9 @@ def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble 
         student: of `student_confusion`.
     """
     bank = engine.bank
-    images, weights = contribution(bank, engine.config.aggregation.rule, engine.targets.counts)
+    images, weights = contribution(
+        bank, engine.config.aggregation.rule, engine.targets.counts, engine.targets.information
+    )
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {

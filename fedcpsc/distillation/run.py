@@ -20,6 +20,7 @@ from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import Engine, run_rounds
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
 from fedcpsc.distillation.targets import TargetKeeper
@@ -78,8 +79,18 @@ def distill(
     run_dir.mkdir(parents=True, exist_ok=True)
     save_config(config, run_dir / "config.yaml")
     bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
-    asking = Asking(teachers, {silo: joined[silo] for silo in silos}, bank, forms, config.output.name, tell)
-    targets = TargetKeeper(bank, config.aggregation, counts)
+    asking = Asking(
+        teachers,
+        {silo: joined[silo] for silo in silos},
+        bank,
+        forms,
+        config.aggregation.denoise,
+        config.output.name,
+        tell,
+    )
+    denoise = config.aggregation.denoise
+    windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
+    targets = TargetKeeper(bank, config.aggregation, counts, windows)
     # what the silos' answers alone tell of them is known at the end
     early = config.aggregation.rule != "answer_prior_log"
     ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None

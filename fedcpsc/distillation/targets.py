@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.information import Information, Window, measure
 
 __all__ = ["TargetKeeper", "class_entropy", "mean_answers"]
 
@@ -17,40 +19,65 @@ __all__ = ["TargetKeeper", "class_entropy", "mean_answers"]
 class TargetKeeper:
     """Aggregates each batch anew whenever another silo's answers to it have arrived.
 
-    Under `answer_prior_log` news changes what is known of the silos, and with it every target.
+    Where what is known of the silos comes from their answers (`answer_prior_log`, and silos that answer in unlike forms
+    or under unlike noise), news changes every target.
 
     Args:
         counts: class counts float32 [S, K] in the bank's order of silos, for `class_prior_log`; else None.
+        windows: how each silo answers; empty where all answer alike.
 
     Attributes:
         counts: what the rule weighs the silos by, float32 [S, K]; None where it weighs them by nothing such.
+        information: what unlike windows leave of each silo's answers; None where all answer alike.
     """
 
-    def __init__(self, bank: AnswerBank, config: AggregationConfig, counts: npt.NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        bank: AnswerBank,
+        config: AggregationConfig,
+        counts: npt.NDArray[np.float32] | None,
+        windows: Mapping[str, Window] | None = None,
+    ) -> None:
         self._bank = bank
         self._config = config
+        self._windows = windows or {}
         self.counts = counts
+        self.information: Information | None = None
         self._seen: dict[str, int] = {}
 
     def refresh(self) -> None:
         """Brings `bank.targets` up to date; reads only batches with news, where the rule allows."""
         news = [batch for batch in self._bank.batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
-        if news and self._config.rule == "answer_prior_log":
-            self.counts = mean_answers(self._bank)
+        if not news:
+            return
+        if self._windows:
+            self.information = measure(self._bank, self._windows)
+        if self._config.rule == "answer_prior_log":
+            self.counts = mean_answers(self._bank, self.information)
+        if self.information is not None or self._config.rule == "answer_prior_log":
             news = [batch for batch in self._bank.batches if batch.answered]
         for batch in news:
             answers, given = self._bank.answers(batch)
-            targets = aggregate(answers, given, self._config.rule, counts=self.counts, smoothing=self._config.smoothing)
+            targets = aggregate(
+                answers,
+                given,
+                self._config.rule,
+                counts=self.counts,
+                information=self.information,
+                smoothing=self._config.smoothing,
+            )
             self._bank.set_targets(batch, targets)
             self._seen[batch.query_id] = len(batch.answered)
 
 
-def mean_answers(bank: AnswerBank) -> npt.NDArray[np.float32]:
+def mean_answers(bank: AnswerBank, information: Information | None = None) -> npt.NDArray[np.float32]:
     """Each silo's mean answer so far: float32 [S, K]; rows sum to 1 or, of silos that were silent, to 0."""
     total, count = np.zeros((len(bank.silos), bank.classes)), np.zeros((len(bank.silos), 1))
     for batch in bank.batches:
         if batch.answered:
             answers, given = bank.answers(batch)
+            if information is not None:
+                answers = information.read(answers)
             total += (answers * given[:, :, None]).sum(1)
             count += given.sum(1, keepdims=True)
     mean: npt.NDArray[np.float32] = (total / np.maximum(count, 1)).astype(np.float32)

@@ -1,0 +1,150 @@
+"""How much silos say that answer in unlike forms, or under unlike noise.
+
+Every silo s shows its teacher's probabilities p through a *window*: an answer form and a noise, both public. What is
+read of it is q = p + e, with a mean squared error u_s = E |e|^2 that depends on the window alone and is measured, not
+assumed: the answers of the silos with the widest window are looked at through the window of s, noise, decoding and all,
+and compared with what they were. A label is read as what it was found to mean there: mass 1 - h on the class named and
+h spread over the others, h being the mean mass that the named class lacks. Taken for certain, as among labels alone, it
+would outweigh every silo that admits a doubt.
+
+Silos also differ because their teachers do, by a variance t^2 that no window tells. With q_s = mu + d_s + e_s the best
+linear estimate of mu weighs by the inverse of the whole variance,
+
+    w_s = 1 / (t^2 + u_s),    t^2 = max(0, E sum_s |q_s - mean q|^2 / (S - 1) - mean u),
+
+the random-effects weights of meta-analysis (DerSimonian and Laird 1986) with the unweighted moment estimate of t^2
+(Hedges and Olkin 1985), taken among the silos with the widest window where there are several: there u is least, and
+least in the way. Skewed silos have a large t^2: noise then hardly matters beside who knows what, and the rule's
+own weights decide. Each rule multiplies its weights by w_s. Where all windows are alike nothing is multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.denoising import read_answer
+from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.messages import Answer, AnswerForm
+from fedcpsc.seeding import numpy_generator
+
+__all__ = ["Information", "Window", "measure"]
+
+Floats = npt.NDArray[np.float32]
+
+_ROWS = 2000  # of the bank, evenly spread, that are measured on
+_ROUNDING = 1 / (12 * 255**2)  # variance of a probability in 8 bits: what even the widest window hides of each class
+_FORMS = list(AnswerForm)
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a silo shows its teacher's probabilities, and how that is read.
+
+    Attributes:
+        form: the answer form.
+        noise: standard deviation of the noise on each probability.
+        denoise: whether the noise is accounted for.
+    """
+
+    form: AnswerForm
+    noise: float = 0.0
+    denoise: bool = True
+
+    def look(self, probabilities: Floats, top_k: int, rng: np.random.Generator) -> Floats:
+        """What a server reads of [N, K] through the window; `top_k` classes are shown where that is the form."""
+        noisy = probabilities + rng.normal(0, self.noise, probabilities.shape).astype(np.float32)
+        values, indices = shape_answer(noisy, self.form, bits=32, top_k=top_k)
+        answer = Answer("0" * 32, self.form, probabilities.shape[1], values, 0, indices)
+        return read_answer(answer, self.noise if self.denoise else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Information:
+    """What the windows leave of each silo's answers.
+
+    Attributes:
+        weight: w_s relative to the best silo's, float32 [S], in (0, 1].
+        hidden: h of silos that show labels, 0 of others, float32 [S], in [0, 1].
+    """
+
+    weight: Floats
+    hidden: Floats
+
+    def read(self, answers: Floats) -> Floats:
+        """Answers [S, N, K] with labels as what they mean; absent answers, all zero, stay so."""
+        classes = answers.shape[2]
+        hidden = self.hidden[:, None, None]
+        said = answers.sum(2, keepdims=True)
+        softened: Floats = np.where(
+            hidden > 0, answers * (1 - hidden) + (said - answers) * hidden / (classes - 1), answers
+        ).astype(np.float32)
+        return softened
+
+
+def measure(bank: AnswerBank, windows: Mapping[str, Window]) -> Information | None:
+    """What the bank's answers tell of the windows; None where all are alike, or nothing was answered.
+
+    Args:
+        windows: of every silo of the bank.
+    """
+    shown = [windows[silo] for silo in bank.silos]
+    if len(set(shown)) == 1:
+        return None
+    answers, given = _sample(bank)
+    if not given.any():
+        return None
+    answered = [s for s in range(len(shown)) if given[s].any()]
+    widest = min((_FORMS.index(shown[s].form), shown[s].noise) for s in answered)
+    of_widest = [s for s in answered if (_FORMS.index(shown[s].form), shown[s].noise) == widest]
+    teachers = np.concatenate([answers[s][given[s]] for s in of_widest])
+    teachers = teachers[:: max(1, len(teachers) // _ROWS)]
+    lost, hidden = np.zeros(len(shown)), np.zeros(len(shown))
+    for s, window in enumerate(shown):
+        rng = numpy_generator(0, "window", s)  # the same at every refresh: targets follow from the answers alone
+        read = window.look(teachers, _top_k(answers[s][given[s]]), rng)
+        if window.form is AnswerForm.LABEL:
+            hidden[s] = max(0.0, 1.0 - float((teachers * read).sum(1).mean()))
+            read = Information(np.ones(1, np.float32), hidden[s : s + 1].astype(np.float32)).read(read[None])[0]
+        if window.form is not AnswerForm.PROBABILITIES or window.noise:
+            lost[s] = float(((read - teachers) ** 2).sum(1).mean())
+    facts = Information(np.ones(len(shown), np.float32), hidden.astype(np.float32))
+    group = of_widest if len(of_widest) > 1 else answered
+    own = _between(facts.read(answers)[group], given[group]) - float(lost[group].mean())
+    variance = max(0.0, own) + lost + bank.classes * _ROUNDING
+    return Information((variance.min() / variance).astype(np.float32), facts.hidden)
+
+
+def _sample(bank: AnswerBank) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Answers [S, n, K] and who gave one [S, n], of rows spread evenly over what was answered."""
+    step = max(1, bank.rows // _ROWS)
+    parts = [bank.answers(batch) for batch in bank.batches if batch.answered]
+    if not parts:
+        return np.zeros((len(bank.silos), 0, bank.classes), np.float32), np.zeros((len(bank.silos), 0), bool)
+    return (
+        np.concatenate([answers[:, ::step] for answers, _ in parts], axis=1),
+        np.concatenate([given[:, ::step] for _, given in parts], axis=1),
+    )
+
+
+def _top_k(answers: Floats) -> int:
+    """Classes that an answer shows: those above the level at which the rest is spread."""
+    if not len(answers):
+        return 1
+    return max(1, int((answers > answers.min(1, keepdims=True)).sum(1).max()))
+
+
+def _between(answers: Floats, given: npt.NDArray[np.bool_]) -> float:
+    """Mean over images of the unbiased variance among the silos that answered, summed over classes."""
+    present = given[:, :, None]
+    count = given.sum(0)
+    several = count > 1
+    if not several.any():
+        return 0.0
+    mean = (answers * present).sum(0) / np.maximum(count, 1)[:, None]
+    squares = (((answers - mean) ** 2) * present).sum((0, 2))
+    return float((squares[several] / (count[several] - 1)).mean())
