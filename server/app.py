@@ -21,13 +21,13 @@ from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.logs import configure_quietly
+from fedcpsc.report.health import ERROR_FILE, note_failure
 from fedcpsc.report.tail import following
 from server.remote_teachers import GridTeachers
 
-__all__ = ["ERROR_FILE", "Plan", "app", "is_simulation", "prepare", "run"]
+__all__ = ["Plan", "app", "is_simulation", "prepare", "run"]
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
-ERROR_FILE = "error.txt"
 
 app = ServerApp()
 
@@ -62,8 +62,7 @@ def main(grid: Grid, context: Context) -> None:
         run(plan, grid)
     except Exception as error:
         if run_dir is not None:  # Flower shows the reason of a failed run to nobody who does not read its log
-            run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / ERROR_FILE).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+            note_failure(run_dir, error)
         raise
 
 

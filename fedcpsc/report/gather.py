@@ -180,7 +180,10 @@ def _silos(result: dict[str, Any] | None, lines: tuple[dict[str, Any], ...], ban
     if bank is None:
         return ()
     last: dict[str, Any] = next((line["silos"] for line in reversed(lines) if "silos" in line), {})
-    return tuple(Silo(name, bank.answers_of(name), last.get(name, {}).get("left")) for name in bank.silos)
+    told = {name: last.get(name, {}) for name in bank.silos}
+    return tuple(
+        Silo(name, bank.answers_of(name), now.get("left"), gone=now.get("gone") or None) for name, now in told.items()
+    )
 
 
 def _silo(entry: dict[str, Any]) -> Silo:

@@ -1,0 +1,54 @@
+"""A run's health on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedcpsc.report.health import Health
+
+__all__ = ["EXIT_CODES", "in_words"]
+
+EXIT_CODES = {"starting": 0, "running": 0, "finished": 0, "failed": 1, "stalled": 3}
+
+
+def in_words(health: Health) -> Iterator[str]:
+    """One line for each thing an operator asks; alarms last."""
+    yield f"{health.name}: {health.state}{_progress(health)}"
+    if health.state in ("running", "starting", "stalled"):
+        yield f"last sign of life {_ago(health.silent_s)}; stalled after {_duration(health.stalled_after_s)}"
+    if health.line_age_s is not None and health.state != "finished":
+        kept = "none yet" if health.checkpoint_age_s is None else _ago(health.checkpoint_age_s)
+        yield f"last line of metrics {_ago(health.line_age_s)}; last checkpoint {kept}"
+    if health.seconds:
+        yield f"waited for answers {health.waiting_share:.1%} of {_duration(health.seconds)}"
+    for silo in health.silos:
+        left = "" if silo.left is None else f"; {silo.left:,} left of its budget"
+        yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{left}"
+    for alarm in health.alarms:
+        yield f"alarm: {alarm}"
+    if health.error is not None:
+        yield f"error: {health.error}"
+    if health.state in ("failed", "stalled"):
+        yield "what is banked is kept: go on with --resume"
+
+
+def _progress(health: Health) -> str:
+    if health.phase is None:
+        return ""
+    where = f"round {health.round}/{health.rounds}" if health.phase == "round" else "final fit"
+    shown = f", {where}, {health.share_done:.0%} done"
+    if health.student_accuracy is not None:
+        shown += f", student {health.student_accuracy:.1%}"
+    if health.state == "running" and health.seconds_left is not None:
+        shown += f", about {_duration(health.seconds_left)} left"
+    return shown
+
+
+def _ago(seconds: float) -> str:
+    return f"{_duration(max(0.0, seconds))} ago"
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
