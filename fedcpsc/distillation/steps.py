@@ -16,6 +16,7 @@ from fedcpsc.data.images import to_pixels
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
+from fedcpsc.models.device import placed
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
@@ -68,9 +69,10 @@ def make_committee(
     """The student and its fellows: same architecture, different initialisation."""
     members = []
     for index in range(config.committee):
-        network = build_classifier(
-            config.architecture, classes, image_shape, config.width, seed=derive_seed(seed, "member", index)
-        ).to(device)
+        own_seed = derive_seed(seed, "member", index)
+        network = placed(
+            build_classifier(config.architecture, classes, image_shape, config.width, seed=own_seed), device
+        )
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         members.append(Member(network, optimiser))
     return members

@@ -23,6 +23,7 @@ from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.selection import select
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
+from fedcpsc.models.device import placed
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
@@ -111,7 +112,7 @@ def train_generator(
     device: torch.device,
 ) -> ConditionalGenerator:
     """A generator from scratch, `config.steps` Adam steps against the frozen committee."""
-    generator = make_generator(config, classes, image_shape, seed).to(device)
+    generator = placed(make_generator(config, classes, image_shape, seed), device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
     optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
     with frozen(committee):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fedcpsc.errors import ConfigError
-from fedcpsc.models.device import choose_device
+from fedcpsc.models.device import choose_device, placed
+from fedcpsc.models.registry import build_classifier
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,17 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"runtime\.device='cuda': no GPU is visible to torch; use auto or cpu"):
         choose_device("cuda")
+
+
+def test_on_a_cpu_a_network_is_placed_with_channels_last_and_computes_the_same():
+    x = torch.randn(16, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    plain = build_classifier("convnet", 4, (1, 12, 12), 8, seed=1)
+    there = placed(build_classifier("convnet", 4, (1, 12, 12), 8, seed=1), torch.device("cpu"))
+    convolution = there.body[-3].weight
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+    assert not convolution.is_contiguous()
+    for network in (plain, there):
+        network(x).logsumexp(1).sum().backward()
+    torch.testing.assert_close(there(x), plain(x), rtol=1e-4, atol=1e-5)
+    for before, now in zip(plain.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(now.grad, before.grad, rtol=1e-3, atol=1e-4)
