@@ -1,50 +1,64 @@
 """The deployment's chain in one process: Grid -> relay -> socket -> gatekeeper's service."""
 
-import threading
+import dataclasses
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
-import uvicorn
 from support.fakes import FakeSilo, brightness_probabilities
 from support.inproc_grid import InProcGrid
+from support.socket_silo import served
 
 import clients.app
 from clients import node
-from fedcpsc.gatekeeper.listening import bound_socket
-from fedcpsc.gatekeeper.policy import ServicePolicy
-from fedcpsc.gatekeeper.service import build_app
-from fedcpsc.protocol.messages import Answer, AnswerForm, Query, decode_answers
+from fedcpsc.protocol.messages import PROTOCOL_VERSION, Answer, AnswerForm, Query, decode_answers
 from server.remote_teachers import GridTeachers
 
 
 @pytest.fixture
-def socket(tmp_path):
-    """Path of a socket with a silo of ten answers behind it."""
-    path = tmp_path / "s"
-    app = build_app(FakeSilo("north", budget=10), ServicePolicy(), max_bytes=10**6)
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", lifespan="off"))
-    with bound_socket(path) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield str(path)
-        server.should_exit = True
-        thread.join()
-
-
-def test_a_query_reaches_the_gatekeepers_process_and_its_answer_the_server(socket, monkeypatch):
+def federation(tmp_path, monkeypatch):
+    """Makes teachers of one silo, reached as in a deployment."""
     monkeypatch.setattr(node, "_targets", {})
-    grid = InProcGrid(clients.app.app, [{"gatekeeper-socket": socket}])
-    teachers = GridTeachers(grid, ttl_s=20)
-    try:
-        assert teachers.hello(1, 10)["north"].answers_left == 10
-        images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
-        teachers.push({"north": Query("d" * 32, AnswerForm.PROBABILITIES, images)})
-        (reply,) = teachers.poll(10)
-        assert isinstance(reply.content, Answer)
-        assert reply.content.answers_left == 8
-        np.testing.assert_allclose(decode_answers(reply.content), brightness_probabilities(images), atol=0.01)
-    finally:
-        teachers.close()
-        grid.close()
+    with ExitStack() as stack:
+
+        def make(silo):
+            path = stack.enter_context(served(silo, tmp_path / "s"))
+            grid = InProcGrid(clients.app.app, [{"gatekeeper-socket": str(path)}])
+            stack.callback(grid.close)
+            teachers = GridTeachers(grid, ttl_s=20)
+            stack.callback(teachers.close)
+            return teachers
+
+        yield make
         for target in node._targets.values():
             target.close()
+
+
+def test_a_query_reaches_the_gatekeepers_process_and_its_answer_the_server(federation):
+    teachers = federation(FakeSilo("north", budget=10))
+    assert teachers.hello(1, 10)["north"].answers_left == 10
+    images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
+    teachers.push({"north": Query("d" * 32, AnswerForm.PROBABILITIES, images)})
+    (reply,) = teachers.poll(10)
+    assert isinstance(reply.content, Answer)
+    assert reply.content.answers_left == 8
+    np.testing.assert_allclose(decode_answers(reply.content), brightness_probabilities(images), atol=0.01)
+
+
+def of_version(version):
+    """A silo whose gatekeeper speaks another version of the protocol."""
+    silo = FakeSilo("north")
+    silo.description = dataclasses.replace(silo.description, version=version)
+    return silo
+
+
+def test_a_gatekeeper_of_another_major_version_does_not_join_and_both_versions_are_named(federation, caplog):
+    assert federation(of_version("2.3")).hello(1, 1.0) == {}
+    told = [str(vars(record)) for record in caplog.records if record.msg == "a silo has not joined yet"]
+    assert len(told) == 1
+    assert f"version='2.3': this side speaks {PROTOCOL_VERSION}" in told[0].replace("\\", "")
+
+
+def test_a_gatekeeper_of_a_newer_minor_version_joins(federation):
+    newer = f"{PROTOCOL_VERSION.partition('.')[0]}.99"
+    assert federation(of_version(newer)).hello(1, 10)["north"].version == newer

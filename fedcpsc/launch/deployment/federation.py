@@ -61,7 +61,7 @@ def federation(
 
     Args:
         layout: of a claimed folder.
-        silos: the silos' folders, at least one, each with teacher, policy and ledger.
+        silos: the silos' folders, each with teacher, policy and ledger; none brings up the server alone.
         port: the SuperLink's; None takes a free one.
         tell: told what is being done, a line each time.
 
@@ -113,7 +113,9 @@ def _brought_up(
     for number, path in enumerate(paths):
         crew.start(members.supernode(layout, number, port, free[1 + number], path))
     tell("waiting for the SuperNodes")
-    crew.wait_until(lambda: set(flower.nodes().values()) == {"online"}, "SuperNodes online", _START_S)
+    crew.wait_until(
+        lambda: not silos or all(state == "online" for state in flower.nodes().values()), "SuperNodes online", _START_S
+    )
     return Federation(layout, crew, flower, f"{_HOST}:{port}", paths)
 
 
