@@ -50,6 +50,7 @@ def _speed(axis: Axes, bench: dict[str, Any]) -> None:
     axis.set_yticks(range(len(rows)), names)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel(f"images a {'CPU second' if clock == 'cpu_s' else 'second'} (median, least and most)")
     title = "Speed" if len(bench["sides"]) == 1 else "Speed; x: other's seconds / this one's"
     axis.set_title(title, fontsize=10, loc="left")
@@ -99,8 +100,6 @@ def _curve(axis: Axes, bench: dict[str, Any]) -> None:
     axis.set_xlabel("answers of each silo")
     axis.set_ylabel(f"student's accuracy on {some['split']} images, %")
     seeds = len(some["seeds"])
-    spread = ", band: standard deviation" if seeds > 1 else ""
-    axis.set_title(
-        f"{seeds} seed{'s' if seeds > 1 else ''}{spread}; star: after the final fit", fontsize=10, loc="left"
-    )
+    spread = "; band: std" if seeds > 1 else ""
+    axis.set_title(f"{seeds} seed{'s' if seeds > 1 else ''}{spread}; star: final fit", fontsize=10, loc="left")
     axis.grid(alpha=0.25)

@@ -147,9 +147,9 @@ def _extract(revision: str, root: Path, folder: Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(explain("--against-commit", revision, "needs git", "install git")) from error
     except subprocess.CalledProcessError as error:
-        raise ConfigError(
-            explain("--against-commit", revision, f"names no revision of fedcpsc in {root}", remedy)
-        ) from error
+        said = error.stderr.decode(errors="replace").strip()
+        why = f"names no revision of fedcpsc in {root}" + (f" ({said.splitlines()[-1]})" if said else "")
+        raise ConfigError(explain("--against-commit", revision, why, remedy)) from error
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
     return found
