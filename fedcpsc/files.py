@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["durable", "write_whole"]
+from fedcpsc.errors import RunError, explain
+
+__all__ = ["drop_half_a_line", "durable", "explained_writes", "write_whole"]
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
@@ -32,8 +34,34 @@ def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
 def durable(path: Path) -> Iterator[BinaryIO]:
     """A file to write bytes to, which takes the place of `path` when all is on the disk: a crash leaves the old one."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)  # what a full disk has room for again, the next try needs
+        raise
+
+
+@contextmanager
+def explained_writes(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a run's file is written into words for whoever keeps the disk.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "free space or mend the permissions, then go on with --resume: what was paid for is kept"
+        raise RunError(explain("run", str(path), f"cannot be written ({error.strerror})", remedy)) from error
+
+
+def drop_half_a_line(path: Path) -> None:
+    """Cuts off a last line that a crash or a full disk left without its end, so that the next does not join it."""
+    if path.exists():
+        text = path.read_bytes()
+        os.truncate(path, text.rfind(b"\n") + 1)

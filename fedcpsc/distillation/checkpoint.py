@@ -46,8 +46,10 @@ def save_checkpoint(
         next_round: the round to begin with after loading.
         seconds: spent on the run so far.
         waited: of these, spent waiting for answers.
+
+    Raises:
+        RunError: it cannot be written; the one before it is kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Any] = {
         "next_round": next_round,
         "seconds": seconds,
@@ -55,8 +57,14 @@ def save_checkpoint(
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
-    with durable(folder / "state.pt") as file:
-        torch.save(state, file)
+    path = folder / "state.pt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with durable(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
+        remedy = "free space or mend the permissions, then resume: the checkpoint before it is kept"
+        raise RunError(explain("checkpoint", str(path), f"cannot be written ({error})", remedy)) from error
 
 
 def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -> Found:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fedcpsc.config import RunConfig, load_config, save_config
 from fedcpsc.data.images import ImageSet
@@ -26,7 +26,7 @@ from fedcpsc.distillation.outcome import describe_details, describe_run, save_pi
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
 from fedcpsc.errors import FederationError, RunError, explain
-from fedcpsc.files import write_whole
+from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
@@ -77,7 +77,8 @@ def distill(
         counts = class_weights(silos, {silo: d.class_report for silo, d in joined.items()}, classes)
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    save_config(config, run_dir / "config.yaml")
+    with explained_writes(run_dir):
+        save_config(config, run_dir / "config.yaml")
     bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
     asking = Asking(
         teachers,
@@ -94,16 +95,14 @@ def distill(
     # what the silos' answers alone tell of them is known at the end
     early = config.aggregation.rule != "answer_prior_log"
     ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
-    metrics = run_dir / "metrics.jsonl"
-    if not resume:
-        metrics.write_text("")
+    metrics = _metrics(run_dir, resume=resume)
 
     events = EventLog(run_dir / "tensorboard", resumed=resume) if config.output.tensorboard else None
 
     def progress(line: dict[str, Any]) -> None:
         if ensemble is not None:
             line["ensemble_accuracy"] = ensemble.accuracy
-        with metrics.open("a", encoding="utf-8") as file:
+        with explained_writes(metrics), metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         kept = {name: line[name] for name in ("round", "bank", "entropy", "waiting_s", "seconds")}
         sentence = "a round is done" if line["phase"] == "round" else "a part of the final fit is done"
@@ -129,7 +128,19 @@ def distill(
             events.close()
     if not early:
         ensemble = _ensemble(config, silos, evaluation, silo_facts, targets.counts)
-    return _leave(run_dir, engine, teachers.traffic, ensemble, silo_facts)
+    with explained_writes(run_dir):
+        return _leave(run_dir, engine, teachers.traffic, ensemble, silo_facts)
+
+
+def _metrics(run_dir: Path, *, resume: bool) -> Path:
+    """The file of progress lines: as it is, but for half a line, or anew."""
+    metrics = run_dir / "metrics.jsonl"
+    with explained_writes(metrics):
+        if resume:
+            drop_half_a_line(metrics)
+        else:
+            metrics.write_text("")
+    return metrics
 
 
 def _leave(
@@ -140,9 +151,9 @@ def _leave(
     silo_facts: Mapping[SiloId, SiloFacts] | None,
 ) -> dict[str, Any]:
     """Writes what a finished run leaves; result.json last, and returned."""
-    save_file(_tensors(engine.student.network), run_dir / "student.safetensors")
+    _save_tensors(run_dir / "student.safetensors", engine.student.network)
     if engine.generator is not None:
-        save_file(_tensors(engine.generator), run_dir / "generator.safetensors")
+        _save_tensors(run_dir / "generator.safetensors", engine.generator)
     student = student_confusion(engine)
     result = describe_run(engine, traffic, student, ensemble, silo_facts)
     details = describe_details(engine, student, ensemble)
@@ -240,5 +251,7 @@ def _ensemble(
     return evaluate_ensemble(facts, silos, evaluation, rule.rule, counts, rule.smoothing)
 
 
-def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def _save_tensors(path: Path, network: torch.nn.Module) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with durable(path) as file:
+        file.write(save(tensors))

@@ -142,11 +142,9 @@ def _finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
     """The result of a run that needs no resuming.
 
     Raises:
-        RunError: it began with another configuration.
+        RunError: it began with another configuration: told before silos are made anew by this one.
     """
-    result = finished(run_dir)
-    if result is not None:
-        from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
+    from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
 
-        check_run_folder(run_dir, config, resume=True)
-    return result
+    check_run_folder(run_dir, config, resume=True)
+    return finished(run_dir)

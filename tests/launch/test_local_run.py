@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.tiny_runs import SMOKE, TINY_SMOKE
+from typer.testing import CliRunner
 
+from fedcpsc.cli import app
 from fedcpsc.errors import RunError
 from fedcpsc.launch.run import Request, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
@@ -47,3 +49,23 @@ def test_each_seed_has_silos_and_a_run_of_its_own(console):
         assert result["seed"] == seed
         assert result["student"]["accuracy"] == summary["student"]["values"][seed - 3]
         assert Path(f"silos/smoke-seed{seed}/1/manifest.json").exists()
+
+
+def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_silos_stay(console, monkeypatch):
+    def stops(*ignored):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fedcpsc.distillation.run._leave", stops)  # after the rounds, before the result
+        with pytest.raises(KeyboardInterrupt):
+            run_once(tiny(), console)
+    before = {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()}
+    arguments = [str(SMOKE), "--local", "--resume", *(part for item in TINY_SMOKE for part in ("--set", item))]
+    changed = ["--set", "teachers.epochs=2", "--set", "student.steps_per_round=3"]
+    done = CliRunner().invoke(app, ["run", *arguments, *changed])
+    assert done.exit_code == 1
+    assert "began with another configuration" in done.stderr
+    assert "teachers.epochs: 1 -> 2; student.steps_per_round: 2 -> 3" in done.stderr
+    assert {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()} == before
+    assert CliRunner().invoke(app, ["run", *arguments]).exit_code == 0
+    assert json.loads(Path("runs/smoke/result.json").read_text())["queries_per_silo"] == 40
