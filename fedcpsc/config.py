@@ -233,9 +233,9 @@ class StudentConfig(Strict):
 class AggregationConfig(Strict):
     """How many silos' answers become one soft target."""
 
-    rule: Literal["uniform", "entropy", "class_prior_log", "answer_prior_log"] = Field(
+    rule: Literal["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"] = Field(
         "uniform",
-        description="mean; mean weighted towards the surer; for each class those who have seen it, by every silo's class counts; or the same, by what their answers show",
+        description="mean; mean weighted towards the surer; for each class those who have seen it, by every silo's class counts; or the same, by how often their answers name it, or how surely at their surest",
     )
     smoothing: Rate = Field(1e-4, description="added to probabilities before their logarithm")
     denoise: bool = Field(

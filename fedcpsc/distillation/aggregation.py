@@ -8,6 +8,9 @@ Rules, over silos s that answered image i with distribution p_s:
   class reports: for each class, those who have seen it speak. Needs class reports from every silo (opt-in).
 - `answer_prior_log`: the same with `W_sc` proportional to `m_sc exp(-H(p_s))`, m_s the mean of all that silo s has
   answered so far: a silo that has hardly seen a class hardly ever names it. Needs nothing but the answers.
+- `answer_peak_log`: the same with m_sc the mean of the highest 2 % of silo s's answers on class c: how sure it gets of
+  the class at its surest. A silo that has never seen a class never does; and one that takes every strange image for the
+  class, which the mean rewards, gains nothing by it.
 
 Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`).
 """
@@ -24,10 +27,12 @@ from fedcpsc.distillation.information import Information
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.protocol.messages import ClassReport
 
-__all__ = ["Rule", "aggregate", "class_weights", "silo_shares"]
+__all__ = ["FROM_ANSWERS", "Rule", "aggregate", "class_weights", "silo_shares"]
 
-Rule = Literal["uniform", "entropy", "class_prior_log", "answer_prior_log"]
-_IN_LOG_SPACE = ("class_prior_log", "answer_prior_log")
+Rule = Literal["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
+FROM_ANSWERS = ("answer_prior_log", "answer_peak_log")
+"""Rules whose weights come from the answers themselves."""
+_IN_LOG_SPACE = ("class_prior_log", *FROM_ANSWERS)
 Floats = npt.NDArray[np.float32]
 
 
@@ -39,7 +44,7 @@ def class_weights(silos: Sequence[str], reports: Mapping[str, ClassReport | None
     """
     silent = [silo for silo in silos if reports.get(silo) is None]
     if silent:
-        remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=answer_prior_log"
+        remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=answer_peak_log"
         raise FederationError(explain("aggregation.rule", "class_prior_log", f"{silent} share no class counts", remedy))
     counts = np.stack([np.asarray(report.counts, np.float32) for s in silos if (report := reports[s]) is not None])
     if counts.shape != (len(silos), classes):
@@ -120,7 +125,7 @@ def _class_shares(answers: Floats, present: Floats, rule: Rule, counts: Floats |
     if counts is None:
         raise ValueError(f"{rule} needs counts")
     weight = counts[:, None, :] * present
-    if rule == "answer_prior_log":
+    if rule in FROM_ANSWERS:
         weight = weight * _sureness(answers)
     total = weight.sum(0, keepdims=True)
     shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1e-12))

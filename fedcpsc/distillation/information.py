@@ -32,7 +32,7 @@ from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm
 from fedcpsc.seeding import numpy_generator
 
-__all__ = ["Information", "Window", "measure"]
+__all__ = ["Information", "Window", "measure", "sample_answers"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -95,7 +95,7 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window]) -> Information | No
     shown = [windows[silo] for silo in bank.silos]
     if len(set(shown)) == 1:
         return None
-    answers, given = _sample(bank)
+    answers, given = sample_answers(bank)
     if not given.any():
         return None
     answered = [s for s in range(len(shown)) if given[s].any()]
@@ -119,8 +119,8 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window]) -> Information | No
     return Information((variance.min() / variance).astype(np.float32), facts.hidden)
 
 
-def _sample(bank: AnswerBank) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Answers [S, n, K] and who gave one [S, n], of rows spread evenly over what was answered."""
+def sample_answers(bank: AnswerBank) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered."""
     step = max(1, bank.rows // _ROWS)
     parts = [bank.answers(batch) for batch in bank.batches if batch.answered]
     if not parts:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from fedcpsc.config import RunConfig, load_config, save_config
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.aggregation import class_weights
+from fedcpsc.distillation.aggregation import FROM_ANSWERS, class_weights
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
@@ -93,7 +93,7 @@ def distill(
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     # what the silos' answers alone tell of them is known at the end
-    early = config.aggregation.rule != "answer_prior_log"
+    early = config.aggregation.rule not in FROM_ANSWERS
     ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
     metrics = _metrics(run_dir, resume=resume)
 

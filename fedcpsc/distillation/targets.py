@@ -9,18 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import AggregationConfig
-from fedcpsc.distillation.aggregation import aggregate
+from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
 from fedcpsc.distillation.answer_bank import AnswerBank
-from fedcpsc.distillation.information import Information, Window, measure
+from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 
-__all__ = ["TargetKeeper", "class_entropy", "mean_answers"]
+__all__ = ["TargetKeeper", "class_entropy", "mean_answers", "peak_answers"]
+
+_PEAK = 0.02  # on validation images of eleven skewed federations anything from 0.2 % to 10 % did as well
 
 
 class TargetKeeper:
     """Aggregates each batch anew whenever another silo's answers to it have arrived.
 
-    Where what is known of the silos comes from their answers (`answer_prior_log`, and silos that answer in unlike forms
-    or under unlike noise), news changes every target.
+    Where what is known of the silos comes from their answers (`FROM_ANSWERS`, and silos that answer in unlike forms or
+    under unlike noise), news changes every target.
 
     Args:
         counts: class counts float32 [S, K] in the bank's order of silos, for `class_prior_log`; else None.
@@ -54,7 +56,9 @@ class TargetKeeper:
             self.information = measure(self._bank, self._windows)
         if self._config.rule == "answer_prior_log":
             self.counts = mean_answers(self._bank, self.information)
-        if self.information is not None or self._config.rule == "answer_prior_log":
+        elif self._config.rule == "answer_peak_log":
+            self.counts = peak_answers(self._bank, self.information)
+        if self.information is not None or self._config.rule in FROM_ANSWERS:
             news = [batch for batch in self._bank.batches if batch.answered]
         for batch in news:
             answers, given = self._bank.answers(batch)
@@ -82,6 +86,19 @@ def mean_answers(bank: AnswerBank, information: Information | None = None) -> np
             count += given.sum(1, keepdims=True)
     mean: npt.NDArray[np.float32] = (total / np.maximum(count, 1)).astype(np.float32)
     return mean
+
+
+def peak_answers(bank: AnswerBank, information: Information | None = None) -> npt.NDArray[np.float32]:
+    """How sure each silo gets of each class: mean of its highest 2 % of answers, float32 [S, K], 0 of silent silos."""
+    answers, given = sample_answers(bank)
+    if information is not None:
+        answers = information.read(answers)
+    peaks = np.zeros((len(bank.silos), bank.classes), np.float32)
+    for silo, (own, present) in enumerate(zip(answers, given, strict=True)):
+        if present.any():
+            highest = max(1, round(_PEAK * int(present.sum())))
+            peaks[silo] = np.sort(own[present], axis=0)[-highest:].mean(0)
+    return peaks
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:

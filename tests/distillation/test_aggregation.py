@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcpsc.distillation.aggregation import aggregate, class_weights
+from fedcpsc.distillation.aggregation import aggregate, class_weights, silo_shares
 from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.errors import FederationError
 from fedcpsc.protocol.messages import ClassReport
+
+RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
 
 
 def sample(seed, s=3, n=5, k=4):
@@ -35,7 +37,7 @@ def oracle(answers, present, rule, counts, eps):
                 out[i, c] = sum(w[x] * answers[j, i, c] for x, j in enumerate(here)) / sum(w)
             else:
                 sure = dict.fromkeys(here, 1.0)
-                if rule == "answer_prior_log":
+                if rule in ("answer_prior_log", "answer_peak_log"):
                     sure = {j: math.exp((answers[j, i] * np.log(answers[j, i] + 1e-12)).sum()) for j in here}
                 total = sum(counts[j, c] * sure[j] for j in here)
                 w = [counts[j, c] * sure[j] / total if total > 0 else 1 / len(here) for j in here]
@@ -44,7 +46,7 @@ def oracle(answers, present, rule, counts, eps):
     return out
 
 
-@pytest.mark.parametrize("rule", ["uniform", "entropy", "class_prior_log", "answer_prior_log"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("seed", range(5))
 def test_against_the_loop(rule, seed):
     answers, present, rng = sample(seed)
@@ -53,7 +55,7 @@ def test_against_the_loop(rule, seed):
     np.testing.assert_allclose(got, oracle(answers, present, rule, counts, 1e-4), atol=1e-5)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["uniform", "entropy", "class_prior_log", "answer_prior_log"]))
+@given(st.integers(0, 10_000), st.sampled_from(RULES))
 def test_rows_are_distributions_or_zero(seed, rule):
     answers, present, rng = sample(seed)
     got = aggregate(answers, present, rule, counts=rng.random((3, 4)).astype(np.float32))
@@ -70,7 +72,7 @@ def test_a_silo_that_knows_a_class_overrules_those_that_do_not():
 
 
 def test_silos_that_share_no_counts_are_named():
-    with pytest.raises(FederationError, match="silo-1.*share no class counts.*answer_prior_log"):
+    with pytest.raises(FederationError, match="silo-1.*share no class counts.*answer_peak_log"):
         class_weights(["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
     with pytest.raises(FederationError, match="must be 3 per silo"):
         class_weights(["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
@@ -79,3 +81,32 @@ def test_silos_that_share_no_counts_are_named():
 def test_class_entropy_spans_collapse_to_balance():
     assert class_entropy(np.eye(4, dtype=np.float32)) == pytest.approx(1.0)
     assert class_entropy(np.tile(np.eye(4, dtype=np.float32)[0], (9, 1))) == 0.0
+
+
+@pytest.mark.parametrize("rule", ["class_prior_log", "answer_peak_log"])
+def test_a_class_that_no_silo_has_is_shared_evenly_and_one_that_a_single_silo_has_is_its_own(rule):
+    answers = np.array([[[0.7, 0.2, 0.1]], [[0.3, 0.6, 0.1]]], np.float32)  # class 2 is known to nobody
+    counts = np.array([[9.0, 0.0, 0.0], [3.0, 4.0, 0.0]], np.float32)
+    given = np.ones((2, 1), bool)
+    shares = silo_shares(answers, given, rule, counts=counts)[:, 0]
+    assert shares[:, 1].tolist() == [0, 1], "the only silo that has the class decides it"
+    assert shares[:, 2].tolist() == [0.5, 0.5]
+    got = aggregate(answers, given, rule, counts=counts)
+    assert np.isfinite(got).all()
+    ratio = got[0, 1] / got[0, 2]
+    assert ratio == pytest.approx(0.6001 / 0.1001, rel=1e-4)
+    # where the one that has it did not answer, the others are better than nobody
+    alone = silo_shares(answers, np.array([[True], [False]]), rule, counts=counts)[:, 0]
+    assert alone.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+def test_noised_counts_weigh_nearly_as_exact_ones_and_none_may_be_all_zero():
+    answers, _, rng = sample(3, s=4, n=200, k=5)
+    answers = np.where(answers.sum(2, keepdims=True) > 0, answers, np.float32(0.2))
+    given = np.ones((4, 200), bool)
+    exact = rng.integers(100, 900, (4, 5)).astype(np.float32)
+    noised = np.maximum(exact + rng.normal(0, 10, exact.shape), 0).astype(np.float32)
+    whole = aggregate(answers, given, "class_prior_log", counts=exact)
+    assert np.abs(aggregate(answers, given, "class_prior_log", counts=noised) - whole).max() < 0.05
+    wiped = aggregate(answers, given, "class_prior_log", counts=np.zeros_like(exact))
+    assert np.allclose(wiped.sum(1), 1, atol=1e-5), "noise may leave no count above zero"

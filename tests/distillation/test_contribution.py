@@ -14,7 +14,7 @@ from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import ClassReport
 
-RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log"]
+RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
 
 
 @pytest.mark.parametrize("rule", RULES)

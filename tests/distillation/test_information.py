@@ -12,13 +12,13 @@ from fedcpsc.distillation.aggregation import aggregate, silo_shares
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Window, measure
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.targets import TargetKeeper, mean_answers
+from fedcpsc.distillation.targets import TargetKeeper, mean_answers, peak_answers
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
 
 CLEAN, LABEL, TOP2 = Window(AnswerForm.PROBABILITIES), Window(AnswerForm.LABEL), Window(AnswerForm.TOP_K)
 NOISY = Window(AnswerForm.PROBABILITIES, 0.3)
-RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log"]
+RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
 
 
 def teachers(seed, windows, apart=0.0, count=600, classes=5):
@@ -51,7 +51,7 @@ def test_where_all_answer_alike_targets_are_those_of_the_rule_to_the_last_bit(tm
     keeper = TargetKeeper(bank, AggregationConfig(rule=rule), counts, windows)
     keeper.refresh()
     assert keeper.information is None
-    weights = mean_answers(bank) if rule == "answer_prior_log" else counts
+    weights = {"answer_prior_log": mean_answers, "answer_peak_log": peak_answers}.get(rule, lambda bank: counts)(bank)
     wanted = aggregate(np.stack(answers), np.ones((3, 600), bool), rule, counts=weights)
     assert np.array_equal(bank.targets, wanted)
 

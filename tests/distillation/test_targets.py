@@ -6,10 +6,10 @@ from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.config import AggregationConfig
-from fedcpsc.distillation.aggregation import aggregate
+from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.targets import TargetKeeper, mean_answers
+from fedcpsc.distillation.targets import TargetKeeper, mean_answers, peak_answers
 from fedcpsc.distillation.teachers import LocalTeachers
 
 
@@ -36,9 +36,31 @@ def test_the_mean_answer_counts_each_answered_image_once(bank):
     assert got[2].tolist() == [0, 0, 0]
 
 
-def test_under_answer_priors_news_changes_older_targets_too(bank):
+def test_the_peak_is_the_mean_of_the_highest_fiftieth(tmp_path):
+    bank = AnswerBank(tmp_path, (1, 2, 2), 3, ["a", "silent"])
+    given = answers(5, 150)
+    batch = bank.add_batch(0, np.zeros((150, 1, 2, 2), np.uint8), np.zeros(150, np.int64))
+    bank.add_answers(batch.query_id, "a", given)
+    got = peak_answers(bank)
+    assert got[0] == pytest.approx([np.mean(sorted(given[:, k])[-3:]) for k in range(3)], abs=1e-6)
+    assert got[1].tolist() == [0, 0, 0]
+
+
+def test_a_silo_that_dumps_strange_images_on_a_class_gains_nothing_by_its_peak(tmp_path):
+    bank = AnswerBank(tmp_path, (1, 2, 2), 2, ["dumps", "knows"])
+    batch = bank.add_batch(0, np.zeros((100, 1, 2, 2), np.uint8), np.zeros(100, np.int64))
+    dumps, knows = np.tile(np.array([0.4, 0.6], np.float32), (100, 1)), np.tile(np.array([1, 0], np.float32), (100, 1))
+    knows[:10] = [0, 1]  # rarely, but then surely, class 1
+    bank.add_answers(batch.query_id, "dumps", dumps)
+    bank.add_answers(batch.query_id, "knows", knows)
+    assert mean_answers(bank)[0, 1] > mean_answers(bank)[1, 1]
+    assert peak_answers(bank)[:, 1].tolist() == pytest.approx([0.6, 1.0])
+
+
+@pytest.mark.parametrize("rule", FROM_ANSWERS)
+def test_under_weights_from_answers_news_changes_older_targets_too(bank, rule):
     first, second = bank.batches
-    keeper = TargetKeeper(bank, AggregationConfig(rule="answer_prior_log"), None)
+    keeper = TargetKeeper(bank, AggregationConfig(rule=rule), None)
     for silo, seed in (("a", 1), ("b", 2)):
         bank.add_answers(first.query_id, silo, answers(seed, 4))
     keeper.refresh()
@@ -47,7 +69,8 @@ def test_under_answer_priors_news_changes_older_targets_too(bank):
         bank.add_answers(second.query_id, silo, answers(seed, 3))
     keeper.refresh()
     both, given = bank.answers(first)
-    wanted = aggregate(both, given, "answer_prior_log", counts=mean_answers(bank))
+    weigh = mean_answers if rule == "answer_prior_log" else peak_answers
+    wanted = aggregate(both, given, rule, counts=weigh(bank))
     assert np.abs(bank.targets[first.rows] - wanted).max() < 1e-6
     assert np.abs(bank.targets[first.rows] - before).max() > 1e-3
 
@@ -68,13 +91,14 @@ def test_silos_that_never_saw_a_class_leave_it_to_those_that_did(tmp_path):
     facts = {f"silo-{i}": SiloFacts(100, half_blind(seen)) for i, seen in enumerate(knows)}
     truth = evaluation(200, classes=4)
     found = {}
-    for rule in ("uniform", "answer_prior_log"):
+    for rule in ("uniform", *FROM_ANSWERS):
         fakes = [Knowing(f"silo-{i}", half_blind(seen)) for i, seen in enumerate(knows)]
         config = tiny_config(aggregation__rule=rule)
         run = distill(config, LocalTeachers(fakes), tmp_path / rule, evaluation=truth, silo_facts=facts)
         found[rule] = run["ensemble"]["accuracy"]
-    assert found["answer_prior_log"] >= found["uniform"]
-    assert found["answer_prior_log"] > 0.9
+    for rule in FROM_ANSWERS:
+        assert found[rule] >= found["uniform"]
+        assert found[rule] > 0.9
 
 
 class Knowing(FakeSilo):
