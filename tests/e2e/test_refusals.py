@@ -16,9 +16,12 @@ from flwr.proto.fleet_pb2 import RegisterNodeFleetRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from support.documented import ROOT
 from support.nginx import NGINX, shipped_site
 
+from fedcpsc.app_config import AppConfig
 from fedcpsc.errors import FederationError
+from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.deployment.certificates import (
     AUTHORITY,
     SERVER,
@@ -30,6 +33,7 @@ from fedcpsc.launch.deployment.checks import check_link
 from fedcpsc.launch.deployment.federation import federation
 from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.processes import end, flower_environment, free_ports, marked
+from fedcpsc.launch.submitted import see_to_its_end
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -188,3 +192,13 @@ def test_a_stranger_takes_no_task_of_a_run(server):
 
 def test_nor_through_the_proxy(server, proxy):
     assert post(server, proxy, "/v1/runtime/acquire-task") == httpx.codes.NOT_FOUND
+
+
+def test_a_run_that_no_silo_joins_ends_in_time_and_says_why(server):
+    layout = server.layout
+    stage_app(layout.app, ROOT / "configs/smoke.yaml")
+    run_dir = layout.runs / "nobody"
+    given = AppConfig(CONFIG_IN_APP, "queries.hello_timeout_s=3", str(run_dir))
+    layout.run_config.write_text(given.to_toml())
+    with pytest.raises(FederationError, match=r"silos.*joined|joined"):
+        see_to_its_end(server.flower, layout.app, layout.run_config, run_dir, print)

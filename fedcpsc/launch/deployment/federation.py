@@ -27,7 +27,7 @@ from fedcpsc.launch.flower_commands import FlowerCommands
 from fedcpsc.launch.processes import flower_environment, free_ports
 from fedcpsc.launch.superlink import temporary_folder
 
-__all__ = ["Federation", "federation"]
+__all__ = ["Federation", "check_start", "federation"]
 
 _DAYS = 30
 _START_S = 300.0
@@ -68,8 +68,7 @@ def federation(
     Raises:
         RunError: a port is taken, a program is missing, or a process does not come up. Nothing is left running then.
     """
-    members.check_programs(layout.server)
-    _check_port(port)
+    check_start(port)
     mark = secrets.token_hex(16)
     crew = Crew(mark)
     sockets = Path(tempfile.mkdtemp(prefix="fedcpsc-", dir=temporary_folder()))  # mode 0700
@@ -139,7 +138,16 @@ def _make_files(layout: Layout, silos: int, port: int) -> None:
         make_supernode_key(folder / members.NODE_KEY)
 
 
-def _check_port(port: int | None) -> None:
+def check_start(port: int | None) -> None:
+    """Does nothing where a federation could be brought up now.
+
+    Args:
+        port: as of `federation`.
+
+    Raises:
+        RunError: the port is taken, or a program is missing.
+    """
+    members.check_programs()
     if port is None:
         return
     with socket.socket() as probe:

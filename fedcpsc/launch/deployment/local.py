@@ -16,7 +16,7 @@ from rich.console import Console
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.launch.app_folder import stage_app
-from fedcpsc.launch.deployment.federation import Federation, federation
+from fedcpsc.launch.deployment.federation import Federation, check_start, federation
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.deployment.show import stand_by
@@ -58,6 +58,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
     with claimed(wanted.folder) as layout, ExitStack() as stack:
         request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
         config = request.load()
+        check_start(wanted.port)  # before teachers are trained for nothing
         stage_app(layout.app, request.path)
         layout.run_config.write_text(_given(request).to_toml(), encoding="utf-8")
         silos = make_teachers(config, console)

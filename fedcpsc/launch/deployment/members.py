@@ -36,13 +36,13 @@ _ANSWER_S = 2.0
 _FIRST, _SECOND, _LAST = range(3)
 
 
-def check_programs(home: Path) -> None:
+def check_programs() -> None:
     """Does nothing where Flower's programs can be found.
 
     Raises:
         RunError: naming one that is missing.
     """
-    path = flower_environment(home)["PATH"]
+    path = flower_environment(Path())["PATH"]
     for program in _PROGRAMS:
         if shutil.which(program, path=path) is None:
             raise RunError(explain("program", program, "is not installed", "install fedcpsc again"))
