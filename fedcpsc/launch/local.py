@@ -10,6 +10,7 @@ from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.logs import configure_quietly
 from fedcpsc.report.health import ERROR_FILE, note_failure
 from fedcpsc.report.tail import OnLine, following
 from server.silo_facts import read_silo_facts
@@ -30,6 +31,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
     Raises:
         FedcpscError: the run failed.
     """
+    configure_quietly(config.output.log_format)
     (run_dir / ERROR_FILE).unlink(missing_ok=True)
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
     teachers = LocalTeachers(gatekeepers)
