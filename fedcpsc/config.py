@@ -154,6 +154,22 @@ class QueriesConfig(Strict):
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the silos that must join, and answer each round"
     )
+    ahead: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="queries that may be outstanding while the server goes on to later rounds; null: 0, in a deployment 2",
+    )
+    in_flight: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="queries sent to a silo before its first reply; null: 1, in a deployment 2"
+    )
+    waiting_goal: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="where the server waits a larger share of its time, several rounds share a query; null: 1 (never), in a deployment 0.05",
+    )
+
+    def in_deployment(self) -> QueriesConfig:
+        """With the blanks filled in for real nodes, where a message costs seconds: rounds overlap."""
+        usual = {"ahead": 2, "in_flight": 2, "waiting_goal": 0.05}
+        return self.model_copy(update={key: value for key, value in usual.items() if getattr(self, key) is None})
 
     @model_validator(mode="after")
     def _a_round_asks_something(self) -> QueriesConfig:

@@ -125,6 +125,10 @@ class AnswerBank:
         """The batches made in one round."""
         return [batch for batch in self.batches if batch.round == round_index]
 
+    def batches_before(self, before: int | None) -> list[Batch]:
+        """The batches made in rounds before `before`; None: all."""
+        return [batch for batch in self.batches if before is None or batch.round < before]
+
     def batch_of(self, query_id: str) -> Batch | None:
         """The batch a query id belongs to."""
         return self._by_query.get(query_id)

@@ -1,13 +1,14 @@
 """The correspondence with the silos: who still owes what, who is gone, what came back into the bank.
 
-At most one query per silo is in flight. A query keeps its id for ever, so one that was lost, or was in flight when the
-server died, is simply sent again: the silo's ledger returns the reply it stored, uncharged.
+As many queries are in flight at a silo at once as the configuration allows; a silo that says it is busy gets fewer. A
+query keeps its id for ever, so one that was lost, or was in flight when the server died, is simply sent again: the
+silo's ledger returns the reply it stored, uncharged.
 """
 
 from __future__ import annotations
 
 import logging
-import time
+import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
+from fedcpsc.distillation.timeline import WAITING, Timeline
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, Description, Query, Refusal
@@ -26,6 +28,16 @@ log = logging.getLogger("fedcpsc.server")
 
 _MOST_TRIES = 4  # of one query at one silo, lost replies and busy signs together
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
+_LOOK_S = 0.2  # between two looks at the clock while waiting
+_LATEST = 3  # replies that tell how long a silo now needs
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A query in flight; `asked_s` is when it was sent, on the run's clock."""
+
+    batch: Batch
+    asked_s: float
 
 
 @dataclass
@@ -35,29 +47,37 @@ class SiloState:
     Attributes:
         form: the answer form it is asked for.
         noise: standard deviation of the noise that its answers are freed of; 0 reads them as they are.
+        limit: how many queries it takes at once.
         waiting: queries still to be sent.
-        in_flight: the query it is working on.
+        in_flight: queries that it has, by id, oldest first.
         left: why it is no longer asked; empty while it is.
         refusals: how often it refused, by code.
         seconds: round-trip time of each answer.
+        needed: seconds it had each query to itself: since it was sent, or since the reply before it came.
+        heard_s: when its last reply came, on the run's clock.
     """
 
     description: Description
     form: AnswerForm
     noise: float
+    limit: int
     waiting: deque[Batch] = field(default_factory=deque)
-    in_flight: Batch | None = None
+    in_flight: dict[str, Sent] = field(default_factory=dict)
     left: str = ""
     answers_left: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
     refused_in_a_row: int = 0
     tries: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    needed: list[float] = field(default_factory=list)
+    heard_s: float = 0.0
 
-    @property
-    def busy(self) -> bool:
-        """Whether it still owes an answer."""
-        return not self.left and (self.in_flight is not None or bool(self.waiting))
+    def owes(self, before: int) -> bool:
+        """Whether it still owes an answer to a round before that one."""
+        if self.left:
+            return False
+        batches = [*self.waiting, *(sent.batch for sent in self.in_flight.values())]
+        return any(batch.round < before for batch in batches)
 
 
 class Asking:
@@ -71,6 +91,8 @@ class Asking:
         denoise: whether noise that silos tell of is accounted for.
         run: the run's name, told to the silos.
         tell: called with one line for each event an operator should know.
+        timeline: the run's clock, which also records every query and all waiting.
+        in_flight: queries that may be in flight at each silo.
     """
 
     def __init__(
@@ -82,16 +104,19 @@ class Asking:
         denoise: bool,
         run: str,
         tell: Callable[[str], None],
+        timeline: Timeline,
+        in_flight: int = 1,
     ) -> None:
         self._teachers = teachers
         self._bank = bank
         self._run = run
         self._tell = tell
+        self._timeline = timeline
+        self._given_up = 0  # answers to rounds before this one are late
         self.silos = {
-            s: SiloState(d, forms[s], d.noise_sigma if denoise else 0.0, answers_left=d.answers_left)
+            s: SiloState(d, forms[s], d.noise_sigma if denoise else 0.0, in_flight, answers_left=d.answers_left)
             for s, d in descriptions.items()
         }
-        self.waited_s = 0.0
 
     @property
     def active(self) -> list[SiloId]:
@@ -111,34 +136,53 @@ class Asking:
             self._take(reply)
         self._send()
 
-    def wait(self, deadline_s: float, quorum: float) -> None:
-        """Until all have answered; after `deadline_s`, until a share `quorum` of the silos has, or nobody owes more."""
-        begun = time.monotonic()
-        while any(state.busy for state in self.silos.values()):
-            done = sum(not state.busy for state in self.silos.values() if not state.left)
-            late = time.monotonic() - begun > deadline_s
-            if late and done >= quorum * len(self.silos):
-                break
-            if late:
-                self._give_up_on_the_slowest(deadline_s)
-                continue
-            self.pump(0.2)
-        self.waited_s += time.monotonic() - begun
+    def settle(self, before: int, deadline_s: float, quorum: float) -> None:
+        """Waits for the answers to all rounds before `before`; later ones may come meanwhile.
 
-    def _give_up_on_the_slowest(self, deadline_s: float) -> None:
+        Until all have answered; after `deadline_s`, until a share `quorum` of the silos has, or nobody owes more.
+        """
+        with self._timeline.stretch(WAITING, before):
+            begun = self._timeline.now
+            while any(state.owes(before) for state in self.silos.values()):
+                done = sum(not state.owes(before) for state in self.silos.values() if not state.left)
+                late = self._timeline.now - begun > deadline_s
+                if late and done >= quorum * len(self.silos):
+                    break
+                if late:
+                    self._give_up_on_the_slowest(before, deadline_s)
+                    continue
+                self.pump(_LOOK_S)
+        self._given_up = max(self._given_up, before)
+
+    def seconds_a_query(self) -> float:
+        """What the slowest silo that still answers has lately needed for a query; 0 before the first answer."""
+        lately = (state.needed[-_LATEST:] for state in self.silos.values() if not state.left and state.needed)
+        return max((statistics.median(needed) for needed in lately), default=0.0)
+
+    def close(self) -> None:
+        """Puts on record what never came."""
         for silo, state in self.silos.items():
-            if state.busy:
+            for sent in state.in_flight.values():
+                self._record(silo, sent, "no reply")
+            state.in_flight.clear()
+
+    def _give_up_on_the_slowest(self, before: int, deadline_s: float) -> None:
+        for silo, state in self.silos.items():
+            if state.owes(before):
                 self._leave(silo, f"no answer within {deadline_s:g} s")
 
     def _send(self) -> None:
-        outgoing: dict[SiloId, Query] = {}
-        for silo, state in self.silos.items():
-            if state.left or state.in_flight is not None or not state.waiting:
-                continue
-            batch = state.in_flight = state.waiting.popleft()
-            outgoing[silo] = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
-            log.info("asked a silo", extra=self._about(silo, batch))
-        if outgoing:
+        while True:
+            outgoing: dict[SiloId, Query] = {}
+            for silo, state in self.silos.items():
+                if state.left or len(state.in_flight) >= state.limit or not state.waiting:
+                    continue
+                batch = state.waiting.popleft()
+                state.in_flight[batch.query_id] = Sent(batch, self._timeline.now)
+                outgoing[silo] = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
+                log.info("asked a silo", extra=self._about(silo, batch))
+            if not outgoing:
+                return
             self._teachers.push(outgoing)
 
     def _take(self, reply: Reply) -> None:
@@ -146,28 +190,38 @@ class Asking:
         if state is None:
             return
         content = reply.content
-        batch = self._bank.batch_of(content.query_id) or state.in_flight
-        if state.in_flight is not None and batch is state.in_flight:
-            state.in_flight = None
+        sent = state.in_flight.pop(content.query_id, None)
+        batch = sent.batch if sent else self._bank.batch_of(content.query_id)
+        if batch is None and state.in_flight:  # a refusal that could not say of what: of what was asked first
+            sent = state.in_flight.pop(next(iter(state.in_flight)))
+            batch = sent.batch
         if batch is None:
             return
+        sent = sent or Sent(batch, self._timeline.now)
         if isinstance(content, Answer):
-            self._bank_answer(reply, state, content, batch)
+            self._bank_answer(reply, state, content, sent)
         elif isinstance(content, Lost):
+            self._record(reply.silo, sent, "lost")
             self._again(reply.silo, state, batch, content.reason)
         else:
+            self._record(reply.silo, sent, f"refused ({content.code.value})")
             self._refused(reply.silo, state, batch, content)
+        state.heard_s = self._timeline.now
 
-    def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, batch: Batch) -> None:
+    def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
+        batch = sent.batch
         if answer.count != batch.count or answer.classes != self._bank.classes or answer.form is not state.form:
+            self._record(reply.silo, sent, "not what was asked")
             self._leave(
                 reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
             )
             return
+        self._record(reply.silo, sent, "late answer" if batch.round < self._given_up else "answer")
         self._bank.add_answers(batch.query_id, reply.silo, read_answer(answer, state.noise))
         state.answers_left = answer.answers_left
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)
+        state.needed.append(self._timeline.now - max(sent.asked_s, state.heard_s))
         told = self._about(reply.silo, batch, left=answer.answers_left, seconds=round(reply.seconds, 3))
         log.info("banked a silo's answers", extra=told)
 
@@ -183,6 +237,7 @@ class Asking:
         log.warning("a silo refused a query", extra=self._about(silo, batch, code=refusal.code.value))
         state.refusals[refusal.code.value] += 1
         if refusal.code is RefusalCode.BUSY:
+            state.limit = max(1, state.limit - 1)
             self._again(silo, state, batch, "busy")
             return
         state.refused_in_a_row += 1
@@ -197,6 +252,9 @@ class Asking:
         state.waiting.clear()
         log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
         self._tell(f"{silo} is no longer asked: {why}")
+
+    def _record(self, silo: SiloId, sent: Sent, outcome: str) -> None:
+        self._timeline.query(silo, sent.batch.round + 1, sent.batch.count, sent.asked_s, outcome)
 
     def _about(self, silo: SiloId, batch: Batch, **more: Any) -> dict[str, Any]:
         """One query at one silo, as fields of the log."""

@@ -1,6 +1,7 @@
 """The engine's state after a round, written whole or not at all.
 
-All randomness follows from (seed, round), so weights, optimiser states and the round's number are the whole state.
+All randomness follows from (seed, round), so weights, optimiser states and the bundles of rounds so far are the whole
+state. What was asked and is still outstanding stands in the answer bank.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedcpsc.distillation.pace import Course
 from fedcpsc.distillation.steps import Member
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import durable
@@ -24,36 +26,35 @@ class Found:
     """What a checkpoint says beside the members' states.
 
     Attributes:
-        next_round: the round to begin with; 0 where there is no checkpoint yet.
+        ends: the round after each bundle's last; empty where there is no checkpoint yet.
+        size: rounds of the next bundle.
         seconds: spent on the run before.
-        waited: of these, seconds spent waiting for answers.
         generator: the last generator's state, if one was made.
     """
 
-    next_round: int = 0
+    ends: tuple[int, ...] = ()
+    size: int = 1
     seconds: float = 0.0
-    waited: float = 0.0
     generator: dict[str, Any] | None = None
 
 
 def save_checkpoint(
-    folder: Path, members: list[Member], generator: nn.Module | None, next_round: int, seconds: float, waited: float
+    folder: Path, members: list[Member], generator: nn.Module | None, course: Course, seconds: float
 ) -> None:
     """Replaces the folder's checkpoint atomically.
 
     Args:
         generator: the last one made, if any.
-        next_round: the round to begin with after loading.
+        course: the bundles asked about, and the size of the next.
         seconds: spent on the run so far.
-        waited: of these, spent waiting for answers.
 
     Raises:
         RunError: it cannot be written; the one before it is kept.
     """
     state: dict[str, Any] = {
-        "next_round": next_round,
+        "ends": list(course.ends),
+        "size": course.size,
         "seconds": seconds,
-        "waited": waited,
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
@@ -81,8 +82,8 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
             member.optimiser.load_state_dict(saved["optimiser"])
-        seconds, waited = float(state["seconds"]), float(state.get("waited", 0.0))  # not in files of earlier versions
-        return Found(int(state["next_round"]), seconds, waited, state["generator"])
+        ends = state["ends"] if "ends" in state else range(1, int(state["next_round"]) + 1)  # of earlier versions
+        return Found(tuple(map(int, ends)), int(state.get("size", 1)), float(state["seconds"]), state["generator"])
     except (RuntimeError, ValueError, KeyError, EOFError) as error:
         remedy = "resume with the configuration the run began with, or delete the checkpoint folder: the bank is kept"
         raise RunError(explain("checkpoint", str(path), f"does not fit this run ({error})", remedy)) from error

@@ -56,8 +56,8 @@ class EventLog:
             if isinstance(value, int | float) and key not in ("round", "rounds"):
                 writer.add_scalar(f"run/{key}", float(value), step)
         for silo, figures in line.get("silos", {}).items():
-            for key, value in figures.items():
-                writer.add_scalar(f"silos/{key}/{silo}", float(value), step)
+            for key in ("answers", "left"):
+                writer.add_scalar(f"silos/{key}/{silo}", float(figures[key]), step)
         batches = bank.round_batches(line["round"] - 1) if in_round else []
         if batches:
             rows = np.arange(batches[0].first, batches[-1].first + batches[-1].count)

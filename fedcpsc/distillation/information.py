@@ -86,16 +86,17 @@ class Information:
         return softened
 
 
-def measure(bank: AnswerBank, windows: Mapping[str, Window]) -> Information | None:
+def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None = None) -> Information | None:
     """What the bank's answers tell of the windows; None where all are alike, or nothing was answered.
 
     Args:
         windows: of every silo of the bank.
+        before: only answers to rounds before this one count; None counts all.
     """
     shown = [windows[silo] for silo in bank.silos]
     if len(set(shown)) == 1:
         return None
-    answers, given = sample_answers(bank)
+    answers, given = sample_answers(bank, before)
     if not given.any():
         return None
     answered = [s for s in range(len(shown)) if given[s].any()]
@@ -119,10 +120,15 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window]) -> Information | No
     return Information((variance.min() / variance).astype(np.float32), facts.hidden)
 
 
-def sample_answers(bank: AnswerBank) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered."""
-    step = max(1, bank.rows // _ROWS)
-    parts = [bank.answers(batch) for batch in bank.batches if batch.answered]
+def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered.
+
+    Args:
+        before: only rounds before this one; None: all.
+    """
+    batches = bank.batches_before(before)
+    step = max(1, sum(batch.count for batch in batches) // _ROWS)
+    parts = [bank.answers(batch) for batch in batches if batch.answered]
     if not parts:
         return np.zeros((len(bank.silos), 0, bank.classes), np.float32), np.zeros((len(bank.silos), 0), bool)
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
+from fedcpsc.distillation.timeline import QUERY, waiting_shares
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, versions
 
@@ -39,15 +41,20 @@ def describe_run(
     student: Matrix | None,
     ensemble: Ensemble | None,
     facts: Mapping[SiloId, SiloFacts] | None,
+    details: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of result.json after `run_rounds`.
 
     Args:
         student: of `student_confusion`.
+        details: of `describe_details`.
         facts: of a simulation; None in a deployment.
     """
     config, bank = engine.config, engine.bank
     known = facts or {}
+    total, stretches = engine.seconds, engine.timeline.read()
+    share, share_later = waiting_shares(stretches, total)
+    images, weights = (details["contribution"][key] for key in ("images", "weights"))
     silos = []
     for silo in bank.silos:
         state = engine.asking.silos[silo]
@@ -62,7 +69,9 @@ def describe_run(
                 "queries_answered": bank.answers_of(silo),
                 "answers_left": state.answers_left,
                 "refusals": dict(state.refusals),
+                "replies": dict(Counter(s.outcome for s in stretches if s.what == QUERY and s.silo == silo)),
                 "left": state.left or None,
+                "weight": round(float(np.dot(weights[silo], images)) / max(sum(images), 1), 4),
                 "reply_seconds": round(statistics.median(state.seconds), 4) if state.seconds else None,
                 "dp": claim.dp,
                 "epsilon": claim.epsilon,
@@ -87,9 +96,11 @@ def describe_run(
         "bytes_sent": traffic.bytes_sent,
         "bytes_received": traffic.bytes_received,
         "seconds": {
-            "total": round(engine.seconds, 2),
-            "distillation": round(engine.seconds - engine.asking.waited_s, 2),
-            "waiting": round(engine.asking.waited_s, 2),
+            "total": round(total, 2),
+            "distillation": round(total - engine.timeline.waited_s, 2),
+            "waiting": round(engine.timeline.waited_s, 2),
+            "waiting_share": round(share, 4),
+            "waiting_share_after_first_round": round(share_later, 4),
         },
         "classes": bank.classes,
         "image_shape": list(bank.image_shape),

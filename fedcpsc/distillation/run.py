@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from fedcpsc.distillation.events import EventLog, check_tensorboard
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import Engine, run_rounds
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
+from fedcpsc.distillation.pace import Pace
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
+from fedcpsc.distillation.timeline import TIMELINE_FILE, Timeline
 from fedcpsc.errors import FederationError, RunError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
@@ -46,6 +49,7 @@ def distill(
     evaluation: ImageSet | None = None,
     silo_facts: Mapping[SiloId, SiloFacts] | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.json.
 
@@ -55,6 +59,7 @@ def distill(
         evaluation: held-out real images; they are only looked at.
         silo_facts: the simulation's measuring instrument; None in a deployment.
         tell: called with one line for each event an operator should know.
+        clock: seconds that never run backwards; the run is timed by it, and deadlines are.
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
@@ -80,6 +85,7 @@ def distill(
     with explained_writes(run_dir):
         save_config(config, run_dir / "config.yaml")
     bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
+    timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     asking = Asking(
         teachers,
         {silo: joined[silo] for silo in silos},
@@ -88,6 +94,8 @@ def distill(
         config.aggregation.denoise,
         config.output.name,
         tell,
+        timeline,
+        Pace.of(config.queries).in_flight,
     )
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
@@ -115,6 +123,7 @@ def distill(
         bank=bank,
         asking=asking,
         targets=targets,
+        timeline=timeline,
         device=device,
         folder=run_dir / "checkpoint",
         images_per_query=min(description.images_per_query for description in joined.values()),
@@ -124,6 +133,7 @@ def distill(
     try:
         run_rounds(engine)
     finally:
+        asking.close()
         if events is not None:
             events.close()
     if not early:
@@ -155,8 +165,8 @@ def _leave(
     if engine.generator is not None:
         _save_tensors(run_dir / "generator.safetensors", engine.generator)
     student = student_confusion(engine)
-    result = describe_run(engine, traffic, student, ensemble, silo_facts)
     details = describe_details(engine, student, ensemble)
+    result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
     write_whole(run_dir / "details.json", json.dumps(details) + "\n")
     save_pictures(run_dir, engine.bank, result)
     write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")

@@ -47,19 +47,25 @@ class TargetKeeper:
         self.information: Information | None = None
         self._seen: dict[str, int] = {}
 
-    def refresh(self) -> None:
-        """Brings `bank.targets` up to date; reads only batches with news, where the rule allows."""
-        news = [batch for batch in self._bank.batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
+    def refresh(self, before: int | None = None) -> None:
+        """Brings `bank.targets` up to date; reads only batches with news, where the rule allows.
+
+        Args:
+            before: only answers to rounds before this one count; what has come of later ones changes nothing yet. None
+                counts all.
+        """
+        batches = self._bank.batches_before(before)
+        news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
         if not news:
             return
         if self._windows:
-            self.information = measure(self._bank, self._windows)
+            self.information = measure(self._bank, self._windows, before)
         if self._config.rule == "answer_prior_log":
-            self.counts = mean_answers(self._bank, self.information)
+            self.counts = mean_answers(self._bank, self.information, before)
         elif self._config.rule == "answer_peak_log":
-            self.counts = peak_answers(self._bank, self.information)
+            self.counts = peak_answers(self._bank, self.information, before)
         if self.information is not None or self._config.rule in FROM_ANSWERS:
-            news = [batch for batch in self._bank.batches if batch.answered]
+            news = [batch for batch in batches if batch.answered]
         for batch in news:
             answers, given = self._bank.answers(batch)
             targets = aggregate(
@@ -74,10 +80,16 @@ class TargetKeeper:
             self._seen[batch.query_id] = len(batch.answered)
 
 
-def mean_answers(bank: AnswerBank, information: Information | None = None) -> npt.NDArray[np.float32]:
-    """Each silo's mean answer so far: float32 [S, K]; rows sum to 1 or, of silos that were silent, to 0."""
+def mean_answers(
+    bank: AnswerBank, information: Information | None = None, before: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Each silo's mean answer so far: float32 [S, K]; rows sum to 1 or, of silos that were silent, to 0.
+
+    Args:
+        before: only to rounds before this one; None: to all.
+    """
     total, count = np.zeros((len(bank.silos), bank.classes)), np.zeros((len(bank.silos), 1))
-    for batch in bank.batches:
+    for batch in bank.batches_before(before):
         if batch.answered:
             answers, given = bank.answers(batch)
             if information is not None:
@@ -88,9 +100,15 @@ def mean_answers(bank: AnswerBank, information: Information | None = None) -> np
     return mean
 
 
-def peak_answers(bank: AnswerBank, information: Information | None = None) -> npt.NDArray[np.float32]:
-    """How sure each silo gets of each class: mean of its highest 2 % of answers, float32 [S, K], 0 of silent silos."""
-    answers, given = sample_answers(bank)
+def peak_answers(
+    bank: AnswerBank, information: Information | None = None, before: int | None = None
+) -> npt.NDArray[np.float32]:
+    """How sure each silo gets of each class: mean of its highest 2 % of answers, float32 [S, K], 0 of silent silos.
+
+    Args:
+        before: only to rounds before this one; None: to all.
+    """
+    answers, given = sample_answers(bank, before)
     if information is not None:
         answers = information.read(answers)
     peaks = np.zeros((len(bank.silos), bank.classes), np.float32)

@@ -68,7 +68,7 @@ class Teachers(Protocol):
         ...
 
     def push(self, queries: Mapping[SiloId, Query]) -> None:
-        """Sends without waiting. One query per silo in flight at most, unless the transport documents more."""
+        """Sends without waiting. Several queries may be in flight at a silo, where the transport answers in order."""
         ...
 
     def poll(self, timeout_s: float) -> list[Reply]:
