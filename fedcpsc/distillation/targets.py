@@ -15,7 +15,7 @@ from fedcpsc.distillation.information import Information, Window, measure, sampl
 
 __all__ = ["TargetKeeper", "class_entropy", "mean_answers", "peak_answers"]
 
-_PEAK = 0.02  # on validation images of eleven skewed federations anything from 0.2 % to 10 % did as well
+_PEAK = 0.02  # on validation images of twelve skewed federations anything from 0.2 % to 10 % did as well
 
 
 class TargetKeeper:

@@ -12,7 +12,7 @@ from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers
-from fedcpsc.protocol.messages import ClassReport
+from fedcpsc.protocol.messages import ClassReport, DpClaim
 
 RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
 
@@ -77,6 +77,15 @@ def test_a_simulated_run_leaves_its_confusions_and_weights(tmp_path):
     assert weights["silo-0"] == pytest.approx([0.9, 0.25, 0.0], abs=1e-4)
     assert result["simulated"] is True
     assert result["silos"][0]["reply_seconds"] > 0
+
+
+def test_noised_class_counts_weigh_as_exact_ones_do(tmp_path):
+    claim = DpClaim(True, 0.5, 1e-5, "record", "add_remove", "class-counts")
+    reports = [ClassReport((12.25, 0.0, 3.0), claim), ClassReport((0.0, 4.5, 9.0), claim)]
+    fakes = [FakeSilo(f"silo-{i}", class_report=report) for i, report in enumerate(reports)]
+    distill(tiny_config(aggregation__rule="class_prior_log"), LocalTeachers(fakes), tmp_path)
+    weights = json.loads((tmp_path / "details.json").read_text())["contribution"]["weights"]
+    assert weights["silo-0"] == pytest.approx([1.0, 0.0, 0.25], abs=1e-4)
 
 
 def test_a_deployment_knows_of_no_teachers_confusion(tmp_path):
