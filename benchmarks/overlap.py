@@ -155,19 +155,27 @@ def main() -> int:
     parser.add_argument("--needs", type=float, default=4.0, help="seconds a busy silo needs for a query")
     parser.add_argument("--idle", type=float, default=1.5, help="seconds more where the silo had nothing to do")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--silos", default="", help="folder in which the teachers are kept for the next call")
     parser.add_argument("--out", default="overlap.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        row = compare(given, Path(given.silos or scratch))
+    Path(given.out).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def compare(given: argparse.Namespace, silos: Path) -> dict[str, Any]:
+    """All seeds in both modes."""
     runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     for seed in given.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            config = load_config(given.config, [*given.set, f"seed={seed}"])
-            make_silos(config, Path(folder))
-            for mode, overrides in MODES.items():
-                config = load_config(given.config, [*given.set, *overrides, f"seed={seed}"])
-                runs[mode].append(measure(config, Path(folder), given.needs, given.idle))
-                print(mode, seed, runs[mode][-1], flush=True)
-    row = {
+        own = silos / f"seed-{seed}"
+        make_silos(load_config(given.config, [*given.set, f"seed={seed}"]), own)
+        for mode, overrides in MODES.items():
+            config = load_config(given.config, [*given.set, *overrides, f"seed={seed}"])
+            runs[mode].append(measure(config, own, given.needs, given.idle))
+            print(mode, seed, runs[mode][-1], flush=True)
+    return {
         "benchmark": "overlap",
         "config": given.config,
         "set": given.set,
@@ -179,8 +187,6 @@ def main() -> int:
         "runs": {mode: summary(found) for mode, found in runs.items()},
         **provenance(),
     }
-    Path(given.out).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
