@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -18,7 +19,17 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from fedcpsc.errors import ConfigError, explain
 
-__all__ = ["FIELDS", "LOG_VARIABLE", "Form", "configure", "configure_quietly", "fields", "form_of"]
+__all__ = [
+    "FIELDS",
+    "LOG_VARIABLE",
+    "Form",
+    "JsonLines",
+    "TextLines",
+    "configure",
+    "configure_quietly",
+    "fields",
+    "form_of",
+]
 
 Form: TypeAlias = Literal["text", "json"]
 
@@ -39,7 +50,6 @@ FIELDS = (
     "where",
     "left_out",
 )
-_ALIKE_A_MINUTE = 60
 _MINUTE_S = 60.0
 
 
@@ -74,16 +84,18 @@ def form_of(given: str | None = None) -> Form | None:
     raise ConfigError(explain(LOG_VARIABLE, word, "must be text or json", "leave it out for text"))
 
 
-def configure(form: Form | None, *, level: int = logging.INFO) -> None:
+def configure(form: Form | None, *, level: int = logging.INFO, alike_a_minute: int | None = None) -> None:
     """Sends the records of this package, and of the web server under it, to stderr; calling again replaces that.
 
     Args:
         form: None is text.
         level: the least that is written.
+        alike_a_minute: at most so many lines of one sentence; None writes all.
     """
     handler = _Stderr()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
-    handler.addFilter(_NotTooMany())
+    if alike_a_minute is not None:
+        handler.addFilter(_NotTooMany(alike_a_minute))
     for name, least in (("fedcpsc", level), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         for old in [one for one in logger.handlers if isinstance(one, _Stderr)]:
@@ -134,28 +146,31 @@ class _Stderr(logging.Handler):
 
 
 class _NotTooMany(logging.Filter):
-    """At most sixty lines alike a minute: whoever may send requests must not be able to fill the owner's disk.
+    """So many lines alike a minute: whoever may send requests must not be able to fill the owner's disk.
 
     Alike are lines of one logger and one sentence. How many were left out, of all sentences, stands in the first line
     after that minute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
+        self._most = most
         self._begun = 0.0
         self._seen: dict[tuple[str, str], int] = {}
+        self._counting = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
         key = (record.name, str(record.msg))
         left_out = 0
-        if now - self._begun > _MINUTE_S:
-            left_out = sum(max(0, count - _ALIKE_A_MINUTE) for count in self._seen.values())
-            self._begun, self._seen = now, {}
-        self._seen[key] = self._seen.get(key, 0) + 1
+        with self._counting:
+            if now - self._begun > _MINUTE_S:
+                left_out = sum(max(0, count - self._most) for count in self._seen.values())
+                self._begun, self._seen = now, {}
+            self._seen[key] = seen = self._seen.get(key, 0) + 1
         if left_out:
             record.fedcpsc = {**_fields(record), "left_out": left_out}
-        return self._seen[key] <= _ALIKE_A_MINUTE
+        return seen <= self._most
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:

@@ -72,7 +72,7 @@ def test_a_field_that_is_not_on_the_list_is_an_error():
 def test_a_flood_of_lines_alike_is_cut_short_and_counted(capsys, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
-    configure("json")
+    configure("json", alike_a_minute=60)
     for _ in range(1000):
         log.warning("refused a query")
     log.info("another sentence")
@@ -85,6 +85,13 @@ def test_a_flood_of_lines_alike_is_cut_short_and_counted(capsys, monkeypatch):
     first, second = map(json.loads, capsys.readouterr().err.splitlines())
     assert first["left_out"] == 940
     assert "left_out" not in second
+
+
+def test_a_server_with_many_silos_logs_each(capsys):
+    configure("text")
+    for silo in range(100):
+        log.info("asked a silo", extra=fields(silo=f"silo-{silo}"))
+    assert len(capsys.readouterr().err.splitlines()) == 100
 
 
 def test_the_environment_chooses_the_form_and_a_choice_given_goes_first(monkeypatch):

@@ -22,6 +22,8 @@ from fedcpsc.logs import configure, form_of
 
 __all__ = ["epsilon_of", "gatekeeper_app", "ledger_app", "ledger_facts", "mount", "policy_app"]
 
+_ALIKE_A_MINUTE = 60  # lines of the gatekeeper's log with one sentence
+
 SiloDir = Annotated[Path, typer.Argument(help="The silo's folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Plain JSON instead of words.")]
 
@@ -61,7 +63,7 @@ def serve(
     with _told():
         from fedcpsc.gatekeeper.service import serve as run  # noqa: PLC0415 - brings the web server
 
-        configure(form_of(log_format))
+        configure(form_of(log_format), alike_a_minute=_ALIKE_A_MINUTE)
         run(silo_dir, socket, group=group, metrics=metrics, metrics_group=metrics_group)
 
 
