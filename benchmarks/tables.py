@@ -76,6 +76,17 @@ def ablation() -> list[str]:
     return lines
 
 
+def aggregation() -> list[str]:
+    """Aggregation alone: noise, rules, forms."""
+    lines = ["| about | setting | ensemble | student | seeds |", "|---|---|---|---|---|"]
+    for row in read("ablation_aggregation.json") or []:
+        lines.append(
+            f"| {row['about']} | {row['setting']} | {row['ensemble']:.1f} +- {row['ensemble_std']:.1f} "
+            f"| {row['student']:.1f} +- {row['student_std']:.1f} | {len(row['seeds'])} |"
+        )
+    return lines
+
+
 def shard_votes() -> list[str]:
     """What a per-answer privacy budget buys."""
     report = read("shard_votes.json") or {"points": []}
@@ -136,12 +147,37 @@ def throughput() -> list[str]:
     return lines
 
 
-PAGES = ("README.md", "docs/recipe.md", "docs/privacy.md", "docs/index.md", "docs/audit.md", "docs/white_box.md")
+def inference_speed() -> list[str]:
+    """Parts of an inference-only round beside an earlier commit's."""
+    lines = ["| change | part | before, ms | after, ms | ratio | same outcome |", "|---|---|---|---|---|---|"]
+    for run in read("inference_speed.json") or []:
+        clock = run["clock"]
+        for row in run["throughput"]:
+            before, after = (1000 * row["sides"][side][clock]["median"] for side in ("other", "this"))
+            ratio = row["ratio"][clock]
+            lines.append(
+                f"| {run['change']} | {row['stage']} | {before:,.1f} | {after:,.1f} | **{ratio['median']:.2f}** "
+                f"({ratio['least']:.2f} to {ratio['most']:.2f}) | {'yes' if row['same_outcome'] else 'no'} |"
+            )
+    return lines
+
+
+PAGES = (
+    "README.md",
+    "docs/recipe.md",
+    "docs/bench.md",
+    "docs/privacy.md",
+    "docs/index.md",
+    "docs/audit.md",
+    "docs/white_box.md",
+)
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
+    "aggregation": aggregation,
     "accuracy": accuracy,
     "audit": audit,
     "dp-sgd": dp_sgd,
+    "inference-speed": inference_speed,
     "overheads": overheads,
     "shard-votes": shard_votes,
     "socket": socket,
