@@ -49,10 +49,10 @@ def goes_on(folder, fakes):
     assert [line["round"] for line in lines if line["phase"] == "round"] == [1, 2, 3, 4]
 
 
-def next_round(folder):
+def rounds_kept(folder):
     config = tiny_config()
     members = make_committee(config.student, 3, (1, 8, 8), config.seed, torch.device("cpu"))
-    return load_checkpoint(folder / "checkpoint", members, torch.device("cpu")).next_round
+    return len(load_checkpoint(folder / "checkpoint", members, torch.device("cpu")).ends)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_file_that_finds_no_room_is_told_and_costs_nothing(tmp_path, size, wha
     fakes = silos()
     with largest_file(size), pytest.raises(RunError, match=f"{what}.*free space.*resume"):
         run(tmp_path / "run", fakes)
-    assert next_round(tmp_path / "run") == rounds, "the checkpoint before is whole"
+    assert rounds_kept(tmp_path / "run") == rounds, "the checkpoint before is whole"
     assert not list(tmp_path.rglob("state.pt.partial")), "and no half one keeps room from the next"
     goes_on(tmp_path / "run", fakes)
 
@@ -81,7 +81,7 @@ def test_a_bank_that_finds_no_room_is_told_and_costs_nothing(tmp_path):
     fakes[0].misbehave = fills_up
     with pytest.raises(BankError, match=r"bank=.*answers-0\.f32.*No space left on device.*free space.*then resume"):
         run(tmp_path / "run", fakes)
-    assert next_round(tmp_path / "run") == 2
+    assert rounds_kept(tmp_path / "run") == 2
     answers.unlink()
     kept.rename(answers)
     goes_on(tmp_path / "run", fakes)
