@@ -200,5 +200,5 @@ def test_a_run_that_no_silo_joins_ends_in_time_and_says_why(server):
     run_dir = layout.runs / "nobody"
     given = AppConfig(CONFIG_IN_APP, "queries.hello_timeout_s=3", str(run_dir))
     layout.run_config.write_text(given.to_toml())
-    with pytest.raises(FederationError, match=r"silos.*joined|joined"):
+    with pytest.raises(FederationError, match="joined"):
         see_to_its_end(server.flower, layout.app, layout.run_config, run_dir, print)
