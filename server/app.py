@@ -157,7 +157,10 @@ def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
 def _summary(result: dict[str, Any]) -> str:
     parts = [(f"teacher {silo['id']}", silo["teacher_accuracy"]) for silo in result["silos"]]
     parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
-    return ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
+    told = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
+    seconds = result["seconds"]
+    later = seconds["waiting_share_after_first_round"]
+    return f"{told}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
 
 
 def _show(line: dict[str, Any]) -> None:

@@ -78,6 +78,9 @@ def result_table(result: dict[str, Any]) -> Table:
         f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
         f"of which {_duration(seconds['waiting'])} waiting for answers"
     )
+    later = seconds.get("waiting_share_after_first_round")
+    if later is not None:
+        table.caption += f" ({later:.1%} of the time after the first round)"
     for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
         table.add_column(column, justify="left" if not column else "right")
     for silo in result["silos"]:

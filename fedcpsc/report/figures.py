@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -16,14 +17,15 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["Level", "Series", "bars", "lines"]
+__all__ = ["Lane", "Level", "Series", "bars", "lanes", "lines"]
 
 _INK, _GRID = "#010101", "#020202"
 _SERIES = tuple(f"#0303{i:02x}" for i in range(1, 7))
 _VARIABLES = {_INK: "var(--ink)", _GRID: "var(--grid)"} | {c: f"var(--s{i})" for i, c in enumerate(_SERIES, 1)}
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_SIZE = (4.2, 3.2)  # inches; a phone shows it at about its own size
+_WIDTH = 4.2  # inches; a phone shows it at about its own size
+_HATCHES = (None, "////", "....")
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "fedcpsc",  # the same drawing gives the same bytes
@@ -128,9 +130,48 @@ def bars(name: str, title: str, x_label: str, y_label: str, parts: Sequence[Seri
     return _svg(name, title, x_label, y_label, draw)
 
 
-def _svg(name: str, title: str, x_label: str, y_label: str, draw: Callable[[Axes], None]) -> str:
+@dataclass(frozen=True)
+class Lane:
+    """One row of a time line.
+
+    Attributes:
+        kind: which of the kinds it shows; kinds differ by colour and hatching, and make the legend.
+        spans: (begin, end), in seconds; those that overlap are drawn one below the other.
+    """
+
+    name: str
+    kind: str
+    spans: Sequence[tuple[float, float]]
+
+
+def lanes(name: str, title: str, x_label: str, rows: Sequence[Lane]) -> str:
+    """What happened when: a row of bars for each lane, the first on top."""
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+
+    def draw(axis: Axes) -> None:
+        for kind in kinds:
+            i = kinds.index(kind)
+            style: Any = {"facecolor": _SERIES[i], "hatch": _HATCHES[i % len(_HATCHES)], "label": kind}
+            for y, row in enumerate(rows):
+                if row.kind != kind:
+                    continue
+                overlap = any(one[1] > other[0] for one, other in pairwise(row.spans))
+                high = 0.4 if overlap else 0.8  # then every other one lies a little lower
+                for half in range(1 + overlap):
+                    spans = row.spans[half :: 1 + overlap]
+                    spread = [(begin, end - begin) for begin, end in spans]
+                    axis.broken_barh(spread, (y - 0.4 + high * half, high), **style)
+                    style.pop("label", None)
+        axis.set_yticks(range(len(rows)), [row.name for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlim(left=0)
+
+    return _svg(name, title, x_label, "", draw, height=1.6 + 0.3 * len(rows))
+
+
+def _svg(name: str, title: str, x_label: str, y_label: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
     with rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axis = figure.subplots()
         draw(axis)
         axis.set_xlabel(x_label)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.distillation.bank_view import BankView, read_bank
+from fedcpsc.distillation.timeline import TIMELINE_FILE, Stretch, read_timeline
 from fedcpsc.errors import RunError, explain
 
 __all__ = ["Details", "RunFacts", "Silo", "gather"]
@@ -85,6 +86,7 @@ class RunFacts:
         silos: in the bank's order.
         details: None where the run left none (unfinished, or made by an earlier version).
         bank: what was asked; None where the folder has no bank.
+        timeline: what was done when; empty where the run left none.
         error: what the run died of, where it says so.
     """
 
@@ -95,6 +97,7 @@ class RunFacts:
     silos: tuple[Silo, ...]
     details: Details | None
     bank: BankView | None
+    timeline: tuple[Stretch, ...]
     error: str | None
 
     @property
@@ -138,6 +141,7 @@ def gather(folder: Path) -> RunFacts:
             silos=_silos(result, lines, bank),
             details=None if details is None or result is None else _details(details),
             bank=bank,
+            timeline=read_timeline(folder / TIMELINE_FILE),
             error=error.read_text(encoding="utf-8").strip() if error.exists() and result is None else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:

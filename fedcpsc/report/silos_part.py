@@ -7,6 +7,7 @@ import numpy as np
 from fedcpsc.report.blocks import Block, Cell, Chart, Folded, Note, Section, Table, duration, percent, share_cell
 from fedcpsc.report.figures import Series, bars, lines
 from fedcpsc.report.gather import Counts, RunFacts, Silo
+from fedcpsc.report.time_line import time_line_chart
 
 __all__ = ["budgets", "confusions", "contributions", "times"]
 
@@ -111,6 +112,8 @@ def times(run: RunFacts) -> Section:
     )
     table = Table.of("Seconds of each round", ("", "work", "waiting"), rows)
     blocks: list[Block] = [Chart(title, description, svg, table)]
+    if run.timeline:
+        blocks.append(time_line_chart(run.timeline))
     replies = [(silo.id, f"{silo.reply_seconds:.3f}") for silo in run.silos if silo.reply_seconds is not None]
     if replies:
         text = "Median seconds from a query to its answer, as the server saw it"

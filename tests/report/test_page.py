@@ -67,7 +67,7 @@ def test_every_part_is_there(page):
     for silo in range(5):
         assert any(f"Confusion of teacher silo-{silo}" in caption for caption in captions)
     assert any(caption.startswith("Confusion of the ensemble") for caption in captions)
-    assert len(page.all("svg")) == 3
+    assert len(page.all("svg")) == 4
 
 
 def test_the_final_table_says_what_the_result_says(thirty, page):

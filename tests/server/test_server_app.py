@@ -96,3 +96,15 @@ def test_nobody_joins_and_the_run_ends_with_a_clear_error(given, made, tmp_path)
     with pytest.raises(Exception, match="must join within 0.2 s"):
         server.app.app(grid, context)
     assert (tmp_path / "out/error.txt").read_text().startswith("FederationError: ")
+
+
+def test_in_a_deployment_the_rounds_overlap_and_in_a_simulation_they_do_not(given, made):
+    deployed = prepare(given, InProcGrid(lambda message, context: message, [{}] * 3), run_id=7).config.queries
+    assert (deployed.ahead, deployed.in_flight, deployed.waiting_goal) == (2, 2, 0.05)
+    simulated = prepare(given, InMemoryGrid(3), run_id=7).config.queries
+    assert (simulated.ahead, simulated.in_flight, simulated.waiting_goal) == (None, None, None)
+
+
+def test_a_simulation_takes_one_query_at_a_time(given, made):
+    with pytest.raises(ConfigError, match=r"queries\.in_flight=2: must be 1 in a simulation"):
+        prepare(with_(given, overrides="queries.in_flight=2"), InMemoryGrid(3), run_id=7)
