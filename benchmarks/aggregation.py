@@ -77,7 +77,7 @@ def run_one(setting: dict[str, Any], seed: int, images: int, silos_root: Path) -
         device = torch.device("cpu")
         student = make_committee(config.student, bank.classes, shape, seed, device)[0]
         pool, none = bank.answered_rows(), np.zeros(0, np.int64)
-        steps = config.student.final_steps
+        steps = config.final_steps
         fit(
             student, config.student, BankReader(bank, device), pool, none, steps, derive_seed(seed, "benchmark fit"),
             cosine_from=(0, steps),

@@ -224,11 +224,13 @@ class StudentConfig(Strict):
     committee: Annotated[int, Field(ge=1, le=8)] = Field(
         2, description="networks that guide the generator; the first is the student"
     )
-    steps_per_round: Positive = Field(
-        40, description="steps on the bank after each round, for every network of the committee"
+    steps_per_round: Positive | None = Field(
+        None,
+        description="steps on the bank after each round, for every network of the committee; null: 40, or 0.16 per image of the round where that is more",
     )
-    final_steps: Annotated[int, Field(ge=0)] = Field(
-        3000, description="steps of the student alone on the whole bank, after the last round"
+    final_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.3 per answer where that is more",
     )
     batch_size: Positive = Field(64, description="banked images a step")
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
@@ -303,6 +305,18 @@ class RunConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def steps_per_round(self) -> int:
+        """`student.steps_per_round` with its blank filled in: a larger budget is passed over as often as a small one."""
+        images = self.queries.answers_per_silo / self.queries.rounds
+        return self.student.steps_per_round or max(40, round(0.16 * images))
+
+    @property
+    def final_steps(self) -> int:
+        """`student.final_steps` with its blank filled in, likewise."""
+        given = self.student.final_steps
+        return max(3000, round(0.3 * self.queries.answers_per_silo)) if given is None else given
 
 
 Model = TypeVar("Model", bound=Strict)

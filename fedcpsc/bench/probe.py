@@ -115,7 +115,10 @@ class Bench:
             )
             for index, member in enumerate(self.members):
                 share = self.config.student.fresh_share if index == 0 else 0.0
-                self._fit(member, reader, pool, self.config.student.steps_per_round, fresh_share=share)
+                steps = (
+                    self.config.student.steps_per_round or self.config.steps_per_round
+                )  # the second once had no name
+                self._fit(member, reader, pool, steps, fresh_share=share)
             return [torch.from_numpy(images), *_weights(self.members)]
 
         return Work(call, 1, self.count)

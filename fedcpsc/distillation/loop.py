@@ -179,15 +179,15 @@ def _bundle_batches(engine: Engine, bundle: range) -> list[Batch]:
 
 def _fit_committee(engine: Engine, reader: BankReader, round_index: int) -> None:
     """Fits on what the round sees, while its own answers are on their way."""
-    config = engine.config.student
+    config, total = engine.config.student, engine.config.steps_per_round
     pool = engine.bank.answered_rows(range(engine.course.seen))
     if len(pool) == 0:
         return
     newest = engine.bank.answered_rows(engine.course.newest)
     for index, member in enumerate(engine.members):
         share = config.fresh_share if index == 0 else 0.0  # its fellows see the bank evenly, and so differ
-        for done in range(0, config.steps_per_round, _FIT_CHUNK):
-            steps = min(_FIT_CHUNK, config.steps_per_round - done)
+        for done in range(0, total, _FIT_CHUNK):
+            steps = min(_FIT_CHUNK, total - done)
             seed = derive_seed(engine.config.seed, "fit", round_index, index, done)
             fit(member, config, reader, pool, newest, steps, seed, fresh_share=share)
             engine.asking.pump()
@@ -199,19 +199,20 @@ def _final_fit(engine: Engine, reader: BankReader, entropy: float) -> None:
     Answers still outstanding are waited for one bundle after the other, at steps fixed beforehand.
     """
     config, course, rounds = engine.config.student, engine.course, engine.config.queries.rounds
-    chunk = max(1, -(-config.final_steps // _FINAL_CHUNKS))
+    total = engine.config.final_steps
+    chunk = max(1, -(-total // _FINAL_CHUNKS))
     average = copy.deepcopy(engine.student.network) if config.average > 0 else None
     none = np.zeros(0, np.int64)
-    for done in range(0, config.final_steps, chunk):
+    for done in range(0, total, chunk):
         engine.asking.pump()
-        pool = _see(engine, course.seen_by(done, config.final_steps))
+        pool = _see(engine, course.seen_by(done, total))
         reader.refresh()
-        steps = min(chunk, config.final_steps - done)
+        steps = min(chunk, total - done)
         seed = derive_seed(engine.config.seed, "final", done)
-        cosine = (done, config.final_steps)
+        cosine = (done, total)
         with engine.timeline.stretch("final", rounds):
             fit(engine.student, config, reader, pool, none, steps, seed, cosine_from=cosine, average=average)
-        if average is not None and done + steps == config.final_steps:
+        if average is not None and done + steps == total:
             engine.student.network.load_state_dict(average.state_dict())
         with engine.timeline.stretch("evaluation", rounds):
             _report(engine, range(rounds - 1, rounds), "final", entropy, final_done=done + steps)
@@ -239,11 +240,11 @@ def _report(engine: Engine, bundle: range, phase: str, entropy: float, final_don
             s: {"answers": bank.answers_of(s), "left": states[s].answers_left, "gone": states[s].left}
             for s in bank.silos
         }
-    per_round = config.student.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
-    total = per_round * config.queries.rounds + config.student.final_steps
+    per_round = config.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
+    total = per_round * config.queries.rounds + config.final_steps
     line["share_done"] = (per_round * round_index + final_done) / total
     line["seconds_left"] = round(engine.seconds * (1 / max(line["share_done"], 1e-6) - 1), 1)
-    finished = final_done >= config.student.final_steps
+    finished = final_done >= config.final_steps
     due = any((r + 1) % config.evaluation.every == 0 for r in bundle) if phase == "round" else finished
     if engine.evaluation is not None and due:
         predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)

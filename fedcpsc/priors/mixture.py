@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.priors.fractals import fractals
 from fedcpsc.priors.shapes import dead_leaves, strokes
 from fedcpsc.priors.smooth import smooth_noise
+from fedcpsc.priors.spectral import spectral_noise
 
 __all__ = ["PRIORS", "check_mixture", "sample_prior"]
 
@@ -18,6 +20,8 @@ PRIORS: Mapping[str, Callable[[int, tuple[int, int, int], torch.Generator], Tens
     "smooth": smooth_noise,
     "dead_leaves": dead_leaves,
     "strokes": strokes,
+    "fractals": fractals,
+    "spectral": spectral_noise,
 }
 
 

@@ -74,7 +74,7 @@ def plain_loop(folder, settings, fakes):
     members = make_committee(settings.student, 3, (1, 8, 8), settings.seed, device)
     rounds, none = settings.queries.rounds, np.zeros(0, np.int64)
     each = settings.queries.answers_per_silo // rounds
-    steps = settings.student.steps_per_round
+    steps = settings.steps_per_round
     for r in range(rounds):
         images, y, _ = synthesise(
             settings.synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
@@ -90,8 +90,8 @@ def plain_loop(folder, settings, fakes):
             answer = fake.answer(Query(batch.query_id, AnswerForm.PROBABILITIES, images))
             bank.add_answers(batch.query_id, name, decode_answers(answer))
         keeper.refresh()
-    for done in range(settings.student.final_steps):  # twenty parts or fewer: here of one step each
-        seed, cosine = derive_seed(settings.seed, "final", done), (done, settings.student.final_steps)
+    for done in range(settings.final_steps):  # twenty parts or fewer: here of one step each
+        seed, cosine = derive_seed(settings.seed, "final", done), (done, settings.final_steps)
         fit(members[0], settings.student, reader, bank.answered_rows(), none, 1, seed, cosine_from=cosine)
     return members[0].network.state_dict()
 

@@ -5,6 +5,7 @@ import torch
 
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
+from fedcpsc.priors.colour import correlate_channels
 from fedcpsc.priors.mixture import PRIORS, sample_prior
 
 
@@ -59,3 +60,13 @@ def test_bent_images_scatter_about_the_public_mean(name, mean):
 def test_a_dark_domain_shows_light_figures_on_a_dark_ground():
     images = sample_prior({"strokes": 1.0}, 300, (1, 28, 28), stream(), -0.74)
     assert (images.flatten(1).median(1).values < 0).float().mean() > 0.8
+
+
+def test_channels_correlate_and_keep_their_variance():
+    noise = torch.randn(400, 3, 16, 16, generator=stream())
+    mixed = correlate_channels(noise, stream(1)).transpose(0, 1).flatten(1)
+    assert torch.allclose(mixed.var(1), torch.ones(3), atol=0.05)
+    between = torch.corrcoef(mixed)
+    assert 0.6 < between[0, 1].item() < 0.7, "the mean of 0.3 to 1"
+    grey = noise[:, :1]
+    assert correlate_channels(grey, stream(1)) is grey
