@@ -162,9 +162,24 @@ def inference_speed() -> list[str]:
     return lines
 
 
+def overlap() -> list[str]:
+    """Who waits, with rounds that overlap and without."""
+    lines = ["| rounds | waiting after the first round, worst seed | seconds | queries a silo | student | seeds |"]
+    lines.append("|---|---|---|---|---|---|")
+    report = read("overlap.json") or {"runs": {}, "seeds": []}
+    for mode, row in report["runs"].items():
+        spread = f" +- {row['student_std']:.1f}" if len(report["seeds"]) > 1 else ""
+        lines.append(
+            f"| {mode} | {100 * row['worst_waiting_share_after_first_round']:.1f} % | {row['wall_s']:.0f} "
+            f"| {row['queries']:.0f} | {row['student']:.1f}{spread} | {len(report['seeds'])} |"
+        )
+    return lines
+
+
 PAGES = (
     "README.md",
     "docs/recipe.md",
+    "docs/deployment.md",
     "docs/bench.md",
     "docs/privacy.md",
     "docs/index.md",
@@ -179,6 +194,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "dp-sgd": dp_sgd,
     "inference-speed": inference_speed,
     "overheads": overheads,
+    "overlap": overlap,
     "shard-votes": shard_votes,
     "socket": socket,
     "throughput": throughput,
