@@ -176,6 +176,37 @@ def overlap() -> list[str]:
     return lines
 
 
+def wire_bytes() -> list[str]:
+    """Bytes of queries and answers."""
+    lines = [
+        "| images | sent as | bytes of an image | query, protocol / Flower | answer, protocol / Flower "
+        "| less than its images | silo, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in read("wire_bytes.json") or []:
+        size = row["bytes_an_image"]
+        there, back = ([size[f"{by}_{way}"] for by in ("protocol", "flower")] for way in ("query", "answer"))
+        lines.append(
+            f"| {row['setting']}, {row['answers']:,} answers in {row['queries']} queries | {row['images_by']} "
+            f"| {row['image_bytes']:,} | {there[0]:,.1f} / {there[1]:,.1f} | {back[0]:.1f} / {back[1]:.1f} "
+            f"| {row['image_bytes'] / there[1]:.1f} x | {row['silo_ms_an_image']:.2f} |"
+        )
+    return lines
+
+
+def compression() -> list[str]:
+    """What compressing query images would save."""
+    lines = ["| images | codec | bytes left | packing, us an image | unpacking |", "|---|---|---|---|---|"]
+    for row in read("wire_bytes.json") or []:
+        if row["images_by"] == "image":
+            lines += [
+                f"| {row['setting']} | {one['codec']} | {100 * one['share']:.0f} % | {one['pack_us']:.0f} "
+                f"| {one['unpack_us']:.0f} |"
+                for one in row["compression"]
+            ]
+    return lines
+
+
 PAGES = (
     "README.md",
     "docs/recipe.md",
@@ -189,6 +220,7 @@ PAGES = (
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "aggregation": aggregation,
+    "compression": compression,
     "accuracy": accuracy,
     "audit": audit,
     "dp-sgd": dp_sgd,
@@ -198,6 +230,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "shard-votes": shard_votes,
     "socket": socket,
     "throughput": throughput,
+    "wire-bytes": wire_bytes,
 }
 
 
