@@ -1,4 +1,4 @@
-"""What every result carries so that it can be repeated: versions, and the commit of the source."""
+"""What every result carries: versions and the commit of the source, to repeat it, and the memory it took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["commit", "versions"]
+__all__ = ["commit", "peak_memory_mib", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -40,3 +40,15 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return asked.stdout.strip() or None
+
+
+def peak_memory_mib() -> float | None:
+    """The most memory this process has ever had resident, in MiB, mapped pages of files counted in; None where the
+    system does not tell it (only Linux does; `getrusage` there counts what the parent had before the start).
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 1024

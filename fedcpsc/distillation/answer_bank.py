@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +31,8 @@ from fedcpsc.errors import BankError, explain
 __all__ = ["AnswerBank", "Batch", "replay"]
 
 Floats = npt.NDArray[np.float32]
+
+_PIECE = 2**22  # probabilities that are looked at together, 16 MiB
 
 
 @dataclass
@@ -74,6 +76,7 @@ class AnswerBank:
         self.image_shape = image_shape
         self.classes = classes
         self.silos = list(silos)
+        self._index = {silo: index for index, silo in enumerate(self.silos)}
         self.batches: list[Batch] = []
         self._by_query: dict[str, Batch] = {}
         self._journal_path = folder / "journal.jsonl"
@@ -104,15 +107,31 @@ class AnswerBank:
         """float32 [rows, K], memory-mapped; rows without any answer hold zeros."""
         return self._map("targets.f32", np.float32, (self.classes,))
 
-    def answers(self, batch: Batch) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """A batch's decoded answers float32 [S, n, K], zero where none; and which silos gave one: bool [S, n]."""
-        dense = np.zeros((len(self.silos), batch.count, self.classes), np.float32)
-        given = np.zeros((len(self.silos), batch.count), bool)
+    def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
+
+        Args:
+            rows: of the bank, inside the batch; None: all of them.
+
+        Raises:
+            BankError: answers that the journal tells of are not on the disk.
+        """
+        wanted = batch.rows if rows is None else rows
+        count = wanted.stop - wanted.start
+        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
+        given = np.zeros((len(self.silos), count), bool)
         for name in batch.answered:
-            index = self.silos.index(name)
-            dense[index] = self._map(f"answers-{index}.f32", np.float32, (self.classes,))[batch.rows]
+            index = self._index[name]
+            dense[index] = self._read(f"answers-{index}.f32", wanted.start, dense[index].shape)
             given[index] = True
         return dense, given
+
+    def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
+        """The same in parts that stay small however many silos there are: rows of the bank, and their `answers`."""
+        step = max(1, _PIECE // (len(self.silos) * self.classes))
+        for first in range(batch.first, batch.first + batch.count, step):
+            rows = slice(first, min(first + step, batch.first + batch.count))
+            yield rows, *self.answers(batch, rows)
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
@@ -162,7 +181,7 @@ class AnswerBank:
             probabilities: float32 [count, K].
         """
         batch = self._by_query.get(query_id)
-        if batch is None or silo not in self.silos:
+        if batch is None or silo not in self._index:
             known = f"{len(self.batches)} queries of {len(self.silos)} silos"
             raise BankError(explain("answer", (query_id, silo), f"is to no query of this bank ({known})", "drop it"))
         if silo in batch.answered:
@@ -170,7 +189,7 @@ class AnswerBank:
         if probabilities.shape != (batch.count, self.classes) or not np.isfinite(probabilities).all():
             wanted = f"finite [{batch.count}, {self.classes}]"
             raise BankError(explain("probabilities", probabilities.shape, f"must be {wanted}", "check the silo"))
-        self._write(f"answers-{self.silos.index(silo)}.f32", batch.first, probabilities.astype(np.float32))
+        self._write(f"answers-{self._index[silo]}.f32", batch.first, probabilities.astype(np.float32))
         self._commit({"answered": query_id, "silo": silo})
         batch.answered.add(silo)
         return True
@@ -213,6 +232,19 @@ class AnswerBank:
             mapped = np.memmap(path, dtype, "r+", shape=wanted)
             self._mapped[name] = mapped
         return mapped
+
+    def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
+        """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
+        path, wanted = self.folder / name, np.dtype(np.float32).itemsize * shape[0] * shape[1]
+        try:
+            with path.open("rb") as file:
+                file.seek(wanted // shape[0] * first)
+                found = file.read(wanted)
+        except OSError as error:
+            raise _damaged(path, str(error.strerror)) from error
+        if len(found) != wanted:
+            raise _damaged(path, "it is shorter than the journal says")
+        return np.frombuffer(found, np.float32).reshape(shape)
 
     def _write(self, name: str, first: int, values: npt.NDArray[Any], *, sync: bool = True) -> None:
         path = self.folder / name
@@ -259,6 +291,11 @@ def replay(path: Path, journal: bytes) -> tuple[dict[str, Any], list[Batch]]:
         remedy = "restore the folder from a backup, or start a new run"
         raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error
     return head, list(batches.values())
+
+
+def _damaged(path: Path, why: str) -> BankError:
+    remedy = "restore the folder from a backup, or start a new run"
+    return BankError(explain("bank", str(path), f"cannot be read ({why})", remedy))
 
 
 def _cannot_write(path: Path, error: OSError) -> BankError:

@@ -30,9 +30,9 @@ def contribution(
     for batch in bank.batches:
         if not batch.answered:
             continue
-        answers, given = bank.answers(batch)
-        seen = bank.targets[batch.rows].argmax(1)
-        shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, N, K]
-        np.add.at(total, seen, shares[:, np.arange(batch.count), seen].T)
-        images += np.bincount(seen, minlength=bank.classes)
+        for rows, answers, given in bank.pieces(batch):
+            seen = bank.targets[rows].argmax(1)
+            shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, n, K]
+            np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
+            images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

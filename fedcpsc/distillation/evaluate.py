@@ -29,6 +29,7 @@ __all__ = [
 
 Matrix: TypeAlias = npt.NDArray[np.int64]
 """Confusion: how many images of each true class (rows) were called each class (columns), [K, K]."""
+_TOGETHER = 2000  # images that all teachers are asked about at a time
 Predict: TypeAlias = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
@@ -112,9 +113,14 @@ def evaluate_ensemble(
     smoothing: float,
 ) -> Ensemble:
     """Each teacher alone, and their aggregate under the run's own rule and weights."""
-    answers = np.stack([facts[silo].predict(evaluation.images) for silo in silos])
-    given = np.ones(answers.shape[:2], bool)
-    combined = aggregate(answers, given, rule, counts=weights, smoothing=smoothing)
-    classes = answers.shape[2]
-    each = {silo: confusion(answers[i].argmax(1), evaluation, classes) for i, silo in enumerate(silos)}
-    return Ensemble(each, confusion(combined.argmax(1), evaluation, classes))
+    each: dict[SiloId, list[Matrix]] = {silo: [] for silo in silos}
+    together: list[Matrix] = []
+    for first in range(0, len(evaluation), _TOGETHER):
+        held_out = evaluation.subset(np.arange(first, min(first + _TOGETHER, len(evaluation))))
+        answers = np.stack([facts[silo].predict(held_out.images) for silo in silos])
+        combined = aggregate(answers, np.ones(answers.shape[:2], bool), rule, counts=weights, smoothing=smoothing)
+        classes = answers.shape[2]
+        for silo, own in zip(silos, answers, strict=True):
+            each[silo].append(confusion(own.argmax(1), held_out, classes))
+        together.append(confusion(combined.argmax(1), held_out, classes))
+    return Ensemble({silo: np.sum(parts, axis=0) for silo, parts in each.items()}, np.sum(together, axis=0))

@@ -128,13 +128,18 @@ def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats,
     """
     batches = bank.batches_before(before)
     step = max(1, sum(batch.count for batch in batches) // _ROWS)
-    parts = [bank.answers(batch) for batch in batches if batch.answered]
-    if not parts:
+    sampled: list[tuple[Floats, npt.NDArray[np.bool_]]] = []
+    for batch in batches:
+        if not batch.answered:
+            continue
+        for rows, answers, given in bank.pieces(batch):
+            own = slice((batch.first - rows.start) % step, None, step)  # every step-th row of the batch
+            sampled.append(
+                (answers[:, own].copy(), given[:, own].copy())
+            )  # a view would keep the whole piece in memory
+    if not sampled:
         return np.zeros((len(bank.silos), 0, bank.classes), np.float32), np.zeros((len(bank.silos), 0), bool)
-    return (
-        np.concatenate([answers[:, ::step] for answers, _ in parts], axis=1),
-        np.concatenate([given[:, ::step] for _, given in parts], axis=1),
-    )
+    return np.concatenate([a for a, _ in sampled], axis=1), np.concatenate([g for _, g in sampled], axis=1)
 
 
 def _top_k(answers: Floats) -> int:

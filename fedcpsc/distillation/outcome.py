@@ -19,7 +19,7 @@ from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
 from fedcpsc.distillation.timeline import QUERY, waiting_shares
 from fedcpsc.protocol.messages import AnswerForm
-from fedcpsc.provenance import commit, versions
+from fedcpsc.provenance import commit, peak_memory_mib, versions
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
 
@@ -102,6 +102,7 @@ def describe_run(
             "waiting_share": round(share, 4),
             "waiting_share_after_first_round": round(share_later, 4),
         },
+        "peak_memory_mib": None if (peak := peak_memory_mib()) is None else round(peak, 1),
         "classes": bank.classes,
         "image_shape": list(bank.image_shape),
         "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),

@@ -67,16 +67,18 @@ class TargetKeeper:
         if self.information is not None or self._config.rule in FROM_ANSWERS:
             news = [batch for batch in batches if batch.answered]
         for batch in news:
-            answers, given = self._bank.answers(batch)
-            targets = aggregate(
-                answers,
-                given,
-                self._config.rule,
-                counts=self.counts,
-                information=self.information,
-                smoothing=self._config.smoothing,
-            )
-            self._bank.set_targets(batch, targets)
+            parts = [
+                aggregate(
+                    answers,
+                    given,
+                    self._config.rule,
+                    counts=self.counts,
+                    information=self.information,
+                    smoothing=self._config.smoothing,
+                )
+                for _, answers, given in self._bank.pieces(batch)
+            ]
+            self._bank.set_targets(batch, np.concatenate(parts))
             self._seen[batch.query_id] = len(batch.answered)
 
 
@@ -90,11 +92,11 @@ def mean_answers(
     """
     total, count = np.zeros((len(bank.silos), bank.classes)), np.zeros((len(bank.silos), 1))
     for batch in bank.batches_before(before):
-        if batch.answered:
-            answers, given = bank.answers(batch)
-            if information is not None:
-                answers = information.read(answers)
-            total += (answers * given[:, :, None]).sum(1)
+        if not batch.answered:
+            continue
+        for _, answers, given in bank.pieces(batch):
+            read = answers if information is None else information.read(answers)
+            total += (read * given[:, :, None]).sum(1)
             count += given.sum(1, keepdims=True)
     mean: npt.NDArray[np.float32] = (total / np.maximum(count, 1)).astype(np.float32)
     return mean
