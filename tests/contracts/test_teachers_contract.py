@@ -92,6 +92,16 @@ def test_rounds_follow_each_other(federation):
         assert reply.content.query_id == f"{identity:032x}"
 
 
+def test_several_queries_at_one_silo_are_answered_in_their_order(federation):
+    federation.teachers.hello(3, 5)
+    for identity in range(3):
+        federation.teachers.push({"north": query(identity)})
+    replies, deadline = [], time.monotonic() + 10
+    while len(replies) < 3 and time.monotonic() < deadline:
+        replies += federation.teachers.poll(0.5)
+    assert [reply.content.query_id for reply in replies] == [f"{identity:032x}" for identity in range(3)]
+
+
 def test_a_refusal_is_a_code_with_the_query_it_refuses(federation):
     federation.teachers.hello(3, 5)
     federation.teachers.push({"east": query(7, count=6)})
