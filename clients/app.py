@@ -10,7 +10,6 @@ import logging
 import time
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -18,7 +17,7 @@ from flwr.clientapp import ClientApp
 from clients.node import target_of
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, VersionError
 from fedcpsc.logs import configure_quietly, fields
-from fedcpsc.protocol.messages import DescribeRequest, Query, Refusal
+from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, Refusal
 from fedcpsc.protocol.messages import Message as ProtocolMessage
 from fedcpsc.protocol.records import from_records, refusal_error, to_records
 
@@ -27,7 +26,6 @@ __all__ = ["RelayApp", "app"]
 log = logging.getLogger("fedcpsc.clients")
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
-Wanted = TypeVar("Wanted", DescribeRequest, Query)
 _ACTIONS = frozenset({"query.describe", "query.answer"})
 
 
@@ -56,21 +54,25 @@ app = RelayApp()
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
     """`DescribeRequest` -> `Description` or `Refusal`."""
-    request = _read(message, DescribeRequest)
+    request = _read(message)
+    if not isinstance(request, DescribeRequest):
+        raise Refused(RefusalCode.MALFORMED)
     return _reply(target_of(context.node_config, context.run_config, APP_FOLDER).describe(request), message)
 
 
 @app.query("answer")
 def answer(message: Message, context: Context) -> Message:
-    """`Query` -> `Answer` or `Refusal`."""
+    """`Query` or `RecipeQuery` -> `Answer` or `Refusal`."""
     begun = time.monotonic()
-    query = _read(message, Query)
+    query = _read(message)
+    if not isinstance(query, AnyQuery):
+        raise Refused(RefusalCode.MALFORMED)
     reply = target_of(context.node_config, context.run_config, APP_FOLDER).answer(query)
     code = reply.code.value if isinstance(reply, Refusal) else None
     seconds = round(time.monotonic() - begun, 3)
     log.info(
         "relayed a query",
-        extra=fields(run=query.run, query_id=query.query_id, images=len(query.images), code=code, seconds=seconds),
+        extra=fields(run=query.run, query_id=query.query_id, images=query.count, code=code, seconds=seconds),
     )
     return _reply(reply, message)
 
@@ -81,21 +83,18 @@ def _begin_log() -> None:
     configure_quietly()
 
 
-def _read(message: Message, wanted: type[Wanted]) -> Wanted:
+def _read(message: Message) -> ProtocolMessage:
     """The protocol message inside.
 
     Raises:
-        Refused: it holds none, or another one.
+        Refused: it holds none.
     """
     try:
-        content = from_records(message.content)
+        return from_records(message.content)
     except VersionError as error:
         raise Refused(RefusalCode.VERSION) from error
     except (ProtocolError, ValueError) as error:  # Flower raises ValueError where a message has no content
         raise Refused(RefusalCode.MALFORMED) from error
-    if not isinstance(content, wanted):
-        raise Refused(RefusalCode.MALFORMED)
-    return content
 
 
 def _reply(content: ProtocolMessage, message: Message) -> Message:

@@ -149,6 +149,10 @@ class QueriesConfig(Strict):
         "probabilities",
         description="answer form asked for, which each silo's policy must offer; best asks each silo for the richest it offers",
     )
+    recipes: bool = Field(
+        False,
+        description="send what images are made from instead of them, to silos whose policy takes it: fewer bytes, more work for them; the generator's projection then stays as drawn, and its other weights are rounded to 16 bits",
+    )
     hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
     deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -120,6 +120,7 @@ class RefusalCode(StrEnum):
     REPLAY = "replay"  # the query id was used before with another payload
     BUSY = "busy"  # the gatekeeper's queue is full; the same query may be sent again
     ACTION = "action"  # not `describe` or `answer`
+    RECIPE = "recipe"  # recipes are not taken here, this one is too large, or it makes other images; ask with images
     INTERNAL = "internal"  # the silo could not answer; what was charged stays charged
 
 

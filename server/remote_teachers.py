@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Traffic
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
+from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
 
 __all__ = ["GridTeachers"]
@@ -37,7 +37,7 @@ _FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALF
 @dataclass(frozen=True)
 class _Sent:
     silo: SiloId
-    query: Query
+    query: AnyQuery
     pushed: float  # monotonic seconds
 
 
@@ -99,7 +99,7 @@ class GridTeachers:
             time.sleep(_PULL_S)
         return dict(self._known)
 
-    def push(self, queries: Mapping[SiloId, Query]) -> None:
+    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
         """As `Teachers.push`.
 
         Raises:
@@ -220,7 +220,7 @@ class GridTeachers:
             return f"reply is not of this protocol: {why}"
 
 
-def _content(query: Query, received: Message | str) -> Answer | Refusal | Lost:
+def _content(query: AnyQuery, received: Message | str) -> Answer | Refusal | Lost:
     if isinstance(received, Refusal):
         return Refusal(received.code, query.query_id)
     if isinstance(received, Answer) and received.query_id == query.query_id:

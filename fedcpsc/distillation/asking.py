@@ -20,7 +20,8 @@ from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
 from fedcpsc.distillation.timeline import WAITING, Timeline
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, AnswerForm, Description, Query, Refusal
+from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
+from fedcpsc.protocol.recipe import Recipe
 
 __all__ = ["Asking", "SiloState"]
 
@@ -29,15 +30,18 @@ log = logging.getLogger("fedcpsc.server")
 _MOST_TRIES = 4  # of one query at one silo, lost replies and busy signs together
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
 _LOOK_S = 0.2  # between two looks at the clock while waiting
+# refusals that may mean the recipe and not its images: those are asked about then
+_OF_RECIPES = frozenset({RefusalCode.RECIPE, RefusalCode.MALFORMED, RefusalCode.TOO_MANY_IMAGES})
 _LATEST = 3  # replies that tell how long a silo now needs
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A query in flight; `asked_s` is when it was sent, on the run's clock."""
+    """A query in flight; `asked_s` is when it was sent, on the run's clock, `by_recipe` whether without its images."""
 
     batch: Batch
     asked_s: float
+    by_recipe: bool
 
 
 @dataclass
@@ -48,6 +52,7 @@ class SiloState:
         form: the answer form it is asked for.
         noise: standard deviation of the noise that its answers are freed of; 0 reads them as they are.
         limit: how many queries it takes at once.
+        recipes: whether it is sent recipes in place of images, where there are any.
         waiting: queries still to be sent.
         in_flight: queries that it has, by id, oldest first.
         left: why it is no longer asked; empty while it is.
@@ -61,6 +66,7 @@ class SiloState:
     form: AnswerForm
     noise: float
     limit: int
+    recipes: bool = False
     waiting: deque[Batch] = field(default_factory=deque)
     in_flight: dict[str, Sent] = field(default_factory=dict)
     left: str = ""
@@ -113,8 +119,11 @@ class Asking:
         self._tell = tell
         self._timeline = timeline
         self._given_up = 0  # answers to rounds before this one are late
+        self._recipes: dict[str, Recipe] = {}  # by query id; after a crash the images are asked about instead
         self.silos = {
-            s: SiloState(d, forms[s], d.noise_sigma if denoise else 0.0, in_flight, answers_left=d.answers_left)
+            s: SiloState(
+                d, forms[s], d.noise_sigma if denoise else 0.0, in_flight, d.recipes, answers_left=d.answers_left
+            )
             for s, d in descriptions.items()
         }
 
@@ -122,6 +131,10 @@ class Asking:
     def active(self) -> list[SiloId]:
         """Silos that still answer."""
         return [silo for silo, state in self.silos.items() if not state.left]
+
+    def offer(self, query_id: str, recipe: Recipe) -> None:
+        """Tells what a query's images are made from; silos that take recipes are then sent that, where it is less."""
+        self._recipes[query_id] = recipe
 
     def ask(self, batches: list[Batch]) -> None:
         """Queues batches at every active silo that has not answered them, and sends what can be sent."""
@@ -173,17 +186,25 @@ class Asking:
 
     def _send(self) -> None:
         while True:
-            outgoing: dict[SiloId, Query] = {}
+            outgoing: dict[SiloId, AnyQuery] = {}
             for silo, state in self.silos.items():
                 if state.left or len(state.in_flight) >= state.limit or not state.waiting:
                     continue
                 batch = state.waiting.popleft()
-                state.in_flight[batch.query_id] = Sent(batch, self._timeline.now)
-                outgoing[silo] = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
+                query = self._question(batch, state)
+                state.in_flight[batch.query_id] = Sent(batch, self._timeline.now, isinstance(query, RecipeQuery))
+                outgoing[silo] = query
                 log.info("asked a silo", extra=self._about(silo, batch))
             if not outgoing:
                 return
             self._teachers.push(outgoing)
+
+    def _question(self, batch: Batch, state: SiloState) -> AnyQuery:
+        query = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
+        recipe = self._recipes.get(batch.query_id)
+        if recipe is None or not state.recipes or recipe.nbytes >= query.images.nbytes:
+            return query
+        return RecipeQuery(query.query_id, query.form, query.payload_hash, recipe, run=self._run)
 
     def _take(self, reply: Reply) -> None:
         state = self.silos.get(reply.silo)
@@ -197,7 +218,7 @@ class Asking:
             batch = sent.batch
         if batch is None:
             return
-        sent = sent or Sent(batch, self._timeline.now)
+        sent = sent or Sent(batch, self._timeline.now, by_recipe=False)
         if isinstance(content, Answer):
             self._bank_answer(reply, state, content, sent)
         elif isinstance(content, Lost):
@@ -205,7 +226,7 @@ class Asking:
             self._again(reply.silo, state, batch, content.reason)
         else:
             self._record(reply.silo, sent, f"refused ({content.code.value})")
-            self._refused(reply.silo, state, batch, content)
+            self._refused(reply.silo, state, sent, content)
         state.heard_s = self._timeline.now
 
     def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
@@ -218,6 +239,8 @@ class Asking:
             return
         self._record(reply.silo, sent, "late answer" if batch.round < self._given_up else "answer")
         self._bank.add_answers(batch.query_id, reply.silo, read_answer(answer, state.noise))
+        if batch.answered.issuperset(self.active):
+            self._recipes.pop(batch.query_id, None)
         state.answers_left = answer.answers_left
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)
@@ -233,12 +256,19 @@ class Asking:
         else:
             self._leave(silo, f"{reason}, {_MOST_TRIES} times")
 
-    def _refused(self, silo: SiloId, state: SiloState, batch: Batch, refusal: Refusal) -> None:
+    def _refused(self, silo: SiloId, state: SiloState, sent: Sent, refusal: Refusal) -> None:
+        batch = sent.batch
         log.warning("a silo refused a query", extra=self._about(silo, batch, code=refusal.code.value))
         state.refusals[refusal.code.value] += 1
         if refusal.code is RefusalCode.BUSY:
             state.limit = max(1, state.limit - 1)
             self._again(silo, state, batch, "busy")
+            return
+        if sent.by_recipe and refusal.code in _OF_RECIPES:  # nothing was charged
+            if state.recipes:
+                self._tell(f"{silo} is asked with images from now on: it refused a recipe ({refusal.code.value})")
+            state.recipes = False
+            state.waiting.appendleft(batch)
             return
         state.refused_in_a_row += 1
         if refusal.code is RefusalCode.BUDGET:

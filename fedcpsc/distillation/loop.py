@@ -19,6 +19,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.asking import Asking
+from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.pace import Course, Pace, next_size
@@ -156,24 +157,32 @@ def _bundle_batches(engine: Engine, bundle: range) -> list[Batch]:
         synthesis = synthesis.model_copy(update={"prior_share": min(1.0, 2 * synthesis.prior_share + 0.2)})
     budget, rounds = config.queries.answers_per_silo, config.queries.rounds
     made = []
+    sources: list[Source] = []
     for round_index in bundle:
-        images, pseudo_labels, generator = synthesise(
-            synthesis,
-            [member.network for member in engine.members],
-            budget * (round_index + 1) // rounds - budget * round_index // rounds,
-            round_index=round_index,
-            rounds=rounds,
-            classes=bank.classes,
-            image_shape=bank.image_shape,
-            seed=derive_seed(config.seed, "synthesis"),
-            device=engine.device,
-        )
+        committee = [member.network for member in engine.members]
+        count = budget * (round_index + 1) // rounds - budget * round_index // rounds
+        facts: dict[str, Any] = {
+            "round_index": round_index,
+            "rounds": rounds,
+            "classes": bank.classes,
+            "image_shape": bank.image_shape,
+            "seed": derive_seed(config.seed, "synthesis"),
+            "device": engine.device,
+        }
+        if config.queries.recipes:
+            images, pseudo_labels, generator, source = synthesise_by_recipe(synthesis, committee, count, **facts)
+            sources.append(source)
+        else:
+            images, pseudo_labels, generator = synthesise(synthesis, committee, count, **facts)
         engine.generator = generator or engine.generator
         made.append((images, pseudo_labels))
     images, pseudo_labels = (np.concatenate(parts) for parts in zip(*made, strict=True))
     label, step = bundle.stop - 1, engine.images_per_query
     for i in range(sum(batch.count for batch in bank.round_batches(label)), len(images), step):
-        bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])
+        batch = bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])
+        if sources:
+            recipe = cut_recipe(sources, i, i + batch.count, synthesis, bank.classes, bank.image_shape)
+            engine.asking.offer(batch.query_id, recipe)
     return bank.round_batches(label)
 
 

@@ -28,9 +28,11 @@ from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.recipes.drawing import balanced_labels
+from fedcpsc.recipes.weights import seed_projection
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["balanced_labels", "generator_loss", "make_generator", "synthesise", "train_generator"]
+__all__ = ["Images", "generator_loss", "make_generator", "shares", "synthesise", "train_generator"]
 
 Images = npt.NDArray[np.uint8]
 
@@ -54,10 +56,7 @@ def synthesise(
         where the prior made them all.
     """
     seed = derive_seed(seed, round_index)
-    warm = round_index < config.warmup_share * rounds
-    from_prior = count if warm else round(config.prior_share * count)
-    candidates = 1 if warm else config.candidates  # before the first answers the committee knows nothing
-
+    from_prior, candidates = shares(config, count, round_index, rounds)
     cpu_stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
     mean = config.moments[0] if config.moments else None
     prior = to_uint8(sample_prior(config.prior, from_prior * candidates, image_shape, cpu_stream, mean))
@@ -75,6 +74,13 @@ def synthesise(
         chosen = select(pool, committee, count, device)
         pool, y = pool[chosen], y[chosen]
     return pool.numpy(), y.numpy(), generator
+
+
+def shares(config: SynthesisConfig, count: int, round_index: int, rounds: int) -> tuple[int, int]:
+    """How many of a round's images the prior makes, and how many candidates there are for each image."""
+    if round_index < config.warmup_share * rounds:
+        return count, 1  # before the first answers the committee knows nothing
+    return round(config.prior_share * count), config.candidates
 
 
 def draw(
@@ -110,9 +116,17 @@ def train_generator(
     image_shape: tuple[int, int, int],
     seed: int,
     device: torch.device,
+    projection_seed: int | None = None,
 ) -> ConditionalGenerator:
-    """A generator from scratch, `config.steps` Adam steps against the frozen committee."""
-    generator = placed(make_generator(config, classes, image_shape, seed), device)
+    """A generator from scratch, `config.steps` Adam steps against the frozen committee.
+
+    Args:
+        projection_seed: where given, its projection is drawn from that and stays so, see `recipes.weights`.
+    """
+    generator = make_generator(config, classes, image_shape, seed)
+    if projection_seed is not None:
+        seed_projection(generator, projection_seed)
+    generator = placed(generator, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
     optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
     with frozen(committee):
@@ -150,10 +164,3 @@ def generator_loss(
             views = torch.stack([features, net.features(again)])
             loss = loss + config.contrastive_weight * supervised_contrastive(views, y) / len(committee)
     return loss
-
-
-def balanced_labels(count: int, classes: int, stream: torch.Generator) -> Tensor:
-    """int64 [count] with every class equally often, up to one, in random order, on the stream's device."""
-    order = torch.randperm(count, generator=stream, device=stream.device)
-    offset = torch.randint(classes, (1,), generator=stream, device=stream.device)
-    return (order + offset) % classes

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 from fedcpsc.errors import ProtocolError, explain
 from fedcpsc.protocol.codec import to_bytes
-from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Query, QueryTarget, Refusal
+from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, QueryTarget, Refusal
 
 __all__ = ["LocalTeachers", "Lost", "Reply", "SiloId", "Teachers", "Traffic"]
 
@@ -67,7 +67,7 @@ class Teachers(Protocol):
         """
         ...
 
-    def push(self, queries: Mapping[SiloId, Query]) -> None:
+    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
         """Sends without waiting. Several queries may be in flight at a silo, where the transport answers in order."""
         ...
 
@@ -87,7 +87,7 @@ class LocalTeachers:
         self.traffic = Traffic()
         self._targets = list(targets)
         self._by_silo: dict[SiloId, QueryTarget] = {}
-        self._waiting: list[tuple[SiloId, Query, float]] = []
+        self._waiting: list[tuple[SiloId, AnyQuery, float]] = []
 
     def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """Every target that describes itself, at once."""
@@ -104,7 +104,7 @@ class LocalTeachers:
                 self._by_silo[description.silo] = target
         return found
 
-    def push(self, queries: Mapping[SiloId, Query]) -> None:
+    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
         """Keeps the queries for the next `poll`."""
         now = time.monotonic()
         self._waiting += [(silo, query, now) for silo, query in queries.items()]

@@ -2,6 +2,8 @@
 
     validate > policy > ledger (charge, committed) > teacher > mechanism > answer form > ledger (reply) > answer
 
+A query that carries a recipe becomes the query of its images first; from there on nothing tells the two apart.
+
 A refusal is a code and depends on public quantities alone; the reason goes to the owner's log, which holds ids, counts
 and codes, never images, outputs or accuracies.
 """
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fedcpsc.errors import ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
+from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
 from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
@@ -35,13 +37,24 @@ from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.messages import Answer, ClassReport, DescribeRequest, Description, Query, Refusal, check_version
+from fedcpsc.protocol.messages import (
+    Answer,
+    AnyQuery,
+    ClassReport,
+    DescribeRequest,
+    Description,
+    Query,
+    RecipeQuery,
+    Refusal,
+    check_version,
+)
 
 __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _LONGEST_NAME = 200
+_MOST_CANDIDATES = 16  # made per image that a query may carry
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Gatekeeper:
     owner_account: OwnerAccount | None = None
     meter: Meter = field(default_factory=Unmetered, repr=False)
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _drawing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
         """The policy's public facts and what is left of the budget."""
@@ -87,17 +101,18 @@ class Gatekeeper:
                 claim=self.guarantee.claim,
                 class_report=self.class_report,
                 noise_sigma=self.guarantee.mechanism.noise_sigma,
+                recipes=self.policy.recipe_queries,
             )
         except Exception as error:
             return self._refusal(error, None)
 
-    def answer(self, query: Query) -> Answer | Refusal:
+    def answer(self, query: AnyQuery) -> Answer | Refusal:
         """Answers the whole query or refuses the whole query; the same query again gets the same bytes."""
         try:
             self._validate(query)
-            return self._answer(query)
+            return self._answer(self._made(query) if isinstance(query, RecipeQuery) else query)
         except Exception as error:
-            return self._refusal(error, query if isinstance(query, Query) else None)
+            return self._refusal(error, query if isinstance(query, AnyQuery) else None)
 
     def answers_left(self) -> int:
         """Images that the budget still holds.
@@ -111,20 +126,38 @@ class Gatekeeper:
         """Closes the ledger."""
         self.ledger.close()
 
-    def _validate(self, query: Query) -> None:
+    def _validate(self, query: AnyQuery) -> None:
         """Data-independent: reads the query and the policy alone."""
-        if not isinstance(query, Query):
+        if not isinstance(query, AnyQuery):
             raise Refused(RefusalCode.MALFORMED, "not a query")
         _check_version(query.version)
         for name in (query.run, query.principal):
             if not _is_name(name):
                 raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
-        if query.images.shape[1:] != self.teacher.image_shape:
-            raise Refused(RefusalCode.MALFORMED, f"images {query.images.shape[1:]}, not {self.teacher.image_shape}")
-        if len(query.images) > self.policy.images_per_query:
-            raise Refused(RefusalCode.TOO_MANY_IMAGES, f"{len(query.images)} images")
+        if query.image_shape != self.teacher.image_shape:
+            raise Refused(RefusalCode.MALFORMED, f"images {query.image_shape}, not {self.teacher.image_shape}")
+        if query.count > self.policy.images_per_query:
+            raise Refused(RefusalCode.TOO_MANY_IMAGES, f"{query.count} images")
         if query.form not in self.policy.forms:
             raise Refused(RefusalCode.FORM, f"form {query.form}")
+
+    def _made(self, asked: RecipeQuery) -> Query:
+        """The query whose images `asked` describes; still data-independent, and nothing is charged yet."""
+        if not self.policy.recipe_queries:
+            raise Refused(RefusalCode.RECIPE, "the policy takes no recipes")
+        if asked.recipe.candidates > _MOST_CANDIDATES * self.policy.images_per_query:
+            raise Refused(RefusalCode.RECIPE, f"{asked.recipe.candidates} candidates")
+        from fedcpsc.recipes.drawing import draw_images  # noqa: PLC0415 - torch, for whom it is not needed
+
+        try:
+            with self._drawing:
+                images = draw_images(asked.recipe)
+        except (FedcpscError, RuntimeError) as error:  # what it says may quote the asker
+            raise Refused(RefusalCode.RECIPE, f"no images come of it ({type(error).__name__})") from error
+        query = Query(asked.query_id, asked.form, images, asked.run, asked.principal, asked.version)
+        if query.payload_hash != asked.payload:
+            raise Refused(RefusalCode.RECIPE, "other images come of it here")
+        return query
 
     def _answer(self, query: Query) -> Answer:
         with self._timed():
@@ -193,7 +226,7 @@ class Gatekeeper:
             sigma=mechanism.sigma,
         )
 
-    def _refusal(self, error: Exception, query: Query | None) -> Refusal:
+    def _refusal(self, error: Exception, query: AnyQuery | None) -> Refusal:
         code = error.code if isinstance(error, Refused) else RefusalCode.INTERNAL
         if isinstance(error, Refused):
             log.warning("refused a query", extra=self._asked(query, code=code.value, note=str(error)))
@@ -205,12 +238,12 @@ class Gatekeeper:
             log.error("could not answer a query", extra=told)
         return Refusal(code, query.query_id if query else "")
 
-    def _asked(self, query: Query | None, **more: Any) -> dict[str, Any]:
+    def _asked(self, query: AnyQuery | None, **more: Any) -> dict[str, Any]:
         """Who asked for how much, as fields of the log."""
         if query is None:
             return fields(silo=self.silo, **more)
         run = query.run if _is_name(query.run) else None
-        return fields(silo=self.silo, run=run, query_id=query.query_id, images=len(query.images), **more)
+        return fields(silo=self.silo, run=run, query_id=query.query_id, images=query.count, **more)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

@@ -176,6 +176,8 @@ class Policy(Strict):
         share_class_counts: tell the server how many private images each class has.
         class_count_sigma: noise on each count, charged once; null tells exact counts, which no dp mechanism allows.
         mechanism: how answers are privatised.
+        recipe_queries: make a query's images from what they are made of, where the server asks so: fewer bytes, for the
+            silo's processor time, of which also those take some whose images turn out to be others.
         high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.
         service: performance only.
     """
@@ -188,6 +190,7 @@ class Policy(Strict):
     share_class_counts: bool = False
     class_count_sigma: Scale | None = None
     mechanism: MechanismPolicy = NoMechanism()
+    recipe_queries: bool = False
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()
 

@@ -12,7 +12,7 @@ import httpx
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.messages import Answer, DescribeRequest, Description, Message, Query, Refusal
+from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
 
 __all__ = ["SocketGatekeeper"]
 
@@ -42,7 +42,7 @@ class SocketGatekeeper:
         """The silo's public facts."""
         return self._call("/describe", request, Description)
 
-    def answer(self, query: Query) -> Answer | Refusal:
+    def answer(self, query: AnyQuery) -> Answer | Refusal:
         """Answers the whole query or refuses the whole query."""
         reply = self._call("/answer", query, Answer)
         if isinstance(reply, Refusal) and not reply.query_id:  # refused before it was read

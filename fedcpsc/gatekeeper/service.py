@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import uvicorn
@@ -33,7 +34,7 @@ from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.messages import DescribeRequest, Message, Query, QueryTarget, Refusal
+from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, Message, QueryTarget, Refusal
 
 __all__ = ["MEDIA_TYPE", "build_app", "serve"]
 
@@ -57,7 +58,7 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     waiting = 0
 
-    async def relayed(request: Request, wanted: type[Any], call: Callable[[Any], Message]) -> Response:
+    async def relayed(request: Request, wanted: type[Any] | UnionType, call: Callable[[Any], Message]) -> Response:
         nonlocal waiting
         begun = time.monotonic()
         if waiting >= limits.queue:  # before the body is read: a full queue holds no more memory
@@ -82,7 +83,7 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter:
 
     @app.post("/answer")
     async def answer(request: Request) -> Response:
-        return await relayed(request, Query, target.answer)
+        return await relayed(request, AnyQuery, target.answer)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -199,7 +200,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         raise Refused(RefusalCode.MALFORMED, f"half a request ({type(error).__name__})") from error
 
 
-def _message(body: bytes, wanted: type[Any]) -> Any:
+def _message(body: bytes, wanted: type[Any] | UnionType) -> Any:
     try:
         message = from_bytes(body)
     except VersionError as error:

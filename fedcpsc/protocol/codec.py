@@ -30,9 +30,11 @@ from fedcpsc.protocol.messages import (
     DpClaim,
     Message,
     Query,
+    RecipeQuery,
     Refusal,
     check_version,
 )
+from fedcpsc.protocol.recipe import Recipe
 
 __all__ = ["fields_of", "from_bytes", "from_fields", "to_bytes"]
 
@@ -40,6 +42,7 @@ _KINDS: dict[str, type[Any]] = {
     "describe": DescribeRequest,
     "description": Description,
     "query": Query,
+    "recipe_query": RecipeQuery,
     "answer": Answer,
     "refusal": Refusal,
 }
@@ -56,6 +59,9 @@ def fields_of(message: Message) -> tuple[dict[str, Any], dict[str, Array]]:
         if name in _ARRAYS:
             if value is not None:
                 arrays[name] = np.ascontiguousarray(value)
+        elif isinstance(value, Recipe):
+            scalars[name], parts = value.to_fields()
+            arrays |= {part: np.ascontiguousarray(array) for part, array in parts.items()}
         elif isinstance(value, DpClaim):
             scalars[name] = vars(value)
         elif isinstance(value, ClassReport):
@@ -77,6 +83,9 @@ def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
         cls = _KINDS[given.pop("kind")]
         check_version(str(given.get("version", PROTOCOL_VERSION)))
         known = cls.__dataclass_fields__
+        if cls is RecipeQuery:
+            given["recipe"] = Recipe.of_fields(given["recipe"], arrays)
+            arrays = {}
         # a newer minor version may carry fields unknown here: they are dropped, not trusted
         given = {name: value for name, value in given.items() if name in known}
         given |= {name: value for name, value in arrays.items() if name in known}
@@ -85,7 +94,7 @@ def from_fields(scalars: dict[str, Any], arrays: dict[str, Array]) -> Message:
         return message
     except ProtocolError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ProtocolError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from error
 
 
@@ -117,6 +126,12 @@ def from_bytes(data: bytes) -> Message:
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise ProtocolError(explain("number", value, "must be a whole number >= 0", "check the sender"))
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError(explain("flag", value, "must be true or false", "check the sender"))
     return value
 
 
@@ -169,6 +184,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "answers_total": _whole,
     "answers_left": _whole,
     "noise_sigma": _number,
+    "payload": _text,
+    "recipes": _flag,
     "claim": _claim,
     "class_report": _class_report,
 }

@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
+from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
     "PROTOCOL_VERSION",
     "TEXT_LIMIT",
     "Answer",
     "AnswerForm",
+    "AnyQuery",
     "Array",
     "ClassReport",
     "DescribeRequest",
@@ -31,15 +33,17 @@ __all__ = [
     "Message",
     "Query",
     "QueryTarget",
+    "RecipeQuery",
     "Refusal",
     "check_version",
     "decode_answers",
 ]
 
-PROTOCOL_VERSION = "1.0"  # major.minor: another major is refused, another minor is tolerated
+PROTOCOL_VERSION = "1.1"  # major.minor: another major is refused, another minor is tolerated
 
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_CLASSES = 2**16  # class indices travel as uint16
 TEXT_LIMIT = 200  # characters of any text in a message
 
@@ -108,6 +112,7 @@ class Description:
         claim: the privacy claim for answers.
         class_report: class counts, only where the policy shares them.
         noise_sigma: standard deviation of the mechanism's noise on each probability, 0 where there is none.
+        recipes: whether it makes a query's images from a recipe (since 1.1; older silos do not say, and do not).
     """
 
     silo: str
@@ -120,6 +125,7 @@ class Description:
     claim: DpClaim = field(default_factory=DpClaim)
     class_report: ClassReport | None = None
     noise_sigma: float = 0.0
+    recipes: bool = False
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
@@ -152,13 +158,20 @@ class Query:
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
-        if not _QUERY_ID.fullmatch(self.query_id):
-            raise ProtocolError(
-                explain("query_id", self.query_id, "must be 32 lower-case hex digits", "use uuid.uuid4().hex")
-            )
+        _check_query_id(self.query_id)
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape:
             got = f"{self.images.dtype}{list(self.images.shape)}"
             raise ProtocolError(explain("images", got, "must be non-empty uint8 [N, C, H, W]", "quantise to 8 bits"))
+
+    @property
+    def count(self) -> int:
+        """N, the number of images asked about."""
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self.images.shape[1:]
 
     @property
     def payload_hash(self) -> str:
@@ -166,6 +179,44 @@ class Query:
         digest = hashlib.sha256(f"{self.form.value}|{self.images.shape}|".encode())
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeQuery:
+    """A query whose images the silo makes itself; in everything else it is the `Query` of those images.
+
+    Attributes:
+        query_id, form, run, principal: as of `Query`.
+        payload: `payload_hash` of that query. A silo that makes other images refuses (`recipe`), uncharged; and an id
+            means the same question whichever way it is asked.
+        recipe: what the images are made from.
+    """
+
+    query_id: str
+    form: AnswerForm
+    payload: str
+    recipe: Recipe
+    run: str = ""
+    principal: str = ""
+    version: str = PROTOCOL_VERSION
+
+    def __post_init__(self) -> None:
+        _check_query_id(self.query_id)
+        if not _SHA256.fullmatch(self.payload):
+            raise ProtocolError(explain("payload", self.payload, "must be a SHA-256", "use Query.payload_hash"))
+
+    @property
+    def count(self) -> int:
+        """N, the number of images asked about."""
+        return self.recipe.count
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self.recipe.image_shape
+
+
+AnyQuery: TypeAlias = Query | RecipeQuery
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +281,7 @@ class Refusal:
     version: str = PROTOCOL_VERSION
 
 
-Message: TypeAlias = DescribeRequest | Description | Query | Answer | Refusal
+Message: TypeAlias = DescribeRequest | Description | Query | RecipeQuery | Answer | Refusal
 
 
 class QueryTarget(Protocol):
@@ -240,7 +291,7 @@ class QueryTarget(Protocol):
         """The silo's public facts."""
         ...
 
-    def answer(self, query: Query) -> Answer | Refusal:
+    def answer(self, query: AnyQuery) -> Answer | Refusal:
         """Answers the whole query or refuses the whole query."""
         ...
 
@@ -282,6 +333,11 @@ def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:
     total = dense.sum(1, keepdims=True)
     uniform = np.full_like(dense, 1.0 / k)
     return np.where(total > 0, dense / np.where(total > 0, total, 1.0), uniform).astype(np.float32)
+
+
+def _check_query_id(query_id: str) -> None:
+    if not _QUERY_ID.fullmatch(query_id):
+        raise ProtocolError(explain("query_id", query_id, "must be 32 lower-case hex digits", "use uuid.uuid4().hex"))
 
 
 def _check_classes(classes: int) -> None:

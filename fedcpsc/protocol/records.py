@@ -37,6 +37,7 @@ _ERROR_CODES: dict[RefusalCode, int] = {
     RefusalCode.BUSY: 106,
     RefusalCode.ACTION: 107,
     RefusalCode.INTERNAL: 108,
+    RefusalCode.RECIPE: 109,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.tiny_recipes import a_recipe, both_ways
 
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
@@ -192,6 +193,57 @@ class QueryTargetContract:
         found = target.describe(DescribeRequest())
         assert isinstance(found, Description)
         assert found.answers_left == 20
+
+    def test_a_recipe_is_the_question_of_its_images_asked_either_way(self, make: Make) -> None:
+        target, teacher = make(recipe_queries=True)
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.recipes
+        images, recipe = both_ways(a_recipe())
+        answer = target.answer(recipe)
+        assert isinstance(answer, Answer)
+        np.testing.assert_array_equal(answer.values, np.rint(teacher.predict(images.images) * 255))
+        assert answer.answers_left == 14, "every image is counted"
+        for asked in (recipe, images):
+            again = target.answer(asked)
+            assert isinstance(again, Answer)
+            assert to_bytes(again) == to_bytes(answer)
+        other = dataclasses.replace(both_ways(a_recipe(seed=2))[1], query_id=recipe.query_id)
+        assert target.answer(other) == Refusal(RefusalCode.REPLAY, other.query_id)
+
+    def test_recipes_that_are_not_taken_cost_nothing(self, make: Make) -> None:
+        target, teacher = make(recipe_queries=True)
+        _, good = both_ways(a_recipe())
+        _, large = both_ways(a_recipe(candidates=(100, 61)))  # of 10 images a query, 160 candidates
+        _, many = both_ways(a_recipe(count=11))
+        wrong = good.recipe.pools[0]
+        unknown = dataclasses.replace(wrong, mixture=(("unheard-of", 1.0),))
+        nothing = dataclasses.replace(wrong, mixture=(("smooth", 0.0),))
+        refused = {
+            "other images": dataclasses.replace(good, payload="0" * 64),
+            "too many candidates": large,
+            "an unknown prior": dataclasses.replace(good, recipe=dataclasses.replace(good.recipe, pools=(unknown,))),
+            "no prior": dataclasses.replace(good, recipe=dataclasses.replace(good.recipe, pools=(nothing,))),
+        }
+        for what, asked in refused.items():
+            assert target.answer(asked) == Refusal(RefusalCode.RECIPE, asked.query_id), what
+        assert target.answer(many) == Refusal(RefusalCode.TOO_MANY_IMAGES, many.query_id)
+        odd = both_ways(a_recipe((3, 4, 4), candidates=(50, 0)))[1]
+        assert target.answer(odd) == Refusal(RefusalCode.MALFORMED, odd.query_id)
+        assert teacher.images == 0
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.answers_left == 20
+        assert isinstance(target.answer(good), Answer), "a refused recipe spoils no query id"
+
+    def test_without_the_policys_word_no_recipe_is_followed(self, make: Make) -> None:
+        target, _ = make()
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert not found.recipes
+        images, recipe = both_ways(a_recipe())
+        assert target.answer(recipe) == Refusal(RefusalCode.RECIPE, recipe.query_id)
+        assert isinstance(target.answer(images), Answer)
 
     def test_tolerates_a_newer_minor_version(self, make: Make) -> None:
         target, _ = make()

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from fedcpsc.config import SynthesisConfig
-from fedcpsc.distillation.synthesis import balanced_labels, generator_loss, synthesise, train_generator
+from fedcpsc.distillation.synthesis import generator_loss, synthesise, train_generator
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.recipes.drawing import balanced_labels
 
 SHAPE = (1, 8, 8)
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.tiny_recipes import a_recipe, both_ways
 
 from fedcpsc.errors import RefusalCode, Refused
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.service import _message
 from fedcpsc.protocol.codec import to_bytes
-from fedcpsc.protocol.messages import AnswerForm, Query, Refusal
+from fedcpsc.protocol.messages import AnswerForm, AnyQuery, Query, Refusal
 
 from silo_folder import make_folder  # isort: skip
 
@@ -31,7 +32,18 @@ def mutated(stream: random.Random, valid: bytes) -> bytes:
         for _ in range(stream.randrange(1, 8)):
             body[stream.randrange(len(body))] = stream.randrange(256)
     elif way == 4:  # the header's text
-        words = [b"query", b"uint8", b"U8", b"[", b'"1.0"', b"probabilities", b"query_id", b"data_offsets", b"0"]
+        words = [
+            b"query",
+            b"uint8",
+            b"U8",
+            b"[",
+            b'"1.0"',
+            b"probabilities",
+            b"query_id",
+            b"data_offsets",
+            b"0",
+            b"pools",
+        ]
         old, new = stream.choice(words), stream.choice([b"", b"null", b"-1", b"1e999", b"\xff", b"F32", b'"', b"{"])
         return bytes(body).replace(old, new, 1)
     else:
@@ -43,7 +55,7 @@ def mutated(stream: random.Random, valid: bytes) -> bytes:
 def reply(gatekeeper: Gatekeeper, body: bytes) -> bytes:
     """As the service does it."""
     try:
-        return to_bytes(gatekeeper.answer(_message(body, Query)))
+        return to_bytes(gatekeeper.answer(_message(body, AnyQuery)))
     except Refused as refused:
         return to_bytes(Refusal(refused.code))
 
@@ -59,6 +71,7 @@ def test_malformed_requests_crash_nothing_charge_nothing_and_tell_nothing(
     # of a shape no silo here takes: even what survives mutation is malformed
     images = np.zeros((1, 1, 5, 5), np.uint8)
     valid = [to_bytes(Query(f"{number:032x}", form, images)) for number, form in enumerate(AnswerForm)]
+    valid.append(to_bytes(both_ways(a_recipe((1, 5, 5)))[1]))
     codes = set()
     for _ in range(MALFORMED):
         body = mutated(stream, stream.choice(valid))

@@ -17,8 +17,10 @@ from fedcpsc.protocol.messages import (
     DpClaim,
     Message,
     Query,
+    RecipeQuery,
     Refusal,
 )
+from fedcpsc.protocol.recipe import Pool, Recipe
 
 texts = st.text(max_size=40)
 query_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -49,6 +51,7 @@ descriptions = st.builds(
     claim=claims,
     class_report=st.none() | class_reports,
     noise_sigma=st.floats(0, 10),
+    recipes=st.booleans(),
 )
 queries = st.builds(
     Query,
@@ -80,7 +83,34 @@ def answers(draw: st.DrawFn) -> Answer:
     return Answer(draw(query_ids), form, classes, values, draw(wholes), indices, draw(claims))
 
 
-messages: st.SearchStrategy[Message] = st.one_of(st.builds(DescribeRequest), descriptions, queries, answers(), refusals)
+mixtures = st.lists(st.tuples(texts, st.floats(0, 10)), max_size=3).map(tuple)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    sizes = draw(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), min_size=1, max_size=3))
+    means = st.none() | st.floats(-1, 1)
+    pools = tuple(Pool(draw(st.integers(0, 2**63 - 1)), *size, draw(mixtures), draw(means)) for size in sizes)
+    candidates = sum(map(sum, sizes))
+    chosen = draw(hnp.arrays(bool, candidates))
+    chosen[draw(st.integers(0, candidates - 1))] = True
+    rows = draw(hnp.arrays(np.uint16, (sum(size[1] > 0 for size in sizes), draw(st.integers(0, 9)))))
+    shape = draw(st.tuples(*[st.integers(1, 64)] * 3))
+    return Recipe(shape, draw(st.integers(2, 99)), draw(st.integers(1, 99)), 16, pools, rows, np.packbits(chosen))
+
+
+recipe_queries = st.builds(
+    RecipeQuery,
+    query_id=query_ids,
+    form=st.sampled_from(AnswerForm),
+    payload=st.text("0123456789abcdef", min_size=64, max_size=64),
+    recipe=recipes(),
+    run=texts,
+    principal=texts,
+)
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(DescribeRequest), descriptions, queries, recipe_queries, answers(), refusals
+)
 
 
 def same(one: Message, other: Message) -> bool:

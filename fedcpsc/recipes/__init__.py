@@ -1,0 +1,1 @@
+"""Images from recipes: the same code, and so the same images, at the server and at a silo."""
