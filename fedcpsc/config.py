@@ -291,6 +291,10 @@ class RuntimeConfig(Strict):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="that share every batch of the student's fit, each with a GPU of its own; must divide student.batch_size",
+    )
 
 
 class RunConfig(Strict):
@@ -309,6 +313,14 @@ class RunConfig(Strict):
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _processes_share_a_batch_evenly(self) -> RunConfig:
+        processes, batch = self.runtime.processes, self.student.batch_size
+        if batch % processes:
+            constraint = f"must divide student.batch_size={batch}"
+            raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        return self
 
     @property
     def steps_per_round(self) -> int:

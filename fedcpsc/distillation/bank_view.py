@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fedcpsc.distillation.answer_bank import Batch, replay
 from fedcpsc.errors import BankError, explain
 
-__all__ = ["BankView", "read_bank"]
+__all__ = ["BankView", "map_rows", "read_bank"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,20 @@ def read_bank(folder: Path) -> BankView:
         raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", remedy)) from error
     rows = batches[-1].first + batches[-1].count if batches else 0
     shape = (channels, height, width)
-    images = _map(folder / "images.u8", np.uint8, (rows, *shape))
-    targets = _map(folder / "targets.f32", np.float32, (rows, classes))
+    images, targets = map_rows(folder, rows, shape, classes)
     return BankView(silos, classes, shape, tuple(batches), images, targets)
+
+
+def map_rows(
+    folder: Path, rows: int, image_shape: tuple[int, int, int], classes: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """The first `rows` images uint8 [rows, C, H, W] and targets float32 [rows, K] of a bank, memory-mapped.
+
+    Raises:
+        BankError: fewer are there.
+    """
+    images = _map(folder / "images.u8", np.uint8, (rows, *image_shape))
+    return images, _map(folder / "targets.f32", np.float32, (rows, classes))
 
 
 def _map(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -22,8 +22,9 @@ from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
+from fedcpsc.distillation.fitting import Fit
 from fedcpsc.distillation.pace import Course, Pace, next_size
-from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
+from fedcpsc.distillation.steps import BankReader, Member, make_committee
 from fedcpsc.distillation.synthesis import make_generator, synthesise
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
 from fedcpsc.distillation.timeline import Timeline
@@ -45,6 +46,7 @@ class Engine:
 
     Attributes:
         timeline: the run's clock, which also records what was done when.
+        fit: does the optimiser steps.
         images_per_query: the most that every silo takes at once.
         progress: called with one mapping a round, see `run.py`.
     """
@@ -55,6 +57,7 @@ class Engine:
     targets: TargetKeeper
     timeline: Timeline
     device: torch.device
+    fit: Fit
     folder: Path
     images_per_query: int
     evaluation: ImageSet | None
@@ -198,7 +201,7 @@ def _fit_committee(engine: Engine, reader: BankReader, round_index: int) -> None
         for done in range(0, total, _FIT_CHUNK):
             steps = min(_FIT_CHUNK, total - done)
             seed = derive_seed(engine.config.seed, "fit", round_index, index, done)
-            fit(member, config, reader, pool, newest, steps, seed, fresh_share=share)
+            engine.fit(member, config, reader, pool, newest, steps, seed, fresh_share=share)
             engine.asking.pump()
 
 
@@ -220,7 +223,7 @@ def _final_fit(engine: Engine, reader: BankReader, entropy: float) -> None:
         seed = derive_seed(engine.config.seed, "final", done)
         cosine = (done, total)
         with engine.timeline.stretch("final", rounds):
-            fit(engine.student, config, reader, pool, none, steps, seed, cosine_from=cosine, average=average)
+            engine.fit(engine.student, config, reader, pool, none, steps, seed, cosine_from=cosine, average=average)
         if average is not None and done + steps == total:
             engine.student.network.load_state_dict(average.state_dict())
         with engine.timeline.stretch("evaluation", rounds):

@@ -21,6 +21,7 @@ from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import Engine, run_rounds
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
@@ -118,20 +119,22 @@ def distill(
         if events is not None:
             events.line(line, bank)
 
-    engine = Engine(
-        config=config,
-        bank=bank,
-        asking=asking,
-        targets=targets,
-        timeline=timeline,
-        device=device,
-        folder=run_dir / "checkpoint",
-        images_per_query=min(description.images_per_query for description in joined.values()),
-        evaluation=evaluation,
-        progress=progress,
-    )
     try:
-        run_rounds(engine)
+        with fitting(config, bank, device) as fit:
+            engine = Engine(
+                config=config,
+                bank=bank,
+                asking=asking,
+                targets=targets,
+                timeline=timeline,
+                device=device,
+                fit=fit,
+                folder=run_dir / "checkpoint",
+                images_per_query=min(description.images_per_query for description in joined.values()),
+                evaluation=evaluation,
+                progress=progress,
+            )
+            run_rounds(engine)
     finally:
         asking.close()
         if events is not None:

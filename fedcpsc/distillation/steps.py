@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,14 @@ from torch import Tensor
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_shift
 from fedcpsc.data.images import to_pixels
-from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.sharing import ALONE, Passes, Share, sharing
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.models.device import placed
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["BankReader", "Member", "fit", "make_committee", "student_loss"]
+__all__ = ["BankReader", "Banked", "Member", "fit", "make_committee", "student_loss"]
 
 
 @dataclass
@@ -31,6 +32,25 @@ class Member:
     optimiser: torch.optim.Optimizer
 
 
+class Banked(Protocol):
+    """What is fitted to: an `AnswerBank`, or a part of one."""
+
+    @property
+    def rows(self) -> int:
+        """Images."""
+        ...
+
+    @property
+    def images(self) -> npt.NDArray[np.uint8]:
+        """uint8 [rows, C, H, W]."""
+        ...
+
+    @property
+    def targets(self) -> npt.NDArray[np.float32]:
+        """float32 [rows, K]."""
+        ...
+
+
 class BankReader:
     """Random batches of (pixels, targets) from the bank.
 
@@ -38,11 +58,16 @@ class BankReader:
     copied to the device once and then only its new rows.
     """
 
-    def __init__(self, bank: AnswerBank, device: torch.device) -> None:
+    def __init__(self, bank: Banked, device: torch.device) -> None:
         self._bank = bank
         self.device = device
         self._images: Tensor | None = None
         self._targets: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Images in the bank."""
+        return self._bank.rows
 
     def refresh(self) -> None:
         """Call after answers were banked and before the next `batch`."""
@@ -90,8 +115,9 @@ def fit(
     fresh_share: float = 0.0,
     cosine_from: tuple[int, int] | None = None,
     average: Classifier | None = None,
-) -> None:
-    """`steps` optimiser steps on random batches of the bank.
+    share: Share = ALONE,
+) -> Tensor:
+    """`steps` optimiser steps on random batches of the bank; returns the loss at each, float32 [steps].
 
     Args:
         pool: rows to draw from, int64 [n >= 1].
@@ -100,6 +126,7 @@ def fit(
         cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
             which `done` lie behind; None keeps it constant.
         average: moved towards the network after each step, with decay `config.average`.
+        share: with other processes, the part of every batch that is this one's; they all must make the same call.
     """
     device = reader.device
     stream = torch.Generator(device).manual_seed(seed)
@@ -107,22 +134,27 @@ def fit(
     newest = torch.from_numpy(fresh).to(device)
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
-    for step in range(steps):
-        rate = config.learning_rate
-        if cosine_from is not None:
-            done, total = cosine_from
-            rate *= 0.5 * (1 + math.cos(math.pi * (done + step) / total))
-        for group in member.optimiser.param_groups:
-            group["lr"] = rate
-        chosen = _draw(rows, config.batch_size - from_newest, stream)
-        if from_newest:
-            chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
-        pixels, targets = reader.batch(chosen)
-        member.optimiser.zero_grad(set_to_none=True)
-        student_loss(member.network, config, pixels, targets, stream).backward()  # type: ignore[no-untyped-call]
-        member.optimiser.step()
-        if average is not None:
-            _move_average(average, member.network, config.average)
+    losses = torch.zeros(steps, device=device)
+    with sharing(member.network, share) as passes:
+        for step in range(steps):
+            rate = config.learning_rate
+            if cosine_from is not None:
+                done, total = cosine_from
+                rate *= 0.5 * (1 + math.cos(math.pi * (done + step) / total))
+            for group in member.optimiser.param_groups:
+                group["lr"] = rate
+            chosen = _draw(rows, config.batch_size - from_newest, stream)
+            if from_newest:
+                chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
+            pixels, targets = reader.batch(chosen)
+            member.optimiser.zero_grad(set_to_none=True)
+            loss = student_loss(passes, config, pixels, targets, stream)
+            (loss * share.processes).backward()  # type: ignore[no-untyped-call]
+            member.optimiser.step()
+            losses[step] = loss.detach()
+            if average is not None:
+                _move_average(average, member.network, config.average)
+    return losses
 
 
 def _move_average(average: Classifier, network: Classifier, decay: float) -> None:
@@ -135,18 +167,17 @@ def _move_average(average: Classifier, network: Classifier, decay: float) -> Non
 
 
 def student_loss(
-    network: Classifier, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
+    passes: Passes, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
 ) -> Tensor:
     """Soft cross-entropy to the answers on a shifted, noisy view (+ contrast between two such views).
 
     The generator's y is not used: inference-only it agrees with the teachers by chance. The contrastive term takes the
     answers' own classes.
     """
-    view = _view(pixels, config, stream)
     if config.contrastive_weight == 0:
-        return soft_cross_entropy(network(view), targets)
-    logits, features = network.forward_with_features(view)
-    _, again = network.forward_with_features(_view(pixels, config, stream))
+        ((logits, _),) = passes([_view(pixels, config, stream)])
+        return soft_cross_entropy(logits, targets)
+    (logits, features), (_, again) = passes([_view(pixels, config, stream) for _ in range(2)])
     contrast = supervised_contrastive(torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature)
     return soft_cross_entropy(logits, targets) + config.contrastive_weight * contrast
 

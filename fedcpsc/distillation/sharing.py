@@ -1,0 +1,125 @@
+"""One batch shared among processes, each of which takes its part through the network.
+
+Every process draws the same rows and the same views of them, and passes its own part. Logits and features, which are
+small beside images, are gathered: so every process has the loss of the whole batch, also where it compares images with
+each other. Gradients flow through a process's own part and are summed over all by torch's DistributedDataParallel (Li
+et al. 2020, arXiv 2006.15704). Batch norm takes mean and variance of the whole batch, as SyncBatchNorm does, which
+torch has for GPUs alone. What comes out is what one process finds, but for the order in which floats are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fedcpsc.models.registry import Classifier
+
+__all__ = ["ALONE", "Passes", "Share", "sharing"]
+
+Passes: TypeAlias = Callable[[list[Tensor]], list[tuple[Tensor, Tensor]]]
+"""Views of a batch, each [B, C, H, W] -> for each its logits [B, K] and features [B, D]."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is this process's: the `rank`-th of `processes` equal ones."""
+
+    rank: int = 0
+    processes: int = 1
+
+
+ALONE = Share()
+"""The whole batch, without other processes."""
+
+
+@contextmanager
+def sharing(network: Classifier, share: Share) -> Iterator[Passes]:
+    """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
+
+    Entered together with the others, of torch's default process group: all then have rank 0's weights and buffers.
+    Within, gradients are summed over the processes and divided by their number: multiply the loss by
+    `share.processes`.
+
+    Args:
+        network: in training mode; its batch size must be divisible by `share.processes`.
+    """
+    if share.processes == 1:
+        yield lambda views: [network.forward_with_features(view) for view in views]
+        return
+    together = DistributedDataParallel(_SeveralViews(network))
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.__dict__["forward"] = partial(_normalise, norm, share.processes)
+    try:
+        yield lambda views: [
+            (_gather(logits, share), _gather(features, share))
+            for logits, features in together(*(view.chunk(share.processes)[share.rank] for view in views))
+        ]
+    finally:
+        for norm in norms:
+            del norm.__dict__["forward"]
+
+
+class _SeveralViews(nn.Module):
+    """All passes of a step as one: DistributedDataParallel takes one forward for each backward."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *views: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [self.network.forward_with_features(view) for view in views]
+
+
+def _gather(own: Tensor, share: Share) -> Tensor:
+    """All processes' parts in order, [B, ...]; only the own one has a gradient."""
+    parts = [torch.empty_like(own) for _ in range(share.processes)]
+    dist.all_gather(parts, own.detach().contiguous())
+    parts[share.rank] = own
+    return torch.cat(parts)
+
+
+def _normalise(norm: nn.BatchNorm2d, processes: int, x: Tensor) -> Tensor:
+    """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167) over the equal parts of all processes."""
+    if not norm.training:
+        return nn.BatchNorm2d.forward(norm, x)
+    mean = _summed(x.mean((0, 2, 3))) / processes
+    centred = x - mean[:, None, None]
+    variance = _summed(centred.square().mean((0, 2, 3))) / processes  # two passes: the mean of squares would cancel
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        step = norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked)
+        count = processes * x.numel() // x.shape[1]
+        norm.running_mean.lerp_(mean.detach(), step)
+        norm.running_var.lerp_(variance.detach() * count / (count - 1), step)
+    scaled = centred * torch.rsqrt(variance + norm.eps)[:, None, None]
+    if not norm.affine:
+        return scaled
+    return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+class _Sum(torch.autograd.Function):
+    """Over all processes; so are the gradients on their way back."""
+
+    @staticmethod
+    def forward(ctx: object, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, own: Tensor) -> Tensor:
+        return _Sum.forward(ctx, own)
+
+
+def _summed(own: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(own)
+    return total

@@ -1,0 +1,119 @@
+"""Two processes that share every batch fit the student as one does."""
+
+import copy
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.fakes import FakeSilo, brightness_probabilities
+from support.tiny_runs import tiny_config
+from torch import nn
+
+from fedcpsc.distillation.answer_bank import AnswerBank
+from fedcpsc.distillation.fitting import fitting
+from fedcpsc.distillation.run import distill
+from fedcpsc.distillation.steps import BankReader, fit, make_committee
+from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.errors import ConfigError, RunError
+
+CPU = torch.device("cpu")
+STEPS = 12
+
+
+def config(processes=1, **student):
+    return tiny_config(runtime__processes=processes, **{f"student__{name}": value for name, value in student.items()})
+
+
+@pytest.fixture
+def bank(tmp_path):
+    bank = AnswerBank(tmp_path / "bank", (1, 8, 8), 3, ["a"])
+    for number in range(2):
+        images = np.random.default_rng(number).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
+        batch = bank.add_batch(number, images, np.zeros(80, np.int64))
+        bank.set_targets(batch, brightness_probabilities(images, 3))
+    return bank
+
+
+def curve(settings, bank, how):
+    """The losses of two calls, of which the second goes on where the first ended; and what was learnt."""
+    (member, *_) = make_committee(settings.student, 3, (1, 8, 8), 1, CPU)
+    average = copy.deepcopy(member.network)
+    reader, fresh = BankReader(bank, CPU), np.arange(80, 160)
+    first = how(member, settings.student, reader, np.arange(80), np.zeros(0, np.int64), STEPS, 5)
+    options = {"fresh_share": 0.3, "cosine_from": (0, 2 * STEPS), "average": average}
+    second = how(member, settings.student, reader, np.arange(80), fresh, STEPS, 6, **options)
+    return torch.cat([first, second]), member.network.state_dict(), average.state_dict()
+
+
+def test_two_processes_give_the_loss_curve_of_one(bank):
+    """With all that looks across a batch: batch norm, contrast; and with what only rank 0 has: the average."""
+    student = {"contrastive_weight": 0.5, "average": 0.9}
+    alone, weights, mean = curve(config(**student), bank, fit)
+    with fitting(config(2, **student), bank, CPU) as shared:
+        together, weights_again, mean_again = curve(config(2, **student), bank, shared)
+    assert (alone[-4:].mean() < alone[:4].mean() - 0.05).item(), "nothing was learnt, so nothing was compared"
+    assert (alone - together).abs().max().item() < 1e-5
+    for one, other in ((weights, weights_again), (mean, mean_again)):
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, atol=2e-4, rtol=0, msg=name)
+
+
+def test_without_the_whole_batchs_statistics_the_curves_would_part(bank, monkeypatch):
+    """The check above sees batch norm: with every process's own statistics it fails, and plainly."""
+    settings = config(batch_size=8)
+    alone, *_ = curve(settings, bank, fit)
+    halves = nn.BatchNorm2d.forward
+
+    def by_halves(norm, x):
+        return torch.cat([halves(norm, part) for part in x.chunk(2)])
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", by_halves)
+    apart, *_ = curve(settings, bank, fit)
+    assert (alone - apart).abs().max().item() > 1e-3
+
+
+def test_a_whole_run_with_two_processes_ends_as_with_one(tmp_path):
+    students = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        distill(
+            config(processes, architecture="convnet_gn"),
+            LocalTeachers([FakeSilo("silo-0"), FakeSilo("silo-1")]),
+            folder,
+        )
+        students.append(load_file(folder / "student.safetensors"))
+        assert not torch.distributed.is_initialized()
+    for name, value in students[0].items():
+        torch.testing.assert_close(students[1][name], value, atol=1e-3, rtol=0, msg=name)
+
+
+def test_a_process_that_ends_is_told(bank):
+    settings = config(2)
+
+    def killed_in_between():
+        with fitting(settings, bank, CPU) as shared:
+            (other,) = multiprocessing.active_children()
+            os.kill(other.pid, signal.SIGKILL)
+            curve(settings, bank, shared)
+
+    with pytest.raises(RunError, match=r"runtime\.processes=2.*has ended.*resume"):
+        killed_in_between()
+    assert not torch.distributed.is_initialized()
+    assert not multiprocessing.active_children()
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    with pytest.raises(ConfigError, match=r"runtime\.processes=3.*must divide student\.batch_size=16"):
+        config(3)
+
+
+def test_more_processes_than_gpus_are_refused(bank):
+    with (
+        pytest.raises(ConfigError, match=r"runtime\.processes=2.*torch sees"),
+        fitting(config(2), bank, torch.device("cuda")),
+    ):
+        pass
