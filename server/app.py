@@ -7,6 +7,7 @@ then hang it. So torch and the engine are imported only when every silo has said
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from fedcpsc.report.tail import following
 from server.remote_teachers import GridTeachers
 
 __all__ = ["Plan", "app", "is_simulation", "prepare", "run"]
+
+_MOST_SILOS = 20  # that are named one by one
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
 
@@ -106,7 +109,8 @@ def run(plan: Plan, grid: Grid) -> None:
     try:
         print(f"waiting for {config.silos.count} silos")
         joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
-        print(f"joined: {', '.join(sorted(joined)) or 'none'}")
+        who = ", ".join(sorted(joined)) if len(joined) <= _MOST_SILOS else f"{len(joined)} silos"
+        print(f"joined: {who or 'none'}")
         # only now: see the head of this file
         from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415
         from fedcpsc.distillation.run import distill  # noqa: PLC0415
@@ -155,7 +159,11 @@ def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    parts = [(f"teacher {silo['id']}", silo["teacher_accuracy"]) for silo in result["silos"]]
+    silos = result["silos"]
+    parts = [(f"teacher {silo['id']}", silo["teacher_accuracy"]) for silo in silos]
+    if len(silos) > _MOST_SILOS:
+        known = [accuracy for _, accuracy in parts if accuracy is not None]
+        parts = [(f"median of {len(silos)} teachers", statistics.median(known) if known else None)]
     parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
     told = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
     seconds = result["seconds"]

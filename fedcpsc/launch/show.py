@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 __all__ = ["RunView", "result_table", "seeds_table"]
 
+_MOST_SILOS = 20  # that fit a screen
 _ALARM = "the silos call nearly everything one class: the query images have gone astray"
 
 
@@ -83,16 +85,29 @@ def result_table(result: dict[str, Any]) -> Table:
         table.caption += f" ({later:.1%} of the time after the first round)"
     for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
         table.add_column(column, justify="left" if not column else "right")
-    for silo in result["silos"]:
+    shown, rest = _worth_showing(result["silos"])
+    for silo in shown:
         refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
         epsilon = f"{silo['epsilon']:.2f}" if silo["dp"] else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
         row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
         table.add_row(*row, _percent(silo["teacher_accuracy"]))
+    if rest:
+        known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]
+        middle = _percent(statistics.median(known) if known else None)
+        table.add_row(f"{len(rest)} more in the report, median", "", "", "", "", middle)
     table.add_section()
     table.add_row(f"ensemble ({result['ensemble']['rule']})", "", "", "", "", _percent(result["ensemble"]["accuracy"]))
     table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
     return table
+
+
+def _worth_showing(silos: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of many silos those that refused most, then the least accurate; and the rest."""
+    if len(silos) <= _MOST_SILOS:
+        return silos, []
+    ranked = sorted(silos, key=lambda silo: (-sum(silo["refusals"].values()), silo["teacher_accuracy"] or 0.0))
+    return ranked[:_MOST_SILOS], ranked[_MOST_SILOS:]
 
 
 def seeds_table(summary: dict[str, Any]) -> Table:

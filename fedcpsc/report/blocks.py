@@ -23,6 +23,10 @@ __all__ = [
 ]
 
 
+LONG = 30
+"""Rows of a table, or silos, from which on the page tells of them in short first."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell.
@@ -133,6 +137,11 @@ class Section:
     anchor: str
     title: str
     blocks: tuple[Block, ...]
+
+
+def folded_where_long(table: Table) -> Table | Folded:
+    """The table, behind its caption where it has more rows than are read at a glance."""
+    return table if len(table.rows) <= LONG else Folded(f"{table.caption} ({len(table.rows)} rows)", (table,))
 
 
 def percent(share: float | None, decimals: int = 1) -> str:

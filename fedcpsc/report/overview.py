@@ -7,7 +7,18 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from fedcpsc.report.blocks import Block, Chart, Facts, Note, Section, Table, duration, percent
+from fedcpsc.report.blocks import (
+    LONG,
+    Block,
+    Chart,
+    Facts,
+    Note,
+    Section,
+    Table,
+    duration,
+    folded_where_long,
+    percent,
+)
 from fedcpsc.report.figures import Level, Series, lines
 from fedcpsc.report.gather import RunFacts, Silo
 from fedcpsc.report.query_pictures import query_table
@@ -79,15 +90,24 @@ def outcome(run: RunFacts) -> Section:
         )
         for silo in run.silos
     ]
+    known = sorted(silo.teacher_accuracy for silo in run.silos if silo.teacher_accuracy is not None)
+    many = len(rows) > LONG
+    if many and known:
+        of = f"of {len(known)} teachers"
+        middle = percent(known[len(known) // 2])
+        rows += [(f"{name} {of}", value, *_EMPTY) for name, value in (("best", percent(known[-1])), ("median", middle))]
     rows.append((f"ensemble ({result['ensemble']['rule']})", percent(result["ensemble"]["accuracy"]), *_EMPTY))
     rows.append(("student", percent(result["student"]["accuracy"]), *_EMPTY))
     seconds = result["seconds"]
     sent, received = (f"{result[key] / 1e6:.2f} MB" for key in ("bytes_sent", "bytes_received"))
     time = f"{duration(seconds['total'])}, of which {duration(seconds['waiting'])} waiting for answers"
-    blocks: list[Block] = [
-        Table.of("What each teacher, their ensemble and the student reach", columns, rows, foot=2),
-        Note(f"The run took {time}; {sent} were sent, {received} received."),
-    ]
+    title = "What each teacher, their ensemble and the student reach"
+    blocks: list[Block] = [Table.of(title, columns, rows, foot=2)]
+    if many:  # what they come to first, each behind a fold
+        each, together = rows[: len(run.silos)], [row[:2] for row in rows[len(run.silos) :]]
+        short = Table.of("What teachers, their ensemble and the student reach", columns[:2], together)
+        blocks = [short, folded_where_long(Table.of("What each teacher reaches", columns, each))]
+    blocks.append(Note(f"The run took {time}; {sent} were sent, {received} received."))
     if run.simulated:
         blocks.append(
             Note(

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedcpsc.report.blocks import Block, Cell, Chart, Folded, Note, Section, Table, duration, percent, share_cell
+from fedcpsc.report.blocks import (
+    LONG,
+    Block,
+    Cell,
+    Chart,
+    Folded,
+    Note,
+    Section,
+    Table,
+    duration,
+    folded_where_long,
+    percent,
+    share_cell,
+)
 from fedcpsc.report.figures import Series, bars, lines
 from fedcpsc.report.gather import Counts, RunFacts, Silo
 from fedcpsc.report.time_line import time_line_chart
@@ -26,7 +39,8 @@ def budgets(run: RunFacts) -> Section:
         for silo in run.silos
     ]
     columns = ("silo", "images answered in this run", "left of its own budget", "state")
-    blocks: list[Block] = [Table.of("What each silo answered, and what its owner still allows", columns, rows)]
+    table = Table.of("What each silo answered, and what its owner still allows", columns, rows)
+    blocks: list[Block] = [folded_where_long(table)]
     told = [line for line in run.rounds if "silos" in line]
     if told:
         blocks.append(_burn_down(told))
@@ -60,7 +74,7 @@ def contributions(run: RunFacts) -> Section:
         f"Over the {images:,} images answered, by the class the silos agreed on. Equal silos would have "
         f"{100 / max(1, len(details.weights)):.0f} % each."
     )
-    return Section("contributions", title, (Note(text), Table(caption, columns, rows, dense=True)))
+    return Section("contributions", title, (Note(text), folded_where_long(Table(caption, columns, rows, dense=True))))
 
 
 def confusions(run: RunFacts) -> Section:
@@ -73,9 +87,9 @@ def confusions(run: RunFacts) -> Section:
     blocks.append(_confusion("the student", details.student))
     if details.ensemble is not None:
         blocks.append(_confusion("the ensemble of the silos", details.ensemble))
-    for silo, matrix in details.teachers.items():
-        name = f"teacher {silo}"
-        blocks.append(Folded(f"Confusion of {name}", (_confusion(name, matrix),)))
+    names = {silo: f"teacher {silo}" for silo in details.teachers}
+    each = [Folded(f"Confusion of {names[s]}", (_confusion(names[s], m),)) for s, m in details.teachers.items()]
+    blocks += [Folded(f"Confusion of each of {len(each)} teachers", tuple(each))] if len(each) > LONG else each
     if details.teachers:
         blocks.append(Note("Teachers were measured past the gatekeepers, which only a simulation can do."))
     return Section("confusion", title, tuple(blocks))
@@ -117,7 +131,7 @@ def times(run: RunFacts) -> Section:
     replies = [(silo.id, f"{silo.reply_seconds:.3f}") for silo in run.silos if silo.reply_seconds is not None]
     if replies:
         text = "Median seconds from a query to its answer, as the server saw it"
-        blocks.append(Table.of(text, ("silo", "seconds"), replies))
+        blocks.append(folded_where_long(Table.of(text, ("silo", "seconds"), replies)))
     return Section("time", title, tuple(blocks))
 
 
@@ -137,8 +151,11 @@ def _burn_down(told: list[dict[str, object]]) -> Chart:
         description += f" Of {len(paths)} different courses the {len(shown)} with the least left are drawn."
     title = "What is left of each silo's budget"
     svg = lines("budget-chart", f"{title}. {description}", "round", "images left", series)
-    rows = [(f"round {number}", *(f"{left[silo]['left']:,}" for silo in silos)) for number, left in figures]
-    return Chart(title, description, svg, Table.of("Images left, by round", ("", *silos), rows))
+    heads = [f"round {number}" for number, _ in figures]
+    rows = [(silo, *(f"{left[silo]['left']:,}" for _, left in figures)) for silo in silos]
+    if len(silos) <= _MOST_LINES:  # the many, be it silos or rounds, go down the page
+        heads, rows = silos, [(head, *column) for head, *column in zip(heads, *(row[1:] for row in rows), strict=True)]
+    return Chart(title, description, svg, Table.of("Images left, by round", ("", *heads), rows))
 
 
 def _together(silos: list[str]) -> str:

@@ -35,6 +35,19 @@ def test_a_deployment_without_measured_accuracies_has_a_table_too():
     assert "%" not in text()
 
 
+def test_of_a_hundred_silos_a_screenful_is_shown_those_in_trouble_first():
+    outcome = result()
+    silo = outcome["silos"][0] | {"refusals": {}}
+    outcome["silos"] = [silo | {"id": f"silo-{i}", "teacher_accuracy": i / 100} for i in range(100)]
+    outcome["silos"][70]["refusals"] = {"budget": 1}
+    _, text = printed(result_table(outcome))
+    names = [row.split("│")[1].strip() for row in text().splitlines() if row.startswith("│")]
+    assert names[:3] == ["teacher silo-70", "teacher silo-0", "teacher silo-1"]
+    assert names[20:] == ["80 more in the report, median", "ensemble (uniform)", "student"]
+    assert "1 budget" in text()
+    assert "58.5%" in text()  # of 0.19 to 0.99 without 0.70
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_round_shows_where_the_run_is(terminal):
     console, text = printed(terminal=terminal)
