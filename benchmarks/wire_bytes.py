@@ -3,6 +3,7 @@
     export OMP_NUM_THREADS=1
     FEDCPSC_DATA=../data/mnist python -m benchmarks.wire_bytes mnist --out benchmarks/results/wire_bytes.json
     FEDCPSC_DATA=../data/cifar10 python -m benchmarks.wire_bytes cifar10 --out benchmarks/results/wire_bytes.json
+    (each again with --recipes: queries carry what images are made from)
 
 A run with one silo is really made, its networks hardly trained: only the messages count. Every message is encoded
 twice: as the protocol's own bytes (what a gatekeeper's socket carries), and as Flower's, the whole message with its
@@ -49,6 +50,7 @@ HARDLY_TRAINED = [
     "teachers.epochs=1",
     "data.train_limit=2000",
     "student.width=8",
+    "student.committee=1",
     "student.steps_per_round=20",
     "student.final_steps=0",
     "aggregation.rule=uniform",
@@ -133,9 +135,11 @@ def compression(images: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(name: str, overrides: list[str], answers: int, rounds: int) -> dict[str, Any]:
+def measure(name: str, overrides: list[str], answers: int, rounds: int, *, recipes: bool) -> dict[str, Any]:
     """One run's messages."""
     asked = [f"queries.answers_per_silo={answers}", f"queries.rounds={rounds}"]
+    if recipes:
+        asked += ["queries.recipes=true", "silos.policy.recipe_queries=true"]
     config = load_config(f"configs/{name}.yaml", [*HARDLY_TRAINED, *SETTINGS[name], *asked, *overrides])
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
@@ -150,14 +154,14 @@ def measure(name: str, overrides: list[str], answers: int, rounds: int) -> dict[
     each = {key: round(value / len(images), 2) for key, value in teachers.counts.items() if "_" in key}
     return {
         "setting": name,
-        "images_by": "image",
+        "images_by": "recipe" if recipes else "image",
         "image_bytes": images[0].nbytes,
         "answers": len(images),
         "queries": teachers.counts["queries"],
         "bytes_an_image": each,
         "silo_ms_an_image": round(1000 * teachers.silo_s / len(images), 3),
         "run_s": round(run_s, 1),
-        "compression": compression(some),
+        "compression": [] if recipes else compression(some),
         "set": overrides,
         **provenance(),
     }
@@ -170,10 +174,11 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--answers", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--recipes", action="store_true")
     parser.add_argument("--out", default="wire_bytes.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    row = measure(given.name, given.set, given.answers, given.rounds)
+    row = measure(given.name, given.set, given.answers, given.rounds, recipes=given.recipes)
     path = Path(given.out)
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     rows = [other for other in rows if (other["setting"], other["images_by"]) != (row["setting"], row["images_by"])]

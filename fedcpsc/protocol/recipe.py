@@ -20,6 +20,8 @@ __all__ = ["Pool", "Recipe"]
 
 _MOST_POOLS, _MOST_NAMES, _MOST_IMAGES = 256, 16, 2**22
 _LARGEST_NUMBER = 1e300  # finite, and within what every float holds
+# what a silo needs to make a chunk of images stays below some 1.5 GB
+_MOST_PIXELS, _MOST_ACTIVATIONS = 2**14, 2**17
 _LARGEST = {"side": 1024, "classes": 2**16, "latent": 1024, "width": 128}
 
 
@@ -82,6 +84,11 @@ class Recipe:
         for name, size in (*sizes.items(), *(("side", side) for side in self.image_shape)):
             if type(size) is not int or not 1 <= size <= _LARGEST[name]:
                 raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
+        area = self.image_shape[1] * self.image_shape[2]
+        if area > _MOST_PIXELS or self.width * area > _MOST_ACTIVATIONS:
+            got = (self.image_shape, self.latent, self.width)
+            remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
+            raise ProtocolError(explain("image_shape, latent, width", got, "take too much memory to make", remedy))
         if not 1 <= len(self.pools) <= _MOST_POOLS or self.candidates > _MOST_IMAGES:
             got = (len(self.pools), self.candidates)
             raise ProtocolError(explain("pools", got, "too few, too many or too large", "ask about fewer images"))
