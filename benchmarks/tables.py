@@ -207,6 +207,74 @@ def compression() -> list[str]:
     return lines
 
 
+def many_silos() -> list[str]:
+    """The server's memory with few silos and with many."""
+    lines = [
+        "| through | silos | answers banked | seconds | peak memory | report |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in (read("many_silos.json") or {"rows": []})["rows"]:
+        lines.append(
+            f"| {row['transport']} | {row['silos']} | {row['answered']:,} | {row['run_s']:.0f} "
+            f"| {row['peak_MiB']:,.0f} MiB | {row['report_MB']:.1f} MB |"
+        )
+    return lines
+
+
+def scale_plan() -> list[str]:
+    """A run far larger than any we have made."""
+    report = read("scale_plan.json")
+    lines = ["| what | figure |", "|---|---|"]
+    if report is None:
+        return lines
+    size, found, plan = report["size"], report["constants"], report["plan"]
+    gb, hours = 1e9, 3600
+    rows = (
+        ("messages, each way", f"{plan['messages']:,}"),
+        ("sent by the server", f"{plan['sent_bytes'] / gb:.1f} GB"),
+        ("sent to each silo", f"{plan['a_silo_receives_bytes'] / gb:.2f} GB"),
+        ("received by the server", f"{plan['received_bytes'] / gb:.2f} GB"),
+        ("through one SuperLink", f"{plan['link_s'] / hours:.1f} h at {found['link_bytes_s'] / 1e6:.0f} MB/s"),
+        ("a silo's messages, one after the other", f"{plan['a_silo_messages_s'] / hours:.2f} h"),
+        ("a SuperLink's memory for one query in flight at each silo", f"{plan['held_in_flight_bytes'] / gb:.2f} GB"),
+        ("bank on disk: images, targets", f"{plan['bank_images_bytes'] / gb:.2f} GB"),
+        ("bank on disk: answers", f"{plan['bank_answers_bytes'] / gb:.1f} GB"),
+        ("journal and time line", f"{(plan['journal_bytes'] + plan['timeline_bytes']) / gb:.3f} GB"),
+        ("banking, until the disk has it", f"{plan['banking_s'] / hours:.1f} h"),
+        ("aggregating every answer once", f"{plan['aggregating_once_s']:.0f} s"),
+        ("aggregating all anew in each round", f"{plan['aggregating_s'] / hours:.1f} h"),
+        ("fit of the student and its fellow, one core", f"{plan['fit_s'] / hours:.1f} h"),
+    )
+    lines += [f"| {what} | {figure} |" for what, figure in rows]
+    lines.append(f"| *silos, images, classes* | *{size['silos']:,}, {size['images']:,}, {size['classes']}* |")
+    return lines
+
+
+def scale_constants() -> list[str]:
+    """What the plan multiplies."""
+    report = read("scale_plan.json")
+    lines = ["| constant | value | whence |", "|---|---|---|"]
+    if report is None:
+        return lines
+    found, on = report["constants"], report["measured_on"]
+    here = f"measured, {on['silos']} silos, {on['rows']:,} images"
+    rows = (
+        ("a query's bytes beyond its pixels, an image", f"{found['query_overhead']:.2f}", here),
+        ("an answer's bytes", f"{found['answer_bytes']:.1f}", here),
+        ("journal, time line: bytes a reply", f"{found['journal_bytes']:.0f}, {found['timeline_bytes']:.0f}", here),
+        ("until a reply is on the disk", f"{1000 * found['bank_s']:.1f} ms", f"{here}; two fsync"),
+        ("aggregating one answer", f"{1e9 * found['aggregate_s']:.0f} ns", f"{here}; processor time"),
+        ("a step of the fit", f"{1000 * found['step_s']:.0f} ms", f"{here}; processor time, batch of 64"),
+        ("a message at a silo", f"{found['message_s']:g} s", "Flower 1.41, one node busy, three in flight"),
+        (
+            "a SuperLink's throughput",
+            f"{found['link_bytes_s'] / 1e6:.0f} MB/s",
+            "Flower 1.41, TLS, two nodes, loopback",
+        ),
+    )
+    return lines + [f"| {name} | {value} | {whence} |" for name, value, whence in rows]
+
+
 PAGES = (
     "README.md",
     "docs/recipe.md",
@@ -216,6 +284,7 @@ PAGES = (
     "docs/index.md",
     "docs/audit.md",
     "docs/white_box.md",
+    "docs/scale.md",
 )
 TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
@@ -225,7 +294,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "audit": audit,
     "dp-sgd": dp_sgd,
     "inference-speed": inference_speed,
+    "many-silos": many_silos,
     "overheads": overheads,
+    "scale-constants": scale_constants,
+    "scale-plan": scale_plan,
     "overlap": overlap,
     "shard-votes": shard_votes,
     "socket": socket,
