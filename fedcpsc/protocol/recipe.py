@@ -86,9 +86,11 @@ class Recipe:
                 raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
         area = self.image_shape[1] * self.image_shape[2]
         if area > _MOST_PIXELS or self.width * area > _MOST_ACTIVATIONS:
-            got = (self.image_shape, self.latent, self.width)
+            sizes_given = (self.image_shape, self.latent, self.width)
             remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
-            raise ProtocolError(explain("image_shape, latent, width", got, "take too much memory to make", remedy))
+            raise ProtocolError(
+                explain("image_shape, latent, width", sizes_given, "take too much memory to make", remedy)
+            )
         if not 1 <= len(self.pools) <= _MOST_POOLS or self.candidates > _MOST_IMAGES:
             got = (len(self.pools), self.candidates)
             raise ProtocolError(explain("pools", got, "too few, too many or too large", "ask about fewer images"))
