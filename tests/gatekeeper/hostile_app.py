@@ -180,11 +180,11 @@ def flood(place: Path, silo: Path, pid: int) -> dict[str, Any]:
         thread.join()
     for line in idle:
         line.close()
-    rest = 0  # what was too little for ten images
+    rest = 0  # what the flood left of the budget, image by image
     with contextlib.closing(SocketGatekeeper(place)) as gatekeeper:
-        while shown(gatekeeper.answer(query(90_000 + rest, 1))) == "Answer":
+        while (last := shown(gatekeeper.answer(query(90_000 + rest, 1)))) == "Answer":
             rest += 1
-    return {"connections": len(idle), "rest": rest, **found}
+    return {"connections": len(idle), "rest": rest, "last": last, **found}
 
 
 ATTACKS: dict[str, Callable[[Path, Path, int], dict[str, Any]]] = {

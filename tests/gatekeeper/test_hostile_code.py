@@ -166,11 +166,12 @@ def test_run_code_gets_answers_by_the_policy_or_codes_the_ledger_shows_all_and_h
     flood = found["flood"]
     assert flood.pop("connections") == 400
     rest = flood.pop("rest")
+    assert flood.pop("last") == RefusalCode.BUDGET
     assert sum(flood.values()) == 120
     answers = 10 * flood.pop("Answer") + rest
-    assert flood.pop(RefusalCode.BUDGET) > 0
-    # `internal` says its own client, where the gatekeeper cut it off as one connection of too many
-    assert set(flood) <= {RefusalCode.BUSY, RefusalCode.INTERNAL}
+    # how many of the flood's queries came through hangs on the machine's speed; `internal` says its own client, where the
+    # gatekeeper cut it off as one connection of too many
+    assert set(flood) <= {RefusalCode.BUDGET, RefusalCode.BUSY, RefusalCode.INTERNAL}
 
     assert silo.process.poll() is None
     assert process.memory_info().rss - memory < 50 * 2**20
