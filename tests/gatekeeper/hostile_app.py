@@ -182,8 +182,9 @@ def flood(place: Path, silo: Path, pid: int) -> dict[str, Any]:
         line.close()
     rest = 0  # what the flood left of the budget, image by image
     with contextlib.closing(SocketGatekeeper(place)) as gatekeeper:
-        while (last := shown(gatekeeper.answer(query(90_000 + rest, 1)))) == "Answer":
-            rest += 1
+        while (last := shown(gatekeeper.answer(query(90_000 + rest, 1)))) in ("Answer", "busy"):
+            rest += last == "Answer"
+            time.sleep(0.1 * (last == "busy"))
     return {"connections": len(idle), "rest": rest, "last": last, **found}
 
 
