@@ -25,8 +25,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.config import RunConfig, load_config, read_yaml
+from fedcpsc.config import RunConfig, load_config
 from fedcpsc.seeding import derive_seed
+from fedcpsc.typed_yaml import read_yaml
 
 
 def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, threads: int) -> dict[str, Any]:

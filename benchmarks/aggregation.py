@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.accuracy_per_answer import merge, silos_key
 from benchmarks.record import provenance
-from fedcpsc.config import AggregationConfig, load_config, read_yaml
+from fedcpsc.config import AggregationConfig, load_config
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.answer_bank import AnswerBank
@@ -37,6 +37,7 @@ from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.seeding import derive_seed, numpy_generator
+from fedcpsc.typed_yaml import read_yaml
 
 TOP_K = 3  # of silos that show so many classes
 

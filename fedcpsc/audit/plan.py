@@ -9,8 +9,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from fedcpsc.config import DataConfig, Strict
+from fedcpsc.config import DataConfig
 from fedcpsc.errors import explain
+from fedcpsc.typed_yaml import Strict
 
 __all__ = [
     "AttackName",

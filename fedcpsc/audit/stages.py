@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedcpsc.audit.plan import AuditConfig
-from fedcpsc.config import read_yaml, save_config, validate
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.typed_yaml import read_yaml, save_config, validate
 
 __all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit"]
 

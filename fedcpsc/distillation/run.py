@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
-from fedcpsc.config import RunConfig, load_config, save_config
+from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import FROM_ANSWERS, class_weights
 from fedcpsc.distillation.answer_bank import AnswerBank
@@ -35,6 +35,7 @@ from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.typed_yaml import save_config
 
 __all__ = ["SiloFacts", "answer_forms", "check_federation", "check_run_folder", "distill"]
 

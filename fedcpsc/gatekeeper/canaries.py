@@ -28,12 +28,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from fedcpsc.config import Strict
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import ConfigError, DataError, ManifestError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.sharding import record_ids
+from fedcpsc.typed_yaml import Strict
 
 __all__ = ["CANARIES_FILE", "Canaries", "canary_images", "draw_canaries", "load_canaries", "planted", "save_canaries"]
 

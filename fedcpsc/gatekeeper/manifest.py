@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from fedcpsc.config import Strict, validate
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.typed_yaml import Strict, validate
 
 __all__ = [
     "MANIFEST_FILE",

@@ -12,9 +12,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from fedcpsc.config import Strict, read_yaml, save_config, validate
 from fedcpsc.errors import ConfigError, PolicyError, explain
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 
 __all__ = [
     "POLICY_FILE",

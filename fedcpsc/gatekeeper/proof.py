@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fedcpsc.config import Strict
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.ledger_chain import Row
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.privacy.accounting import History
+from fedcpsc.typed_yaml import Strict
 
 __all__ = ["DpSgdProof", "ShardsProof", "histories_of", "proof_of"]
 

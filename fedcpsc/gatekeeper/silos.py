@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from fedcpsc.config import RunConfig, validate
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import evaluation_images
@@ -49,6 +49,7 @@ from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.registry import check_architecture
 from fedcpsc.seeding import derive_seed
+from fedcpsc.typed_yaml import validate
 
 __all__ = ["SiloReport", "make_silos"]
 

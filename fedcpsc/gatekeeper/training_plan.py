@@ -6,8 +6,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from fedcpsc.config import Strict, TeachersConfig, validate
+from fedcpsc.config import TeachersConfig
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.typed_yaml import Strict, validate
 
 __all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan"]
 

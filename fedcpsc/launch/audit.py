@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedcpsc.config import load_as
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.typed_yaml import load_as
 
 if TYPE_CHECKING:
     from fedcpsc.audit.stages import Progress as Tell

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedcpsc.config import load_as
 from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.typed_yaml import load_as
 
 __all__ = ["WhiteBoxRequest", "white_box_once", "white_box_table"]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-from fedcpsc.config import Strict, validate
 from fedcpsc.errors import AuditError, ConfigError, explain
+from fedcpsc.typed_yaml import Strict, validate
 
 __all__ = ["AUDIT_FILE", "AuditFacts", "Plot", "Verdict", "read_audit"]
 

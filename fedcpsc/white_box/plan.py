@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fedcpsc.config import DataConfig, Positive, Rate, RuntimeConfig, Strict, Weight
+from fedcpsc.config import DataConfig, Positive, Rate, RuntimeConfig, Weight
 from fedcpsc.errors import explain
+from fedcpsc.typed_yaml import Strict
 
 __all__ = ["GeneratorPlan", "LossPlan", "OutputPlan", "StudentPlan", "TeacherPlan", "WhiteBoxConfig"]
 

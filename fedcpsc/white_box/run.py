@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from fedcpsc.config import load_as, save_config
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import RunError, explain
@@ -23,6 +22,7 @@ from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
 from fedcpsc.seeding import derive_seed
+from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
 from fedcpsc.white_box.objective import Terms
 from fedcpsc.white_box.picture import save_samples

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from fedcpsc.audit.plan import AuditConfig
-from fedcpsc.config import load_as, save_config
 from fedcpsc.errors import ConfigError
+from fedcpsc.typed_yaml import load_as, save_config
 
 ROOT = Path(__file__).parents[2]
 

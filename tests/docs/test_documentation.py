@@ -9,11 +9,12 @@ import yaml
 from support.documented import PAGES, ROOT, blocks, fedcpsc_calls, leaf_command
 
 from fedcpsc.audit.plan import AuditConfig
-from fedcpsc.config import RunConfig, parse_overrides, validate
+from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from fedcpsc.typed_yaml import parse_overrides, validate
 from website.reference import pages as reference_pages
 
 CALLS = [call for page in PAGES for call in fedcpsc_calls(page)]

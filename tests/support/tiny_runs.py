@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from support.fakes import brightness_probabilities
 
-from fedcpsc.config import RunConfig, validate
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.typed_yaml import validate
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
 TINY_SMOKE = (  # overrides that make SMOKE a matter of seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedcpsc.config import validate
+from fedcpsc.typed_yaml import validate
 from fedcpsc.white_box.plan import WhiteBoxConfig
 
 

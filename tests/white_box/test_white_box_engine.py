@@ -6,11 +6,11 @@ import pytest
 import torch
 from support.tiny_white_box import tiny
 
-from fedcpsc.config import load_as
 from fedcpsc.errors import ConfigError
 from fedcpsc.models.dcgan import DcganGenerator, build_generator
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.typed_yaml import load_as
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
 from fedcpsc.white_box.plan import WhiteBoxConfig
 from fedcpsc.white_box.quirks import Quirks

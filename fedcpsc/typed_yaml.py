@@ -1,0 +1,133 @@
+"""Typed YAML: files read into frozen, strict models. Unknown keys are errors that name the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.files import write_whole
+
+__all__ = ["Strict", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
+
+
+class Strict(BaseModel):
+    """Base of every configuration object: immutable, no unknown keys, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
+    """Reads a YAML file as `model`, applies `a.b=c` overrides, checks everything.
+
+    Raises:
+        ConfigError: naming the key or value, the constraint and the remedy.
+    """
+    tree = read_yaml(path)
+    for key, value in parse_overrides(overrides or []).items():
+        _set(tree, key.split("."), value)
+    return validate(model, tree, str(path))
+
+
+def save_config(config: Strict, path: str | Path) -> None:
+    """Writes every value, whole or not at all; `load_as(type(config), path) == config`."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_whole(path, text)
+
+
+def parse_overrides(overrides: list[str]) -> dict[str, Any]:
+    """`["a.b=1", ...]` as `{"a.b": 1}`; values are YAML.
+
+    Raises:
+        ConfigError: where an item has no `=` or its value is not YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000")
+            )
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(explain("--set", item, f"its value is not YAML ({error})", "quote it")) from error
+    return parsed
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: where the file cannot be read or is not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(explain("config", str(path), f"is not YAML ({error})", "mend the file")) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(explain("config", str(path), "must be a mapping of sections", "see configs/digits.yaml"))
+    return tree
+
+
+def validate(model: type[Model], tree: dict[str, Any], where: str) -> Model:
+    """`tree` as `model`.
+
+    Raises:
+        ConfigError: with one line for each fault.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_fault(model, fault) for fault in error.errors()]
+        raise ConfigError(f"{where}: " + "\n".join(lines)) from error
+
+
+def _fault(model: type[Strict], fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *parents, unknown = fault["loc"]
+        valid = _keys(model, [str(part) for part in parents])
+        near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
+        return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # already says name=value, constraint, remedy
+        return f"{key}: {message}" if key else message
+    return explain(key, fault["input"], message[0].lower() + message[1:], "mend the value")
+
+
+def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
+    options = [model]
+    for part in parents:
+        tagged = [option for option in options if len(options) > 1 and option.model_fields["kind"].default == part]
+        if tagged:  # a union told apart by `kind`: its tag is part of the path
+            options = tagged
+            continue
+        field = options[0].model_fields.get(part)
+        annotation = field.annotation if field else None
+        options = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not options:
+            return []
+    return list(options[0].model_fields)
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(explain("--set", ".".join(keys), f"{key} is not a section", "check the key"))
+        tree = child
+    tree[keys[-1]] = value
