@@ -174,10 +174,12 @@ class SynthesisConfig(Strict):
     """Where the query images come from: a conditional generator and a procedural prior."""
 
     prior: dict[str, Weight] = Field(
-        default_factory=lambda: {"smooth": 1.0}, description="mixture of procedural priors, by weight"
+        default_factory=lambda: {"smooth": 1.0, "dead_leaves": 1.0, "strokes": 1.0, "fractals": 1.0, "spectral": 1.0},
+        description="mixture of procedural priors, by weight; every kind evenly, for nobody knows what the silos hold",
     )
     prior_share: Share = Field(
-        0.3, description="share of each batch drawn from the prior; the first rounds are all prior"
+        0.8,
+        description="share of each round's images drawn from the prior, the others from the generator; the first rounds are all prior",
     )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
     latent: Positive = Field(64, description="length of the generator's noise vector")

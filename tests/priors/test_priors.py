@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
 from fedcpsc.priors.colour import correlate_channels
@@ -37,6 +38,10 @@ def test_a_mixture_draws_by_weight():
     # leaves have flat patches: most neighbours are equal; in smooth noise most differ
     flat = (images[:, 1:] == images[:, :-1]).float().mean(1)
     assert 0.65 < (flat > 0.5).float().mean().item() < 0.85
+
+
+def test_the_default_mixture_has_every_prior_evenly():
+    assert SynthesisConfig().prior == dict.fromkeys(PRIORS, 1.0)
 
 
 def test_faults_are_named():

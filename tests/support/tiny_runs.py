@@ -28,7 +28,7 @@ def tiny_config(**changes) -> RunConfig:
     tree = {
         "silos": {"count": 2},
         "queries": {"answers_per_silo": 120, "rounds": 4, "deadline_s": 0.2, "hello_timeout_s": 0.1},
-        "synthesis": {"steps": 2, "batch_size": 16, "width": 4, "moments": [0.0, 0.5]},
+        "synthesis": {"steps": 2, "batch_size": 16, "width": 4, "moments": [0.0, 0.5], "prior_share": 0.3},
         "student": {"width": 4, "steps_per_round": 4, "final_steps": 8, "batch_size": 16},
         "output": {"name": "test"},
         "runtime": {"device": "cpu", "threads": 1},
