@@ -96,7 +96,7 @@ class SlowTeachers(LocalTeachers):
 
     def poll(self, timeout_s: float) -> list[Reply]:
         """The replies that are due, in that order."""
-        first = min((item[0] for item in self._under_way), default=0.0)
+        first = min((item[0] for item in self._under_way), default=math.inf)
         self._clock.skip(min(max(first - self._clock(), 0.0), timeout_s))
         now = self._clock() + 1e-9  # sums of seconds round
         due = sorted((item for item in self._under_way if item[0] <= now), key=lambda item: item[0])

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
+from fedcpsc.files import worked_on_alone
 from fedcpsc.logs import configure_quietly
 from fedcpsc.report.health import ERROR_FILE, note_failure
 from fedcpsc.report.tail import following
@@ -56,17 +57,20 @@ class Plan:
 def main(grid: Grid, context: Context) -> None:
     """What Flower calls."""
     given = AppConfig.of(context.run_config)
-    run_dir = Path(given.outdir) if given.outdir else None
     try:
         plan = prepare(given, grid, context.run_id)
-        run_dir = plan.run_dir
-        (run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an attempt that is now gone on with
-        configure_quietly(plan.config.output.log_format)
-        run(plan, grid)
     except Exception as error:
-        if run_dir is not None:  # Flower shows the reason of a failed run to nobody who does not read its log
-            note_failure(run_dir, error)
+        if given.outdir:  # Flower shows the reason of a failed run to nobody who does not read its log
+            note_failure(Path(given.outdir), error)
         raise
+    with worked_on_alone(plan.run_dir):  # an attempt that Flower believes dead may live
+        try:
+            (plan.run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an attempt that is now gone on with
+            configure_quietly(plan.config.output.log_format)
+            run(plan, grid)
+        except Exception as error:
+            note_failure(plan.run_dir, error)
+            raise
 
 
 def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:

@@ -117,15 +117,15 @@ class GridTeachers:
             self._worker.start()
 
     def poll(self, timeout_s: float) -> list[Reply]:
-        """As `Teachers.poll`; returns at once where nothing is in flight.
+        """As `Teachers.poll`.
 
         Raises:
             FederationError: the thread that owns the Grid has died; its traceback is in the log.
         """
         replies: list[Reply] = []
         try:
-            if self._outstanding:
-                replies.append(self._inbox.get(timeout=max(timeout_s, 0.0) or None, block=timeout_s > 0))
+            if timeout_s > 0:  # also where nothing is in flight: somebody rests before the next try
+                replies.append(self._inbox.get(timeout=timeout_s))
             while True:
                 replies.append(self._inbox.get_nowait())
         except queue.Empty:

@@ -202,14 +202,14 @@ class AnswerBank:
 
     def _recover(self, head: dict[str, Any]) -> str:
         """Replays the journal; returns the bank's nonce."""
-        if not self._journal_path.exists():
-            nonce = uuid.uuid4().hex
-            self._commit({**head, "nonce": nonce})
-            return nonce
-        text = self._journal_path.read_bytes()
+        text = self._journal_path.read_bytes() if self._journal_path.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) != len(text):  # a crash in the middle of the last line
             os.truncate(self._journal_path, len(whole))
+        if not whole:
+            nonce = uuid.uuid4().hex
+            self._commit({**head, "nonce": nonce})
+            return nonce
         found, self.batches = replay(self._journal_path, whole)
         nonce = str(found.pop("nonce", ""))
         if found != head:

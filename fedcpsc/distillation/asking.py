@@ -2,7 +2,8 @@
 
 As many queries are in flight at a silo at once as the configuration allows; a silo that says it is busy gets fewer. A
 query keeps its id for ever, so one that was lost, or was in flight when the server died, is simply sent again: the
-silo's ledger returns the reply it stored, uncharged.
+silo's ledger returns the reply it stored, uncharged. What breaks down, at a silo or on the way to it, may take minutes
+to come back: until then it is asked again, after ever longer rests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ __all__ = ["Asking", "SiloState"]
 
 log = logging.getLogger("fedcpsc.server")
 
-_MOST_TRIES = 4  # of one query at one silo, lost replies and busy signs together
+_PATIENCE_S = 240.0  # a query that failed for so long, and _LEAST_TRIES times, costs its silo the rest of the run
+_LEAST_TRIES = 4
+_LONGEST_REST_S = 20.0  # before a query that failed is sent again; the first time at once, then after 1, 2, 4, ... s
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
 _LOOK_S = 0.2  # between two looks at the clock while waiting
 # refusals that may mean the recipe and not its images: those are asked about then
@@ -57,6 +60,9 @@ class SiloState:
         in_flight: queries that it has, by id, oldest first.
         left: why it is no longer asked; empty while it is.
         refusals: how often it refused, by code.
+        tries: how often each query failed.
+        failing_s: when each query that failed did so first, on the run's clock.
+        rests_until_s: it is sent nothing before, on the run's clock.
         seconds: round-trip time of each answer.
         needed: seconds it had each query to itself: since it was sent, or since the reply before it came.
         heard_s: when its last reply came, on the run's clock.
@@ -74,6 +80,8 @@ class SiloState:
     refusals: Counter[str] = field(default_factory=Counter)
     refused_in_a_row: int = 0
     tries: Counter[str] = field(default_factory=Counter)
+    failing_s: dict[str, float] = field(default_factory=dict)
+    rests_until_s: float = 0.0
     seconds: list[float] = field(default_factory=list)
     needed: list[float] = field(default_factory=list)
     heard_s: float = 0.0
@@ -190,6 +198,8 @@ class Asking:
             for silo, state in self.silos.items():
                 if state.left or len(state.in_flight) >= state.limit or not state.waiting:
                     continue
+                if self._timeline.now < state.rests_until_s:
+                    continue
                 batch = state.waiting.popleft()
                 query = self._question(batch, state)
                 state.in_flight[batch.query_id] = Sent(batch, self._timeline.now, isinstance(query, RecipeQuery))
@@ -250,11 +260,16 @@ class Asking:
 
     def _again(self, silo: SiloId, state: SiloState, batch: Batch, reason: str) -> None:
         log.warning("a query came back unanswered", extra=self._about(silo, batch, note=reason))
+        now = self._timeline.now
         state.tries[batch.query_id] += 1
-        if state.tries[batch.query_id] < _MOST_TRIES:
-            state.waiting.appendleft(batch)
-        else:
-            self._leave(silo, f"{reason}, {_MOST_TRIES} times")
+        tries = state.tries[batch.query_id]
+        first = state.failing_s.setdefault(batch.query_id, now)
+        if tries >= _LEAST_TRIES and now - first > _PATIENCE_S:
+            self._leave(silo, f"{reason}, {tries} times")
+            return
+        if tries > 1:
+            state.rests_until_s = now + min(2.0 ** (tries - 2), _LONGEST_REST_S)
+        state.waiting.appendleft(batch)
 
     def _refused(self, silo: SiloId, state: SiloState, sent: Sent, refusal: Refusal) -> None:
         batch = sent.batch
@@ -263,6 +278,9 @@ class Asking:
         if refusal.code is RefusalCode.BUSY:
             state.limit = max(1, state.limit - 1)
             self._again(silo, state, batch, "busy")
+            return
+        if refusal.code is RefusalCode.INTERNAL:  # for one, nobody serves the silo just now; paid or not, ask again
+            self._again(silo, state, batch, "refused (internal)")
             return
         if sent.by_recipe and refusal.code in _OF_RECIPES:  # nothing was charged
             if state.recipes:

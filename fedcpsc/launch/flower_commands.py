@@ -92,9 +92,13 @@ class FlowerCommands:
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         command = ["flwr", *arguments, "--format", "json"]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=_COMMAND_S, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, timeout=_COMMAND_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            reason = f"no reply within {_COMMAND_S:g} s"
+            raise RunError(explain(f"flwr {arguments[0]}", reason, "must answer", f"read {self.log}")) from error
         text = done.stdout[done.stdout.find("{") :]  # Flower may write notes before the JSON
         answer = json.loads(text) if text.startswith("{") else {}
         if done.returncode or answer.get("success") is False:

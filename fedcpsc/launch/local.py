@@ -9,6 +9,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.files import worked_on_alone
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import configure_quietly
 from fedcpsc.report.health import ERROR_FILE, note_failure
@@ -32,11 +33,20 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
         FedcpscError: the run failed.
     """
     configure_quietly(config.output.log_format)
-    (run_dir / ERROR_FILE).unlink(missing_ok=True)
+    with worked_on_alone(run_dir):
+        (run_dir / ERROR_FILE).unlink(missing_ok=True)
+        try:
+            return _run_here(config, run_dir, silos, resume=resume, on_line=on_line)
+        except Exception as error:
+            note_failure(run_dir, error)
+            raise
+
+
+def _run_here(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> dict[str, Any]:
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
     teachers = LocalTeachers(gatekeepers)
-    evaluation = evaluation_images(config)
     try:
+        evaluation = evaluation_images(config)
         with following(run_dir / "metrics.jsonl", on_line):
             return distill(
                 config,
@@ -46,9 +56,6 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
                 evaluation=evaluation,
                 silo_facts=read_silo_facts(silos),
             )
-    except Exception as error:
-        note_failure(run_dir, error)
-        raise
     finally:
         teachers.close()
         for gatekeeper in gatekeepers:

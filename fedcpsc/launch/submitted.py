@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def see_to_its_end(
     run_dir: Path,
     on_line: OnLine,
     federation_config: str | None = None,
+    patience_s: float = 0.0,
 ) -> dict[str, Any]:
     """Submits a run, follows it, and returns what it left in result.json.
 
@@ -36,6 +38,7 @@ def see_to_its_end(
         run_dir: folder of the run; takes `flower.log`, and `error.txt` where the run failed.
         on_line: called with each new line of metrics.jsonl.
         federation_config: how many nodes are simulated; None in a deployment.
+        patience_s: a SuperLink that is started again within so many seconds costs nothing: the run is followed on.
 
     Raises:
         FedcpscError: the run failed; of the class that the ServerApp raised, where that is one of ours.
@@ -44,12 +47,18 @@ def see_to_its_end(
     (run_dir / _ERROR).unlink(missing_ok=True)
     tail = MetricsTail(run_dir / _METRICS)
     run_id = flower.submit(app_folder, run_config, federation_config)
-    following = flower.follow(run_id, run_dir / _LOG)
-    while following.poll() is None:
-        for line in tail.read():
-            on_line(line)
-        time.sleep(_LOOK_S)
-    status = _final_status(flower, run_id)
+    log = run_dir / _LOG
+    before = log.stat().st_size if log.exists() else 0
+    while True:
+        following = flower.follow(run_id, log)
+        while following.poll() is None:
+            for line in tail.read():
+                on_line(line)
+            time.sleep(_LOOK_S)
+        status = _final_status(flower, run_id, patience_s)
+        if patience_s == 0 or status.name.startswith("finished"):
+            break
+        os.truncate(log, before)  # it will be told from its beginning again
     for line in tail.read():
         on_line(line)
     if not status.completed or not (run_dir / _RESULT).exists():
@@ -58,12 +67,23 @@ def see_to_its_end(
     return result
 
 
-def _final_status(flower: FlowerCommands, run_id: str) -> RunStatus:
-    """The log ends a moment before the status settles."""
-    deadline = time.monotonic() + _SETTLE_S
-    while not (status := flower.status(run_id)).name.startswith("finished") and time.monotonic() < deadline:
+def _final_status(flower: FlowerCommands, run_id: str, patience_s: float) -> RunStatus:
+    """The log ends a moment before the status settles; and where the SuperLink went away.
+
+    Raises:
+        RunError: it did not come back.
+    """
+    begun = time.monotonic()
+    while True:
+        waited_s = time.monotonic() - begun
+        try:
+            status = flower.status(run_id)
+            if status.name.startswith("finished") or waited_s > _SETTLE_S:
+                return status
+        except RunError:
+            if waited_s > patience_s:
+                raise
         time.sleep(_LOOK_S)
-    return status
 
 
 def _failure(run_dir: Path, status: RunStatus) -> FedcpscError:

@@ -63,6 +63,17 @@ def test_a_torn_journal_line_loses_only_that_line(tmp_path, cut):
     assert make(tmp_path).batches[0].answered == {"silo-0", "silo-1"}
 
 
+@pytest.mark.parametrize("left", [0, 10])
+def test_a_crash_before_the_first_line_was_written_leaves_an_empty_bank(tmp_path, left):
+    make(tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:left])
+    again = make(tmp_path)
+    assert again.rows == 0
+    batch = again.add_batch(0, images(4), np.zeros(4))
+    assert make(tmp_path).batches == [batch]
+
+
 def test_images_written_but_not_journalled_are_overwritten(tmp_path):
     bank = make(tmp_path)
     bank.add_batch(0, images(4), np.zeros(4))

@@ -1,6 +1,7 @@
 """Whole runs over fake silos: what is left behind, what a crash costs, and how faults are told."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +145,53 @@ def test_a_busy_silo_is_asked_again(tmp_path):
     fakes = silos(misbehave=lambda query, count: RefusalCode.BUSY if count % 2 else None)
     result = distill(config(), LocalTeachers(fakes), tmp_path / "run")
     assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
+
+
+class Resting(LocalTeachers):
+    """Notes how long the server rested with nothing in flight, and does not sleep."""
+
+    def __init__(self, targets):
+        super().__init__(targets)
+        self.rested_s = 0.0
+
+    def poll(self, timeout_s):
+        if not self._waiting:
+            self.rested_s += timeout_s
+            return []
+        return super().poll(timeout_s)
+
+    def clock(self):
+        return time.process_time() + self.rested_s
+
+
+def out_of_service(first, last):
+    """A gatekeeper that is down from its first-th query to its last-th; what it charged for before stays charged."""
+    return lambda query, count: RefusalCode.INTERNAL if first <= count <= last else None
+
+
+def test_a_silo_that_is_out_of_service_for_a_while_is_asked_again_and_loses_nothing(tmp_path):
+    told = []
+    fakes = [FakeSilo("silo-0"), FakeSilo("silo-1", misbehave=out_of_service(2, 7))]
+    teachers = Resting(fakes)
+    settings = config(queries__deadline_s=1e3)
+    result = distill(settings, teachers, tmp_path / "run", tell=told.append, clock=teachers.clock)
+    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert result["silos"][1]["refusals"] == {"internal": 6}
+    assert 28 < teachers.rested_s < 40, "at once, then after ever longer rests"
+    assert told == []
+    assert fakes[1].left == 10_000 - 120
+
+
+def test_a_silo_that_stays_out_of_service_is_left_after_some_minutes(tmp_path):
+    told = []
+    fakes = [FakeSilo("silo-0"), FakeSilo("silo-1", misbehave=out_of_service(2, 10**6))]
+    teachers = Resting(fakes)
+    settings = config(queries__deadline_s=1e3)
+    result = distill(settings, teachers, tmp_path / "run", tell=told.append, clock=teachers.clock)
+    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 30]
+    assert 240 < teachers.rested_s < 270
+    assert len(told) == 1
+    assert "silo-1 is no longer asked: refused (internal)" in told[0]
 
 
 def test_silos_that_refuse_everything_end_the_run_with_their_code(tmp_path):

@@ -28,12 +28,13 @@ def crew(tmp_path):
     """A crew, with `join(name, code, rank)` to start a member that runs Python code in a folder of its own."""
     made = Crew(uuid.uuid4().hex)
 
-    def join(name, code=SLEEPS, rank=0, stop_s=5.0):
+    def join(name, code=SLEEPS, rank=0, stop_s=5.0, restart_s=5.0):
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, "-c", f"import os, signal, subprocess, sys, time; {code}"]
         ready = (folder / "ready").exists
-        made.start(Member(name, command, "here", folder, dict(os.environ), folder / "log", ready, rank, stop_s))
+        log = folder / "log"
+        made.start(Member(name, command, "here", folder, dict(os.environ), log, ready, rank, stop_s, restart_s))
         return folder
 
     made.join = join
@@ -174,3 +175,28 @@ def test_free_ports_are_different_and_free():
     for port in ports:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+
+
+def test_a_member_that_dies_is_started_again_and_what_it_left_running_goes(crew, tmp_path):
+    child = "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
+    crew.join("one", child + "open('child', 'w').write(str(child.pid)); " + SLEEPS, restart_s=0.5)
+    crew.join("done", READY)  # ends well, and so for good
+    deadline = time.monotonic() + 30
+    while not (crew.standings()[0].ready and crew.standings()[1].exit_code == 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first, ended = crew.standings()
+    orphan = psutil.Process(int((tmp_path / "one/child").read_text()))
+    died = time.monotonic()
+    with crew.kept_up():
+        psutil.Process(first.pid).kill()
+        while crew.standings()[0].pid == first.pid:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert time.monotonic() - died >= 0.5
+        assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+        assert crew.standings()[1].pid == ended.pid
+    again = crew.standings()[0].pid
+    psutil.Process(again).kill()
+    time.sleep(1.0)
+    assert crew.standings()[0].exit_code == -signal.SIGKILL, "nobody keeps it up any more"

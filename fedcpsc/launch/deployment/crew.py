@@ -1,4 +1,8 @@
-"""Long-lived processes as a crew: started, waited for, looked at, and taken down to the last descendant."""
+"""Long-lived processes as a crew: started, waited for, kept up, and taken down to the last descendant.
+
+Keeping up is what systemd does with `Restart=on-failure`: one that dies is started again, after its own number of
+seconds, and what it left running goes first.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from fedcpsc.launch.processes import end, marked
 __all__ = ["Crew", "Member", "Standing"]
 
 MARK = "FEDCPSC_DEPLOYMENT"  # in the environment of every process of a deployment
+_NAME = "FEDCPSC_MEMBER"  # in the environment of a member's processes
 _LOOK_S = 0.2
 _LAST_BYTES = 2000
 
@@ -37,6 +42,7 @@ class Member:
         ready: whether it does its work now; called often, so it must be quick.
         rank: those of a lower rank are stopped first.
         stop_s: seconds it may take to stop when told to.
+        restart_s: where the crew is kept up, it is started again so many seconds after it died.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Member:
     ready: Callable[[], bool]
     rank: int
     stop_s: float = 10.0
+    restart_s: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Crew:
             process = subprocess.Popen(
                 list(member.command),
                 cwd=member.folder,
-                env={**member.environment, MARK: self._mark},
+                env={**member.environment, MARK: self._mark, _NAME: self._name(member)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -120,6 +127,33 @@ class Crew:
             if time.monotonic() > deadline:
                 raise RunError(explain(what, f"{timeout_s:g} s", "did not happen in time", "read the logs beside it"))
             time.sleep(_LOOK_S)
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """Inside the block, a member that dies (not one that ends with exit code 0) is started again."""
+        stop = threading.Event()
+        keeper = threading.Thread(target=self._keep_up, args=(stop,), name="fedcpsc-crew", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            keeper.join()
+
+    def _keep_up(self, stop: threading.Event) -> None:
+        died: dict[int, float] = {}  # by process id
+        while not stop.wait(_LOOK_S):
+            for member, process in list(self._running.values()):
+                if not process.poll():
+                    continue
+                if process.pid not in died:
+                    died[process.pid] = time.monotonic()
+                    end(marked(_NAME, self._name(member)), 0.0)
+                elif time.monotonic() - died[process.pid] >= member.restart_s:
+                    self.start(member)
+
+    def _name(self, member: Member) -> str:
+        return f"{self._mark} {member.name}"
 
     def take_down(self) -> None:
         """Stops all members, rank by rank, then whatever descends from them. Signals meanwhile do not cut it short."""

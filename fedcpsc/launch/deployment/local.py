@@ -26,6 +26,7 @@ from fedcpsc.launch.submitted import see_to_its_end
 
 __all__ = ["LocalDeployment", "deploy_local"]
 
+_PATIENCE_S = 300.0
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
@@ -65,6 +66,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         folders = [silos / str(number) for number in range(config.silos.count)]
         with console.status("deployment") as status:
             made = stack.enter_context(federation(layout, folders, wanted.port, status.update))
+            stack.enter_context(made.crew.kept_up())
         if wanted.run:
             _run(made, request, config, console)
         else:
@@ -93,7 +95,7 @@ def _run(made: Federation, request: Request, config: RunConfig, console: Console
     run_config = made.layout.folder / "this-run.toml"
     run_config.write_text(_given(request, str(run_dir)).to_toml(), encoding="utf-8")
     with RunView(console, config.output.name) as view:
-        result = see_to_its_end(made.flower, made.layout.app, run_config, run_dir, view.line)
+        result = see_to_its_end(made.flower, made.layout.app, run_config, run_dir, view.line, patience_s=_PATIENCE_S)
     console.print(result_table(result))
     console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
 

@@ -32,6 +32,7 @@ SECRET, NODE_KEY = "superexec.secret", "node"
 
 _PROGRAMS = ("flwr", "flower-superlink", "flower-superexec", "flower-supernode")
 _ANSWER_S = 2.0
+_NODE_RESTART_S = 70.0  # sooner, the SuperLink takes it for a second one with the same key
 # SuperNodes and SuperExec go first, so that nobody asks a gatekeeper that is gone, or a SuperLink that is
 _FIRST, _SECOND, _LAST = range(3)
 
@@ -131,7 +132,17 @@ def supernode(layout: Layout, number: int, port: int, own_port: int, socket: Pat
     command += ["--host", "127.0.0.1", "--port", str(own_port), "--node-config", f'gatekeeper-socket="{socket}"']
     log, environment = folder / "supernode.log", _one_core_each(folder)
     where = f"127.0.0.1:{own_port}"
-    return Member(f"SuperNode {number}", command, where, folder, environment, log, _as_long_as_it_runs, _FIRST)
+    return Member(
+        f"SuperNode {number}",
+        command,
+        where,
+        folder,
+        environment,
+        log,
+        _as_long_as_it_runs,
+        _FIRST,
+        restart_s=_NODE_RESTART_S,
+    )
 
 
 def _one_core_each(folder: Path) -> dict[str, str]:
