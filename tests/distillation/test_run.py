@@ -63,14 +63,14 @@ class Dies(Exception):
     pass
 
 
-def killed_after(count):
+def killed_after(count, by=Dies):
     """Fake silos whose process dies with the server's at the n-th query."""
     seen = {"n": 0}
 
     def misbehave(query, so_far):
         seen["n"] += 1
         if seen["n"] == count:
-            raise Dies
+            raise by
 
     return misbehave
 
@@ -89,6 +89,19 @@ def test_an_interrupted_run_resumed_gives_the_very_same_student(tmp_path, at):
     for name in first:
         assert torch.equal(first[name], second[name]), name
     assert [f.left for f in fakes] == [f.left for f in whole], "nothing was paid twice"
+
+
+@pytest.mark.parametrize("by", [KeyboardInterrupt, SystemExit])  # SIGINT here, and as Flower's ServerApp takes it
+def test_a_run_told_to_stop_has_its_last_round_on_the_disk_and_goes_on_from_there(tmp_path, by):
+    fakes = silos(misbehave=killed_after(5, by))
+    with pytest.raises(by):
+        distill(config(), LocalTeachers(fakes), tmp_path / "run")
+    state = tmp_path / "run/checkpoint/state.pt"
+    assert torch.load(state, weights_only=True)["ends"] == [1, 2]
+    assert [path.name for path in (tmp_path / "run").rglob("*.partial")] == []
+    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", resume=True)
+    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert {fake.left for fake in fakes} == {10_000 - 120}
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

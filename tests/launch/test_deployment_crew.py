@@ -159,6 +159,15 @@ def test_a_folder_holds_one_deployment_and_keeps_only_its_runs(tmp_path):
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0o700
 
 
+def test_what_a_killed_deployment_left_running_is_ended_by_the_next_one(crew, tmp_path):
+    with claimed(tmp_path / "d") as layout:
+        layout.note(crew._mark)
+        crew.join("one")
+        up(crew)
+    with claimed(tmp_path / "d"):
+        assert marked(MARK, crew._mark) == set()
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "thesis.tex").write_text("")

@@ -8,7 +8,8 @@ from support.inproc_grid import InProcGrid
 
 import server.app
 from fedcpsc.app_config import AppConfig
-from fedcpsc.errors import ConfigError, DataError
+from fedcpsc.errors import ConfigError, DataError, RunError
+from fedcpsc.files import worked_on_alone
 from server.app import is_simulation, prepare
 
 
@@ -96,6 +97,26 @@ def test_nobody_joins_and_the_run_ends_with_a_clear_error(given, made, tmp_path)
     with pytest.raises(Exception, match="must join within 0.2 s"):
         server.app.app(grid, context)
     assert (tmp_path / "out/error.txt").read_text().startswith("FederationError: ")
+
+
+def test_an_attempt_beside_one_that_still_lives_is_refused_and_spoils_nothing(given, made, tmp_path):
+    context = Context(1, 0, {}, RecordDict(), vars(with_(given, outdir=str(tmp_path / "out"))))
+    with worked_on_alone(tmp_path / "out"), pytest.raises(RunError, match="another process works on it"):
+        server.app.app(InMemoryGrid(3), context)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.lock"]
+
+
+def test_a_run_told_to_stop_has_not_failed_and_lets_go_of_its_folder(given, made, tmp_path, monkeypatch):
+    def stopped(plan, grid):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server.app, "run", stopped)
+    context = Context(1, 0, {}, RecordDict(), vars(with_(given, outdir=str(tmp_path / "out"))))
+    with pytest.raises(KeyboardInterrupt):
+        server.app.app(InMemoryGrid(3), context)
+    assert not (tmp_path / "out/error.txt").exists()
+    with worked_on_alone(tmp_path / "out"):
+        pass
 
 
 def test_in_a_deployment_the_rounds_overlap_and_in_a_simulation_they_do_not(given, made):

@@ -71,6 +71,7 @@ def federation(
     check_start(port)
     mark = secrets.token_hex(16)
     crew = Crew(mark)
+    layout.note(mark)
     sockets = Path(tempfile.mkdtemp(prefix="fedcpsc-", dir=temporary_folder()))  # mode 0700
     try:
         yield _brought_up(layout, silos, port, crew, mark, sockets, tell)

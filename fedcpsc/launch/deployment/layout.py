@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
+from fedcpsc.launch.deployment.crew import MARK
+from fedcpsc.launch.processes import end, marked
 
 __all__ = ["Layout", "claimed"]
 
@@ -46,6 +48,10 @@ class Layout:
         """What `flwr run --run-config` is given."""
         return self.folder / "run.toml"
 
+    def note(self, mark: str) -> None:
+        """Leaves the crew's mark where the next deployment in this folder looks for what a killed one left running."""
+        (self.folder / _LOCK).write_text(mark, encoding="ascii")
+
     @property
     def runs(self) -> Path:
         """Folders of the runs."""
@@ -56,7 +62,8 @@ class Layout:
 def claimed(folder: Path) -> Iterator[Layout]:
     """Makes the folder ready for one deployment at a time; what an earlier one left goes, but for the runs.
 
-    Certificates, keys and the SuperLink's database are new each time: nothing of theirs outlives a deployment.
+    Certificates, keys and the SuperLink's database are new each time: nothing of theirs outlives a deployment. What one
+    that was killed left running is ended.
 
     Raises:
         RunError: another deployment is up there, or the folder holds something else.
@@ -67,13 +74,16 @@ def claimed(folder: Path) -> Iterator[Layout]:
     if folder.exists() and any(folder.iterdir()) and not (folder / _LOCK).exists():
         raise RunError(explain("--folder", str(folder), "holds something else than a deployment", "name another"))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # keys lie here
-    with (folder / _LOCK).open("w", encoding="ascii") as lock:
+    with (folder / _LOCK).open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(
                 explain("--folder", str(folder), "a deployment is up there", "stop that one, or name another folder")
             ) from error
+        lock.seek(0)
+        if mark := lock.read():
+            end(marked(MARK, mark))
         for entry in folder.iterdir():
             if entry.is_dir() and entry.name != _RUNS:
                 shutil.rmtree(entry)
