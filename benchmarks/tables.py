@@ -176,6 +176,22 @@ def overlap() -> list[str]:
     return lines
 
 
+def crashes() -> list[str]:
+    """What was killed, and what that cost."""
+    lines = [
+        "| killed | kills | runs that ended | of these resumed | answers banked | paid twice | lost "
+        "| ledgers that verify | s a run, median |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in (read("crashes.json") or {"kinds": []})["kinds"]:
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        lines.append(
+            f"| {row['kind']} | {row['kills']} | {row['ended']} | {row['resumed']} | {row['answers']:,} "
+            f"| {row['paid_twice']} | {row['lost']} | {row['ledgers_that_verify']} of {row['ledgers']} | {seconds} |"
+        )
+    return lines
+
+
 def wire_bytes() -> list[str]:
     """Bytes of queries and answers."""
     lines = [
@@ -290,6 +306,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": ablation,
     "aggregation": aggregation,
     "compression": compression,
+    "crashes": crashes,
     "accuracy": accuracy,
     "audit": audit,
     "dp-sgd": dp_sgd,
