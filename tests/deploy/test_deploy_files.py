@@ -13,6 +13,9 @@ from dockerfile_parse import DockerfileParser
 from support.documented import ROOT, blocks, leaf_command
 from support.nginx import NGINX, shipped_site
 
+from fedcpsc.launch.deployment import members
+from fedcpsc.launch.deployment.layout import Layout
+
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 COMPOSED = sorted((DEPLOY / "docker").glob("*.yaml"))
@@ -85,6 +88,21 @@ def test_no_unit_runs_as_root_or_may_gain_anything(path):
     assert len(users) == 1
     assert users != ["User=root"]
     assert {"NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(lines)
+
+
+def test_what_dies_is_started_again_by_itself_and_takes_nothing_with_it(tmp_path):
+    deployed = [
+        members.superlink(Layout(tmp_path), 1),
+        members.superexec(Layout(tmp_path), 1),
+        members.gatekeeper(Layout(tmp_path), 0, tmp_path, tmp_path / "s"),
+        members.supernode(Layout(tmp_path), 0, 1, 2, tmp_path / "s"),
+    ]
+    for member, name in zip(deployed, ("superlink", "superexec", "gatekeeper", "supernode"), strict=True):
+        unit = (DEPLOY / f"systemd/fedcpsc-{name}.service").read_text().splitlines()
+        assert "Restart=on-failure" in unit
+        assert f"RestartSec={member.restart_s:g}" in unit, "as fedcpsc deploy local does it"
+        assert not any(re.match("(Requires|BindsTo|PartOf)=", line) for line in unit)
+    assert member.restart_s >= 60, "sooner, the SuperLink refuses a SuperNode that was killed"
 
 
 def test_the_gatekeeper_has_no_network_and_the_supernode_cannot_see_the_silo():
