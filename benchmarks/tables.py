@@ -70,8 +70,18 @@ def overheads() -> list[str]:
 
 def ablation() -> list[str]:
     """What each part of the recipe brings."""
-    lines = ["| digits, 2,000 answers, validation images | student | seeds |", "|---|---|---|"]
-    for row in sorted(read("ablation.json") or [], key=lambda row: -row["mean"]):
+    return ablation_table("digits, 2,000 answers, validation images", "ablation.json")
+
+
+def priors() -> list[str]:
+    """What the priors and the generator's share bring."""
+    return ablation_table("MNIST 16x16, one teacher, 5,000 answers, validation images", "ablation_priors.json")
+
+
+def ablation_table(about: str, name: str) -> list[str]:
+    """One line a setting, the best first."""
+    lines = [f"| {about} | student | seeds |", "|---|---|---|"]
+    for row in sorted(read(name) or [], key=lambda row: -row["mean"]):
         lines.append(f"| {row['setting']} | {row['mean']:.1f} +- {row['std']:.1f} | {len(row['seeds'])} |")
     return lines
 
@@ -163,10 +173,20 @@ def inference_speed() -> list[str]:
 
 
 def overlap() -> list[str]:
-    """Who waits, with rounds that overlap and without."""
+    """Who waits, with rounds that overlap and without, on a clock of work and delays."""
+    return overlap_table("overlap.json")
+
+
+def overlap_deployed() -> list[str]:
+    """The same in a deployment."""
+    return overlap_table("overlap_deployed.json")
+
+
+def overlap_table(name: str) -> list[str]:
+    """One line a mode."""
     lines = ["| rounds | waiting after the first round, worst seed | seconds | queries a silo | student | seeds |"]
     lines.append("|---|---|---|---|---|---|")
-    report = read("overlap.json") or {"runs": {}, "seeds": []}
+    report = read(name) or {"runs": {}, "seeds": []}
     for mode, row in report["runs"].items():
         spread = f" +- {row['student_std']:.1f}" if len(report["seeds"]) > 1 else ""
         lines.append(
@@ -313,9 +333,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "inference-speed": inference_speed,
     "many-silos": many_silos,
     "overheads": overheads,
+    "priors": priors,
     "scale-constants": scale_constants,
     "scale-plan": scale_plan,
     "overlap": overlap,
+    "overlap-deployed": overlap_deployed,
     "shard-votes": shard_votes,
     "socket": socket,
     "throughput": throughput,
