@@ -199,15 +199,16 @@ def overlap_table(name: str) -> list[str]:
 def crashes() -> list[str]:
     """What was killed, and what that cost."""
     lines = [
-        "| killed | kills | runs that ended | of these resumed | answers banked | paid twice | lost "
-        "| ledgers that verify | s a run, median |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| killed | kills | of these before the silos joined | runs that ended | of these resumed | answers banked "
+        "| paid twice | lost | ledgers that verify | s a run, median |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in (read("crashes.json") or {"kinds": []})["kinds"]:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
         lines.append(
-            f"| {row['kind']} | {row['kills']} | {row['ended']} | {row['resumed']} | {row['answers']:,} "
-            f"| {row['paid_twice']} | {row['lost']} | {row['ledgers_that_verify']} of {row['ledgers']} | {seconds} |"
+            f"| {row['kind']} | {row['kills']} | {row['phases'].get('before the silos joined', 0)} | {row['ended']} "
+            f"| {row['resumed']} | {row['answers']:,} | {row['paid_twice']} | {row['lost']} "
+            f"| {row['ledgers_that_verify']} of {row['ledgers']} | {seconds} |"
         )
     return lines
 
