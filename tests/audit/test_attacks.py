@@ -102,7 +102,9 @@ def test_lira_comes_near_the_best_attack_there_is_and_a_common_threshold_does_no
 def test_attacks_on_models_without_memory_are_coin_tosses():
     """Each AUC is 1/2 +- 0.0082 (one standard deviation): a false alarm has probability 1e-6."""
     rng = np.random.default_rng()
-    phi, member = rng.normal(rng.normal(0, 3, 5000), 1, (17, 5000)), rng.random((17, 5000)) < 0.5
+    phi = rng.normal(rng.normal(0, 3, 5000), 1, (17, 5000))
+    halves = rng.permuted(np.tile(np.arange(16) < 8, (5000, 1)), axis=1).T  # each image in just half of the shadows
+    member = np.vstack([rng.random(5000) < 0.5, halves])
     p, z = 1 / (1 + np.exp(-phi)), rng.uniform(0.01, 1, (17, 300))
     scores = [
         lira_online(phi[0], phi[1:], member[1:]),

@@ -15,6 +15,7 @@ from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import ClassReport, DpClaim
 
 RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
+EVERY_BRIGHTNESS = {"smooth": 1.0}  # the prior whose tiny images make the fakes answer with each of the three classes
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -59,7 +60,7 @@ def test_a_simulated_run_leaves_its_confusions_and_weights(tmp_path):
     fakes = [FakeSilo("silo-0", class_report=ClassReport((9.0, 1.0, 0.0)))]
     fakes += [FakeSilo("silo-1", class_report=ClassReport((1.0, 3.0, 5.0)))]
     facts = {f"silo-{i}": SiloFacts(100, brightness_probabilities) for i in range(2)}
-    config = tiny_config(aggregation__rule="class_prior_log")
+    config = tiny_config(aggregation__rule="class_prior_log", synthesis__prior=EVERY_BRIGHTNESS)
     result = distill(config, LocalTeachers(fakes), tmp_path, evaluation=evaluation(), silo_facts=facts)
     details = json.loads((tmp_path / "details.json").read_text())
     confusion = details["confusion"]
@@ -83,7 +84,8 @@ def test_noised_class_counts_weigh_as_exact_ones_do(tmp_path):
     claim = DpClaim(True, 0.5, 1e-5, "record", "add_remove", "class-counts")
     reports = [ClassReport((12.25, 0.0, 3.0), claim), ClassReport((0.0, 4.5, 9.0), claim)]
     fakes = [FakeSilo(f"silo-{i}", class_report=report) for i, report in enumerate(reports)]
-    distill(tiny_config(aggregation__rule="class_prior_log"), LocalTeachers(fakes), tmp_path)
+    config = tiny_config(aggregation__rule="class_prior_log", synthesis__prior=EVERY_BRIGHTNESS)
+    distill(config, LocalTeachers(fakes), tmp_path)
     weights = json.loads((tmp_path / "details.json").read_text())["contribution"]["weights"]
     assert weights["silo-0"] == pytest.approx([1.0, 0.0, 0.25], abs=1e-4)
 
