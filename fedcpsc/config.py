@@ -156,11 +156,6 @@ class QueriesConfig(Strict):
         description="where the server waits a larger share of its time, several rounds share a query; null: 1 (never), in a deployment 0.05",
     )
 
-    def in_deployment(self) -> QueriesConfig:
-        """With the blanks filled in for real nodes, where a message costs seconds: rounds overlap."""
-        usual = {"ahead": 2, "in_flight": 2, "waiting_goal": 0.05}
-        return self.model_copy(update={key: value for key, value in usual.items() if getattr(self, key) is None})
-
     @model_validator(mode="after")
     def _a_round_asks_something(self) -> QueriesConfig:
         if self.rounds > self.answers_per_silo:
@@ -309,6 +304,12 @@ class RunConfig(Strict):
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
         return self
+
+    def in_deployment(self) -> RunConfig:
+        """With the queries' blanks filled in for real nodes, where a message costs seconds: rounds overlap."""
+        usual = {"ahead": 2, "in_flight": 2, "waiting_goal": 0.05}
+        blank = {key: value for key, value in usual.items() if getattr(self.queries, key) is None}
+        return self.model_copy(update={"queries": self.queries.model_copy(update=blank)})
 
     @property
     def steps_per_round(self) -> int:

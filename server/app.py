@@ -83,8 +83,7 @@ def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
     config = given.load(APP_FOLDER)
     run_dir = Path(given.outdir or f"{config.output.root}/{config.output.name}-{run_id}").absolute()
     if not is_simulation(grid):
-        config = config.model_copy(update={"queries": config.queries.in_deployment()})
-        return Plan(config, run_dir, None, given.resume)
+        return Plan(config.in_deployment(), run_dir, None, given.resume)
     if (config.queries.in_flight or 1) > 1:
         constraint = "must be 1 in a simulation, which runs a node's messages at the same time and in any order"
         raise ConfigError(explain("queries.in_flight", config.queries.in_flight, constraint, "leave it out"))

@@ -15,7 +15,7 @@ from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 
-__all__ = ["Request", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "finished_before", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -74,7 +74,7 @@ def run_once(request: Request, console: Console) -> dict[str, Any]:
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
     resume = claim(run_dir, request.existing)
-    result = _finished_before(run_dir, config) if resume else None
+    result = finished_before(run_dir, config) if resume else None
     if result is None:
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
@@ -103,6 +103,18 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     console.print(seeds_table(summary))
     console.print(f"left in {path}", highlight=False, soft_wrap=True)
     return summary
+
+
+def finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
+    """The result of a run that needs no resuming, else None.
+
+    Raises:
+        RunError: it began with another configuration: told before silos are made anew by this one.
+    """
+    from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
+
+    check_run_folder(run_dir, config, resume=True)
+    return finished(run_dir)
 
 
 def with_absolute_data(request: Request) -> Request:
@@ -136,15 +148,3 @@ def _run(
         return run_local(config, run_dir, silos, resume=resume, on_line=view.line)
     overrides, count = list(request.overrides), config.silos.count
     return run_simulation(request.path, overrides, run_dir, silos, count, resume=resume, on_line=view.line)
-
-
-def _finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The result of a run that needs no resuming.
-
-    Raises:
-        RunError: it began with another configuration: told before silos are made anew by this one.
-    """
-    from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
-
-    check_run_folder(run_dir, config, resume=True)
-    return finished(run_dir)

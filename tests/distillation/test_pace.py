@@ -3,10 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcpsc.config import QueriesConfig
+from fedcpsc.config import QueriesConfig, RunConfig
 from fedcpsc.distillation.pace import Course, Pace, next_size
-
-BLANK = QueriesConfig()
 
 
 @given(st.integers(0, 6), st.lists(st.integers(1, 5), min_size=1, max_size=20))
@@ -49,7 +47,8 @@ def test_fast_silos_and_a_goal_of_one_change_nothing():
 
 
 def test_blanks_mean_no_overlap_and_are_filled_in_for_a_deployment():
-    assert Pace.of(BLANK) == Pace(0, 1, 1.0)
-    assert Pace.of(BLANK.in_deployment()) == Pace(2, 2, 0.05)
-    chosen = QueriesConfig(ahead=0, waiting_goal=1.0)
-    assert Pace.of(chosen.in_deployment()) == Pace(0, 2, 1.0)
+    blank = RunConfig()
+    assert Pace.of(blank.queries) == Pace(0, 1, 1.0)
+    assert Pace.of(blank.in_deployment().queries) == Pace(2, 2, 0.05)
+    chosen = RunConfig(queries=QueriesConfig(ahead=0, waiting_goal=1.0))
+    assert Pace.of(chosen.in_deployment().queries) == Pace(0, 2, 1.0)

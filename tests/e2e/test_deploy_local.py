@@ -1,4 +1,4 @@
-"""`fedcpsc deploy local` as people use it: up, a run by the printed line, down without a trace."""
+"""`fedcpsc deploy local` as people use it: a run by the printed line, and one that the death of all cuts short."""
 
 import json
 import os
@@ -27,6 +27,8 @@ FEDCPSC = [sys.executable, "-m", "fedcpsc.cli"]
 SMALL = ["configs/digits.yaml", "--set", "silos.partition.kind=iid", "--set", "teachers.epochs=6"]
 SMALL += ["--set", "queries.answers_per_silo=1000", "--set", "queries.rounds=2", "--set", "student.final_steps=300"]
 SMALL += ["--set", "evaluation.every=2"]
+RECIPES = ["--set", "silos.policy.recipe_queries=true", "--set", "queries.recipes=true"]
+RECIPES += ["--set", "synthesis.width=8"]  # at 8x8 images a recipe is the shorter only where its generator is small
 
 
 @pytest.fixture
@@ -52,9 +54,20 @@ def until(happened, process, log, seconds=300):
     return found
 
 
+def spent(silos):
+    """What the ledgers of two silos say; their chains are verified."""
+    found = []
+    for number in range(2):
+        silo = silos / str(number)
+        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).dataset_id)
+        found.append(ledger.verify().spent.answers)
+        ledger.close()
+    return found
+
+
 def test_up_a_run_by_the_printed_line_and_down_without_a_trace(tmp_path, environment):
     silos, folder, log = tmp_path / "silos", tmp_path / "deployment", tmp_path / "log"
-    command = [*FEDCPSC, "deploy", "local", *SMALL, "--set", f"silos.root={silos}", "--silos", "2"]
+    command = [*FEDCPSC, "deploy", "local", *SMALL, *RECIPES, "--set", f"silos.root={silos}", "--silos", "2"]
     command += ["--folder", str(folder)]
     with log.open("wb") as file:
         deployed = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
@@ -83,17 +96,44 @@ def test_up_a_run_by_the_printed_line_and_down_without_a_trace(tmp_path, environ
     assert "everything is down" in log.read_text()
 
     assert [silo["queries_answered"] for silo in deployment["silos"]] == [1000, 1000]
+    assert 0 < deployment["bytes_sent"] < 2 * 1000 * 64, "less than the images: the silos made them"
     two = Path(f"{silos}-of-2")  # the file's three would be other shares of the data
-    for number in range(2):
-        silo = two / str(number)
-        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).dataset_id)
-        assert ledger.verify().spent.answers == 1000
-        ledger.close()
+    assert spent(two) == [1000, 1000]
 
-    simulated = [*FEDCPSC, "run", *SMALL, "--set", "silos.count=2", "--set", f"silos.root={two}"]
+    simulated = [*FEDCPSC, "run", *SMALL, *RECIPES, "--set", "silos.count=2", "--set", f"silos.root={two}"]
     simulated += ["--set", f"output.root={tmp_path}/simulated"]
     done = subprocess.run(simulated, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     simulation = json.loads((tmp_path / "simulated/digits/result.json").read_text())
     # the same to the last bit where the answers came in the same order; seeds alone differ by 2.6 points on the digits
     assert abs(deployment["student"]["accuracy"] - simulation["student"]["accuracy"]) < 0.05
+
+
+def test_a_machine_that_dies_under_a_run_goes_on_with_it(tmp_path, environment):
+    folder, silos, log = tmp_path / "deployment", tmp_path / "silos", tmp_path / "log"
+    own = ["--set", f"silos.root={silos}", "--folder", str(folder)]
+    command = [*FEDCPSC, "deploy", "local", "configs/smoke.yaml", *own]
+    with log.open("wb") as file:
+        first = subprocess.Popen([*command, "--run"], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    journal = folder / "runs/smoke/bank/journal.jsonl"
+    until(lambda: journal.exists() and '"answered"' in journal.read_text(), first, log)
+    for process in with_mark(environment[MARK]):
+        process.kill()
+    first.wait()
+    paid = spent(silos)
+    assert not (folder / "runs/smoke/result.json").exists()
+    assert max(paid) > 0
+
+    done = subprocess.run(
+        [*command, "--resume"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert with_mark(environment[MARK]) == []
+    assert [path.name for path in (folder / "runs").iterdir()] == ["smoke"]
+    assert spent(silos) == [400, 400]
+    again = subprocess.run(
+        [*command, "--resume"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0
+    assert "student" in again.stdout
+    assert "SuperNodes" not in again.stdout, "a finished run needs no federation"

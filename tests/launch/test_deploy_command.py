@@ -9,6 +9,7 @@ from support.documented import ROOT
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
+from fedcpsc.errors import RunError
 from fedcpsc.launch.deployment import local as deployment
 from fedcpsc.launch.run import Request
 
@@ -112,8 +113,12 @@ def test_the_printed_line_runs_the_checkout_where_there_is_one(tmp_path, monkeyp
     assert Path(deployment._command(layout).split("FLWR_HOME='")[1].split("'")[0]) == layout.server / "flwr"
 
 
-def test_a_second_run_never_writes_over_the_first(tmp_path):
-    assert deployment._free(tmp_path / "digits") == tmp_path / "digits"
+def test_a_second_run_never_writes_over_the_first_and_the_last_is_gone_on_with(tmp_path):
+    layout, config = deployment.Layout(tmp_path), Request(ROOT / "configs/digits.yaml").load()
+    assert deployment._run_folder(layout, config, resume=False) == tmp_path / "runs/digits"
+    with pytest.raises(RunError, match=r"--resume.*begin one with --run"):
+        deployment._run_folder(layout, config, resume=True)
     for name in ("digits", "digits-2"):
-        (tmp_path / name).mkdir()
-    assert deployment._free(tmp_path / "digits") == tmp_path / "digits-3"
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert deployment._run_folder(layout, config, resume=False) == tmp_path / "runs/digits-3"
+    assert deployment._run_folder(layout, config, resume=True) == tmp_path / "runs/digits-2"

@@ -38,6 +38,9 @@ def local(
         int | None, typer.Option(min=1, max=65_535, help="Of the SuperLink, on loopback, instead of a free one.")
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Do the run, then take everything down.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="As --run, but go on with the last run of this name in the folder.")
+    ] = False,
 ) -> None:
     """Bring up a federation on this machine as on several: TLS, authentication, each gatekeeper its own process.
 
@@ -50,9 +53,9 @@ def local(
 
         request = Request(config, tuple(overrides or ()))
         try:
-            deploy_local(LocalDeployment(request, folder, silos, port, run), _out)
+            deploy_local(LocalDeployment(request, folder, silos, port, run, resume), _out)
         except KeyboardInterrupt:
-            if run:
+            if run or resume:
                 raise
             _out.print("everything is down")  # how it ends when all is well
 

@@ -8,19 +8,21 @@ import tomllib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
+from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.app_folder import stage_app
 from fedcpsc.launch.deployment.federation import Federation, check_start, federation
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.deployment.show import stand_by
-from fedcpsc.launch.run import Request, make_teachers, with_absolute_data
+from fedcpsc.launch.run import Request, finished_before, make_teachers, with_absolute_data
 from fedcpsc.launch.show import RunView, result_table
 from fedcpsc.launch.submitted import see_to_its_end
 
@@ -40,6 +42,7 @@ class LocalDeployment:
         silos: how many; None takes the configuration's.
         port: of the SuperLink; None takes a free one.
         run: do the run, and take everything down when it has ended.
+        resume: go on with the last run of this name in the folder, rather than begin another; implies `run`.
     """
 
     request: Request
@@ -47,6 +50,7 @@ class LocalDeployment:
     silos: int | None = None
     port: int | None = None
     run: bool = False
+    resume: bool = False
 
 
 def deploy_local(wanted: LocalDeployment, console: Console) -> None:
@@ -59,6 +63,10 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
     with claimed(wanted.folder) as layout, ExitStack() as stack:
         request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
         config = request.load()
+        run_dir = _run_folder(layout, config, resume=wanted.resume)
+        if wanted.resume and (done := finished_before(run_dir, config.in_deployment())):
+            _show(done, run_dir, console)
+            return
         check_start(wanted.port)  # before teachers are trained for nothing
         stage_app(layout.app, request.path)
         layout.run_config.write_text(_given(request).to_toml(), encoding="utf-8")
@@ -67,8 +75,8 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         with console.status("deployment") as status:
             made = stack.enter_context(federation(layout, folders, wanted.port, status.update))
             stack.enter_context(made.crew.kept_up())
-        if wanted.run:
-            _run(made, request, config, console)
+        if wanted.run or wanted.resume:
+            _run(made, request, run_dir, wanted.resume, console)
         else:
             say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
             say(f"{config.silos.count} silos are up at {made.address}. In another terminal:\n\n{_command(layout)}\n")
@@ -86,24 +94,38 @@ def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
     return replace(request, overrides=(*request.overrides, *own))
 
 
-def _given(request: Request, outdir: str = "") -> AppConfig:
-    return AppConfig(str(request.path.absolute()), AppConfig.join_overrides(list(request.overrides)), outdir)
+def _run_folder(layout: Layout, config: RunConfig, *, resume: bool) -> Path:
+    """Named after the run, or with the first number that is not taken; to resume, the last that is.
+
+    Raises:
+        RunError: there is no run to resume.
+    """
+    first = layout.runs / config.output.name
+    names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+    taken = list(takewhile(Path.exists, names))
+    if not resume:
+        return first.with_name(f"{first.name}-{len(taken) + 1}") if taken else first
+    if not taken:
+        raise RunError(explain("--resume", str(first), "there is no such run", "begin one with --run"))
+    return taken[-1]
 
 
-def _run(made: Federation, request: Request, config: RunConfig, console: Console) -> None:
-    run_dir = _free(made.layout.runs / config.output.name)
+def _run(made: Federation, request: Request, run_dir: Path, resume: bool, console: Console) -> None:
     run_config = made.layout.folder / "this-run.toml"
-    run_config.write_text(_given(request, str(run_dir)).to_toml(), encoding="utf-8")
-    with RunView(console, config.output.name) as view:
+    run_config.write_text(_given(request, str(run_dir), resume=resume).to_toml(), encoding="utf-8")
+    with RunView(console, run_dir.name) as view:
         result = see_to_its_end(made.flower, made.layout.app, run_config, run_dir, view.line, patience_s=_PATIENCE_S)
+    _show(result, run_dir, console)
+
+
+def _show(result: dict[str, Any], run_dir: Path, console: Console) -> None:
     console.print(result_table(result))
     console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
 
 
-def _free(run_dir: Path) -> Path:
-    """It, or with the first number that is not taken."""
-    numbered = (run_dir.with_name(f"{run_dir.name}-{number}") for number in count(2))
-    return next(path for path in chain([run_dir], numbered) if not path.exists())
+def _given(request: Request, outdir: str = "", *, resume: bool = False) -> AppConfig:
+    overrides = AppConfig.join_overrides(list(request.overrides))
+    return AppConfig(str(request.path.absolute()), overrides, outdir, resume)
 
 
 def _command(layout: Layout) -> str:
