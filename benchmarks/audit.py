@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import RESULTS
+from benchmarks.tables.markdown import RESULTS
 from fedcpsc.audit.stages import AUDIT_FILE, read_audit
 from fedcpsc.audit.verdict import strongest
 

@@ -112,7 +112,7 @@ def test_the_recipe_for_a_finished_teacher_makes_a_silo_that_answers(tmp_path, m
 
 
 def test_every_table_is_the_measured_one():
-    from benchmarks.tables import PAGES, rewrite
+    from benchmarks.tables.pages import PAGES, rewrite
 
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")

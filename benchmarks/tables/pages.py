@@ -1,0 +1,51 @@
+"""Which pages hold tables, and which function makes each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from benchmarks.tables import accuracy, costs, deployments
+
+__all__ = ["PAGES", "rewrite"]
+
+PAGES = (
+    "README.md",
+    "docs/recipe.md",
+    "docs/deployment.md",
+    "docs/bench.md",
+    "docs/privacy.md",
+    "docs/index.md",
+    "docs/audit.md",
+    "docs/white_box.md",
+    "docs/scale.md",
+)
+_TABLES: dict[str, Callable[[], list[str]]] = {
+    "ablation": accuracy.ablation,
+    "aggregation": accuracy.aggregation,
+    "compression": costs.compression,
+    "crashes": deployments.crashes,
+    "accuracy": accuracy.accuracy,
+    "audit": accuracy.audit,
+    "dp-sgd": accuracy.dp_sgd,
+    "inference-speed": costs.inference_speed,
+    "many-silos": deployments.many_silos,
+    "overheads": costs.overheads,
+    "priors": accuracy.priors,
+    "scale-constants": deployments.scale_constants,
+    "scale-plan": deployments.scale_plan,
+    "overlap": deployments.overlap,
+    "overlap-deployed": deployments.overlap_deployed,
+    "shard-votes": accuracy.shard_votes,
+    "socket": costs.socket,
+    "throughput": costs.throughput,
+    "wire-bytes": costs.wire_bytes,
+}
+
+
+def rewrite(text: str) -> str:
+    """`text` with every `<!-- table:NAME -->` ... `<!-- end -->` filled anew."""
+    for name, make in _TABLES.items():
+        pattern = re.compile(rf"(<!-- table:{name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda found, make=make: found[1] + "\n".join(make()) + "\n" + found[2], text)
+    return text
