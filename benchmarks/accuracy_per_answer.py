@@ -120,10 +120,10 @@ def summary(setting: dict[str, Any], results: list[dict[str, Any]], data: str) -
 
 
 def merge(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes `rows` into the file, each in place of an older row of its setting."""
+    """Writes `rows` into the file, each in place of an older row of its setting with as many answers."""
     older = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    names = {row["setting"] for row in rows}
-    kept = [row for row in older if row["setting"] not in names] + rows
+    anew = {(row["setting"], row.get("answers")) for row in rows}
+    kept = [row for row in older if (row["setting"], row.get("answers")) not in anew] + rows
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
