@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -17,7 +16,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from support.documented import ROOT
-from support.nginx import NGINX, shipped_site
+from support.nginx import NGINX, shipped_proxy
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.errors import FederationError
@@ -55,18 +54,8 @@ def proxy(server):
     """The address of nginx with the configuration we ship, its paths and ports put here."""
     if NGINX is None:
         pytest.skip("nginx is not installed")
-    folder, (port,) = server.layout.server, free_ports(1)
-    here = {"/srv/federation": str(folder), "listen 8443": f"listen 127.0.0.1:{port}", "127.0.0.1:8000": server.address}
-    process = subprocess.Popen(shipped_site(folder, here))
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with shipped_proxy(server.layout.server, server.address) as address:
+        yield address
 
 
 def post(server, address, path):

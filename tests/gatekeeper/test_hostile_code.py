@@ -6,14 +6,10 @@ users are the system's, so the tests need root, and skip with the reason where t
 """
 
 import json
-import os
-import pwd
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 from silo_folder import make_folder
+from support.documented import ROOT
+from support.other_users import ENVIRONMENT, NODE, OWNER, as_user, needs_other_users, served
 
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.ledger import Ledger
@@ -31,19 +29,7 @@ from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, save_policy
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, Message, Query, Refusal
 
-ROOT = Path(__file__).parents[2]
-OWNER, NODE, GROUP = "daemon", "nobody", "users"  # of every Debian, and of most others
 BUDGET = 400
-PATHS = [str(ROOT), *(str(ROOT / "tests" / name) for name in (".", "gatekeeper"))]
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(PATHS), "PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent"}
-ENVIRONMENT |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0"}
-
-
-def as_user(name: str, *arguments: str) -> list[str]:
-    """This Python with other arguments, under another user, in the relay's group and no other."""
-    user = pwd.getpwnam(name)
-    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--groups", GROUP, "--inh-caps=-all", "--no-new-privs"]
-    return ["setpriv", *ids, "--", sys.executable, *arguments]
 
 
 @dataclass
@@ -89,13 +75,7 @@ def asked(number: int) -> Query:
 @pytest.fixture(scope="module")
 def silo() -> Iterator[Silo]:
     """A served silo whose ledger holds 400 answers, and whose policy would allow more."""
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("needs root and setpriv, to be two other users")
-    imports = "import numpy, fedcpsc.errors"
-    for user in (OWNER, NODE):
-        tried = subprocess.run(as_user(user, "-c", imports), env=ENVIRONMENT, cwd="/", capture_output=True, check=False)
-        if tried.returncode:
-            pytest.skip(f"{user} cannot run this Python: {tried.stderr.decode()[-200:]}")
+    needs_other_users()
     base = Path(tempfile.mkdtemp(prefix="hostile-", dir="/tmp"))  # a socket's path is limited, and others pass
     base.chmod(0o755)
     folder, place, log = base / "silo", base / "run" / "s", base / "log"
@@ -103,27 +83,10 @@ def silo() -> Iterator[Silo]:
     make_folder(folder, policy={"answers": BUDGET, "images_per_query": 50, "service": service})
     policy = load_policy(folder / POLICY_FILE)
     save_policy(policy.model_copy(update={"answers": 10_000}), folder / POLICY_FILE)
-    place.parent.mkdir()
-    place.parent.chmod(0o755)
-    folder.chmod(0o700)
-    owner = pwd.getpwnam(OWNER)
-    for path in (place.parent, folder, *folder.iterdir()):
-        os.chown(path, owner.pw_uid, owner.pw_gid)
-    serve = ["-m", "fedcpsc.cli", "gatekeeper", "serve", str(folder), "--socket", str(place), "--group", GROUP]
-    with log.open("wb") as errors:
-        command = as_user(OWNER, *serve, "--log-format", "json")
-        process = subprocess.Popen(command, env=ENVIRONMENT, cwd="/", stderr=errors, stdin=subprocess.DEVNULL)
-    served = Silo(folder, place, process, log)
     try:
-        deadline = time.monotonic() + 60
-        while not place.is_socket():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield served
+        with served(folder, place, log) as process:
+            yield Silo(folder, place, process, log)
     finally:
-        process.terminate()
-        process.wait(30)
         shutil.rmtree(base)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.documented import ROOT
+
+from fedcpsc.launch.processes import free_ports
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
@@ -32,3 +39,25 @@ def shipped_site(folder: Path, replaced: dict[str, str]) -> list[str]:
     )
     assert NGINX is not None
     return [NGINX, "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]
+
+
+@contextlib.contextmanager
+def shipped_proxy(folder: Path, link: str) -> Iterator[str]:
+    """The address of nginx with the shipped configuration, in front of the SuperLink at `link`.
+
+    Args:
+        folder: of the server, with its certificate; takes nginx's files.
+        link: HOST:PORT.
+    """
+    (port,) = free_ports(1)
+    here = {"/srv/federation": str(folder), "listen 8443": f"listen 127.0.0.1:{port}", "127.0.0.1:8000": link}
+    process = subprocess.Popen(shipped_site(folder, here))
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
