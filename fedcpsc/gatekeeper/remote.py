@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Descrip
 __all__ = ["SocketGatekeeper"]
 
 log = logging.getLogger("fedcpsc.gatekeeper")
+
+_PIECE = 2**18
 
 Wanted = TypeVar("Wanted", Answer, Description)
 
@@ -58,7 +61,8 @@ class SocketGatekeeper:
             log.error("no gatekeeper listens there", extra=fields(note=self._path))
             return Refusal(RefusalCode.INTERNAL)
         try:
-            response = self._http.post(path, content=to_bytes(message))
+            body = to_bytes(message)
+            response = self._http.post(path, content=_pieces(body), headers={"Content-Length": str(len(body))})
             reply = from_bytes(response.raise_for_status().content)
         except VersionError as error:  # said on in the silo's version: whoever reads it sees which one that is
             log.error("no reply from the gatekeeper", extra=fields(note=f"{self._path}: {error}"))
@@ -67,3 +71,9 @@ class SocketGatekeeper:
             log.error("no reply from the gatekeeper", extra=fields(note=f"{self._path}: {type(error).__name__}"))
             return Refusal(RefusalCode.INTERNAL)
         return reply if isinstance(reply, wanted | Refusal) else Refusal(RefusalCode.INTERNAL)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """The body in parts: httpcore copies all that is left of a part each time the socket has taken some of it."""
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]

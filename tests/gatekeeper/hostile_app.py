@@ -1,6 +1,7 @@
 """A ClientApp as whoever starts a run might send it: it takes what it can reach, and tells what became of each try.
 
-Runs in place of `clients.app`, under the SuperNode's user. `run_config` names the attacks and what the attacker knows:
+Runs in place of `clients.app`, under the SuperNode's user: for one message of a test (`supernode_user.py`), or in a
+bundle that `flwr run` sends (`tests/e2e/hostile_bundle`). `run_config` names the attacks and what the attacker knows:
 the silo's folder and the gatekeeper's process id, which any user of the machine can find in /proc.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -30,11 +32,10 @@ from safetensors.numpy import save
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.protocol.codec import fields_of, from_bytes, to_bytes
-from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Query, Refusal
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal
 
 app = ClientApp()
 
-SHAPE = (1, 8, 8)
 RUN = "hostile"
 GIGABYTE = 2**30
 PTRACE_ATTACH = 16
@@ -87,22 +88,22 @@ def sabotage(place: Path, silo: Path, pid: int) -> dict[str, str]:
 def ask(place: Path, silo: Path, pid: int) -> dict[str, Any]:
     """Asks beyond the policy, again, and under ids that are none."""
     with contextlib.closing(SocketGatekeeper(place)) as gatekeeper:
-        first = query(1)
+        first = query(place, 1)
         answer, again = gatekeeper.answer(first), gatekeeper.answer(first)
         wrong = {
-            "too many images": query(2, 51),
-            "another form": dataclasses.replace(query(3), form=AnswerForm.LABEL),
-            "another shape": dataclasses.replace(query(4), images=np.zeros((2, 3, 8, 8), np.uint8)),
-            "another version": dataclasses.replace(query(5), version="9.0"),
-            "other images under a used id": dataclasses.replace(first, images=query(6).images),
-            "a line for the log": dataclasses.replace(query(7), run="x\nINFO all is well"),
-            "a long principal": dataclasses.replace(query(8), principal="p" * 201),
+            "too many images": query(place, 2, terms(place).images_per_query + 1),
+            "another form": dataclasses.replace(query(place, 3), form=AnswerForm.LABEL),
+            "another shape": dataclasses.replace(query(place, 4), images=np.zeros((2, 3, 8, 8), np.uint8)),
+            "another version": dataclasses.replace(query(place, 5), version="9.0"),
+            "other images under a used id": dataclasses.replace(first, images=query(place, 6).images),
+            "a line for the log": dataclasses.replace(query(place, 7), run="x\nINFO all is well"),
+            "a long principal": dataclasses.replace(query(place, 8), principal="p" * 201),
         }
         told = {name: shown(gatekeeper.answer(one)) for name, one in wrong.items()}
     same = isinstance(answer, Answer) and isinstance(again, Answer) and to_bytes(answer) == to_bytes(again)
     told |= {"first": shown(answer), "the same again is the same": same}
     for forged in ("../../../etc/passwd", "A" * 32, "0" * 31, "", "0" * 10_000, "' OR 1=1 --", "\0" * 32):
-        scalars, arrays = fields_of(query(9))
+        scalars, arrays = fields_of(query(place, 9))
         body = save(arrays, metadata={"fedcpsc": json.dumps(scalars | {"query_id": forged})})
         told[f"id {forged[:8]!r}, {len(forged)} long"] = shown_bytes(post(place, body))
     return told
@@ -111,7 +112,7 @@ def ask(place: Path, silo: Path, pid: int) -> dict[str, Any]:
 def malform(place: Path, silo: Path, pid: int) -> dict[str, int]:
     """Sends what is no message, no HTTP, or neither; how often came back what."""
     stream = random.Random(7)
-    valid = to_bytes(query(10))
+    valid = to_bytes(query(place, 10))
     bodies = [b"", b"\xff" * 8, valid[:-1], valid[:40], valid.replace(b"U8", b"F64"), valid.replace(b"query", b"answe")]
     bodies += [(2**63).to_bytes(8, "little") + valid[8:], nested(), (1).to_bytes(8, "little") + b"{"]
     bodies += [stream.randbytes(stream.randrange(1, 4000)) for _ in range(100)]
@@ -154,6 +155,7 @@ def gigabyte(place: Path, silo: Path, pid: int) -> dict[str, Any]:
 
 def flood(place: Path, silo: Path, pid: int) -> dict[str, Any]:
     """Connections without end, half requests, and then queries by many threads until nothing is left."""
+    terms(place)  # before nobody gets in any more
     idle = []
     for number in range(400):
         with contextlib.suppress(OSError):
@@ -165,7 +167,7 @@ def flood(place: Path, silo: Path, pid: int) -> dict[str, Any]:
     def work(thread: int) -> None:
         with contextlib.closing(SocketGatekeeper(place, timeout_s=30.0)) as gatekeeper:
             for number in range(20):
-                asked = query(1000 * (thread + 1) + number, 10)
+                asked = query(place, 1000 * (thread + 1) + number, 10)
                 gatekeeper.describe(DescribeRequest())
                 reply = gatekeeper.answer(asked)
                 with counting:
@@ -182,7 +184,7 @@ def flood(place: Path, silo: Path, pid: int) -> dict[str, Any]:
         line.close()
     rest = 0  # what the flood left of the budget, image by image
     with contextlib.closing(SocketGatekeeper(place)) as gatekeeper:
-        while (last := shown(gatekeeper.answer(query(90_000 + rest, 1)))) in ("Answer", "busy"):
+        while (last := shown(gatekeeper.answer(query(place, 90_000 + rest, 1)))) in ("Answer", "busy"):
             rest += last == "Answer"
             time.sleep(0.1 * (last == "busy"))
     return {"connections": len(idle), "rest": rest, "last": last, **found}
@@ -211,8 +213,18 @@ def trace(pid: int) -> None:
         raise OSError(ctypes.get_errno(), "ptrace")
 
 
-def query(number: int, count: int = 2) -> Query:
-    images = np.random.default_rng(number).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+@functools.cache
+def terms(place: Path) -> Description:
+    """What the gatekeeper tells whoever asks."""
+    with contextlib.closing(SocketGatekeeper(place)) as gatekeeper:
+        told = gatekeeper.describe(DescribeRequest())
+    assert isinstance(told, Description)
+    return told
+
+
+def query(place: Path, number: int, count: int = 2) -> Query:
+    shape = (count, *terms(place).image_shape)
+    images = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
     return Query(f"{number:032x}", AnswerForm.PROBABILITIES, images, run=RUN)
 
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from silo_folder import make_folder
 from support.documented import ROOT
+from support.hostile_outcomes import nothing_was_touched, refused_beyond_the_policy
 from support.other_users import ENVIRONMENT, NODE, OWNER, as_user, needs_other_users, served
 
 from fedcpsc.errors import RefusalCode
@@ -93,10 +94,7 @@ def silo() -> Iterator[Silo]:
 def test_neither_the_teacher_nor_the_ledger_nor_the_process_can_be_touched(silo: Silo) -> None:
     assert stat.S_IMODE(silo.socket.stat().st_mode) == 0o660
     found = silo.attacked("steal sabotage")
-    stolen = found["steal"]
-    assert stolen.pop("read the ledger") == "OperationalError"
-    assert stolen.pop("open the silo") == "ManifestError"
-    assert set(stolen.values()) | set(found["sabotage"].values()) == {"PermissionError"}
+    nothing_was_touched(found)
     assert silo.process.poll() is None
 
 
@@ -112,29 +110,7 @@ def test_run_code_gets_answers_by_the_policy_or_codes_the_ledger_shows_all_and_h
     memory = process.memory_info().rss
 
     found = silo.attacked("ask malform gigabyte flood")
-
-    told = found["ask"]
-    assert told.pop("first") == "Answer"
-    assert told.pop("the same again is the same") is True
-    assert told.pop("too many images") == RefusalCode.TOO_MANY_IMAGES
-    assert told.pop("another form") == RefusalCode.FORM
-    assert told.pop("another version") == RefusalCode.VERSION
-    assert told.pop("other images under a used id") == RefusalCode.REPLAY
-    assert len(told) == 10
-    assert set(told.values()) == {RefusalCode.MALFORMED}
-    assert set(found["malform"]) <= {RefusalCode.MALFORMED, "400", "404", "405", "200", "nothing"}
-    assert found["malform"][RefusalCode.MALFORMED] >= 109
-    assert found["malform"]["200"] == 1, "the health of the service is all that is told without a message"
-    assert set(found["gigabyte"].values()) == {RefusalCode.TOO_MANY_IMAGES}
-    flood = found["flood"]
-    assert flood.pop("connections") == 400
-    rest = flood.pop("rest")
-    assert flood.pop("last") == RefusalCode.BUDGET
-    assert sum(flood.values()) == 120
-    answers = 10 * flood.pop("Answer", 0) + rest
-    # how many queries of the flood came through hangs on the machine's speed; `internal` says its own client, where the
-    # gatekeeper cut it off as one connection of too many
-    assert set(flood) <= {RefusalCode.BUDGET, RefusalCode.BUSY, RefusalCode.INTERNAL}
+    answers = refused_beyond_the_policy(found)
 
     assert silo.process.poll() is None
     assert process.memory_info().rss - memory < 50 * 2**20
