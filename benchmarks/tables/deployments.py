@@ -40,18 +40,14 @@ def overlap_table(name: str) -> list[str]:
 def crashes() -> list[str]:
     """What was killed, and what that cost."""
     return table(
-        "killed | kills | of these before the silos joined | runs that ended | of these resumed | answers banked "
-        "| paid twice | lost | ledgers that verify | s a run, median",
+        "killed | kills | before silos joined | runs that ended | paid twice, lost, of answers | ledgers verify | median s",
         (
             (
                 row["kind"],
                 f"{row['kills']}",
                 f"{row['phases'].get('before the silos joined', 0)}",
-                f"{row['ended']}",
-                f"{row['resumed']}",
-                f"{row['answers']:,}",
-                f"{row['paid_twice']}",
-                f"{row['lost']}",
+                f"{row['ended']}" + (f", {row['resumed']} resumed" if row["resumed"] else ""),
+                f"{row['paid_twice']}, {row['lost']}, of {row['answers']:,}",
                 f"{row['ledgers_that_verify']} of {row['ledgers']}",
                 "-" if row["seconds"] is None else f"{row['seconds']:.0f}",
             )
