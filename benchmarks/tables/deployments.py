@@ -39,8 +39,9 @@ def overlap_table(name: str) -> list[str]:
 
 def crashes() -> list[str]:
     """What was killed, and what that cost."""
+    columns = "killed | kills | before silos joined | runs that ended | paid twice, lost, of answers"
     return table(
-        "killed | kills | before silos joined | runs that ended | paid twice, lost, of answers | ledgers verify | median s",
+        columns + " | ledgers verify | s, median",
         (
             (
                 row["kind"],
