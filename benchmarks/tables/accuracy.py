@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["ablation", "accuracy", "aggregation", "audit", "dp_sgd", "priors", "shard_votes"]
+__all__ = ["ablation", "accuracy", "aggregation", "audit", "dp_sgd", "generator", "priors", "shard_votes"]
 
 
 def accuracy() -> list[str]:
@@ -46,6 +46,11 @@ def ablation() -> list[str]:
 def priors() -> list[str]:
     """What the priors and the generator's share bring."""
     return ablation_table("MNIST 16x16, one teacher, 5,000 answers, validation images", "ablation_priors.json")
+
+
+def generator() -> list[str]:
+    """What the generator's fifth of the images brings beside every prior."""
+    return ablation_table("validation images", "ablation_generator.json")
 
 
 def ablation_table(about: str, name: str) -> list[str]:

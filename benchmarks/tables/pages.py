@@ -28,6 +28,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "accuracy": accuracy.accuracy,
     "audit": accuracy.audit,
     "dp-sgd": accuracy.dp_sgd,
+    "generator": accuracy.generator,
     "inference-speed": costs.inference_speed,
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
