@@ -20,6 +20,7 @@ __all__ = [
     "EvaluationConfig",
     "OutputConfig",
     "PartitionConfig",
+    "Precision",
     "QueriesConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -34,6 +35,7 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Precision = Literal["float32", "bfloat16"]
 
 
 class DataConfig(Strict):
@@ -193,6 +195,9 @@ class SynthesisConfig(Strict):
         8,
         description="images made per image asked; of each class the committee sees in them, those it is least sure of are asked",
     )
+    precision: Precision = Field(
+        "float32", description="of passes through generator and committee while images are invented"
+    )
     moments: tuple[float, float] | None = Field(
         None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
     )
@@ -233,6 +238,10 @@ class StudentConfig(Strict):
         0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
     )
     contrastive_temperature: Rate = Field(0.07, description="of that contrast")
+    precision: Precision = Field(
+        "float32",
+        description="of passes in the fit; bfloat16 is faster where the machine has it, weights and losses stay float32",
+    )
 
 
 class AggregationConfig(Strict):

@@ -74,7 +74,7 @@ def synthesise_by_recipe(
     chosen = np.ones(pool.size, bool)
     if candidates > 1:
         chosen[:] = False
-        chosen[select(images, committee, count, device).numpy()] = True
+        chosen[select(images, committee, count, device, config.precision).numpy()] = True
     kept = torch.from_numpy(chosen)
     return images[kept].numpy(), y[kept].numpy(), generator, Source(pool, weights, chosen)
 

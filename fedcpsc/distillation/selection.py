@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedcpsc.config import Precision
 from fedcpsc.data.images import to_pixels
+from fedcpsc.models.device import passed
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
 
@@ -17,7 +19,13 @@ __all__ = ["select"]
 _CPU_CHUNK, _GPU_CHUNK = 64, 512
 
 
-def select(pool: Tensor, committee: Sequence[Classifier], count: int, device: torch.device) -> Tensor:
+def select(
+    pool: Tensor,
+    committee: Sequence[Classifier],
+    count: int,
+    device: torch.device,
+    precision: Precision = "float32",
+) -> Tensor:
     """The candidates to ask about: the committee's guessed classes evenly, of each those it is least sure of.
 
     Off-domain images collapse into few classes; asking evenly by the committee's guess brings the rare ones up (on
@@ -27,6 +35,7 @@ def select(pool: Tensor, committee: Sequence[Classifier], count: int, device: to
     Args:
         pool: uint8 [N >= count, C, H, W].
         committee: networks whose mean prediction is the guess.
+        precision: of their passes.
 
     Returns:
         int64 [count], ascending indices into `pool`.
@@ -35,7 +44,7 @@ def select(pool: Tensor, committee: Sequence[Classifier], count: int, device: to
     with frozen(committee), torch.no_grad():
         for part in torch.split(pool, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
             pixels = to_pixels(part.to(device))
-            mean = torch.stack([torch.softmax(net(pixels), dim=1) for net in committee]).mean(0)
+            mean = torch.stack([torch.softmax(passed(net, pixels, precision)[0], dim=1) for net in committee]).mean(0)
             entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())
             guesses.append(mean.argmax(1).cpu())
     guess, entropy = torch.cat(guesses), torch.cat(entropies)

@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fedcpsc.config import Precision
+from fedcpsc.models.device import passed
 from fedcpsc.models.registry import Classifier
 
 __all__ = ["ALONE", "Passes", "Share", "sharing"]
@@ -41,7 +43,7 @@ ALONE = Share()
 
 
 @contextmanager
-def sharing(network: Classifier, share: Share) -> Iterator[Passes]:
+def sharing(network: Classifier, share: Share, precision: Precision = "float32") -> Iterator[Passes]:
     """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
 
     Entered together with the others, of torch's default process group: all then have rank 0's weights and buffers.
@@ -50,11 +52,12 @@ def sharing(network: Classifier, share: Share) -> Iterator[Passes]:
 
     Args:
         network: in training mode; its batch size must be divisible by `share.processes`.
+        precision: of the passes; logits and features are float32 in any case.
     """
     if share.processes == 1:
-        yield lambda views: [network.forward_with_features(view) for view in views]
+        yield lambda views: [passed(network, view, precision) for view in views]
         return
-    together = DistributedDataParallel(_SeveralViews(network))
+    together = DistributedDataParallel(_SeveralViews(network, precision))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.__dict__["forward"] = partial(_normalise, norm, share.processes)
@@ -71,12 +74,13 @@ def sharing(network: Classifier, share: Share) -> Iterator[Passes]:
 class _SeveralViews(nn.Module):
     """All passes of a step as one: DistributedDataParallel takes one forward for each backward."""
 
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: Classifier, precision: Precision) -> None:
         super().__init__()
         self.network = network
+        self.precision = precision
 
     def forward(self, *views: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [self.network.forward_with_features(view) for view in views]
+        return [passed(self.network, view, self.precision) for view in views]
 
 
 def _gather(own: Tensor, share: Share) -> Tensor:
@@ -91,6 +95,7 @@ def _normalise(norm: nn.BatchNorm2d, processes: int, x: Tensor) -> Tensor:
     """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167) over the equal parts of all processes."""
     if not norm.training:
         return nn.BatchNorm2d.forward(norm, x)
+    given, x = x.dtype, x.float()
     mean = _summed(x.mean((0, 2, 3))) / processes
     centred = x - mean[:, None, None]
     variance = _summed(centred.square().mean((0, 2, 3))) / processes  # two passes: the mean of squares would cancel
@@ -102,8 +107,8 @@ def _normalise(norm: nn.BatchNorm2d, processes: int, x: Tensor) -> Tensor:
         norm.running_var.lerp_(variance.detach() * count / (count - 1), step)
     scaled = centred * torch.rsqrt(variance + norm.eps)[:, None, None]
     if not norm.affine:
-        return scaled
-    return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+        return scaled.to(given)
+    return (scaled * norm.weight[:, None, None] + norm.bias[:, None, None]).to(given)
 
 
 class _Sum(torch.autograd.Function):

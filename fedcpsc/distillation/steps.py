@@ -135,7 +135,7 @@ def fit(
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
-    with sharing(member.network, share) as passes:
+    with sharing(member.network, share, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:

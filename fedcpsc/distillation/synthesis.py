@@ -23,7 +23,7 @@ from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.selection import select
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
-from fedcpsc.models.device import placed
+from fedcpsc.models.device import passed, placed, reduced
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
@@ -71,7 +71,7 @@ def synthesise(
         labels.append(y)
     pool, y = torch.cat(images), torch.cat(labels)
     if candidates > 1:
-        chosen = select(pool, committee, count, device)
+        chosen = select(pool, committee, count, device, config.precision)
         pool, y = pool[chosen], y[chosen]
     return pool.numpy(), y.numpy(), generator
 
@@ -134,7 +134,9 @@ def train_generator(
             y = balanced_labels(config.batch_size, classes, stream)
             z = torch.randn(config.batch_size, config.latent, generator=stream, device=device)
             optimiser.zero_grad(set_to_none=True)
-            generator_loss(config, generator(z, y), y, committee, stream).backward()  # type: ignore[no-untyped-call]
+            with reduced(device, config.precision):
+                pixels = generator(z, y)
+            generator_loss(config, pixels.float(), y, committee, stream).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return generator
 
@@ -151,7 +153,7 @@ def generator_loss(
         stream: for the shift, on the pixels' device.
     """
     seen = random_shift(pixels, config.shift, stream)
-    outputs = [net.forward_with_features(seen) for net in committee]
+    outputs = [passed(net, seen, config.precision) for net in committee]
     logits = torch.stack([logits for logits, _ in outputs]).mean(0)
     loss = config.class_weight * F.cross_entropy(logits, y)
     loss = loss + config.balance_weight * negative_batch_entropy(logits)
@@ -161,6 +163,6 @@ def generator_loss(
         # each network's features live in a space of their own: contrast two views within each, not across
         again = random_shift(pixels, config.shift, stream)
         for net, (_, features) in zip(committee, outputs, strict=True):
-            views = torch.stack([features, net.features(again)])
+            views = torch.stack([features, passed(net, again, config.precision)[1]])
             loss = loss + config.contrastive_weight * supervised_contrastive(views, y) / len(committee)
     return loss

@@ -38,14 +38,14 @@ def batch_norm_prior(inputs: list[Tensor], running_means: list[Tensor], running_
     """`L_BN = sum_l ||var_l(x) - runvar_l||_2 + ||mean_l(x) - runmean_l||_2`: white-box only.
 
     Args:
-        inputs: what enters each BatchNorm layer, [B, C_l, ...].
+        inputs: what enters each BatchNorm layer, [B, C_l, ...]; its moments are taken in float32.
         running_means, running_variances: the layers' statistics, [C_l].
 
     Source: DeepInversion (Yin et al. 2020, arXiv 1912.08795, eq. 4).
     """
-    total = inputs[0].new_zeros(())
+    total = running_means[0].new_zeros(())
     for x, running_mean, running_var in zip(inputs, running_means, running_variances, strict=True):
-        mean, var = _moments(x)
+        mean, var = _moments(x.float())
         total = total + (var - running_var).norm() + (mean - running_mean).norm()
     return total
 

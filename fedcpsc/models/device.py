@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Where networks run, and in which precision."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.models.classifier import Classifier
 
-__all__ = ["choose_device", "placed", "torch_threads"]
+__all__ = ["choose_device", "passed", "placed", "reduced", "torch_threads"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -28,12 +30,26 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def placed(network: Network, device: torch.device) -> Network:
-    """The network on the device; on a CPU with channels last in memory, which convolutions else rearrange every time.
+    """The network on the device, with channels last in memory: convolutions else rearrange every time.
 
     The same mathematics, but sums run in another order: outputs differ by float rounding.
     """
-    network = network.to(device)
-    return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def reduced(device: torch.device, precision: Precision) -> torch.autocast:
+    """Around passes through networks: with bfloat16, convolutions and products compute in it, weights stay float32.
+
+    Enter it anew for every step: inside, torch keeps the weights it rounded, and would not see what the optimiser did.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def passed(network: Classifier, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+    """(logits [B, K], features [B, D]) of [B, C, H, W], float32 whatever they were computed in: so are all losses."""
+    with reduced(x.device, precision):
+        logits, features = network.forward_with_features(x)
+    return logits.float(), features.float()
 
 
 @contextlib.contextmanager

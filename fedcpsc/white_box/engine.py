@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcpsc.models.dcgan import build_generator
+from fedcpsc.models.device import passed, placed, reduced
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
@@ -59,9 +60,9 @@ class Engine:
             reference_order=self.quirks.norm_after_tanh,
         )
         adapter = build_adapter(student.feature_size, teacher.feature_size, derive_seed(seed, "adapter"))
-        self.teacher = _placed(teacher, device).eval().requires_grad_(False)
-        self.student = _placed(student, device)
-        self.generator = _placed(generator, device)
+        self.teacher = placed(teacher, device).eval().requires_grad_(False)
+        self.student = placed(student, device)
+        self.generator = placed(generator, device)
         self.adapter = adapter.to(device)
         self.z = nn.Parameter(torch.empty(config.batch_size, g.nz, device=device))
         self.generator_optimiser = self._new_adam()
@@ -120,11 +121,10 @@ class Engine:
             y = self._labels(stream)
             z = torch.empty_like(self.z).normal_(generator=stream)
             with torch.no_grad():
-                x = self.generator(z, y)
-                teacher_logits = self.teacher(x)
-            loss = student_loss(
-                self.config.loss, teacher_logits, self.student(x), y, softmax_twice=self.quirks.softmax_twice
-            )
+                x = self._images(z, y)
+                teacher_logits, _ = passed(self.teacher, x, self.config.precision)
+            logits, _ = passed(self.student, x, self.config.precision)
+            loss = student_loss(self.config.loss, teacher_logits, logits, y, softmax_twice=self.quirks.softmax_twice)
             self.student_optimiser.zero_grad()
             torch.autograd.backward(loss.total)
             self.student_optimiser.step()
@@ -154,13 +154,19 @@ class Engine:
         }
 
     def _generator_loss(self, y: Tensor, seen: dict[nn.BatchNorm2d, Tensor]) -> Terms:
-        x = self.generator(self.z, y)
-        teacher = self.teacher.forward_with_features(x)
-        logits, features = self.student.forward_with_features(x)
+        x = self._images(self.z, y)
+        teacher = passed(self.teacher, x, self.config.precision)
+        logits, features = passed(self.student, x, self.config.precision)
         inputs = [seen[norm] for norm in self._norms]
         student = logits, self.adapter(features)
         twice = self.quirks.softmax_twice
         return generator_loss(self.config.loss, teacher, student, y, self._norms, inputs, softmax_twice=twice)
+
+    def _images(self, z: Tensor, y: Tensor) -> Tensor:
+        """float32 [B, C, H, W]."""
+        with reduced(self.device, self.config.precision):
+            x: Tensor = self.generator(z, y)
+        return x.float()
 
     def _labels(self, stream: torch.Generator) -> Tensor:
         """Uniform over the classes, int64 [B]."""
@@ -186,7 +192,3 @@ def generator_rate(config: WhiteBoxConfig, epoch: int) -> float:
     """Of Adam: a tenth after each milestone passed; `epoch` from 0."""
     passed = sum(epoch >= milestone for milestone in config.generator.milestones)
     return float(config.generator.learning_rate * 0.1**passed)
-
-
-def _placed(network: Any, device: torch.device) -> Any:
-    return network.to(device=device, memory_format=torch.channels_last)

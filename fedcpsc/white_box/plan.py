@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fedcpsc.config import DataConfig, Positive, Rate, RuntimeConfig, Weight
+from fedcpsc.config import DataConfig, Positive, Precision, Rate, RuntimeConfig, Weight
 from fedcpsc.errors import explain
 from fedcpsc.typed_yaml import Strict
 
@@ -87,6 +87,9 @@ class WhiteBoxConfig(Strict):
     generator_steps: Positive = Field(6, description="a round, all on the same z and labels; z is optimised too")
     student_steps: Positive = Field(5, description="a round, each on fresh z and labels")
     evaluate_every: Positive = Field(1, description="epochs between evaluations on held-out images")
+    precision: Precision = Field(
+        "float32", description="of passes through the networks; weights, batch-norm prior and losses stay float32"
+    )
     reference_quirks: bool = Field(
         False, description="do as the authors' code does where it differs from the paper: for parity alone"
     )

@@ -62,6 +62,17 @@ def test_two_processes_give_the_loss_curve_of_one(bank):
             torch.testing.assert_close(other[name], value, atol=2e-4, rtol=0, msg=name)
 
 
+def test_in_bfloat16_two_processes_fit_as_one_but_for_rounding(bank):
+    settings = {"precision": "bfloat16", "contrastive_weight": 0.5}
+    exact, *_ = curve(config(contrastive_weight=0.5), bank, fit)
+    alone, *_ = curve(config(**settings), bank, fit)
+    with fitting(config(2, **settings), bank, CPU) as shared:
+        together, *_ = curve(config(2, **settings), bank, shared)
+    assert alone.dtype == torch.float32
+    assert 1e-6 < (alone - exact).abs().max().item() < 0.05, "rounded, and no more than that"
+    assert (alone - together).abs().max().item() < 0.05
+
+
 def test_without_the_whole_batchs_statistics_the_curves_would_part(bank, monkeypatch):
     """The check above sees batch norm: with every process's own statistics it fails, and plainly."""
     settings = config(batch_size=8)

@@ -104,3 +104,10 @@ def test_a_generator_learns_what_the_committee_calls_y():
     with frozen(nets), torch.no_grad():
         agreed = (nets[0](generator(torch.randn(64, settings.latent), y)).argmax(1) == y).float().mean()
     assert agreed > 0.8
+
+
+def test_in_bfloat16_the_generator_learns_and_its_images_differ_by_rounding():
+    exact, rounded = make(config()), make(config(precision="bfloat16"))
+    assert 0 < np.abs(exact[0].astype(int) - rounded[0]).mean() < 3, "of 255 tones"
+    np.testing.assert_array_equal(exact[1], rounded[1])
+    assert all(p.dtype == torch.float32 for p in rounded[2].parameters())

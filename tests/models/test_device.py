@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedcpsc.errors import ConfigError
-from fedcpsc.models.device import choose_device, placed
+from fedcpsc.models.device import choose_device, passed, placed, reduced
 from fedcpsc.models.registry import build_classifier
 
 
@@ -35,3 +35,35 @@ def test_on_a_cpu_a_network_is_placed_with_channels_last_and_computes_the_same()
     torch.testing.assert_close(there(x), plain(x), rtol=1e-4, atol=1e-5)
     for before, now in zip(plain.parameters(), there.parameters(), strict=True):
         torch.testing.assert_close(now.grad, before.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_a_reduced_pass_rounds_and_hands_back_float32():
+    network = placed(build_classifier("convnet", 4, (1, 12, 12), 8, seed=1), torch.device("cpu")).eval()
+    x = torch.randn(16, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    logits, features = passed(network, x, "float32")
+    assert torch.equal(logits, network(x))
+    rounded, rounded_features = passed(network, x, "bfloat16")
+    assert rounded.dtype == rounded_features.dtype == torch.float32
+    assert not torch.equal(rounded, logits)
+    for exact, near in ((logits, rounded), (features, rounded_features)):
+        assert (near - exact).norm() < 0.02 * exact.norm()
+
+
+def test_a_reduced_pass_sees_what_the_optimiser_did():
+    """Within one autocast torch keeps the rounded weights: so each pass enters its own."""
+    network = build_classifier("convnet", 4, (1, 12, 12), 8, seed=1)
+    x = torch.randn(16, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    before, _ = passed(network, x, "bfloat16")
+    before.square().sum().backward()
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(3.0)
+    after, _ = passed(network, x, "bfloat16")
+    assert torch.equal(after, torch.full_like(after, 3.0))
+
+
+def test_float32_is_no_autocast():
+    with reduced(torch.device("cpu"), "float32"):
+        assert not torch.is_autocast_enabled("cpu")
+    with reduced(torch.device("cpu"), "bfloat16"):
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16

@@ -72,6 +72,17 @@ def test_a_round_is_decided_by_its_stream():
     assert same(snapshot(first.generator), again.generator)
 
 
+def test_in_bfloat16_a_round_has_the_losses_of_float32_but_for_rounding():
+    exact, rounded = engine(), engine(precision="bfloat16")
+    for made in (exact, rounded):
+        made.set_rates(1)
+    for plain, near in zip(exact.round(stream()), rounded.round(stream()), strict=True):
+        assert near.dtype == torch.float32
+        assert not torch.equal(plain, near)
+        torch.testing.assert_close(near, plain, rtol=0.1, atol=0.05)
+    assert all(p.dtype == torch.float32 for p in rounded.student.parameters())
+
+
 def test_rates_follow_the_paper():
     config = tiny(epochs=12, student={"warm_up": 2, "learning_rate": 0.1})
     assert [student_rate(config, epoch) for epoch in (0, 1, 2)] == pytest.approx([0.05, 0.1, 0.1])
