@@ -171,8 +171,14 @@ class SynthesisConfig(Strict):
     """Where the query images come from: a conditional generator and a procedural prior."""
 
     prior: dict[str, Weight] = Field(
-        default_factory=lambda: {"smooth": 1.0, "dead_leaves": 1.0, "strokes": 1.0, "fractals": 1.0, "spectral": 1.0},
+        default_factory=lambda: dict.fromkeys(
+            ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn"), 1.0
+        ),
         description="mixture of procedural priors, by weight; every kind evenly, for nobody knows what the silos hold",
+    )
+    prior_power: Weight = Field(
+        4.0,
+        description="after the first rounds each kind's weight is multiplied by the effective number of classes that the silos see in it, to this power; 0 leaves the weights",
     )
     prior_share: Share = Field(
         0.8,
@@ -195,11 +201,11 @@ class SynthesisConfig(Strict):
         8,
         description="images made per image asked; of each class the committee sees in them, those it is least sure of are asked",
     )
-    precision: Precision = Field(
-        "float32", description="of passes through generator and committee while images are invented"
-    )
     moments: tuple[float, float] | None = Field(
         None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
+    )
+    precision: Precision = Field(
+        "float32", description="of passes through generator and committee while images are invented"
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedcpsc.priors.colour import muted
+
 __all__ = ["fractals"]
 
 _WALKERS, _STEPS, _BURN_IN = 96, 32, 8
@@ -53,4 +55,4 @@ def fractals(count: int, image_shape: tuple[int, int, int], generator: torch.Gen
     density = torch.zeros(count, height * width).scatter_add_(1, cell, torch.ones_like(place[..., 0]))
     tone = (density.log1p() / density.log1p().amax(1, keepdim=True)).reshape(count, 1, height, width)
     ground, ink = uniform(-1, 1, channels, 1, 1), uniform(-1, 1, channels, 1, 1)
-    return ground + (ink - ground) * tone
+    return muted(ground + (ink - ground) * tone, generator)

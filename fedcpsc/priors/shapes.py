@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedcpsc.priors.colour import muted
+
 __all__ = ["dead_leaves", "strokes"]
 
 
@@ -42,7 +44,7 @@ def dead_leaves(count: int, image_shape: tuple[int, int, int], generator: torch.
         box = (along.abs() < radius) & (across.abs() < radius * uniform(0.15, 1))
         leaf = torch.where(uniform(0, 1) < 0.5, disc, box)[:, None]  # [count, 1, H, W]
         canvas = torch.where(leaf, uniform(-1, 1, channels), canvas)
-    return canvas
+    return muted(canvas, generator)
 
 
 def strokes(count: int, image_shape: tuple[int, int, int], generator: torch.Generator, most: int = 4) -> Tensor:
@@ -72,4 +74,4 @@ def strokes(count: int, image_shape: tuple[int, int, int], generator: torch.Gene
         cover = torch.sigmoid((thickness - distance) * height)[:, None]
         cover = cover * (shown > stroke).float()[:, None, None, None]
         canvas = canvas * (1 - cover) + ink * cover
-    return canvas
+    return muted(canvas, generator)

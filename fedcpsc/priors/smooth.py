@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedcpsc.priors.colour import muted
+
 __all__ = ["smooth_noise"]
 
 
@@ -29,4 +31,4 @@ def smooth_noise(count: int, image_shape: tuple[int, int, int], generator: torch
         total += amplitude * noise
     gain = torch.empty(count, 1, 1, 1).uniform_(0.5, 4.0, generator=generator)
     bias = 0.7 * torch.randn(count, 1, 1, 1, generator=generator)
-    return torch.tanh(gain * (total - bias))
+    return muted(torch.tanh(gain * (total - bias)), generator)

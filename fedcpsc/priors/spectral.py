@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedcpsc.priors.colour import correlate_channels
+from fedcpsc.priors.colour import muted
 
 __all__ = ["spectral_noise"]
 
@@ -31,7 +31,7 @@ def spectral_noise(count: int, image_shape: tuple[int, int, int], generator: tor
     amplitude = torch.where(fall > 0, 1 / fall.clamp_min(1e-9), 0.0)  # no constant part: the bias is that
     white = torch.randn(count, channels, height, width, generator=generator)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(height, width))
-    noise = correlate_channels(noise / noise.std((1, 2, 3), keepdim=True).clamp_min(1e-9), generator)
+    noise = noise / noise.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
     gain = uniform(0.3, 2.0)
     bias = 0.7 * torch.randn(count, 1, 1, 1, generator=generator)
-    return torch.tanh(gain * (noise - bias))
+    return muted(torch.tanh(gain * (noise - bias)), generator)

@@ -6,8 +6,8 @@ import torch
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
-from fedcpsc.priors.colour import correlate_channels
-from fedcpsc.priors.mixture import PRIORS, sample_prior
+from fedcpsc.priors.colour import muted
+from fedcpsc.priors.mixture import KINDS, PRIORS, sample_kinds, sample_prior
 
 
 def stream(seed=0):
@@ -67,11 +67,39 @@ def test_a_dark_domain_shows_light_figures_on_a_dark_ground():
     assert (images.flatten(1).median(1).values < 0).float().mean() > 0.8
 
 
-def test_channels_correlate_and_keep_their_variance():
+def test_every_image_is_told_which_prior_made_it():
+    images, kinds = sample_kinds({"dead_leaves": 1.0, "smooth": 1.0}, 400, (1, 16, 16), stream())
+    leaves = kinds == KINDS.index("dead_leaves")
+    assert torch.equal(~leaves, kinds == KINDS.index("smooth"))
+    flat = to_uint8(images).flatten(1)
+    alike = (flat[:, 1:] == flat[:, :-1]).float().mean(1) > 0.5  # leaves have flat patches
+    assert alike[leaves].float().mean() > 0.9
+    assert alike[~leaves].float().mean() < 0.2
+
+
+def test_the_order_of_kinds_is_kept_since_banks_number_them():
+    assert KINDS == ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn")
+
+
+def test_muted_colours_keep_the_mean_of_their_channels_and_come_nearer_to_grey():
     noise = torch.randn(400, 3, 16, 16, generator=stream())
-    mixed = correlate_channels(noise, stream(1)).transpose(0, 1).flatten(1)
-    assert torch.allclose(mixed.var(1), torch.ones(3), atol=0.05)
-    between = torch.corrcoef(mixed)
-    assert 0.6 < between[0, 1].item() < 0.7, "the mean of 0.3 to 1"
+    mixed = muted(noise, stream(1))
+    torch.testing.assert_close(mixed.mean(1), noise.mean(1))
+    kept = (mixed - mixed.mean(1, keepdim=True)).flatten(1).norm(dim=1)
+    kept = kept / (noise - noise.mean(1, keepdim=True)).flatten(1).norm(dim=1)
+    assert 0 <= kept.min() < 0.02
+    assert 0.48 < kept.max() <= 0.5
     grey = noise[:, :1]
-    assert correlate_channels(grey, stream(1)) is grey
+    assert muted(grey, stream(1)) is grey
+
+
+def test_a_scene_has_its_subject_in_the_middle_and_light_from_anywhere():
+    """Averaged over many, what differs from the border is the middle; no side is lighter than another."""
+    images = PRIORS["scenes"](2000, (1, 16, 16), stream())[:, 0]
+    border = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1).mean(1)
+    apart = (images - border[:, None, None]).abs().mean(0)
+    assert apart[6:10, 6:10].mean() > 1.2 * apart[0].mean()
+    sides = torch.stack(
+        [images[:, :4].mean(), images[:, -4:].mean(), images[:, :, :4].mean(), images[:, :, -4:].mean()]
+    )
+    assert sides.std() < 0.03
