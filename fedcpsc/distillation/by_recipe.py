@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from fedcpsc.config import SynthesisConfig
-from fedcpsc.distillation.selection import select
+from fedcpsc.distillation.selection import select_of_each
 from fedcpsc.distillation.synthesis import Images, shares, train_generator
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
@@ -73,8 +73,9 @@ def synthesise_by_recipe(
     images, y = draw_candidates(pool, image_shape, classes, config.latent, generator)
     chosen = np.ones(pool.size, bool)
     if candidates > 1:
+        wanted = (from_prior, count - from_prior)
         chosen[:] = False
-        chosen[select(images, committee, count, device, config.precision).numpy()] = True
+        chosen[select_of_each(images, candidates, wanted, committee, device, config.precision).numpy()] = True
     kept = torch.from_numpy(chosen)
     return images[kept].numpy(), y[kept].numpy(), generator, Source(pool, weights, chosen)
 

@@ -13,10 +13,33 @@ from fedcpsc.models.device import passed
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
 
-__all__ = ["select"]
+__all__ = ["select", "select_of_each"]
 
 # images a forward pass: on a CPU the feature maps of more fall out of its cache, and every layer then waits for memory
 _CPU_CHUNK, _GPU_CHUNK = 64, 512
+
+
+def select_of_each(
+    pool: Tensor,
+    candidates: int,
+    counts: Sequence[int],
+    committee: Sequence[Classifier],
+    device: torch.device,
+    precision: Precision = "float32",
+) -> Tensor:
+    """As `select`, but of each source its own number: the less sure of all would mostly be the generator's.
+
+    Args:
+        pool: uint8 [candidates * sum(counts), C, H, W], one source after the other.
+        counts: how many images of each source are asked about.
+    """
+    chosen, first = [], 0
+    for count in counts:
+        part = pool[first : first + candidates * count]
+        if count:
+            chosen.append(first + select(part, committee, count, device, precision))
+        first += len(part)
+    return torch.cat(chosen)
 
 
 def select(

@@ -21,7 +21,7 @@ from torch import Tensor
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.augment import random_shift
 from fedcpsc.data.images import to_uint8
-from fedcpsc.distillation.selection import select
+from fedcpsc.distillation.selection import select_of_each
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
 from fedcpsc.models.device import passed, placed, reduced
@@ -72,7 +72,8 @@ def synthesise(
         labels.append(y)
     pool, y = torch.cat(images), torch.cat(labels)
     if candidates > 1:
-        chosen = select(pool, committee, count, device, config.precision)
+        wanted = (from_prior, count - from_prior)
+        chosen = select_of_each(pool, candidates, wanted, committee, device, config.precision)
         pool, y = pool[chosen], y[chosen]
     return pool.numpy(), y.numpy(), generator
 

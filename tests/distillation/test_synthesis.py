@@ -52,6 +52,14 @@ def test_shares_and_warm_up():
     assert (y == -1 - KINDS.index("strokes")).all()
 
 
+def test_selection_leaves_each_source_its_share():
+    """Whatever the committee is least sure of: left to compete, one source could take all places."""
+    for share, own in ((0.3, 15), (0.8, 40)):
+        _, y, _ = make(config(prior_share=share, candidates=4))
+        assert (y < 0).sum() == own
+        assert len(y) == 50
+
+
 def test_everything_follows_from_seed_and_round():
     first, again, other = make(config()), make(config()), make(config(), round_index=6)
     np.testing.assert_array_equal(first[0], again[0])
