@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import os
 import resource
@@ -86,7 +87,9 @@ class Bench:
     def selection(self) -> Work:
         """Choosing one round's images among its candidates."""
         pool = self._prior_images(self.count * self.config.synthesis.candidates)
-        return Work(lambda: [select(pool, self.networks, self.count, self.device)], 1, len(pool))
+        known = "precision" in inspect.signature(select).parameters  # older commits have none
+        options: dict[str, Any] = {"precision": self.config.synthesis.precision} if known else {}
+        return Work(lambda: [select(pool, self.networks, self.count, self.device, **options)], 1, len(pool))
 
     def student(self) -> Work:
         """Steps of the student on the bank, as in a round."""
