@@ -181,7 +181,7 @@ class SynthesisConfig(Strict):
         description="after the first rounds each kind's weight is multiplied by the effective number of classes that the silos see in it, to this power; 0 leaves the weights",
     )
     prior_share: Share = Field(
-        0.8,
+        0.9,
         description="share of each round's images drawn from the prior, the others from the generator; the first rounds are all prior",
     )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
