@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["ablation", "accuracy", "aggregation", "audit", "dp_sgd", "generator", "priors", "shard_votes"]
+__all__ = ["ablation", "accuracy", "aggregation", "audit", "dp_sgd", "precision", "priors", "shard_votes"]
 
 
 def accuracy() -> list[str]:
@@ -44,13 +44,20 @@ def ablation() -> list[str]:
 
 
 def priors() -> list[str]:
-    """What the priors and the generator's share bring."""
-    return ablation_table("MNIST 16x16, one teacher, 5,000 answers, validation images", "ablation_priors.json")
+    """What kinds of prior, their steering and the generator's share bring, one set of data after the other."""
+    rows = [(*row["setting"].split(", ", 1), row) for row in read("ablation_priors.json") or []]
+    return table(
+        "validation images | setting | student | seeds",
+        (
+            (about, setting, spread(row["mean"], row["std"]), f"{len(row['seeds'])}")
+            for about, setting, row in sorted(rows, key=lambda found: (found[0].lower(), -found[2]["mean"]))
+        ),
+    )
 
 
-def generator() -> list[str]:
-    """What the generator's fifth of the images brings beside every prior."""
-    return ablation_table("validation images", "ablation_generator.json")
+def precision() -> list[str]:
+    """What reduced precision costs in accuracy."""
+    return ablation_table("validation images", "ablation_precision.json")
 
 
 def ablation_table(about: str, name: str) -> list[str]:

@@ -9,6 +9,7 @@ post-processing of answers that were paid for anyway.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,48 +19,49 @@ from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.synthesis import warm_up_rounds
 from fedcpsc.priors.mixture import KINDS
 
-__all__ = ["effective_classes", "steered", "steered_mixture"]
+__all__ = ["Named", "effective_classes", "named_classes", "steered", "steered_mixture"]
+
+Named: TypeAlias = npt.NDArray[np.float64]
+"""Aggregated answers added up by the kind of their image: [kinds, K], in the order of `KINDS`."""
 
 
 def steered_mixture(config: RunConfig, bank: AnswerBank, seen: int) -> dict[str, float]:
     """`synthesis.prior` as the answers to the first rounds speak for, so far as those before round `seen` have come."""
-    mixture, power = config.synthesis.prior, config.synthesis.prior_power
+    mixture = config.synthesis.prior
     first = warm_up_rounds(config.synthesis, config.queries.rounds)
-    rows = bank.answered_rows(range(min(first, seen)))
-    if len(rows) == 0:
-        return mixture
-    return steered(mixture, bank.targets[rows], bank.pseudo_labels[rows], power)
+    named = named_classes(bank, min(first, seen))
+    return steered(mixture, named, config.synthesis.prior_power) if named.any() else mixture
 
 
-def steered(
-    mixture: Mapping[str, float],
-    targets: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
-    power: float,
-) -> dict[str, float]:
-    """Weights, each multiplied by the effective number of classes of its kind to `power`; their sum is 1.
+def named_classes(bank: AnswerBank, before: int) -> Named:
+    """Of the answers to the rounds before `before`, without images of a generator; one batch in memory at a time."""
+    named = np.zeros((len(KINDS), bank.classes))
+    for batch in bank.batches_before(before):
+        if batch.answered:
+            rows = slice(batch.first, batch.first + batch.count)
+            labels, targets = np.array(bank.pseudo_labels[rows]), np.array(bank.targets[rows])
+            np.add.at(named, -1 - labels[labels < 0], targets[labels < 0])
+    return named
 
-    Args:
-        mixture: weights by name.
-        targets: aggregated answers to images that were not selected, [N, K].
-        labels: their banked pseudo-labels, int64 [N]; `-1 - k` where `KINDS[k]` made the image.
-    """
-    told = {name: effective_classes(targets, labels == -1 - KINDS.index(name)) for name in mixture}
+
+def steered(mixture: Mapping[str, float], named: Named, power: float) -> dict[str, float]:
+    """Weights by name, each multiplied by the effective number of classes of its kind to `power`; their sum is 1."""
+    told = {name: effective_classes(named[KINDS.index(name)], named) for name in mixture}
     weights = {name: weight * told[name] ** power for name, weight in mixture.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
 
 
-def effective_classes(targets: npt.NDArray[np.float32], chosen: npt.NDArray[np.bool_]) -> float:
-    """Perplexity of the chosen answers' mean, in [1, K]: K where all classes are named equally, whatever how surely.
+def effective_classes(own: Named, named: Named) -> float:
+    """Perplexity of the mean answer to one kind, in [1, K]: K where all classes are named equally, however surely.
 
-    The mean is drawn towards that of all answers by as many as there are classes: of few, little is known.
+    The mean is drawn towards that of all kinds by as many answers as there are classes: of few, little is known.
 
     Args:
-        targets: [N >= 1, K].
-        chosen: bool [N].
+        own: the kind's row of `named`, [K].
+        named: not all zero.
     """
-    classes = targets.shape[1]
-    mean = (targets[chosen].sum(0) + classes * targets.mean(0)) / (chosen.sum() + classes)
-    mean = mean.clip(1e-12) / mean.clip(1e-12).sum()
+    everything, classes = named.sum(0), named.shape[1]
+    mean = (own + classes * everything / everything.sum()) / (own.sum() + classes)
+    mean = mean.clip(1e-12)
     return float(np.exp(-(mean * np.log(mean)).sum()))

@@ -38,14 +38,14 @@ def batch_norm_prior(inputs: list[Tensor], running_means: list[Tensor], running_
     """`L_BN = sum_l ||var_l(x) - runvar_l||_2 + ||mean_l(x) - runmean_l||_2`: white-box only.
 
     Args:
-        inputs: what enters each BatchNorm layer, [B, C_l, ...]; its moments are taken in float32.
+        inputs: what enters each BatchNorm layer, [B, C_l, ...]; their moments are taken in float32 or better.
         running_means, running_variances: the layers' statistics, [C_l].
 
     Source: DeepInversion (Yin et al. 2020, arXiv 1912.08795, eq. 4).
     """
     total = running_means[0].new_zeros(())
     for x, running_mean, running_var in zip(inputs, running_means, running_variances, strict=True):
-        mean, var = _moments(x.float())
+        mean, var = _moments(x.to(torch.promote_types(x.dtype, torch.float32)))
         total = total + (var - running_var).norm() + (mean - running_mean).norm()
     return total
 

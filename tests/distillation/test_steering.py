@@ -7,50 +7,63 @@ import pytest
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config
 
+from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.steering import effective_classes, steered
+from fedcpsc.distillation.steering import effective_classes, named_classes, steered
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.priors.mixture import KINDS
 
-SMOOTH, LEAVES = (-1 - KINDS.index(name) for name in ("smooth", "dead_leaves"))
+SMOOTH, LEAVES = (KINDS.index(name) for name in ("smooth", "dead_leaves"))
 
 
-def answers(smooth, leaves, count=1000):
-    """`count` images of each kind, whose classes are drawn evenly from so many."""
-    classes = np.concatenate([np.arange(count) % smooth, np.arange(count) % leaves])
-    labels = np.repeat([SMOOTH, LEAVES], count)
-    return np.eye(4, dtype=np.float32)[classes], labels
+def named(smooth, leaves, count=1000):
+    """`count` images of each kind, whose classes are drawn evenly from so many of four."""
+    made = np.zeros((len(KINDS), 4))
+    made[SMOOTH, :smooth] = count / smooth
+    made[LEAVES, :leaves] = count / leaves
+    return made
 
 
 def test_effective_classes_count_what_is_named():
-    targets, labels = answers(1, 4, 10_000)
-    assert effective_classes(targets, labels == SMOOTH) == pytest.approx(1, abs=0.02)
-    assert effective_classes(targets, labels == LEAVES) == pytest.approx(4, abs=0.001)
-
-
-def test_unsure_answers_count_as_even_ones():
-    targets = np.full((50, 4), 0.25, np.float32)
-    assert effective_classes(targets, np.ones(50, bool)) == pytest.approx(4)
+    told = named(1, 4, 10_000)
+    assert effective_classes(told[SMOOTH], told) == pytest.approx(1, abs=0.02)
+    assert effective_classes(told[LEAVES], told) == pytest.approx(4, abs=0.001)
 
 
 def test_of_no_answers_nothing_is_known_and_of_few_little():
-    targets, _ = answers(1, 4, 1000)
-    everything = effective_classes(targets, np.ones(2000, bool))
-    assert effective_classes(targets, np.zeros(2000, bool)) == pytest.approx(everything)
-    few = np.zeros(2000, bool)
-    few[:2] = True
-    assert 0.5 * everything < effective_classes(targets, few) < everything
+    told = named(1, 4)
+    everything = effective_classes(told.sum(0), told)
+    assert effective_classes(np.zeros(4), told) == pytest.approx(everything)
+    few = np.array([2.0, 0, 0, 0])
+    assert 0.5 * everything < effective_classes(few, told) < everything
 
 
 @pytest.mark.parametrize(("power", "ratio"), [(0, 1), (1, 2), (4, 16)])
 def test_weights_follow_the_number_of_classes_to_a_power(power, ratio):
-    mixture = steered({"smooth": 3.0, "dead_leaves": 1.0}, *answers(2, 4, 100_000), power)
+    mixture = steered({"smooth": 3.0, "dead_leaves": 1.0}, named(2, 4, 100_000), power)
     assert sum(mixture.values()) == pytest.approx(1)
     assert mixture["dead_leaves"] / mixture["smooth"] == pytest.approx(ratio / 3, rel=0.01)
 
 
 def test_a_kind_without_weight_keeps_none():
-    assert steered({"smooth": 0.0, "dead_leaves": 1.0}, *answers(4, 1), 4)["smooth"] == 0
+    assert steered({"smooth": 0.0, "dead_leaves": 1.0}, named(4, 1), 4)["smooth"] == 0
+
+
+def test_answers_are_added_up_by_kind_over_the_first_rounds_alone(tmp_path):
+    bank = AnswerBank(tmp_path, (1, 2, 2), 2, ["a"])
+    told = np.array([[1, 0], [0, 1], [0.5, 0.5], [1, 0]], np.float32)
+    for number in range(3):
+        labels = np.array([-1 - LEAVES, -1 - SMOOTH, -1 - LEAVES, 1])  # the last is a generator's
+        batch = bank.add_batch(number, np.full((4, 1, 2, 2), number, np.uint8), labels)
+        if number != 1:  # nobody answered the second
+            bank.add_answers(batch.query_id, "a", told)
+            bank.set_targets(batch, told)
+    one = named_classes(bank, 1)
+    assert one[LEAVES].tolist() == [1.5, 0.5]
+    assert one[SMOOTH].tolist() == [0, 1]
+    assert one.sum() == 3
+    np.testing.assert_array_equal(named_classes(bank, 2), one)
+    np.testing.assert_array_equal(named_classes(bank, 3), 2 * one)
 
 
 class SeesLeavesAlone(FakeSilo):
@@ -72,7 +85,7 @@ def mixture_of(tmp_path, **settings):
     assert json.loads((tmp_path / "run/result.json").read_text())["prior"] == result["prior"]
     labels = np.fromfile(tmp_path / "run/bank/pseudo.i64", np.int64)
     first = 600 // config.queries.rounds
-    return result["prior"], (labels[:first] == LEAVES).mean(), (labels[first:] == LEAVES).mean()
+    return result["prior"], (labels[:first] == -1 - LEAVES).mean(), (labels[first:] == -1 - LEAVES).mean()
 
 
 def test_a_run_asks_more_about_what_its_silos_tell_apart(tmp_path):
