@@ -71,7 +71,8 @@ def test_what_is_held_does_not_grow_with_silos_times_bank(banks, rule, windows):
         keeper.refresh()
         contribution(bank, rule, keeper.counts, keeper.information)
 
-    small, large = (peak_of(lambda bank=bank: work(bank)) for bank in banks)
+    # the lesser of two: once in a while Python enlarges its table of interned strings meanwhile, by megabytes
+    small, large = (min(peak_of(lambda bank=bank: work(bank)) for _ in range(2)) for bank in banks)
     assert large < small + 3, f"{small:.1f} MiB grew to {large:.1f} MiB"
 
 
