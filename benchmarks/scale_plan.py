@@ -40,7 +40,7 @@ class Size:
     images_per_query: int = 1000
     committee: int = 2
     steps_an_image: float = 0.16
-    final_steps_an_image: float = 0.3
+    final_steps_an_image: float = 0.6
 
 
 @dataclass(frozen=True)

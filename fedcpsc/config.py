@@ -228,18 +228,21 @@ class StudentConfig(Strict):
     )
     final_steps: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.3 per answer where that is more",
+        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.6 per answer where that is more",
     )
     batch_size: Positive = Field(64, description="banked images a step")
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
     learning_rate: Rate = Field(2e-3, description="of Adam; falls to zero in the final fit")
     weight_decay: Weight = Field(0.0, description="of Adam")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
+    flip: bool = Field(
+        False, description="random horizontal flips of student inputs, where a mirror image is of the same class"
+    )
     average: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description="decay of the exponential average of the student's weights in the final fit; 0 takes the last weights",
     )
-    noise: Weight = Field(0.05, description="std of Gaussian noise added to student inputs in [-1, 1]")
+    noise: Weight = Field(0.0, description="std of Gaussian noise added to student inputs in [-1, 1]")
     contrastive_weight: Weight = Field(
         0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
     )
@@ -336,7 +339,7 @@ class RunConfig(Strict):
     def final_steps(self) -> int:
         """`student.final_steps` with its blank filled in, likewise."""
         given = self.student.final_steps
-        return max(3000, round(0.3 * self.queries.answers_per_silo)) if given is None else given
+        return max(3000, round(0.6 * self.queries.answers_per_silo)) if given is None else given
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:

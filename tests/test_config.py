@@ -7,7 +7,7 @@ from fedcpsc.config import RunConfig
 
 @pytest.mark.parametrize(
     ("answers", "rounds", "given", "in_a_round", "in_the_end"),
-    [(5000, 20, None, 40, 3000), (867, 10, None, 40, 3000), (20000, 20, None, 160, 6000), (20000, 20, 25, 25, 25)],
+    [(5000, 20, None, 40, 3000), (867, 10, None, 40, 3000), (20000, 20, None, 160, 12000), (20000, 20, 25, 25, 25)],
 )
 def test_a_larger_budget_is_fitted_for_longer_unless_the_file_says_otherwise(
     answers, rounds, given, in_a_round, in_the_end

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedcpsc.config import StudentConfig
-from fedcpsc.data.augment import random_shift
+from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
 from fedcpsc.distillation.sharing import ALONE, Passes, Share, sharing
 from fedcpsc.losses.contrastive import supervised_contrastive
@@ -169,7 +169,7 @@ def _move_average(average: Classifier, network: Classifier, decay: float) -> Non
 def student_loss(
     passes: Passes, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
 ) -> Tensor:
-    """Soft cross-entropy to the answers on a shifted, noisy view (+ contrast between two such views).
+    """Soft cross-entropy to the answers on a random view of each image (+ contrast between two such views).
 
     The generator's y is not used: inference-only it agrees with the teachers by chance. The contrastive term takes the
     answers' own classes.
@@ -183,8 +183,12 @@ def student_loss(
 
 
 def _view(pixels: Tensor, config: StudentConfig, stream: torch.Generator) -> Tensor:
-    moved = random_shift(pixels, config.shift, stream)
-    return moved + config.noise * torch.randn(moved.shape, generator=stream, device=moved.device)
+    view = random_shift(pixels, config.shift, stream)
+    if config.flip:
+        view = random_flip(view, stream)
+    if config.noise > 0:
+        view = view + config.noise * torch.randn(view.shape, generator=stream, device=view.device)
+    return view
 
 
 def _draw(rows: Tensor, count: int, stream: torch.Generator) -> Tensor:
