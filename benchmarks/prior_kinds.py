@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from fedcpsc.data.images import to_uint8
-from fedcpsc.priors.mixture import KINDS, sample_prior
+from fedcpsc.priors.mixture import PRIORS, sample_prior
 
 DOMAINS = (("colours, mean -0.05", (3, 32, 32), -0.05), ("greys, mean -0.74 (as MNIST's)", (1, 28, 28), -0.74))
 _COLUMNS, _ROWS, _GAP = 12, 2, 2
@@ -34,9 +34,9 @@ def sheet(kind: str, shape: tuple[int, int, int], mean: float) -> npt.NDArray[np
 
 def draw() -> Figure:
     """A row for each kind, a column for each domain."""
-    figure = Figure(figsize=(12, 1.1 * len(KINDS) + 0.3), layout="constrained")
-    axes: Any = figure.subplots(len(KINDS), len(DOMAINS))
-    for row, kind in enumerate(KINDS):
+    figure = Figure(figsize=(12, 1.1 * len(PRIORS) + 0.3), layout="constrained")
+    axes: Any = figure.subplots(len(PRIORS), len(DOMAINS))
+    for row, kind in enumerate(PRIORS):
         for column, (title, shape, mean) in enumerate(DOMAINS):
             axis = axes[row, column]
             axis.imshow(sheet(kind, shape, mean), interpolation="nearest")

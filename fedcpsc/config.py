@@ -176,10 +176,6 @@ class SynthesisConfig(Strict):
         ),
         description="mixture of procedural priors, by weight; every kind evenly, for nobody knows what the silos hold",
     )
-    prior_power: Weight = Field(
-        4.0,
-        description="after the first rounds each kind's weight is multiplied by the effective number of classes that the silos see in it, to this power; 0 leaves the weights",
-    )
     prior_share: Share = Field(
         0.9,
         description="share of each round's images drawn from the prior, the others from the generator; the first rounds are all prior",

@@ -99,7 +99,7 @@ class AnswerBank:
 
     @property
     def pseudo_labels(self) -> npt.NDArray[np.int64]:
-        """int64 [rows], memory-mapped; below 0 for images of the prior, see `synthesis.synthesise`."""
+        """int64 [rows], memory-mapped; -1 for images of the prior."""
         return self._map("pseudo.i64", np.int64, ())
 
     @property

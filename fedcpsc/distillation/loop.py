@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedcpsc.config import RunConfig, SynthesisConfig
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.asking import Asking
@@ -24,9 +24,8 @@ from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.fitting import Fit
 from fedcpsc.distillation.pace import Course, Pace, next_size
-from fedcpsc.distillation.steering import steered_mixture
 from fedcpsc.distillation.steps import BankReader, Member, make_committee
-from fedcpsc.distillation.synthesis import make_generator, synthesise, warm_up_rounds
+from fedcpsc.distillation.synthesis import make_generator, synthesise
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
 from fedcpsc.distillation.timeline import Timeline
 from fedcpsc.errors import FederationError, explain
@@ -155,7 +154,7 @@ def _bundle_batches(engine: Engine, bundle: range) -> list[Batch]:
     """
     config, bank = engine.config, engine.bank
     before = bank.answered_rows(range(engine.course.seen))
-    synthesis = _steered(engine)
+    synthesis = config.synthesis
     if len(before) and class_entropy(bank.targets[before]) < config.output.alarm_entropy:
         # the teachers call nearly everything one class: the generator has gone astray, ask about the prior instead
         synthesis = synthesis.model_copy(update={"prior_share": min(1.0, 2 * synthesis.prior_share + 0.2)})
@@ -188,14 +187,6 @@ def _bundle_batches(engine: Engine, bundle: range) -> list[Batch]:
             recipe = cut_recipe(sources, i, i + batch.count, synthesis, bank.classes, bank.image_shape)
             engine.asking.offer(batch.query_id, recipe)
     return bank.round_batches(label)
-
-
-def _steered(engine: Engine) -> SynthesisConfig:
-    """The synthesis' configuration with the mixture that the answers to the first rounds speak for."""
-    config, course = engine.config, engine.course
-    if course.asked < warm_up_rounds(config.synthesis, config.queries.rounds):
-        return config.synthesis
-    return config.synthesis.model_copy(update={"prior": steered_mixture(config, engine.bank, course.seen)})
 
 
 def _fit_committee(engine: Engine, reader: BankReader, round_index: int) -> None:

@@ -16,7 +16,6 @@ from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
-from fedcpsc.distillation.steering import steered_mixture
 from fedcpsc.distillation.teachers import SiloId, Traffic
 from fedcpsc.distillation.timeline import QUERY, waiting_shares
 from fedcpsc.protocol.messages import AnswerForm
@@ -56,7 +55,6 @@ def describe_run(
     total, stretches = engine.seconds, engine.timeline.read()
     share, share_later = waiting_shares(stretches, total)
     images, weights = (details["contribution"][key] for key in ("images", "weights"))
-    mixture = steered_mixture(config, bank, config.queries.rounds)
     silos = []
     for silo in bank.silos:
         state = engine.asking.silos[silo]
@@ -93,7 +91,6 @@ def describe_run(
         },
         "ensemble": {"accuracy": None if ensemble is None else ensemble.accuracy, "rule": config.aggregation.rule},
         "silos": silos,
-        "prior": {name: round(weight, 4) for name, weight in mixture.items()},
         "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
         "form": ", ".join(form for form in AnswerForm if form in {s.form for s in engine.asking.silos.values()}),
         "bytes_sent": traffic.bytes_sent,

@@ -9,7 +9,6 @@ docs/recipe.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,12 +27,12 @@ from fedcpsc.models.device import passed, placed, reduced
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
-from fedcpsc.priors.mixture import sample_kinds
+from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.recipes.drawing import balanced_labels
 from fedcpsc.recipes.weights import seed_projection
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["Images", "generator_loss", "make_generator", "shares", "synthesise", "train_generator", "warm_up_rounds"]
+__all__ = ["Images", "generator_loss", "make_generator", "shares", "synthesise", "train_generator"]
 
 Images = npt.NDArray[np.uint8]
 
@@ -53,15 +52,15 @@ def synthesise(
     """One round's query images, all of whose randomness follows from `seed` and `round_index`.
 
     Returns:
-        images uint8 [count, C, H, W]; y int64 [count], `-1 - k` where the prior `KINDS[k]` made the image; the
-        generator, or None where the prior made them all.
+        images uint8 [count, C, H, W]; y int64 [count], -1 where no generator made the image; the generator, or None
+        where the prior made them all.
     """
     seed = derive_seed(seed, round_index)
     from_prior, candidates = shares(config, count, round_index, rounds)
     cpu_stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
     mean = config.moments[0] if config.moments else None
-    prior, kinds = sample_kinds(config.prior, from_prior * candidates, image_shape, cpu_stream, mean)
-    images, labels = [to_uint8(prior)], [-1 - kinds]
+    prior = to_uint8(sample_prior(config.prior, from_prior * candidates, image_shape, cpu_stream, mean))
+    images, labels = [prior], [torch.full((len(prior),), -1)]
     generator = None
     if count > from_prior:
         generator = train_generator(config, committee, classes, image_shape, derive_seed(seed, "generator"), device)
@@ -78,14 +77,9 @@ def synthesise(
     return pool.numpy(), y.numpy(), generator
 
 
-def warm_up_rounds(config: SynthesisConfig, rounds: int) -> int:
-    """The first rounds, whose images are the prior's alone and not selected."""
-    return math.ceil(config.warmup_share * rounds)
-
-
 def shares(config: SynthesisConfig, count: int, round_index: int, rounds: int) -> tuple[int, int]:
     """How many of a round's images the prior makes, and how many candidates there are for each image."""
-    if round_index < warm_up_rounds(config, rounds):
+    if round_index < config.warmup_share * rounds:
         return count, 1  # before the first answers the committee knows nothing
     return round(config.prior_share * count), config.candidates
 

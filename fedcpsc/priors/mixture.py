@@ -16,7 +16,7 @@ from fedcpsc.priors.shapes import dead_leaves, strokes
 from fedcpsc.priors.smooth import smooth_noise
 from fedcpsc.priors.spectral import spectral_noise
 
-__all__ = ["KINDS", "PRIORS", "check_mixture", "sample_kinds", "sample_prior"]
+__all__ = ["PRIORS", "check_mixture", "sample_prior"]
 
 PRIORS: Mapping[str, Callable[[int, tuple[int, int, int], torch.Generator], Tensor]] = {
     "smooth": smooth_noise,
@@ -27,8 +27,6 @@ PRIORS: Mapping[str, Callable[[int, tuple[int, int, int], torch.Generator], Tens
     "scenes": scenes,
     "cppn": cppn,
 }
-KINDS = tuple(PRIORS)
-"""Their order, which banks keep: a new kind comes last."""
 
 
 def check_mixture(mixture: Mapping[str, float]) -> None:
@@ -48,18 +46,6 @@ def sample_prior(
     generator: torch.Generator,
     mean: float | None = None,
 ) -> Tensor:
-    """The images of `sample_kinds`."""
-    images, _ = sample_kinds(mixture, count, image_shape, generator, mean)
-    return images
-
-
-def sample_kinds(
-    mixture: Mapping[str, float],
-    count: int,
-    image_shape: tuple[int, int, int],
-    generator: torch.Generator,
-    mean: float | None = None,
-) -> tuple[Tensor, Tensor]:
     """`count` images, each from one prior drawn by weight, in random order.
 
     Args:
@@ -67,17 +53,18 @@ def sample_kinds(
             leaves them as they are.
 
     Returns:
-        float32 [count, C, H, W] in [-1, 1], and each image's place in `KINDS`, int64 [count].
+        float32 [count, C, H, W] in [-1, 1].
     """
     check_mixture(mixture)
-    weights = torch.tensor([mixture.get(name, 0.0) for name in KINDS], dtype=torch.float64)
-    kinds = torch.multinomial(weights, count, replacement=True, generator=generator)
+    names = sorted(mixture)
+    weights = torch.tensor([mixture[name] for name in names], dtype=torch.float64)
+    which = torch.multinomial(weights, count, replacement=True, generator=generator)
     images = torch.empty(count, *image_shape)
-    for index, name in enumerate(KINDS):
-        mask = kinds == index
+    for index, name in enumerate(names):
+        mask = which == index
         if mask.any():
             images[mask] = PRIORS[name](int(mask.sum()), image_shape, generator)
-    return (images if mean is None else bend_tones(images, mean, generator)), kinds
+    return images if mean is None else bend_tones(images, mean, generator)
 
 
 def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: float = 0.2) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedcpsc.data.images import to_uint8
 from fedcpsc.models.generator import ConditionalGenerator
-from fedcpsc.priors.mixture import sample_kinds
+from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes.weights import recipe_generator
 from fedcpsc.seeding import derive_seed
@@ -51,7 +51,7 @@ def draw_images(recipe: Recipe) -> npt.NDArray[np.uint8]:
 def draw_candidates(
     pool: Pool, image_shape: tuple[int, int, int], classes: int, latent: int, generator: ConditionalGenerator | None
 ) -> tuple[Tensor, Tensor]:
-    """All candidates of a pool, uint8 [M, C, H, W], and their y, int64 [M]: `-1 - k` where `KINDS[k]` made them.
+    """All candidates of a pool, uint8 [M, C, H, W], and their y, int64 [M]: -1 where the prior made them.
 
     Args:
         generator: as `recipe_generator` gives it; None where the pool has none of its images.
@@ -81,8 +81,8 @@ def _chunks(
         count = min(_PRIOR_CHUNK, pool.from_prior - start)
         if wanted[start : start + count].any():
             stream = torch.Generator().manual_seed(derive_seed(pool.seed, "prior", start))
-            pixels, kinds = sample_kinds(dict(pool.mixture), count, image_shape, stream, pool.mean)
-            yield start, to_uint8(pixels), -1 - kinds
+            pixels = sample_prior(dict(pool.mixture), count, image_shape, stream, pool.mean)
+            yield start, to_uint8(pixels), torch.full((count,), -1)
     for start in range(0, pool.from_generator if generator else 0, _GENERATOR_CHUNK):
         count = min(_GENERATOR_CHUNK, pool.from_generator - start)
         at = pool.from_prior + start

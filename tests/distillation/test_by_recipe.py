@@ -68,8 +68,8 @@ def made(round_index, count=30, candidates=4):
 def test_every_cut_of_several_rounds_makes_its_images_again():
     rounds = [made(index) for index in (0, 4, 5)]  # the first is all prior
     assert rounds[0][3] is None
-    assert (rounds[0][2] < 0).all()
-    assert (rounds[1][2] < 0).sum() == 27  # prior_share of 30
+    assert (rounds[0][2] == -1).all()
+    assert (rounds[1][2] == -1).sum() == 27  # prior_share of 30
     images = np.concatenate([one[1] for one in rounds])
     sources = [one[4] for one in rounds]
     for start, stop in ((0, 90), (0, 30), (10, 35), (25, 65), (60, 61), (89, 90)):

@@ -17,7 +17,6 @@ import fedcpsc.distillation.run
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.steering import steered_mixture
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise
 from fedcpsc.distillation.targets import TargetKeeper
@@ -77,9 +76,8 @@ def plain_loop(folder, settings, fakes):
     each = settings.queries.answers_per_silo // rounds
     steps = settings.steps_per_round
     for r in range(rounds):
-        synthesis = settings.synthesis.model_copy(update={"prior": steered_mixture(settings, bank, r)})
         images, y, _ = synthesise(
-            synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
+            settings.synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
             image_shape=(1, 8, 8), seed=derive_seed(settings.seed, "synthesis"), device=device,
         )  # fmt: skip
         pool, newest = bank.answered_rows(range(r)), bank.answered_rows(range(r - 1, r))

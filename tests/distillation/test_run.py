@@ -278,7 +278,7 @@ def test_a_bank_that_collapses_raises_the_alarm_and_asks_about_the_prior(tmp_pat
 
     def prior_share(name):
         y = np.fromfile(tmp_path / name / "bank/pseudo.i64", np.int64)[-30:]  # the last round's
-        return (y < 0).mean()
+        return (y == -1).mean()
 
     assert all(line["alarm"] for line in lines("collapsed"))
     assert not any(line["alarm"] for line in lines("healthy"))

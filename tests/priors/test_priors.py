@@ -7,7 +7,7 @@ from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
 from fedcpsc.priors.colour import muted
-from fedcpsc.priors.mixture import KINDS, PRIORS, sample_kinds, sample_prior
+from fedcpsc.priors.mixture import PRIORS, sample_prior
 
 
 def stream(seed=0):
@@ -65,20 +65,6 @@ def test_bent_images_scatter_about_the_public_mean(name, mean):
 def test_a_dark_domain_shows_light_figures_on_a_dark_ground():
     images = sample_prior({"strokes": 1.0}, 300, (1, 28, 28), stream(), -0.74)
     assert (images.flatten(1).median(1).values < 0).float().mean() > 0.8
-
-
-def test_every_image_is_told_which_prior_made_it():
-    images, kinds = sample_kinds({"dead_leaves": 1.0, "smooth": 1.0}, 400, (1, 16, 16), stream())
-    leaves = kinds == KINDS.index("dead_leaves")
-    assert torch.equal(~leaves, kinds == KINDS.index("smooth"))
-    flat = to_uint8(images).flatten(1)
-    alike = (flat[:, 1:] == flat[:, :-1]).float().mean(1) > 0.5  # leaves have flat patches
-    assert alike[leaves].float().mean() > 0.9
-    assert alike[~leaves].float().mean() < 0.2
-
-
-def test_the_order_of_kinds_is_kept_since_banks_number_them():
-    assert KINDS == ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn")
 
 
 def test_muted_colours_keep_the_mean_of_their_channels_and_come_nearer_to_grey():
