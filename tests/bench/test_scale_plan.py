@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.scale_plan import Constants, Size, measure, plan
+from fedcpsc.config import RunConfig
 
 ONES = Constants(
     query_overhead=1, answer_bytes=10, journal_bytes=60, timeline_bytes=100, bank_s=0.01, aggregate_s=1e-7, step_s=0.1
@@ -23,7 +24,7 @@ def test_bytes_and_seconds_by_hand():
     assert got["link_s"] == pytest.approx(825_000 / 20e6)
     assert got["banking_s"] == pytest.approx(0.09)
     assert got["aggregating_s"] == pytest.approx(2 * got["aggregating_once_s"])
-    assert got["fit_s"] == pytest.approx(2500 * 0.62 * 0.1)
+    assert got["fit_s"] == pytest.approx(2500 * 0.92 * 0.1)
     assert got["held_in_flight_bytes"] == 300_000
 
 
@@ -40,3 +41,12 @@ def test_the_constants_are_measured(tmp_path, monkeypatch):
     assert 0 < found.query_overhead < 20
     assert 50 < found.journal_bytes < 100
     assert min(found.bank_s, found.aggregate_s, found.step_s) > 0
+
+
+def test_the_plan_fits_as_long_as_a_run_of_that_size_would():
+    size = Size()
+    queries = {"answers_per_silo": size.images, "rounds": size.images // size.images_per_query}
+    config = RunConfig.model_validate({"queries": queries})
+    assert config.student.committee == size.committee
+    assert config.steps_per_round * config.queries.rounds == size.steps_an_image * size.images
+    assert config.final_steps == size.final_steps_an_image * size.images
