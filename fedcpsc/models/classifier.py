@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "channels_last", "initialise", "pooled"]
+__all__ = ["Classifier", "Pointwise", "channels_last", "initialise", "pooled"]
+
+_VECTOR = 8  # float32 values in an AVX2 register
 
 
 class Classifier(nn.Module):
@@ -54,6 +56,30 @@ def channels_last(x: Tensor) -> Tensor:
     Applied after the first convolution: with one channel the two layouts are the same, and torch then picks the other.
     """
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
+class Pointwise(nn.Conv2d):
+    """A convolution of kernel size 1 without bias.
+
+    With fewer input channels than an AVX2 register holds it computes with channels first: oneDNN's kernel for the
+    gradient of such weights writes past its buffer where channels lie last (torch 2.14.1, CPUs with AVX2 but not
+    AVX-512), which ends the process.
+
+    Args:
+        channels: number of channels of the input.
+        filters: number of channels of the output.
+        stride: step of the convolution in pixels.
+    """
+
+    def __init__(self, channels: int, filters: int, stride: int = 1) -> None:
+        super().__init__(channels, filters, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, H, W] -> [B, filters, ceil(H / stride), ceil(W / stride)]."""
+        if self.in_channels >= _VECTOR or x.device.type != "cpu":
+            return super().forward(x)
+        weight = self.weight.flatten(1)[:, :, None, None]  # strides of channels first, whatever the module's layout is
+        return F.conv2d(x.contiguous(), weight, stride=self.stride)
 
 
 def pooled(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, channels_last, pooled
+from fedcpsc.models.classifier import Classifier, Pointwise, channels_last, pooled
 
 __all__ = ["ResNet"]
 
@@ -49,7 +49,7 @@ class _BasicBlock(nn.Module):
         self.second_norm = nn.BatchNorm2d(after)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.shortcut = nn.Sequential(Pointwise(before, after, stride), nn.BatchNorm2d(after))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second_norm(self.second(F.relu(self.first_norm(self.first(x)))))

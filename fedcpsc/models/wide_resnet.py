@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, channels_last, pooled
+from fedcpsc.models.classifier import Classifier, Pointwise, channels_last, pooled
 
 __all__ = ["WideResNet"]
 
@@ -47,7 +47,7 @@ class _PreActivationBlock(nn.Module):
         self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.shortcut: nn.Module | None = None
         if before != after:
-            self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.shortcut = Pointwise(before, after, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.first_norm(x))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedcpsc.errors import ConfigError
+from fedcpsc.models.classifier import Pointwise
 from fedcpsc.models.convnet import group_norm
 from fedcpsc.models.registry import ARCHITECTURES, build_classifier
 
@@ -151,3 +152,18 @@ def test_a_training_step_of_the_small_convnet_is_quick():
         assert min(seconds) < 0.1
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 7, 8, 12])
+def test_a_pointwise_convolution_is_a_convolution_whatever_its_layout(channels):
+    torch.manual_seed(0)
+    ours, plain = Pointwise(channels, 6, stride=2), nn.Conv2d(channels, 6, 1, 2, bias=False)
+    plain.load_state_dict(ours.state_dict())
+    ours.to(memory_format=torch.channels_last)
+    x = torch.randn(33, channels, 8, 8)
+    mine, theirs = ours(x.contiguous(memory_format=torch.channels_last)), plain(x)
+    assert torch.allclose(mine, theirs, atol=1e-6)
+    for network, y in ((ours, mine), (plain, theirs)):
+        y.square().sum().backward()
+        assert network.weight.grad is not None
+    assert torch.allclose(ours.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-3)
