@@ -10,7 +10,7 @@ import numpy as np
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.partition import partition
-from fedcpsc.data.readers import Split, read_split
+from fedcpsc.data.readers.source import SOURCES, Split, read_split
 from fedcpsc.data.sources import as_images, data_root, limited, load_train
 from fedcpsc.errors import ConfigError, DataError, explain
 
@@ -54,12 +54,10 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
 def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
     """These silos' training splits under `<path>/<silo>/`, none decoded yet."""
     root = data_root(config.data)
-    if config.data.source not in ("parquet", "folder"):
-        raise ConfigError(
-            explain(
-                "data.source", config.data.source, "silos have own files only as parquet or folder", "use one of them"
-            )
-        )
+    if not SOURCES.get(config.data.source).fits_own_files:
+        fitting = " or ".join(source.name for source in SOURCES.documented() if source.fits_own_files)
+        constraint = f"silos have own files only as {fitting}"
+        raise ConfigError(explain("data.source", config.data.source, constraint, "use one of them"))
     if root is None:
         raise DataError(
             explain("data.path", None, "own_files needs a folder", "set data.path or the environment's FEDCPSC_DATA")
