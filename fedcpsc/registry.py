@@ -156,7 +156,7 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             raise ConfigError(explain(noun, name, f"cannot be imported ({error})", remedy)) from error
         if not isinstance(entry, self._kind):
-            constraint = f"is a {type(entry).__name__}, must be an object of {self._kind.__name__}"
+            constraint = f"is of class {type(entry).__name__}, must be of {self._kind.__name__}"
             raise ConfigError(explain(noun, name, constraint, remedy))
         if entry.name != name:
             raise ConfigError(explain(noun, name, f"calls itself {entry.name!r}", remedy))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, costs, deployments
+from benchmarks.tables import accuracy, choices, costs, deployments
 
 __all__ = ["PAGES", "rewrite"]
 
 PAGES = (
     "README.md",
     "docs/recipe.md",
+    "docs/silos.md",
     "docs/deployment.md",
     "docs/bench.md",
     "docs/privacy.md",
@@ -23,8 +24,10 @@ PAGES = (
 _TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": accuracy.ablation,
     "aggregation": accuracy.aggregation,
+    "aggregation-rules": choices.rules,
     "compression": costs.compression,
     "crashes": deployments.crashes,
+    "data-sources": choices.data_sources,
     "accuracy": accuracy.accuracy,
     "audit": accuracy.audit,
     "dp-sgd": accuracy.dp_sgd,
@@ -32,6 +35,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
+    "prior-kinds": choices.prior_kinds,
     "priors": accuracy.priors,
     "scale-constants": deployments.scale_constants,
     "scale-plan": deployments.scale_plan,

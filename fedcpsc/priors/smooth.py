@@ -38,6 +38,6 @@ def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Genera
 SMOOTH = Prior(
     name="smooth",
     summary="sum of blurred noise at several scales",
-    when="for any domain; it is the cheapest to draw",
+    when="for any domain, and where drawing must be cheap",
     draw=_draw,
 )
