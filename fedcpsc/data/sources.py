@@ -99,7 +99,8 @@ def _validation_split(config: DataConfig, split: Split, index: Index, seed: int)
         place[drawn] = np.arange(len(names))
         order = index[np.argsort(place[number], kind="stable")]  # the persons' records together, persons as drawn
         ends = np.cumsum(sizes[drawn])
-        aside = int(ends[min(np.searchsorted(ends, count), len(ends) - 1)])  # to the end of the person it cuts through
+        cut = min(int(np.searchsorted(ends, count)), len(ends) - 1)
+        aside = int(ends[cut])  # to the end of the person it cuts through
     if max(aside, count) >= len(index):
         whole = "" if split.persons is None else " and leave a whole person"
         constraint = f"must be less than the {len(index)} training images{whole}"

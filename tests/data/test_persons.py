@@ -132,7 +132,7 @@ class TestFolder:
 class TestFile:
     def test_rows_of_all_pieces_in_any_order_with_a_byte_order_mark(self, tmp_path):
         parquet(tmp_path, count=4, name="train-00000-of-00002.parquet")
-        config = parquet(tmp_path, count=2, name="train-00001-of-00002.parquet", persons=None, **{})
+        parquet(tmp_path, count=2, name="train-00001-of-00002.parquet")
         config = DataConfig(source="parquet", path=str(tmp_path), persons=FILE)
         lines = ["5, eve", '003,"d, e"', "1,bob", "0,ann", "", "4,eve", "2,bob"]
         listed(tmp_path / "persons.csv", lines, encoding="utf-8-sig")
@@ -419,7 +419,7 @@ class TestConfiguration:
                 r"data\.persons\.blocks\.size=0: .*greater than or equal to 1",
             ),
             ({"persons": {"kind": "blocks"}}, r"data\.persons\.blocks\.size=.*: field required"),
-            ({"persons": {"kind": "column", "colum": "x"}}, r"colum: unknown key; the nearest valid one is column"),
+            ({"persons": {"kind": "column", "colum": "x"}}, r"colum: unknown key; the nearest valid one is 'column'"),
             ({"persons": {"kind": "patients"}}, r"data\.persons=.*'column', 'folder', 'file', 'blocks'"),
             ({"persons": "patient_id"}, r"data\.persons='patient_id'"),
         ],
