@@ -1,15 +1,15 @@
 """Where pictures and labels lie: one reader for each form of source, none of which decodes.
 
 A reader takes the configuration, the source's folder and the name of a split, and gives the split's pictures with
-their labels. Class names and their order come from the training split,
-so that label k means the same in both.
+their labels, and the training split's persons where the configuration names them. Class names and their order come
+from the training split, so that label k means the same in both.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fedcpsc.config import DataConfig
 from fedcpsc.data.decode import Picture
+from fedcpsc.data.persons import Persons, from_column, from_file, from_folders
 from fedcpsc.errors import DataError, explain
 
 __all__ = ["Split", "SplitName", "has_split", "read_split"]
@@ -36,12 +37,15 @@ class Split:
         labels: int64 [N], in [0, len(class_names)).
         class_names: K names in label order; numbers where the source has no names.
         place: where they lie, for errors.
+        persons: id of the person behind each picture; None where each stands for itself, and in a test split, which
+            nobody trains on.
     """
 
     pictures: Sequence[Picture]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     place: str
+    persons: Persons | None = None
 
     def name_of(self, i: int) -> str:
         """What to call picture i in an error."""
@@ -69,7 +73,8 @@ def read_split(config: DataConfig, root: Path | None, split: SplitName) -> Split
     """The split `split` of the source in `root` (None for `digits`, which is embedded).
 
     Raises:
-        DataError: where files are missing, cannot be read, or hold labels that are no classes.
+        DataError: where files are missing, cannot be read, hold labels that are no classes, or do not name every
+            training record's person as configured.
     """
     if not has_split(config, root, split):
         forms = {"parquet": f"{split}.parquet", "folder": f"folder {split}/"}
@@ -95,8 +100,12 @@ def _parquet(config: DataConfig, root: Path, split: SplitName) -> Split:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     place = str(files[0])
+    persons = config.persons if split == "train" else None
+    wanted = {"data.image_column": config.image_column, "data.label_column": config.label_column}
+    if persons is not None and persons.kind == "column":
+        wanted["data.persons.column"] = persons.column
     try:
-        tables = [pq.read_table(file, columns=_columns(pq.read_schema(file), file, config)) for file in files]
+        tables = [pq.read_table(file, columns=_columns(pq.read_schema(file), file, wanted)) for file in files]
     except (OSError, pa.ArrowException) as error:
         raise DataError(explain("data.path", place, f"cannot be read ({error})", "restore the parquet file")) from error
     labels = np.concatenate([_whole_numbers(table, config.label_column, place) for table in tables])
@@ -104,7 +113,13 @@ def _parquet(config: DataConfig, root: Path, split: SplitName) -> Split:
     for table in tables:
         pictures += _encoded_images(table, config.image_column, place)
     names = _class_names(_parquet_files(root, "train") or files, config)
-    return Split(pictures, labels, names, place)
+    found = Split(pictures, labels, names, place)
+    if persons is not None and persons.kind == "column":
+        return replace(found, persons=from_column(tables, persons.column, place))
+    if persons is not None and persons.kind == "file":
+        rows = [str(row) for row in range(len(labels))]
+        return replace(found, persons=from_file(root / persons.file, "row", rows))
+    return found
 
 
 def _parquet_files(root: Path, split: SplitName) -> list[Path]:
@@ -113,13 +128,13 @@ def _parquet_files(root: Path, split: SplitName) -> list[Path]:
     return [single] if single.is_file() else sorted(root.glob(f"{split}-*.parquet"))
 
 
-def _columns(schema: Any, file: Path, config: DataConfig) -> list[str]:
-    for field in ("image_column", "label_column"):
-        wanted = getattr(config, field)
-        if wanted not in schema.names:
+def _columns(schema: Any, file: Path, wanted: dict[str, str]) -> list[str]:
+    """The columns to read, by the configuration's key for each, all of them there."""
+    for field, column in wanted.items():
+        if column not in schema.names:
             there = ", ".join(schema.names)
-            raise DataError(explain(f"data.{field}", wanted, f"no such column in {file.name}", f"use one of: {there}"))
-    return [config.image_column, config.label_column]
+            raise DataError(explain(field, column, f"no such column in {file.name}", f"use one of: {there}"))
+    return list(wanted.values())
 
 
 def _whole_numbers(table: Any, name: str, place: str) -> npt.NDArray[np.int64]:
@@ -167,7 +182,6 @@ def _class_names(files: list[Path], config: DataConfig) -> tuple[str, ...]:
 
 
 def _image_folder(config: DataConfig, root: Path, split: SplitName) -> Split:
-    del config
     from torchvision.datasets import ImageFolder  # noqa: PLC0415
 
     def listing(name: str) -> Any:
@@ -187,7 +201,15 @@ def _image_folder(config: DataConfig, root: Path, split: SplitName) -> Split:
         )
     number = {name: names.index(name) for name in here.classes}
     labels = np.array([number[here.classes[label]] for _, label in here.samples], np.int64)
-    return Split([Path(file) for file, _ in here.samples], labels, tuple(names), str(root / split))
+    pictures = [Path(file) for file, _ in here.samples]
+    found = Split(pictures, labels, tuple(names), str(root / split))
+    persons = config.persons if split == "train" else None
+    if persons is not None and persons.kind == "folder":
+        return replace(found, persons=from_folders(pictures, root / split))
+    if persons is not None and persons.kind == "file":
+        records = [picture.relative_to(root / split).as_posix() for picture in pictures]
+        return replace(found, persons=from_file(root / persons.file, "picture", records))
+    return found
 
 
 def _torchvision(class_name: str) -> Callable[[DataConfig, Path, SplitName], Split]:
