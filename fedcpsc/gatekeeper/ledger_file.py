@@ -74,7 +74,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         LedgerError: where a journal lies beside the file that would have to be merged on read-only media.
     """
-    folder_is_writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    folder_is_writable = all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.parent))
     options = "mode=ro"
     if _is_in_wal(path):
         log = path.with_name(f"{path.name}-wal")

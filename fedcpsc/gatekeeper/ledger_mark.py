@@ -15,14 +15,22 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.errors import LedgerError, explain
 
 if TYPE_CHECKING:
     from fedcpsc.gatekeeper.policy import Policy
 
-__all__ = ["MARK_FILE", "HighWaterMark", "default_mark", "mark_path", "missing_mark"]
+__all__ = [
+    "MARK_FILE",
+    "HighWaterMark",
+    "MarkState",
+    "default_mark",
+    "mark_path",
+    "missing_mark",
+    "older_than_mark",
+]
 
 MARK_FILE = "ledger.mark"
 _SLOT = 4096  # bytes; no disk writes a smaller part of it alone and leaves the next slot torn
@@ -58,6 +66,29 @@ def missing_mark(mark: Path, version: int) -> LedgerError:
     if version == 1:
         remedy = "a ledger of an earlier version had none: fedcpsc ledger migrate SILO_DIR --population NAME"
     return LedgerError(explain("high_water_mark", str(mark), why, remedy))
+
+
+def older_than_mark(newest: int, marked: int) -> LedgerError:
+    """The error of a ledger that lacks what its mark noted."""
+    why = f"is older than its high-water mark, row {marked}, or another ledger"
+    remedy = "put the newest file back, or restore a backup: fedcpsc ledger restore"
+    return LedgerError(explain("ledger", f"row {newest}", why, remedy))
+
+
+@dataclass(frozen=True)
+class MarkState:
+    """How a ledger stands to its high-water mark.
+
+    Attributes:
+        kind: `matches`: all that the mark noted is in the ledger; `missing`: there is no mark; `ahead`: the mark noted
+            a row that the ledger lacks, so the ledger is an old copy or another one; `unreadable`: the file is damaged.
+        row: number of the row that the mark noted, 0 where there is none.
+        path: file of the mark.
+    """
+
+    kind: Literal["matches", "missing", "ahead", "unreadable"]
+    row: int
+    path: Path
 
 
 @dataclass(frozen=True)

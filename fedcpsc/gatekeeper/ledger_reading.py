@@ -13,36 +13,18 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.gatekeeper.budget import Budget, Status
 from fedcpsc.gatekeeper.ledger_chain import ASKED, Row, verify_chain, verify_reply
 from fedcpsc.gatekeeper.ledger_file import check_file, connect_to_read, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, default_mark
+from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, MarkState, default_mark, older_than_mark
 
-__all__ = ["LedgerReader", "MarkState", "checked"]
+__all__ = ["LedgerReader", "check_population", "checked", "missing"]
 
 _PAGE = 1000
 _REPLIES = 100
-
-
-@dataclass(frozen=True)
-class MarkState:
-    """How a ledger stands to its high-water mark.
-
-    Attributes:
-        kind: `matches`: all that the mark noted is in the ledger; `missing`: there is no mark; `ahead`: the mark noted
-            a row that the ledger lacks, so the ledger is an old copy or another one; `unreadable`: the file is damaged.
-        row: number of the row that the mark noted, 0 where there is none.
-        path: file of the mark.
-    """
-
-    kind: Literal["matches", "missing", "ahead", "unreadable"]
-    row: int
-    path: Path
 
 
 def checked(database: sqlite3.Connection) -> tuple[Row, int]:
@@ -286,13 +268,6 @@ def missing(path: Path) -> LedgerError:
     """The error of a ledger that is not there."""
     remedy = "restore it: fedcpsc ledger restore; only for a population that never had one: fedcpsc ledger init"
     return LedgerError(explain("ledger", str(path), "is missing", remedy))
-
-
-def older_than_mark(newest: int, marked: int) -> LedgerError:
-    """The error of a ledger that lacks what its mark noted."""
-    why = f"is older than its high-water mark, row {marked}, or another ledger"
-    remedy = "put the newest file back, or restore a backup: fedcpsc ledger restore"
-    return LedgerError(explain("ledger", f"row {newest}", why, remedy))
 
 
 def check_population(head: Row, population: str | None, unit: str | None) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from fedcpsc.gatekeeper.budget import MU2_UNIT
 from fedcpsc.gatekeeper.ledger_chain import Row
 from fedcpsc.gatekeeper.ledger_clock import iso_time
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader, MarkState
+from fedcpsc.gatekeeper.ledger_mark import MarkState
+from fedcpsc.gatekeeper.ledger_reading import LedgerReader
 from fedcpsc.gatekeeper.proof import histories_of
 
 __all__ = ["as_csv", "as_jsonl", "clock_words", "epsilon_so_far", "ledger_facts", "mark_words", "readable"]

@@ -19,8 +19,8 @@ from fedcpsc.errors import LedgerError, explain
 from fedcpsc.gatekeeper.ledger_chain import COLUMNS, SPENDING, Row, chain_hash
 from fedcpsc.gatekeeper.ledger_clock import RELEASED_NS, Clock, ClockEvent, Reading, iso_time
 from fedcpsc.gatekeeper.ledger_file import durable, to_format_2, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader, older_than_mark
+from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, older_than_mark
+from fedcpsc.gatekeeper.ledger_reading import LedgerReader
 from fedcpsc.logs import fields
 
 __all__ = ["LedgerWriter"]

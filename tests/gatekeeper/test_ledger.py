@@ -309,7 +309,7 @@ def test_a_ledger_that_was_replaced_while_open_answers_nothing(ledger: Ledger) -
         ledger.store("a", b"reply")
 
 
-# The owner's acts: populations, charges of other ledgers ----------------------------------------------------------------
+# The owner's acts: populations, charges of other ledgers --------------------------------------------------------------
 
 
 def test_the_owner_names_the_population_anew_and_the_rows_before_keep_the_old_name(ledger: Ledger) -> None:
