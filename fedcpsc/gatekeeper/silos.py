@@ -26,7 +26,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import evaluation_images
-from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
+from fedcpsc.errors import DataError, ManifestError, explain
 from fedcpsc.gatekeeper.canaries import CANARIES_FILE, planted, save_canaries
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
@@ -258,9 +258,7 @@ class _Maker:
         """Leaves the ledger of the data set `data` in place: the one there, the one put aside, or a new one."""
         path, mark = self.folder / LEDGER_FILE, mark_path(self.folder, policy)
         if old is not None and old.dataset_id != data and path.exists():
-            Ledger.open(path, old.dataset_id, high_water_mark=mark).close()  # closing folds the journal into the file
-            if path.with_name(f"{path.name}-wal").exists():
-                raise LedgerError(explain("ledger", str(path), "is in use", "stop the silo's gatekeeper first"))
+            Ledger.open(path, old.dataset_id, high_water_mark=mark).close()  # whoever has it open will notice the move
             past = self._past_ledger(old.dataset_id)
             past.parent.mkdir(exist_ok=True, mode=0o700)
             os.replace(path, past)
