@@ -232,7 +232,7 @@ class Victim:
 
     def _until_written(self) -> None:
         record = self._run_dir / "bank/journal.jsonl" if self._draw.kind == "ServerApp" else self._silo / LEDGER_FILE
-        files = [record, record.with_name(record.name + "-wal")]
+        files = [record, record.with_name(record.name + "-journal")]
 
         def state() -> list[tuple[int, int]]:
             return [(found.st_size, found.st_mtime_ns) for file in files if file.exists() for found in [file.stat()]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget
-from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.ledger_reading import LedgerReader
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import (
     ConfidentGnMaxPolicy,
@@ -103,7 +103,7 @@ def initial_budget(policy: Policy) -> Budget:
     return Budget(policy.answers, count_cost(policy))
 
 
-def guarantee_of(policy: Policy, manifest: Manifest, ledger: Ledger) -> Guarantee:
+def guarantee_of(policy: Policy, manifest: Manifest, ledger: LedgerReader) -> Guarantee:
     """What may be promised under this policy, for this teacher, after all that already left.
 
     Raises:

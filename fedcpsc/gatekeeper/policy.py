@@ -178,7 +178,8 @@ class Policy(Strict):
         mechanism: how answers are privatised.
         recipe_queries: make a query's images from what they are made of, where the server asks so: fewer bytes, for the
             silo's processor time, of which also those take some whose images turn out to be others.
-        high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.
+        high_water_mark: file that detects an old copy of the ledger put back, best on another volume; a relative name
+            is in the silo's folder, and null is `ledger.mark` beside the ledger.
         service: performance only.
     """
 

@@ -10,6 +10,7 @@ from typing import Any
 from fedcpsc.gatekeeper.budget import MU2_UNIT
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_reading import LedgerReader
 from fedcpsc.gatekeeper.manifest import Manifest, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, DpPolicy, HardeningPolicy, Policy, load_policy
 from fedcpsc.protocol.messages import AnswerForm
@@ -59,7 +60,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
     path = folder / LEDGER_FILE
     with tempfile.TemporaryDirectory() as empty:
         if path.exists():
-            ledger = Ledger.open(path, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+            ledger: LedgerReader = Ledger.read(path, population=manifest.dataset_id)
         else:  # as if it were begun now
             budget = initial_budget(policy)
             ledger = Ledger.create(Path(empty) / LEDGER_FILE, manifest.dataset_id, budget.answers, mu2=budget.mu2)
@@ -82,7 +83,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
     )
 
 
-def _answers(guarantee: Guarantee, ledger: Ledger) -> int:
+def _answers(guarantee: Guarantee, ledger: LedgerReader) -> int:
     status = ledger.status()
     most = min(guarantee.limit.answers, status.budget.answers)
     each = guarantee.mechanism.cost() * MU2_UNIT
@@ -127,5 +128,7 @@ def _warnings(policy: Policy, manifest: Manifest, guarantee: Guarantee) -> list[
     elif policy.share_class_counts:
         found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each")
     if policy.high_water_mark is None:
-        found.append("no high_water_mark: a ledger restored from an old copy would not be noticed")
+        found.append(
+            "no high_water_mark on another volume: a whole folder put back from an old copy would not be noticed"
+        )
     return found

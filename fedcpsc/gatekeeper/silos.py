@@ -26,10 +26,11 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import evaluation_images
-from fedcpsc.errors import DataError, LedgerError, ManifestError, explain
+from fedcpsc.errors import DataError, ManifestError, explain
 from fedcpsc.gatekeeper.canaries import CANARIES_FILE, planted, save_canaries
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
@@ -255,16 +256,16 @@ class _Maker:
 
     def _take_up_ledger(self, old: Manifest | None, data: str, policy: Policy) -> None:
         """Leaves the ledger of the data set `data` in place: the one there, the one put aside, or a new one."""
-        path, mark = self.folder / LEDGER_FILE, policy.high_water_mark
+        path, mark = self.folder / LEDGER_FILE, mark_path(self.folder, policy)
         if old is not None and old.dataset_id != data and path.exists():
-            Ledger.open(path, old.dataset_id, high_water_mark=mark).close()  # closing folds the journal into the file
-            if path.with_name(f"{path.name}-wal").exists():
-                raise LedgerError(explain("ledger", str(path), "is in use", "stop the silo's gatekeeper first"))
+            Ledger.open(path, old.dataset_id, high_water_mark=mark).close()  # whoever has it open will notice the move
             past = self._past_ledger(old.dataset_id)
             past.parent.mkdir(exist_ok=True, mode=0o700)
             os.replace(path, past)
+            os.replace(mark, past.with_suffix(".mark"))
         if not path.exists() and self._past_ledger(data).exists():
             os.replace(self._past_ledger(data), path)
+            os.replace(self._past_ledger(data).with_suffix(".mark"), mark)
         if path.exists() or (old is not None and old.dataset_id == data):  # a missing one is not begun afresh
             Ledger.open(path, data, high_water_mark=mark).close()
         else:

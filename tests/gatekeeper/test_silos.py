@@ -11,6 +11,7 @@ from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, P
 from fedcpsc.gatekeeper import silos
 from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import MARK_FILE
 from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.silos import make_silos
@@ -63,7 +64,7 @@ def test_a_silo_is_what_its_manifest_says(tmp_path):
         assert ledger.status().budget.answers == 500
         ledger.close()
         names = {path.name for path in report.folder.iterdir()}
-        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE}
+        assert names - {f"{LEDGER_FILE}-journal"} == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE, MARK_FILE}
         assert "accuracy" not in (report.folder / MANIFEST_FILE).read_text()
         assert report.folder.stat().st_mode & 0o077 == 0
     assert "silo-0: convnet, 40 private images, " in str(reports[0])
@@ -124,13 +125,12 @@ def test_a_ledger_comes_back_with_its_data(tmp_path):
     assert spent(tmp_path / "0") == 9
 
 
-def test_a_ledger_in_use_is_not_put_aside(tmp_path):
+def test_a_ledger_that_is_put_aside_while_in_use_answers_no_more(tmp_path):
     make_silos(config(), tmp_path)
     ledger = Ledger.open(tmp_path / "0" / LEDGER_FILE, load_manifest(tmp_path / "0").dataset_id)
-    with pytest.raises(LedgerError, match="is in use; stop the silo's gatekeeper first"):
-        make_silos(config(seed=2), tmp_path)
-    ledger.close()
-    assert load_manifest(tmp_path / "0").dataset_id  # the old silo still stands
+    make_silos(config(seed=2), tmp_path)
+    with pytest.raises(LedgerError, match="was moved or replaced while open"):
+        ledger.reserve("a", "p", Charge(1))
 
 
 def test_a_missing_ledger_is_not_begun_afresh(tmp_path):
