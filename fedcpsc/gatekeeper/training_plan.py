@@ -11,6 +11,7 @@ import warnings
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 from pydantic import Field
 
 from fedcpsc.config import TeachersConfig
@@ -180,7 +181,8 @@ def planned_history(plan: DpSgdTraining, epochs: int, batch_size: int, units: in
 def _noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
     from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - imports torch
 
-    with warnings.catch_warnings():  # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed
+    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
         try:
             noise = get_noise_multiplier(

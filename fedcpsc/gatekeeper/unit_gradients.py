@@ -44,11 +44,12 @@ class GradientSource(Protocol):
 
     parameters: list[nn.Parameter]
 
-    def summed(self, rows: Tensor) -> list[Tensor]:
-        """Each unit's gradients of the cross-entropy, summed over its records: [U, *shape] for each parameter.
+    def clipped(self, rows: Tensor, max_norm: float) -> Tensor:
+        """Sum over units of each one's mean gradient of the cross-entropy, clipped: [P], all parameters in turn.
 
         Args:
-            rows: numbers of the records of U units, int64 [U, m].
+            rows: places of the records of U units, int64 [U, m]; at most a chunk of records, or one unit.
+            max_norm: largest L2 norm of a unit's share, > 0.
         """
         ...
 
@@ -70,12 +71,20 @@ class NetworkGradients:
         from opacus.grad_sample import GradSampleModule  # noqa: PLC0415 - slow to import, used by this kind alone
 
         self.parameters = list(network.parameters())
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_pre_hook(_in_order)
         self._module = GradSampleModule(network, loss_reduction="sum")
         self._module.train()  # otherwise no gradients of single records are kept
         self._images, self._labels, self._view, self._device = images, labels, view, device
 
-    def summed(self, rows: Tensor) -> list[Tensor]:
+    def clipped(self, rows: Tensor, max_norm: float) -> Tensor:
         """As `GradientSource` says."""
+        pieces = [self._summed(piece) for piece in torch.split(rows, _CHUNK, 1)]
+        return _clip([sum(parts[1:], parts[0]) / rows.shape[1] for parts in zip(*pieces, strict=True)], max_norm)
+
+    def _summed(self, rows: Tensor) -> list[Tensor]:
+        """Each unit's gradients summed over its records: [U, *shape] for each parameter."""
         records = rows.flatten()
         x = self._view(self._images[records].to(self._device))
         logits = self._module(x)
@@ -89,11 +98,22 @@ class NetworkGradients:
         return single.view(*shape, *single.shape[1:]).sum(1)
 
 
+def _in_order(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Opacus 1.6 unfolds a convolution's input by strides that it takes for those of a contiguous tensor.
+
+    With channels last the gradients came from other places of the same image: private all the same, but wrong.
+    """
+    return tuple(x.contiguous() for x in inputs)
+
+
 class HeadGradients:
-    """Gradients of a linear layer whose inputs are fixed, in closed form: (softmax - one hot) x features.
+    """Gradients of a linear layer whose inputs are fixed, in closed form: errors (softmax - one hot) x features.
+
+    The squared norm of a unit's gradient is the sum over pairs of its records of (errors . errors) (features . features
+    + 1), in double precision, so that no gradient is written out for each unit: some ten times faster.
 
     Args:
-        head: K outputs.
+        head: layer of K outputs.
         features: inputs of all records, float32 [N, D]; may lie on another device than the layer.
         labels: classes, int64 [N].
         device: device of the layer.
@@ -104,12 +124,42 @@ class HeadGradients:
         self._head, self._features, self._labels, self._device = head, features, labels, device
 
     @torch.no_grad()
-    def summed(self, rows: Tensor) -> list[Tensor]:
+    def clipped(self, rows: Tensor, max_norm: float) -> Tensor:
         """As `GradientSource` says."""
-        x = self._features[rows].to(self._device)  # [U, m, D]
-        off = torch.softmax(self._head(x), 2)  # [U, m, K]
-        off -= F.one_hot(self._labels[rows].to(self._device), off.shape[2])
-        return [torch.bmm(off.transpose(1, 2), x), off.sum(1)]  # [U, K, D], [U, K]
+        if len(rows) == 1:  # perhaps a large unit: its pairs would be many
+            errors = [self._errors(piece) for piece in torch.split(rows, _CHUNK, 1)]
+            weight = sum((off[0].T @ x[0] for off, x in errors), torch.zeros_like(self._head.weight))
+            bias = sum((off[0].sum(0) for off, _ in errors), torch.zeros_like(self._head.bias))
+            return _clip([part[None] / rows.shape[1] for part in (weight, bias)], max_norm)
+        off, x = self._errors(rows)
+        off /= rows.shape[1]
+        fine, errors64 = x.double(), off.double()
+        pairs = torch.bmm(errors64, errors64.transpose(1, 2)) * (torch.bmm(fine, fine.transpose(1, 2)) + 1)
+        norms = pairs.sum((1, 2)).clamp(min=0).sqrt()
+        off *= _shares(norms, max_norm).to(off)[:, None, None]
+        if not (finite := torch.isfinite(norms)).all():
+            off, x = (part.masked_fill(~finite[:, None, None], 0.0) for part in (off, x))
+        off = off.flatten(0, 1)
+        return torch.cat([(off.T @ x.flatten(0, 1)).flatten(), off.sum(0)])
+
+    def _errors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(softmax - one hot [U, m, K], features [U, m, D])."""
+        x = self._features[rows].to(self._device)
+        off = torch.softmax(self._head(x), 2)
+        return off - F.one_hot(self._labels[rows].to(self._device), off.shape[2]), x
+
+
+def _clip(means: list[Tensor], max_norm: float) -> Tensor:
+    """Sum of clipped vectors, each the parts [U, *shape] of all parameters: [P]."""
+    flat = [mean.flatten(1) for mean in means]
+    norms = torch.stack([torch.linalg.vector_norm(mean, dim=1) for mean in flat]).norm(dim=0)
+    shares, infinite = _shares(norms, max_norm), ~torch.isfinite(norms)[:, None]
+    return torch.cat([shares @ mean.masked_fill(infinite, 0.0) for mean in flat])
+
+
+def _shares(norms: Tensor, max_norm: float) -> Tensor:
+    """What each vector is multiplied by: clipped by its norm [U], left out where that is no number."""
+    return torch.where(torch.isfinite(norms), (max_norm / norms).clamp(max=1.0) * (1 - _MARGIN), 0.0)
 
 
 def members_of(numbers: Index) -> list[Index]:
@@ -128,12 +178,7 @@ def clipped_sum(source: GradientSource, units: Sequence[Index], max_norm: float)
     """
     total = torch.zeros(sum(parameter.numel() for parameter in source.parameters), dtype=torch.float64)
     for rows in _chunks(units):
-        pieces = [source.summed(piece) for piece in torch.split(rows, _CHUNK, 1)]
-        means = [sum(parts[1:], parts[0]).flatten(1) / rows.shape[1] for parts in zip(*pieces, strict=True)]  # [U, p]
-        norms = torch.stack([torch.linalg.vector_norm(mean, dim=1) for mean in means]).norm(dim=0)  # [U]
-        finite = torch.isfinite(norms)
-        shares = torch.where(finite, (max_norm / norms).clamp(max=1.0) * (1 - _MARGIN), 0.0)
-        total += torch.cat([shares @ mean.masked_fill(~finite[:, None], 0.0) for mean in means]).double().cpu()
+        total += source.clipped(rows, max_norm).double().cpu()
     return total
 
 
