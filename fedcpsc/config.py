@@ -186,9 +186,12 @@ class TeachersConfig(Strict):
     )
     width: Positive = Field(24, description="as student.width")
     epochs: Positive = Field(20, description="passes over the silo's images")
-    batch_size: Positive = Field(64, description="images a step; by DP-SGD the mean of the Poisson batches")
+    batch_size: Positive = Field(
+        64,
+        description="images in a batch; by DP-SGD the expected number of records (of persons, where they are the unit)",
+    )
     learning_rate: Rate = Field(2e-3, description="of the optimiser that teachers.training names")
-    weight_decay: Weight = Field(5e-4, description="of the same optimiser")
+    weight_decay: Weight = Field(5e-4, description="weight decay of the same optimiser; not used by DP-SGD")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
     flip: bool = Field(False, description="random horizontal flips during training")
     training: dict[str, Any] = Field(

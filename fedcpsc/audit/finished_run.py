@@ -86,7 +86,7 @@ class SiloUnderAudit:
             labels[planted.positions] = canary_images(images, planted).labels
             images = ImageSet(images.images, labels, images.classes)
             canary[planted.positions] = True
-            member[planted.positions] = planted.included
+            member[planted.positions] = planted.included[planted.units]
         return cls(
             name=manifest.silo,
             manifest=manifest,

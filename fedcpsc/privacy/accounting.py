@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 from scipy.special import log_ndtr
 
 from fedcpsc.errors import PolicyError, explain
@@ -165,7 +166,8 @@ def dp_sgd_epsilon(history: History, delta: float) -> float:
 
     accountant = PRVAccountant()
     accountant.history = [tuple(step) for step in history]
-    with warnings.catch_warnings():  # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed
+    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
         return float(accountant.get_epsilon(delta))
 
