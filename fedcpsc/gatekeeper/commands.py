@@ -14,10 +14,11 @@ import typer
 
 from fedcpsc.errors import ConfigError, FedcpscError, explain
 from fedcpsc.gatekeeper.budget import MU2_UNIT
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger, Status
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.proof import histories_of
+from fedcpsc.gatekeeper.population_commands import add_population_commands
 from fedcpsc.logs import configure, form_of
 
 __all__ = ["epsilon_of", "gatekeeper_app", "ledger_app", "ledger_facts", "mount", "policy_app"]
@@ -36,6 +37,7 @@ policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_h
 
 def mount(app: typer.Typer) -> None:
     """Adds the owner's commands to a command line."""
+    add_population_commands(ledger_app, _told)
     app.add_typer(gatekeeper_app, name="gatekeeper")
     app.add_typer(ledger_app, name="ledger")
     app.add_typer(policy_app, name="policy")
@@ -227,15 +229,18 @@ def epsilon_of(
 
 def ledger_facts(ledger: Ledger) -> dict[str, Any]:
     """What the command `ledger show` prints."""
-    status = ledger.status()
+    from fedcpsc.gatekeeper.composition import released_epsilon  # noqa: PLC0415 - brings scipy
+
+    status, released = ledger.status(), released_epsilon(ledger)
     return {
-        "dataset_id": status.dataset_id,
+        "population": status.population,
         "unit": status.unit,
         "relation": status.relation,
         "delta": status.delta,
         "answers": {"budget": status.budget.answers, "spent": status.spent.answers, "left": status.left.answers},
         "mu2": {name: getattr(status, name).mu2 / MU2_UNIT for name in ("budget", "spent", "left")},
-        "epsilon_spent": _spent(status, ledger),
+        "epsilon_spent": None if released is None else released.epsilon,
+        "epsilon_by": None if released is None else released.as_json(),
         "answers_without_guarantee": status.unprotected,
         "queries": status.queries,
         "refused": status.refused,
@@ -244,22 +249,12 @@ def ledger_facts(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _spent(status: Status, ledger: Ledger) -> float | None:
-    """epsilon of all that has left so far; None where some of it had no guarantee."""
-    releases = ledger.releases()
-    if status.unprotected or any(not row["private"] for row in releases):
-        return None
-    from fedcpsc.privacy.accounting import compose  # noqa: PLC0415 - brings scipy
-
-    return compose(status.spent.mu2 / MU2_UNIT, status.delta, list(histories_of(releases).values()))
-
-
 @contextlib.contextmanager
 def _ledger(silo_dir: Path, new_mark: bool = False) -> Iterator[Ledger]:
     policy = load_policy(silo_dir / POLICY_FILE)
-    dataset_id = load_manifest(silo_dir).dataset_id
+    manifest, mark = load_manifest(silo_dir), mark_path(silo_dir, policy)
     with contextlib.closing(
-        Ledger.open(silo_dir / LEDGER_FILE, dataset_id, high_water_mark=policy.high_water_mark, new_mark=new_mark)
+        Ledger.open(silo_dir / LEDGER_FILE, manifest.population, high_water_mark=mark, new_mark=new_mark)
     ) as ledger:
         yield ledger
 

@@ -4,8 +4,9 @@
 
 A query that carries a recipe becomes the query of its images first; from there on nothing tells the two apart.
 
-A refusal is a code and depends on public quantities alone; the reason goes to the owner's log, which holds ids, counts
-and codes, never images, outputs or accuracies.
+A refusal is a code and depends on public quantities alone, but for `internal`: a teacher that fails on some image says
+so by it (not under noise, where it abstains). The reason goes to the owner's log, which holds ids, counts and codes,
+never images, outputs or accuracies.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, Si
 from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
@@ -66,7 +68,7 @@ class Gatekeeper:
         model: version of the teacher, for the ledger.
         teacher: the private classifier.
         policy: what it may be asked.
-        ledger: open, of the teacher's data set.
+        ledger: open, of the teacher's population.
         guarantee: mechanism, caps and claim, as `guarantee_of` found them.
         class_report: what is told of the class counts, None for nothing.
         owner_account: where the gnmax kinds note what they really lost, for the owner alone.
@@ -271,10 +273,11 @@ def begin_ledger(silo_dir: str | Path) -> Ledger:
         LedgerError: where a ledger exists already, or none can be made.
     """
     folder = Path(silo_dir)
-    return create_ledger(folder, load_manifest(folder).dataset_id, load_policy(folder / POLICY_FILE))
+    manifest = load_manifest(folder)
+    return create_ledger(folder, manifest.population, load_policy(folder / POLICY_FILE), manifest.unit)
 
 
-def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
+def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "record") -> Ledger:
     """A new ledger in `folder`, with the budget of `policy`.
 
     Raises:
@@ -283,11 +286,12 @@ def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
     budget = initial_budget(policy)
     return Ledger.create(
         folder / LEDGER_FILE,
-        dataset_id,
+        population,
         budget.answers,
         mu2=budget.mu2,
+        unit=unit,
         delta=getattr(policy.mechanism, "delta", 1e-5),
-        high_water_mark=policy.high_water_mark,
+        high_water_mark=mark_path(folder, policy),
     )
 
 
@@ -297,12 +301,14 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     Raises:
         ManifestError: where teacher and manifest are missing or disagree.
         PolicyError: where the policy cannot be honoured.
-        LedgerError: where the ledger is missing, of another data set, tampered with, or not writable.
+        LedgerError: where the ledger is missing, of another population, tampered with, or not writable.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
-    ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    ledger = Ledger.open(
+        folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark_path(folder, policy)
+    )
     if policy.answers > (cap := ledger.status().budget.answers):
         remedy = "raise it with: fedcpsc ledger raise"
         note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
@@ -316,7 +322,7 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
         policy=policy,
         ledger=ledger,
         guarantee=guarantee,
-        class_report=report_class_counts(policy, manifest, ledger),
+        class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
         owner_account=OwnerAccount(folder / OWNER_FILE),
     )
 

@@ -32,6 +32,7 @@ from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, Shard
 from fedcpsc.models.device import torch_threads
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.privacy.accounting import dp_sgd_epsilon
+from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["TrainedTeacher", "private_architecture", "train_dp_sgd", "train_shards", "train_teacher"]
@@ -195,7 +196,13 @@ def train_dp_sgd(
                 progress(f"epoch {epoch + 1} of {config.epochs}")
     history = tuple((float(noise), float(rate), int(steps)) for noise, rate, steps in engine.accountant.history)
     epsilon = dp_sgd_epsilon(history, plan.delta)
-    proof = DpSgdProof(epsilon=epsilon, delta=plan.delta, n=len(images), history=history)
+    proof = DpSgdProof(
+        epsilon=max(plan.epsilon, epsilon),
+        delta=plan.delta,
+        records=len(images),
+        noise_source=NOISE_SOURCE,
+        history=history,
+    )
     states = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     if not all(torch.isfinite(tensor).all() for tensor in states.values()):
         raise TeacherError(explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it"))

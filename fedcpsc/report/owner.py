@@ -9,6 +9,7 @@ from typing import Any
 
 from fedcpsc.gatekeeper.commands import ledger_facts
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
@@ -44,7 +45,7 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         SiloError: a file is missing or damaged.
     """
     manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
-    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.population, high_water_mark=mark_path(silo_dir, policy))
     with contextlib.closing(opened) as ledger:
         facts = ledger_facts(ledger)
     return OwnerFacts(

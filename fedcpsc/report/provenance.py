@@ -40,7 +40,7 @@ def owners_part(owner: OwnerFacts) -> Section:
     ledger, answers = owner.ledger, owner.ledger["answers"]
     spent, realised = ledger["epsilon_spent"], owner.epsilon_realised
     items = (
-        ("data set", str(ledger["dataset_id"])),
+        ("population", str(ledger["population"])),
         ("answers over all time", f"{answers['spent']:,} of {answers['budget']:,}; {answers['left']:,} left"),
         ("queries", f"{ledger['queries']:,} answered, {ledger['refused']:,} refused"),
         ("answers without a guarantee", f"{ledger['answers_without_guarantee']:,}"),
