@@ -32,6 +32,7 @@ from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
+from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
@@ -309,22 +310,27 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     ledger = Ledger.open(
         folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark_path(folder, policy)
     )
-    if policy.answers > (cap := ledger.status().budget.answers):
-        remedy = "raise it with: fedcpsc ledger raise"
-        note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
-        log.warning("the ledger holds less than the policy", extra=fields(silo=manifest.silo, note=note))
-    guarantee = guarantee_of(policy, manifest, ledger)
-    record_training(manifest, ledger)
-    return Gatekeeper(
-        silo=manifest.silo,
-        model=manifest.weights_sha256,
-        teacher=teacher,
-        policy=policy,
-        ledger=ledger,
-        guarantee=guarantee,
-        class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
-        owner_account=OwnerAccount(folder / OWNER_FILE),
-    )
+    try:
+        check_past(folder, manifest.population, ledger)
+        if policy.answers > (cap := ledger.status().budget.answers):
+            remedy = "raise it with: fedcpsc ledger raise"
+            note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
+            log.warning("the ledger holds less than the policy", extra=fields(silo=manifest.silo, note=note))
+        guarantee = guarantee_of(policy, manifest, ledger)
+        record_training(manifest, ledger)
+        return Gatekeeper(
+            silo=manifest.silo,
+            model=manifest.weights_sha256,
+            teacher=teacher,
+            policy=policy,
+            ledger=ledger,
+            guarantee=guarantee,
+            class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
+            owner_account=OwnerAccount(folder / OWNER_FILE),
+        )
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def _is_name(name: object) -> bool:

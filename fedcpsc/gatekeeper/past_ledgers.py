@@ -122,16 +122,13 @@ def check_in_use(path: Path) -> None:
     Raises:
         LedgerError: naming the remedy.
     """
-    if any(path.with_name(path.name + end).exists() for end in ("-wal", "-shm")) or _holders(path):
+    if _holders(path):
         raise LedgerError(explain("ledger", str(path), "is in use", "stop the silo's gatekeeper first"))
 
 
 def _holders(path: Path) -> bool:
-    """Whether a process that this user may look into has the file open (Linux)."""
-    try:
-        wanted = path.stat()
-    except FileNotFoundError:
-        return False
+    """Whether a process that this user may look into has the file open; elsewhere than on Linux nobody can tell."""
+    wanted = path.stat()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             found = link.stat()

@@ -176,8 +176,8 @@ class Policy(Strict):
         share_class_counts: tell the server how many private images each class has.
         class_count_sigma: noise on each count, charged once; null tells exact counts, which no dp mechanism allows.
         mechanism: how answers are privatised.
-        public_size: the number of private records is public: DP-SGD may then take rate, steps and noise from it, and whoever
-            sees the claim may tell it; without it the configuration names a number (`teachers.training.records`).
+        public_size: the number of private records is public: DP-SGD may then take rate, steps and noise from it, and
+            whoever sees the answers may find it; else the configuration names a number (`teachers.training.records`).
         recipe_queries: make a query's images from what they are made of, where the server asks so: fewer bytes, for the
             silo's processor time, of which also those take some whose images turn out to be others.
         high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.

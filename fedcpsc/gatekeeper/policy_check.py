@@ -209,7 +209,8 @@ def _warnings(silo: _Silo) -> list[str]:
         found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each, and charged")
     if policy.high_water_mark is None:
         found.append(
-            "no high_water_mark on another volume: where the whole folder is put back from an old copy, charges are lost"
+            "no high_water_mark on another volume: where the whole folder is put back from an old"
+            " copy, charges are lost"
         )
     mark = mark_path(silo.folder, policy)
     if (silo.folder / LEDGER_FILE).exists() and not mark.exists():

@@ -162,8 +162,8 @@ def change_population(folder: str | Path, population: str, reason: str) -> list[
         words = f"{reason} ({known})"
         fresh = prepare(folder, policy, old, population, words, initial_budget(policy), manifest.unit, delta)
         done.append(
-            f"a new ledger begins for the population {population!r}: whoever is in both is protected less, and the sum of"
-            " both budgets is what such a person can lose"
+            f"a new ledger begins for the population {population!r}: who is in both populations"
+            " is protected less, and can lose the sum of both budgets"
             if fresh
             else f"the ledger of the population {population!r} is taken up again"
         )

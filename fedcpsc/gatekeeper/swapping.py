@@ -9,7 +9,6 @@ A crash leaves the folder without a ledger, or one beside another's mark: neithe
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
@@ -101,11 +100,12 @@ def _aside(folder: Path, policy: Policy, population: str) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Renames a file with the journal that a ledger keeps beside it."""
+    """Renames a file with the journals that a ledger keeps beside it, also one of the earlier version."""
     try:
-        journal = source.with_name(source.name + "-journal")
-        if journal.exists():
-            shutil.move(journal, target.with_name(target.name + "-journal"))
+        for end in ("-journal", "-wal", "-shm"):
+            beside = source.with_name(source.name + end)
+            if beside.exists():
+                beside.replace(target.with_name(target.name + end))
         source.replace(target)
     except OSError as error:
         why = f"cannot be moved to {target} ({error.strerror})"

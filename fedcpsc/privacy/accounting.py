@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 from scipy.special import log_ndtr
 
 from fedcpsc.errors import PolicyError, explain
@@ -168,7 +169,8 @@ def dp_sgd_epsilon(history: History, delta: float) -> float:
 
     accountant = PRVAccountant()
     accountant.history = [tuple(step) for step in history]
-    with warnings.catch_warnings():  # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed
+    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At a rate of 1 it takes log(0)
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
         return float(accountant.get_epsilon(delta))
 
