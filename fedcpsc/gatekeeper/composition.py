@@ -125,7 +125,7 @@ def largest_mu2(epsilon: float, delta: float, histories: Sequence[History]) -> i
 def exposures(ledger: Account) -> int:
     """Releases without any guarantee: images answered so, and class counts told exactly."""
     bare = sum(not row["private"] and row["answers"] == 0 for row in ledger.releases())
-    return ledger.status().unprotected + bare
+    return int(ledger.status().unprotected + bare)
 
 
 def released_epsilon(ledger: Account, delta: float | None = None) -> Composition | None:

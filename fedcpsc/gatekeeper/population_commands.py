@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,7 +50,7 @@ def add_population_commands(app: typer.Typer, explained: Callable[[], AbstractCo
         with explained():
             from fedcpsc.gatekeeper.population import migrate as run  # noqa: PLC0415 - brings scipy
 
-            name = "person" if unit is Unit.PERSON else "record"
+            name: Literal["record", "person"] = "person" if unit is Unit.PERSON else "record"
             for sentence in run(silo_dir, population, name, left_out=left_out or [], reason=reason):
                 typer.echo(sentence)
 
