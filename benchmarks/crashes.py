@@ -170,7 +170,7 @@ class Field:
         """What the silo's ledger charged the run, beside what the run's bank holds of it."""
         folder = self.silos / str(silo)
         manifest = load_manifest(folder)
-        ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id)
+        ledger = Ledger.open(folder / LEDGER_FILE, manifest.population)
         try:
             ledger.verify()
             rows = [row for row in ledger.export() if row["kind"] == "charged" and row["run"] == name]

@@ -169,6 +169,10 @@ class SilosConfig(Strict):
         3, description="how many silos there are; in a deployment, how many are waited for"
     )
     root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
+    population: Annotated[str, Field(min_length=1, max_length=120)] = Field(
+        "{silo}",
+        description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
+    )
     partition: PartitionConfig = PartitionConfig()
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.gatekeeper import population_commands  # noqa: F401 - adds its commands to `ledger`
 from fedcpsc.gatekeeper.ledger_commands import ledger_app
 from fedcpsc.gatekeeper.owner_words import Json, SiloDir, say, told
 from fedcpsc.logs import configure, form_of

@@ -180,9 +180,9 @@ def restore(
         done = restore_backup(
             silo_dir / LEDGER_FILE,
             file,
-            manifest.dataset_id,
+            manifest.population,
             HighWaterMark(mark_path(silo_dir, policy)),
-            unit=getattr(manifest, "unit", None),
+            unit=manifest.unit,
             accept_loss=accept_loss,
             reason=reason,
         )
@@ -195,12 +195,12 @@ def _read(source: Path) -> LedgerReader:
     if source.is_file():
         return Ledger.read(source)
     policy = load_policy(source / POLICY_FILE)
-    population = load_manifest(source).dataset_id
+    population = load_manifest(source).population
     return Ledger.read(source / LEDGER_FILE, population=population, high_water_mark=mark_path(source, policy))
 
 
 def _open(silo_dir: Path, new_mark: bool = False) -> Ledger:
     policy = load_policy(silo_dir / POLICY_FILE)
-    population = load_manifest(silo_dir).dataset_id
+    population = load_manifest(silo_dir).population
     mark = mark_path(silo_dir, policy)
     return Ledger.open(silo_dir / LEDGER_FILE, population, high_water_mark=mark, new_mark=new_mark)

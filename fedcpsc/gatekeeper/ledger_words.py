@@ -37,8 +37,9 @@ def ledger_facts(ledger: LedgerReader) -> dict[str, Any]:
     Raises:
         LedgerError: where the file cannot be read.
     """
-    status, releases = ledger.status(), ledger.releases()
-    exposed = bool(status.unprotected) or any(not row["private"] for row in releases)
+    from fedcpsc.gatekeeper.composition import released_epsilon  # noqa: PLC0415 - brings scipy
+
+    status, released = ledger.status(), released_epsilon(ledger)
     return {
         "population": status.population,
         "unit": status.unit,
@@ -46,7 +47,8 @@ def ledger_facts(ledger: LedgerReader) -> dict[str, Any]:
         "delta": status.delta,
         "answers": {"budget": status.budget.answers, "spent": status.spent.answers, "left": status.left.answers},
         "mu2": {name: getattr(status, name).mu2 / MU2_UNIT for name in ("budget", "spent", "left")},
-        "epsilon_spent": None if exposed else epsilon_so_far(status.spent.mu2, status.delta, releases),
+        "epsilon_spent": None if released is None else released.epsilon,
+        "epsilon_by": None if released is None else released.as_json(),
         "answers_without_guarantee": status.unprotected,
         "queries": status.queries,
         "refused": status.refused,
@@ -66,9 +68,9 @@ def epsilon_so_far(mu2: int, delta: float, releases: Iterable[Row]) -> float:
         delta: delta of the same guarantee, in (0, 1).
         releases: rows of what left beside answers; their DP-SGD trainings are composed too.
     """
-    from fedcpsc.privacy.accounting import compose  # noqa: PLC0415 - brings scipy
+    from fedcpsc.gatekeeper.composition import composed_epsilon  # noqa: PLC0415 - brings scipy
 
-    return compose(mu2 / MU2_UNIT, delta, list(histories_of(releases).values()))
+    return composed_epsilon(mu2 / MU2_UNIT, delta, list(histories_of(releases).values())).epsilon
 
 
 def clock_words(row: Row) -> str:

@@ -15,7 +15,7 @@ from fedcpsc.privacy.accounting import History
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.typed_yaml import Strict
 
-__all__ = ["DpSgdProof", "ShardsProof", "Unit", "histories_of", "proof_of"]
+__all__ = ["DpSgdProof", "ShardsProof", "Unit", "histories_of", "history_in", "proof_of"]
 
 Unit: TypeAlias = Literal["record", "person"]
 """What a guarantee protects: one record, or a person with all its records."""
@@ -101,8 +101,14 @@ def _check_noise(source: object) -> None:
     raise PolicyError(explain("manifest.privacy.noise_source", source, constraint, remedy))
 
 
+def history_in(manifest: Manifest) -> History | None:
+    """The accountant's state of a DP-SGD training, also where its claim is lost; None where there is none."""
+    steps = (manifest.privacy or {}).get("history")
+    return [(float(noise), float(rate), int(count)) for noise, rate, count in steps] if steps else None
+
+
 def histories_of(releases: Iterable[Row]) -> dict[str, History]:
-    """Accountant histories of the DP-SGD teachers among a ledger's releases, by the teacher's version."""
+    """Accountant's states of the DP-SGD teachers among a ledger's releases, by the teacher's version."""
     found: dict[str, History] = {}
     for row in releases:
         note: dict[str, Any] = json.loads(row["note"]) if row["note"] else {}

@@ -1,11 +1,11 @@
 """Making the simulated silos' folders, as each organisation would have its own before any federation starts.
 
-    <base>/<i>/teacher.safetensors  manifest.json  policy.yaml  ledger.sqlite  past/ledger-<data set>.sqlite
+    <base>/<i>/teacher.safetensors  manifest.json  policy.yaml  ledger.sqlite
                canaries.json, where the training planted some
 
 A folder without a manifest is no silo. So that a crash never leaves half a silo that is taken for a whole one, the old
-manifest goes first and the new one comes last. A ledger is never discarded: when a silo's private data changes, its
-ledger is put aside under the data set's name, and taken up again when that data comes back.
+manifest goes first and the new one comes last. The ledger belongs to the population: when a silo's private data
+changes, it stays.
 """
 
 from __future__ import annotations
@@ -53,8 +53,6 @@ from fedcpsc.seeding import derive_seed
 from fedcpsc.typed_yaml import validate
 
 __all__ = ["SiloReport", "make_silos"]
-
-_PAST = "past"
 
 
 @dataclass(frozen=True)
@@ -139,6 +137,10 @@ class _Maker:
         return f"silo-{self.silo}"
 
     @property
+    def population(self) -> str:
+        return self.config.silos.population.replace("{silo}", self.name)
+
+    @property
     def seed(self) -> int:
         return derive_seed(self.config.seed, "teacher", self.silo)
 
@@ -153,7 +155,7 @@ class _Maker:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private data has touched what lies here
         old = self._old_manifest()
         policy, kept = self._choose_policy(old)
-        self._take_up_ledger(old, data, policy)
+        self._take_up_ledger(old, policy)
         reused = old is not None and old.fingerprint == fingerprint
         if old is not None and reused:
             manifest = old
@@ -202,6 +204,8 @@ class _Maker:
         channels = images.image_shape[0]
         return Manifest(
             silo=self.name,
+            population=self.population,
+            origin="trained",
             kind=made.kind,
             architecture=made.architecture,
             width=teachers.width,
@@ -254,25 +258,13 @@ class _Maker:
         own = load_policy(path)
         return own, own != self.policy
 
-    def _take_up_ledger(self, old: Manifest | None, data: str, policy: Policy) -> None:
-        """Leaves the ledger of the data set `data` in place: the one there, the one put aside, or a new one."""
-        path, mark = self.folder / LEDGER_FILE, mark_path(self.folder, policy)
-        if old is not None and old.dataset_id != data and path.exists():
-            Ledger.open(path, old.dataset_id, high_water_mark=mark).close()  # whoever has it open will notice the move
-            past = self._past_ledger(old.dataset_id)
-            past.parent.mkdir(exist_ok=True, mode=0o700)
-            os.replace(path, past)
-            os.replace(mark, past.with_suffix(".mark"))
-        if not path.exists() and self._past_ledger(data).exists():
-            os.replace(self._past_ledger(data), path)
-            os.replace(self._past_ledger(data).with_suffix(".mark"), mark)
-        if path.exists() or (old is not None and old.dataset_id == data):  # a missing one is not begun afresh
-            Ledger.open(path, data, high_water_mark=mark).close()
+    def _take_up_ledger(self, old: Manifest | None, policy: Policy) -> None:
+        """Leaves the population's ledger in place: the one there, or a new one in a new folder."""
+        path = self.folder / LEDGER_FILE
+        if path.exists() or old is not None:  # a missing one is not begun afresh
+            Ledger.open(path, self.population, high_water_mark=mark_path(self.folder, policy)).close()
         else:
-            create_ledger(self.folder, data, policy).close()
-
-    def _past_ledger(self, data: str) -> Path:
-        return self.folder / _PAST / f"ledger-{data}.sqlite"
+            create_ledger(self.folder, self.population, policy).close()
 
     def _accuracy(self, manifest: Manifest, evaluation: ImageSet) -> float:
         predicted = open_teacher(self.folder, manifest).predict(evaluation.images).argmax(1)

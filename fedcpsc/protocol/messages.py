@@ -62,8 +62,9 @@ class DpClaim:
 
     Attributes:
         dp: whether the answers are differentially private.
-        epsilon: at exhaustion of the budget, or None where `dp` is False. > 0.
-        delta: of the same guarantee, in (0, 1).
+        epsilon: epsilon that all the silo ever releases of its population stays within, as its policy promises, > 0;
+            None where `dp` is False.
+        delta: delta of the same guarantee, in (0, 1).
         unit: what is protected, e.g. "record".
         relation: neighbouring relation, e.g. "add_remove", "replace_one".
         mechanism: name of the mechanism, e.g. "dp_sgd".
@@ -99,7 +100,10 @@ class DescribeRequest:
 
 @dataclass(frozen=True)
 class Description:
-    """What a silo tells about itself: public facts of its policy, nothing read from the private data.
+    """What a silo tells about itself: facts of its policy, its teacher's shape and its budget.
+
+    Of the private data it tells only what it is made to tell: the class counts, where the owner shares them, with their
+    own claim. All else is equal for a silo with one record more, as long as its owner declared no size public.
 
     Attributes:
         silo: the silo's name.

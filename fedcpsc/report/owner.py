@@ -46,7 +46,7 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
     """
     manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
     mark = mark_path(silo_dir, policy)
-    opened = Ledger.read(silo_dir / LEDGER_FILE, population=manifest.dataset_id, high_water_mark=mark)
+    opened = Ledger.read(silo_dir / LEDGER_FILE, population=manifest.population, high_water_mark=mark)
     with contextlib.closing(opened) as ledger:
         facts = ledger_facts(ledger)
     return OwnerFacts(

@@ -69,7 +69,7 @@ def test_the_policy_check_says_what_an_unprotected_silo_risks(tmp_path: Path) ->
     assert (found["dp"], found["epsilon"], found["answers"]) == (False, None, 500)
     words = fedcpsc("policy", "check", tmp_path).stdout
     for expected in (
-        "at most 500 answers",
+        "at most 500 more answers",
         "epsilon is infinite",
         "labels alone",
         "exact class counts",

@@ -25,7 +25,7 @@ def logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Path, list
     caplog.set_level(logging.DEBUG, "fedcpsc")
     for digit, name, answers in zip("01", SILOS, (1000, 50), strict=True):
         policy = {"answers": answers, "images_per_query": 30, "bits": 32}
-        make_folder(tmp_path / f"secret-{name}", policy=policy, silo=name, dataset_id="ds-" + digit * 64)
+        make_folder(tmp_path / f"secret-{name}", policy=policy, silo=name, population=f"patients {digit}")
     gatekeepers = [open_gatekeeper(tmp_path / f"secret-{name}") for name in SILOS]
     distill(tiny_config(), LocalTeachers(gatekeepers), tmp_path / "run")
     for gatekeeper in gatekeepers:
