@@ -100,6 +100,9 @@ class SilosConfig(Strict):
         3, description="how many silos there are; in a deployment, how many are waited for"
     )
     root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
+    population: str = Field(
+        "{silo}", description="name of the population whose records a silo holds; {silo} stands for the silo's name"
+    )
     partition: PartitionConfig = PartitionConfig()
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"

@@ -22,11 +22,13 @@ class ImageSet:
         images: uint8 [N, C, H, W].
         labels: int64 [N], in [0, classes).
         classes: K.
+        persons: id of each record's person as text [N]; None: every record stands for itself.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: int
+    persons: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -48,7 +50,8 @@ class ImageSet:
 
     def subset(self, index: npt.NDArray[Any]) -> ImageSet:
         """The images at `index`, in its order."""
-        return ImageSet(self.images[index], self.labels[index], self.classes)
+        persons = None if self.persons is None else self.persons[index]
+        return ImageSet(self.images[index], self.labels[index], self.classes, persons)
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

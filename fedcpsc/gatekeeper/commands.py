@@ -257,9 +257,9 @@ def _spent(status: Status, ledger: Ledger) -> float | None:
 @contextlib.contextmanager
 def _ledger(silo_dir: Path, new_mark: bool = False) -> Iterator[Ledger]:
     policy = load_policy(silo_dir / POLICY_FILE)
-    dataset_id = load_manifest(silo_dir).dataset_id
+    population = load_manifest(silo_dir).population
     with contextlib.closing(
-        Ledger.open(silo_dir / LEDGER_FILE, dataset_id, high_water_mark=policy.high_water_mark, new_mark=new_mark)
+        Ledger.open(silo_dir / LEDGER_FILE, population, high_water_mark=policy.high_water_mark, new_mark=new_mark)
     ) as ledger:
         yield ledger
 

@@ -27,6 +27,7 @@ from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, Si
 from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.ledger_file import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
@@ -271,10 +272,11 @@ def begin_ledger(silo_dir: str | Path) -> Ledger:
         LedgerError: where a ledger exists already, or none can be made.
     """
     folder = Path(silo_dir)
-    return create_ledger(folder, load_manifest(folder).dataset_id, load_policy(folder / POLICY_FILE))
+    manifest = load_manifest(folder)
+    return create_ledger(folder, manifest.population, load_policy(folder / POLICY_FILE), manifest.unit)
 
 
-def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
+def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "record") -> Ledger:
     """A new ledger in `folder`, with the budget of `policy`.
 
     Raises:
@@ -283,11 +285,12 @@ def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
     budget = initial_budget(policy)
     return Ledger.create(
         folder / LEDGER_FILE,
-        dataset_id,
+        population,
         budget.answers,
         mu2=budget.mu2,
+        unit=unit,
         delta=getattr(policy.mechanism, "delta", 1e-5),
-        high_water_mark=policy.high_water_mark,
+        high_water_mark=mark_path(folder, policy),
     )
 
 
@@ -302,7 +305,9 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
-    ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    ledger = Ledger.open(
+        folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark_path(folder, policy)
+    )
     if policy.answers > (cap := ledger.status().budget.answers):
         remedy = "raise it with: fedcpsc ledger raise"
         note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)

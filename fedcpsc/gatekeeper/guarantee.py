@@ -31,7 +31,7 @@ from fedcpsc.privacy.mechanisms import DpSgdTeacher, Hardening, Mechanism, Plain
 from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes
 from fedcpsc.protocol.messages import DpClaim
 
-__all__ = ["Guarantee", "build_mechanism", "count_cost", "guarantee_of", "initial_budget"]
+__all__ = ["Guarantee", "build_mechanism", "check_training", "count_cost", "guarantee_of", "initial_budget"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,34 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Ledger) -> Guarante
         )
     claim = DpClaim(True, epsilon, section.delta, status.unit, status.relation, mechanism.name)
     return Guarantee(mechanism, Budget(policy.answers, mu2), claim)
+
+
+def check_training(policy: Policy, ledger: Ledger, history: History) -> None:
+    """Does nothing where a DP-SGD training would leave the policy's epsilon with all that already left; or without one.
+
+    Args:
+        policy: of the silo.
+        ledger: of its population.
+        history: of the training that is planned.
+
+    Raises:
+        PolicyError: where the policy promises less than all of it comes to.
+    """
+    section = policy.mechanism
+    if not isinstance(section, DpSgdPolicy):
+        return
+    histories = [*histories_of(ledger.releases()).values(), history]
+    alone = len(histories) == 1
+    epsilon = dp_sgd_epsilon(history, section.delta) if alone else compose(0.0, section.delta, histories)
+    if epsilon > section.epsilon:
+        raise PolicyError(
+            explain(
+                "mechanism.epsilon",
+                section.epsilon,
+                f"with this training, all that leaves the population comes to {epsilon:.4g} at delta {section.delta:g}",
+                "train with a smaller epsilon, or accept a larger one",
+            )
+        )
 
 
 def _own(manifest: Manifest) -> dict[str, History]:

@@ -121,7 +121,7 @@ class Ledger:
         path: str | Path,
         dataset_id: str,
         *,
-        unit: str = "record",
+        unit: str | None = None,
         high_water_mark: str | Path | None = None,
         new_mark: bool = False,
     ) -> Ledger:
@@ -130,7 +130,7 @@ class Ledger:
         Args:
             path: of the SQLite file.
             dataset_id: of the silo's private data; the ledger's must be the same.
-            unit: likewise.
+            unit: likewise; None takes any.
             high_water_mark: as for `create`.
             new_mark: let the mark begin at this ledger's newest row, where there was none.
 
@@ -158,7 +158,7 @@ class Ledger:
         if head is None:
             raise LedgerError(explain("ledger", str(path), "was never begun", "remove it and run fedcpsc ledger init"))
         for name, wanted in (("dataset_id", dataset_id), ("unit", unit)):
-            if head[name] != wanted:
+            if wanted is not None and head[name] != wanted:
                 raise LedgerError(
                     explain(
                         f"ledger {name}", head[name], f"must be {wanted!r}, the silo's own", "use that data's ledger"

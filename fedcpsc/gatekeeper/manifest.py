@@ -55,6 +55,10 @@ class Manifest(Strict):
     Attributes:
         format_version: of this file.
         silo: the silo's name.
+        population: name of the people or records whose protection is counted; the silo's name where left out.
+        unit: what one guarantee protects.
+        origin: "trained": by this project from a configuration, by which it may be trained anew; "adopted": by its
+            owner, and never touched.
         kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`; "shards": several,
             stacked; "onnx": a model for onnxruntime; "python": whatever `entry_point` reads.
         architecture: its name there; the kind again where there is no such name.
@@ -63,7 +67,7 @@ class Manifest(Strict):
         classes: K >= 2.
         image_shape: (C, H, W) the teacher takes.
         normalisation: public constants, one per channel.
-        dataset_id: of the private images and labels (`dataset_id`); budgets are kept per data set.
+        dataset_id: hash of the private images and labels (`dataset_id`); None where they are not known.
         train_size: private images the teacher was fitted to, with its canaries: not those that were left out.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
         weights_sha256: of the weights file.
@@ -76,8 +80,11 @@ class Manifest(Strict):
             owner, and is left alone when the silo is made again.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     silo: Annotated[str, Field(min_length=1, max_length=200)]
+    population: Annotated[str, Field(min_length=1, max_length=120)]
+    unit: Literal["record", "person"] = "record"
+    origin: Literal["trained", "adopted"] = "adopted"
     kind: Literal["torch", "shards", "onnx", "python"] = "torch"
     architecture: str
     width: Size
@@ -85,7 +92,7 @@ class Manifest(Strict):
     classes: Annotated[int, Field(ge=2)]
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
-    dataset_id: Annotated[str, Field(pattern=r"^ds-[0-9a-f]{64}$")]
+    dataset_id: Annotated[str, Field(pattern=r"^ds-[0-9a-f]{64}$")] | None = None
     train_size: Size
     training: dict[str, Any]
     weights_sha256: Digest
@@ -93,6 +100,13 @@ class Manifest(Strict):
     private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _population_is_named(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "population" not in tree and "silo" in tree:
+            return tree | {"population": tree["silo"]}
+        return tree
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Manifest:
@@ -145,6 +159,9 @@ def load_manifest(folder: str | Path) -> Manifest:
         ) from error
     if not isinstance(tree, dict):
         raise ManifestError(explain("manifest", str(path), "must be a JSON object", "make the teacher again"))
+    if tree.get("format_version") == 1:
+        remedy = f"bring the silo over with: fedcpsc ledger migrate {path.parent} --population NAME"
+        raise ManifestError(explain("format_version", 1, f"{path} is of a version without populations", remedy))
     try:
         return validate(Manifest, tree, str(path))
     except ConfigError as error:  # the same checks and words, but it is the silo's owner who acts

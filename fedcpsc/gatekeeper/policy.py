@@ -178,6 +178,7 @@ class Policy(Strict):
         mechanism: how answers are privatised.
         recipe_queries: make a query's images from what they are made of, where the server asks so: fewer bytes, for the
             silo's processor time, of which also those take some whose images turn out to be others.
+        public_size: the number of private records is public, and may stand in for `teachers.training.records`.
         high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.
         service: performance only.
     """
@@ -192,6 +193,7 @@ class Policy(Strict):
     mechanism: MechanismPolicy = NoMechanism()
     recipe_queries: bool = False
     high_water_mark: str | None = None
+    public_size: bool = False
     service: ServicePolicy = ServicePolicy()
 
     @field_validator("forms")

@@ -59,10 +59,10 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
     path = folder / LEDGER_FILE
     with tempfile.TemporaryDirectory() as empty:
         if path.exists():
-            ledger = Ledger.open(path, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+            ledger = Ledger.open(path, manifest.population, high_water_mark=policy.high_water_mark)
         else:  # as if it were begun now
             budget = initial_budget(policy)
-            ledger = Ledger.create(Path(empty) / LEDGER_FILE, manifest.dataset_id, budget.answers, mu2=budget.mu2)
+            ledger = Ledger.create(Path(empty) / LEDGER_FILE, manifest.population, budget.answers, mu2=budget.mu2)
         try:
             guarantee = guarantee_of(policy, manifest, ledger)
             answers = _answers(guarantee, ledger)

@@ -67,6 +67,8 @@ def train_teacher(
     progress: Progress,
     folder: Path,
     device: torch.device | str = "cpu",
+    *,
+    public_size: bool = False,
 ) -> TrainedTeacher:
     """A teacher of the kind that `teachers.training` names, with canaries among its images where that asks for them.
 
@@ -78,6 +80,7 @@ def train_teacher(
         progress: told how far it is.
         folder: the silo's, where its secrets lie.
         device: to train on.
+        public_size: whether the number of records may be told.
 
     Raises:
         ConfigError: where the kind and the architecture do not fit, or there are too many canaries.

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
 
-__all__ = ["KEY_FILE", "read_or_make_key", "record_ids", "shards_of"]
+__all__ = ["KEY_FILE", "read_or_make_key", "record_ids", "shards_of", "unit_ids"]
 
 KEY_FILE = "shard.key"
 
@@ -34,6 +35,13 @@ def record_ids(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> 
     return [
         hashlib.sha256(label.tobytes() + image.tobytes()).digest() for image, label in zip(images, whole, strict=True)
     ]
+
+
+def unit_ids(images: ImageSet) -> list[bytes]:
+    """Id of each record's unit: of the record itself, or of the person it belongs to."""
+    if images.persons is None:
+        return record_ids(images.images, images.labels)
+    return [hashlib.sha256(str(person).encode()).digest() for person in images.persons]
 
 
 def shards_of(ids: list[bytes], key: bytes, shards: int) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import Strict, validate
 
-__all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan"]
+__all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan", "used_settings"]
 
 
 class PlainTraining(Strict):
@@ -32,6 +32,7 @@ class DpSgdTraining(Strict):
     Attributes:
         epsilon: of the training, per record under add/remove, > 0.
         delta: of the same guarantee; below 1 / (private images).
+        records: public nominal number of records, >= 1.
         max_grad_norm: each image's gradient is clipped to this L2 norm.
         optimiser: "sgd" has momentum 0.9.
         canaries: as in plain training; the guarantee covers them like all other records.
@@ -40,6 +41,7 @@ class DpSgdTraining(Strict):
     kind: Literal["dp_sgd"] = "dp_sgd"
     epsilon: Annotated[float, Field(gt=0, le=1000)]
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    records: Annotated[int, Field(ge=1)] | None = None
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     optimiser: Literal["adam", "sgd"] = "adam"
     canaries: Annotated[int, Field(ge=0)] = 0
@@ -77,3 +79,17 @@ def training_plan(config: TeachersConfig) -> TrainingPlan:
     if kind not in _KINDS:
         raise ConfigError(explain("teachers.training.kind", kind, "is unknown", f"use one of {list(_KINDS)}"))
     return validate(_KINDS[kind], dict(config.training), "teachers.training")
+
+
+def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> dict[str, Any]:
+    """What the manifest says of how the teacher was trained, but for its seed.
+
+    Args:
+        plan: `teachers.training`.
+        teachers: epochs, batch size, learning rate and so on.
+    """
+    fields = ("epochs", "batch_size", "learning_rate", "weight_decay", "shift", "flip")
+    kind = plan.model_dump()
+    if not kind.get("canaries"):
+        kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
+    return kind | {name: getattr(teachers, name) for name in fields}

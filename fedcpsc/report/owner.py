@@ -44,7 +44,7 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         SiloError: a file is missing or damaged.
     """
     manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
-    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.population, high_water_mark=policy.high_water_mark)
     with contextlib.closing(opened) as ledger:
         facts = ledger_facts(ledger)
     return OwnerFacts(
