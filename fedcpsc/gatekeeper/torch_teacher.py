@@ -75,14 +75,10 @@ def open_torch(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeache
     """
     network = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
     state = _tensors(read_weights(folder, manifest))
-    _check_keys(set(state), set(network.state_dict()), manifest.architecture)
     try:
         network.load_state_dict(state)
-    except RuntimeError as error:
-        shown = " ".join(str(error).split())
-        raise ManifestError(
-            explain("weights", manifest.architecture, f"do not fit ({shown[:200]})", "give the manifest their width")
-        ) from error
+    except RuntimeError as error:  # its own message lists every key
+        raise _misfit(set(state), set(network.state_dict()), manifest.architecture) from error
     return TorchTeacher(network, manifest, batch_size)
 
 
@@ -107,22 +103,19 @@ def _tensors(data: bytes) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _check_keys(found: set[str], wanted: set[str], architecture: str) -> None:
-    """Does nothing where the state dict names the architecture's tensors.
-
-    Raises:
-        ManifestError: naming a few that differ, or the prefix that all have.
-    """
-    if found == wanted:
-        return
+def _misfit(found: set[str], wanted: set[str], architecture: str) -> ManifestError:
+    """Says how a state dict that could not be loaded differs from the architecture's."""
     if found and all(key.startswith(_PARALLEL) for key in found):
         remedy = f"save model.module.state_dict(), or drop the first {len(_PARALLEL)} characters of each key"
         shown = f"every key begins with {_PARALLEL!r}, as nn.DataParallel names them"
-        raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
+        return ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
     missing, foreign = sorted(wanted - found), sorted(found - wanted)
-    shown = f"{len(missing)} tensors of {architecture} are missing{_few(missing)}, {len(foreign)} are foreign{_few(foreign)}"
-    remedy = "save the state dict of fedcpsc.models.registry.build_classifier(...), or name the right architecture"
-    raise ManifestError(explain("weights", WEIGHTS_FILE, f"do not fit: {shown}", remedy))
+    if not missing and not foreign:
+        shown = f"do not fit {architecture}: a tensor has another shape"
+        return ManifestError(explain("weights", WEIGHTS_FILE, shown, "check width, classes and image_shape"))
+    absent, others = f"{len(missing)} tensors are missing{_few(missing)}", f"{len(foreign)} are foreign{_few(foreign)}"
+    remedy = "save the state dict of models.registry.build_classifier(...), or name the right architecture"
+    return ManifestError(explain("weights", WEIGHTS_FILE, f"do not fit {architecture}: {absent}, {others}", remedy))
 
 
 def _few(keys: list[str]) -> str:

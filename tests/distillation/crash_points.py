@@ -127,7 +127,7 @@ def check(folder: Path, student: dict[str, torch.Tensor], point: str) -> None:
     _, batches = replay(journal, journal.read_bytes())
     for number in range(2):
         silo = folder / f"silo-{number}"
-        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).dataset_id)
+        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).population)
         status = ledger.verify()
         charged = [row["query_id"] for row in ledger.export() if row["kind"] == "charged"]
         answered = [row["query_id"] for row in ledger.export() if row["kind"] == "answered"]

@@ -85,7 +85,7 @@ def test_a_ledger_is_begun_once_shown_and_raised_only_upwards(tmp_path: Path) ->
 
 def test_epsilon_spent_is_shown_only_where_everything_had_a_guarantee(tmp_path: Path) -> None:
     manifest = make_folder(tmp_path, policy={"mechanism": NOISY})
-    ledger = Ledger.open(tmp_path / "ledger.sqlite", manifest.dataset_id)
+    ledger = Ledger.open(tmp_path / "ledger.sqlite", manifest.population)
     ledger.reserve("a", "p", Charge(1, mu2=10**12, private=True))
     assert told("ledger", "show", tmp_path)["epsilon_spent"] == pytest.approx(4.377178095681232)
     ledger.reserve("b", "p", Charge(1, private=False))
