@@ -1,4 +1,4 @@
-"""A clinic that exports its growing data every month: one population, one ledger, one budget, however often it trains."""
+"""A clinic that exports its growing data every month: one ledger and one budget, however often it trains."""
 
 import numpy as np
 import pytest
