@@ -17,7 +17,7 @@ from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.ledger_file import mark_path
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.silo_folder import standing_teacher
+from fedcpsc.gatekeeper.silo_folder import check_writable, standing_teacher
 from fedcpsc.gatekeeper.silo_report import SiloReport
 from fedcpsc.gatekeeper.teachers import Teacher, open_teacher
 
@@ -87,9 +87,11 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
         ManifestError: where the teacher cannot be opened.
         TeacherError: where it gives something that is no answer.
         PolicyError: where `policy.yaml` is missing or cannot be honoured.
+        SiloError: where the folder is read-only.
         LedgerError: where the ledger is missing, damaged, or of another population or unit.
     """
     started = time.monotonic()
+    check_writable(folder)
     policy = load_policy(folder / POLICY_FILE)
     mark = mark_path(folder, policy)
     Ledger.open(folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark).close()

@@ -12,6 +12,7 @@ refused, never replaced.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,15 @@ from pathlib import Path
 from fedcpsc.errors import ManifestError, SiloError, explain
 from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
 
-__all__ = ["MAKING_FILE", "PAST", "STAGED", "explained_silo_reads", "explained_silo_writes", "standing_teacher"]
+__all__ = [
+    "MAKING_FILE",
+    "PAST",
+    "STAGED",
+    "check_writable",
+    "explained_silo_reads",
+    "explained_silo_writes",
+    "standing_teacher",
+]
 
 MAKING_FILE, STAGED, PAST = "making.json", "making", "past"
 
@@ -59,6 +68,17 @@ def standing_teacher(folder: Path) -> Manifest | None:
         constraint = f"{lie} there and no whole teacher, so nothing is overwritten ({reason})"
         raise ManifestError(explain("silo", str(folder), constraint, remedy)) from error
     return manifest
+
+
+def check_writable(folder: Path) -> None:
+    """Does nothing where this user may write in a silo's folder: without its ledger, no silo answers.
+
+    Raises:
+        SiloError: where the folder or its file system is read-only.
+    """
+    if not os.access(folder, os.W_OK):
+        remedy = "make the folder and its file system writable for this user: the ledger is written in it"
+        raise SiloError(explain("silo", str(folder), "is read-only here", remedy))
 
 
 @contextmanager

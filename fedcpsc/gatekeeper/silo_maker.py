@@ -37,7 +37,7 @@ from fedcpsc.gatekeeper.proof import planned_history
 from fedcpsc.gatekeeper.replacing import Replacement
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
 from fedcpsc.gatekeeper.sharding import record_ids, unit_ids
-from fedcpsc.gatekeeper.silo_folder import explained_silo_writes, standing_teacher
+from fedcpsc.gatekeeper.silo_folder import check_writable, explained_silo_writes, standing_teacher
 from fedcpsc.gatekeeper.silo_report import SiloReport
 from fedcpsc.gatekeeper.take_up import choose_policy, take_up_ledger, write_policy
 from fedcpsc.gatekeeper.teachers import open_teacher
@@ -107,6 +107,7 @@ class SiloMaker:
             raise DataError(explain("evaluation images", held_out, f"{self.name}'s images are {own}", remedy))
         with explained_silo_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private data has touched what lies here
+        check_writable(self.folder)
         kept = self._finish_interrupted(progress)
         old = standing_teacher(self.folder)
         policy, owners = choose_policy(self.folder, old, configured)

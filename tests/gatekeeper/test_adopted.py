@@ -9,7 +9,8 @@ from test_silos import config
 
 from fedcpsc.data import silo_images
 from fedcpsc.data.sources import load_evaluation
-from fedcpsc.errors import ConfigError, FederationError, LedgerError, ManifestError, PolicyError
+from fedcpsc.errors import ConfigError, FederationError, LedgerError, ManifestError, PolicyError, SiloError
+from fedcpsc.gatekeeper import silo_folder
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE
@@ -111,6 +112,13 @@ def test_one_that_is_damaged_is_refused_and_left_alone(name, error, damage, tmp_
     with pytest.raises(error):
         make_silos(config(), tmp_path, only=0)
     assert fingerprints(folder) == before
+
+
+def test_one_on_a_read_only_file_system_is_told_in_a_line(tmp_path, monkeypatch):
+    adopt(tmp_path / "0")
+    monkeypatch.setattr(silo_folder.os, "access", lambda path, mode: False)
+    with pytest.raises(SiloError, match="silo='.*0': is read-only here; make the folder and its file system writable"):
+        make_silos(config(), tmp_path, only=0)
 
 
 def test_a_whole_run_in_one_process_charges_its_ledger_and_touches_nothing_else(tmp_path):
