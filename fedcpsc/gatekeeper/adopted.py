@@ -14,7 +14,7 @@ from pathlib import Path
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.silo_folder import check_writable, standing_teacher

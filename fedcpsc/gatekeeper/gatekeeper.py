@@ -27,7 +27,7 @@ from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, Si
 from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount

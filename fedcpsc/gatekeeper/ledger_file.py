@@ -8,17 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.policy import Policy
 
-__all__ = ["connect", "mark_path", "translated"]
+__all__ = ["connect", "translated"]
 
 WAIT_S = 30.0
-
-
-def mark_path(folder: Path, policy: Policy) -> Path | None:
-    """The high-water mark of the ledger in a silo's folder; None where its policy names none."""
-    del folder
-    return Path(policy.high_water_mark) if policy.high_water_mark else None
 
 
 def connect(path: Path) -> sqlite3.Connection:

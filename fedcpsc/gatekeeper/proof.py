@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import warnings
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,11 +11,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.ledger_chain import Row
 from fedcpsc.gatekeeper.manifest import Manifest
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining
 from fedcpsc.privacy.accounting import History
 from fedcpsc.typed_yaml import Strict
 
-__all__ = ["DpSgdProof", "ShardsProof", "histories_of", "planned_history", "proof_of"]
+__all__ = ["DpSgdProof", "ShardsProof", "histories_of", "proof_of"]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Step = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0, le=1)], Annotated[int, Field(ge=1)]]
@@ -83,27 +80,6 @@ def proof_of(manifest: Manifest) -> DpSgdProof | ShardsProof | None:
             )
         )
     return proof
-
-
-def planned_history(plan: DpSgdTraining, epochs: int, batch_size: int, units: int) -> History:
-    """(noise multiplier, rate, steps) of a DP-SGD training, from its configuration alone.
-
-    Args:
-        plan: the guarantee.
-        epochs: passes over the units.
-        batch_size: mean of the Poisson batches.
-        units: public number of records or persons.
-    """
-    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - slow to import, used by this kind alone
-
-    rate = 1 / math.ceil(units / min(batch_size, units))
-    steps = int(epochs / rate)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        noise = get_noise_multiplier(
-            target_epsilon=plan.epsilon, target_delta=plan.delta, sample_rate=rate, steps=steps, accountant="prv"
-        )
-    return [(float(noise), rate, steps)]
 
 
 def histories_of(releases: Iterable[Row]) -> dict[str, History]:

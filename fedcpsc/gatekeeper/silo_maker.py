@@ -22,7 +22,7 @@ from fedcpsc.gatekeeper.adopted import accuracy_of
 from fedcpsc.gatekeeper.canaries import planted, save_canaries
 from fedcpsc.gatekeeper.guarantee import check_training
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import (
     WEIGHTS_FILE,
     Manifest,
@@ -33,7 +33,6 @@ from fedcpsc.gatekeeper.manifest import (
 )
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.private_training import TrainedTeacher, train_teacher
-from fedcpsc.gatekeeper.proof import planned_history
 from fedcpsc.gatekeeper.replacing import Replacement
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
 from fedcpsc.gatekeeper.sharding import record_ids, unit_ids
@@ -42,7 +41,7 @@ from fedcpsc.gatekeeper.silo_report import SiloReport
 from fedcpsc.gatekeeper.take_up import choose_policy, take_up_ledger, write_policy
 from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.gatekeeper.training import Progress
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, training_plan, used_settings
+from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 
@@ -157,7 +156,8 @@ class SiloMaker:
         check_records(self.folder, self.population, _ids(images))
         plan, teachers = training_plan(self.config.teachers), self.config.teachers
         if isinstance(plan, DpSgdTraining):
-            units = plan.records or len(images if images.persons is None else np.unique(images.persons))
+            true = len(images if images.persons is None else np.unique(images.persons))
+            units = public_units(plan, true, public_size=policy.public_size)
             check_training(policy, ledger, planned_history(plan, teachers.epochs, teachers.batch_size, units))
 
     def _train(self, images: ImageSet, architecture: str, policy: Policy, progress: Progress) -> TrainedTeacher:

@@ -8,8 +8,9 @@ from typing import Literal
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import Manifest, sha256_hex
+from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, save_policy
 
 __all__ = ["choose_policy", "take_up_ledger", "write_policy"]
@@ -56,7 +57,8 @@ def take_up_ledger(
         old: manifest of the teacher that stands there; None where there is none.
 
     Raises:
-        LedgerError: where the ledger is missing beside a teacher, damaged, or of another population or unit.
+        LedgerError: where the ledger is missing beside a teacher, damaged, of another population or unit, or where one
+            in `past/` is not counted in it.
     """
     path = folder / LEDGER_FILE
     if old is not None and old.population != population:
@@ -74,4 +76,9 @@ def take_up_ledger(
         constraint = f"the ledger {path} counts what each {found} loses, and units cannot be mixed in one ledger"
         remedy = "name persons in data.persons as before; or make the silo of another population in another silos.root"
         raise LedgerError(explain("unit", unit, constraint, remedy))
+    try:
+        check_past(folder, population, ledger)
+    except LedgerError:
+        ledger.close()
+        raise
     return ledger

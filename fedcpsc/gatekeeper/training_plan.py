@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from fedcpsc.config import TeachersConfig
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.privacy.accounting import History
 from fedcpsc.typed_yaml import Strict, validate
 
-__all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan", "used_settings"]
+__all__ = [
+    "DpSgdTraining",
+    "PlainTraining",
+    "ShardsTraining",
+    "TrainingPlan",
+    "planned_history",
+    "public_units",
+    "training_plan",
+    "used_settings",
+]
 
 
 class PlainTraining(Strict):
@@ -93,3 +106,31 @@ def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> dict[str, Any
     if not kind.get("canaries"):
         kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
     return kind | {name: getattr(teachers, name) for name in fields}
+
+
+def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:
+    """The number of units that the plan may build on: the configured one, or the true one where that is public."""
+    del public_size
+    return plan.records or units
+
+
+@lru_cache
+def planned_history(plan: DpSgdTraining, epochs: int, batch_size: int, units: int) -> History:
+    """(noise multiplier, rate, steps) of a DP-SGD training, from its configuration alone.
+
+    Args:
+        plan: the guarantee.
+        epochs: passes over the units.
+        batch_size: mean of the Poisson batches.
+        units: public number of records or persons.
+    """
+    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - slow to import, used by this kind alone
+
+    rate = 1 / math.ceil(units / min(batch_size, units))
+    steps = int(epochs / rate)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order is the")
+        noise = get_noise_multiplier(
+            target_epsilon=plan.epsilon, target_delta=plan.delta, sample_rate=rate, steps=steps, accountant="prv"
+        )
+    return [(float(noise), rate, steps)]

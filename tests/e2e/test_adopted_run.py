@@ -11,7 +11,7 @@ from support.documented import ROOT
 from support.tiny_runs import SMOKE, TINY_SMOKE
 
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -8,13 +8,12 @@ from fedcpsc.config import RunConfig
 from fedcpsc.errors import PolicyError
 from fedcpsc.gatekeeper import replacing, silo_maker
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_file import mark_path
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.proof import planned_history
 from fedcpsc.gatekeeper.silo_folder import MAKING_FILE, PAST
 from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining
+from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history
 from fedcpsc.privacy.accounting import compose, dp_sgd_epsilon
 
 DELTA = 1e-5
@@ -66,7 +65,7 @@ def content(folder) -> dict:
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.endswith(("-wal", "-shm", ".lock"))
+        if path.is_file() and not path.name.endswith(("-wal", "-shm", "-journal", ".lock"))
     }
 
 
