@@ -11,7 +11,15 @@ from typing import BinaryIO
 
 from fedcpsc.errors import RunError, explain
 
-__all__ = ["drop_half_a_line", "durable", "explained_writes", "worked_on_alone", "write_whole"]
+__all__ = [
+    "drop_half_a_line",
+    "durable",
+    "explained_writes",
+    "owner_only",
+    "private_folder",
+    "worked_on_alone",
+    "write_whole",
+]
 
 _LOCK = "run.lock"
 
@@ -31,6 +39,27 @@ def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     partial.replace(path)
+
+
+def owner_only(path: str, flags: int) -> int:
+    """An `opener` for `open`: what it makes is readable and writable by its owner alone (mode 0600)."""
+    return os.open(path, flags, 0o600)
+
+
+def private_folder(folder: Path) -> None:
+    """Makes a folder for its owner alone (mode 0700), and what lies there already likewise (files 0600).
+
+    Args:
+        folder: path of the folder; those above it are made as usual.
+
+    Raises:
+        OSError: where it cannot be made, or belongs to another user.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, *folder.iterdir()):
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            path.chmod(mode & 0o7700)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -16,7 +16,7 @@ from fedcpsc.data.readers import Split, read_split
 from fedcpsc.data.sources import as_images, data_root, limited, load_train
 from fedcpsc.errors import ConfigError, DataError, explain
 
-__all__ = ["iterate_silo_images", "load_silo_train"]
+__all__ = ["images_of_silos", "iterate_silo_images", "load_silo_train"]
 
 
 def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
@@ -59,6 +59,26 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
         if persons is not None and persons.kind == "blocks":
             images = replace(images, persons=invented_persons(len(images), persons.size, silo))
         yield images
+
+
+def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet]]:
+    """Number and `load_silo_train` of some silos; no other silo's own files are read.
+
+    Dealt images are dealt to all `silos.count` places: a silo's share does not depend on which silos are asked for.
+
+    Args:
+        config: configuration of the run.
+        silos: numbers of the silos, each in [0, silos.count).
+
+    Raises:
+        ConfigError, DataError: as `iterate_silo_images`.
+    """
+    if config.silos.partition.kind == "own_files":
+        splits = _own_splits(config, sorted(silos))
+        for silo in splits:
+            yield silo, _own_images(config, silo, splits)
+    elif silos:
+        yield from ((silo, images) for silo, images in enumerate(iterate_silo_images(config)) if silo in silos)
 
 
 def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:

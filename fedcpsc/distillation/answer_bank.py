@@ -8,6 +8,8 @@ Layout of the folder:
     answers-<i>.f32   [rows, K] decoded answers of silo i, written at the rows it answered
     targets.f32       [rows, K] aggregated soft targets; derived, rewritten at will
 
+The folder and its files are its owner's alone (modes 0700 and 0600), also those of a run from before they were.
+
 A crash at any point loses at most what was not yet journalled; data beyond the journal are cut off when the bank is
 opened. In memory: the journal's index, one answered-flag per row and silo, nothing that grows with the images.
 """
@@ -27,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
+from fedcpsc.files import owner_only, private_folder
 
 __all__ = ["AnswerBank", "Batch", "replay"]
 
@@ -80,7 +83,10 @@ class AnswerBank:
         self.batches: list[Batch] = []
         self._by_query: dict[str, Batch] = {}
         self._journal_path = folder / "journal.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            private_folder(folder)  # silos' answers: for whoever paid for them alone
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
         head = {"format": 1, "image_shape": list(image_shape), "classes": classes, "silos": self.silos}
         self.nonce = self._recover(head)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
@@ -227,7 +233,9 @@ class AnswerBank:
             needed = int(np.prod(wanted)) * np.dtype(dtype).itemsize
             path = self.folder / name
             if not path.exists() or path.stat().st_size < needed:
-                with path.open("ab") as file:  # rows that this silo has not answered yet read as zeros
+                with open(
+                    path, "ab", opener=owner_only
+                ) as file:  # rows that this silo has not answered yet read as zeros
                     file.truncate(needed)
             mapped = np.memmap(path, dtype, "r+", shape=wanted)
             self._mapped[name] = mapped
@@ -249,7 +257,7 @@ class AnswerBank:
     def _write(self, name: str, first: int, values: npt.NDArray[Any], *, sync: bool = True) -> None:
         path = self.folder / name
         try:
-            with path.open("r+b" if path.exists() else "w+b") as file:
+            with open(path, "r+b" if path.exists() else "w+b", opener=owner_only) as file:
                 row_bytes = values.nbytes // max(len(values), 1)
                 file.seek(first * row_bytes)
                 file.write(np.ascontiguousarray(values).tobytes())
@@ -261,7 +269,7 @@ class AnswerBank:
 
     def _commit(self, event: dict[str, Any]) -> None:
         try:
-            with self._journal_path.open("ab") as file:
+            with open(self._journal_path, "ab", opener=owner_only) as file:
                 file.write(json.dumps(event).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from torch import nn
 from fedcpsc.distillation.pace import Course
 from fedcpsc.distillation.steps import Member
 from fedcpsc.errors import RunError, explain
-from fedcpsc.files import durable
+from fedcpsc.files import durable, private_folder
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]
 
@@ -60,7 +60,7 @@ def save_checkpoint(
     }
     path = folder / "state.pt"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)  # half-fitted students and optimisers: nobody is to work with them but the run
         with durable(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError

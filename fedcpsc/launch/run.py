@@ -10,12 +10,21 @@ from typing import Any
 from rich.console import Console
 
 from fedcpsc.config import RunConfig, load_config
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.run_folder import Existing, claim, finished
 from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 
-__all__ = ["Request", "finished_before", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = [
+    "Request",
+    "check_no_adopted",
+    "finished_before",
+    "make_teachers",
+    "run_once",
+    "run_seeds",
+    "with_absolute_data",
+]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -92,6 +101,7 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
         FedcpscError: one failed; those before it stay, and RESUME goes on with it.
     """
     config = request.load()
+    check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
     name, root = config.output.name, Path(config.output.root)
     results = []
     for seed in range(config.seed, config.seed + count):
@@ -103,6 +113,28 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     console.print(seeds_table(summary))
     console.print(f"left in {path}", highlight=False, soft_wrap=True)
     return summary
+
+
+def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
+    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
+
+    Args:
+        config: configuration of the run.
+        option: what asks for silos in another folder.
+        value: its value.
+        remedy: what to do instead.
+
+    Raises:
+        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
+        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
+    """
+    from fedcpsc.gatekeeper.adopted import adopted_silos  # noqa: PLC0415
+
+    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
+    if adopted:
+        names = ", ".join(manifest.silo for manifest in adopted.values())
+        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
+        raise ConfigError(explain(option, value, constraint, remedy))
 
 
 def finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:

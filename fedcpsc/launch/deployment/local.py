@@ -22,7 +22,7 @@ from fedcpsc.launch.deployment.federation import Federation, check_start, federa
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.deployment.show import stand_by
-from fedcpsc.launch.run import Request, finished_before, make_teachers, with_absolute_data
+from fedcpsc.launch.run import Request, check_no_adopted, finished_before, make_teachers, with_absolute_data
 from fedcpsc.launch.show import RunView, result_table
 from fedcpsc.launch.submitted import see_to_its_end
 
@@ -90,6 +90,7 @@ def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
     number = silos or config.silos.count
     own = [f"silos.count={number}", f"output.root={layout.runs}"]
     if number != config.silos.count:
+        check_no_adopted(config, "--silos", number, "leave it out, or set silos.count and another silos.root")
         own.append(f"silos.root={config.silos.root}-of-{number}")
     return replace(request, overrides=(*request.overrides, *own))
 
