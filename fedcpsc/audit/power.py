@@ -1,6 +1,6 @@
-"""How often the one-run audit refutes a claim that is wrong, and one that is right: by simulation, before anything runs.
+"""How often the one-run audit refutes a claim that is wrong, and one that is right: by simulation.
 
-The mechanism is the Gaussian one with a truth that is known exactly: a canary's score is N(0, 1), and N(mu, 1) where its
+The mechanism is the Gaussian one, whose truth is known exactly: a canary's score is N(0, 1), and N(mu, 1) where its
 coin let it in. No attack on such a mechanism does better than to go by that score, so the power is the best that the
 guesses allow: less than 1 means that this audit overlooks such a lie in that share of cases, whatever the attack.
 """

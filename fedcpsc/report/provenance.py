@@ -19,8 +19,8 @@ __all__ = ["audited", "owners_part", "public_config", "repeat"]
 
 
 _OLD_AUDIT = (
-    "This audit was made before audits told the largest bound that their guesses could have shown: a bound below a claim "
-    "may only mean that there were too few guesses. Run the audit again to know."
+    "This audit was made before audits told the largest bound that their guesses could have shown: a bound below a "
+    "claim may only mean that there were too few guesses. Run the audit again to know."
 )
 _NOT_TESTED = (
     "At least one claim lies above the largest bound that the audit's guesses could have shown (reachable epsilon), or "
