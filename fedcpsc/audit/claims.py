@@ -20,6 +20,8 @@ REFUTED = "refuted"
 NOT_CONTRADICTED = "not contradicted"
 NOT_TESTED = "could not be tested"
 
+_ALONE = 0.95  # confidence of a bound that shares it with no other
+
 
 def held_against(found: dict[str, Any], claim: float | None, claimed_unit: Unit | None, share: float) -> dict[str, Any]:
     """What a bound says of a claim.
@@ -89,9 +91,11 @@ def _needs(bound: dict[str, Any]) -> str:
             f"needs about {_rounded(bound['guesses_needed'])} guesses with every canary guessed at (canaries.guesses: "
             f"1), and is out of reach of any number with {share:.0%} of them"
         )
+    alone = guesses_needed(claim, delta, _ALONE)
+    single = f" (held alone against its bound, at {_ALONE:.0%}, it needs about {_rounded(alone)})" if alone else ""
     return (
-        f"is out of reach of any number of guesses at delta {delta:g} and confidence {confidence:.2%}: hold fewer "
-        "claims against bounds at once, or compare many trainings with and without one unit"
+        f"is out of reach of any number of guesses at delta {delta:g} and confidence {confidence:.2%}{single}: hold "
+        "fewer claims against bounds at once, or compare many trainings with and without one unit"
     )
 
 
