@@ -3,13 +3,20 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from support.tiny_audit import tiny
 
 from fedcpsc.audit.claims import NOT_CONTRADICTED, NOT_TESTED, REFUTED, held_against, outcome_in_words
 from fedcpsc.audit.earlier import completed
-from fedcpsc.audit.planned import confidence_from_scratch, in_vain_from_scratch
+from fedcpsc.audit.planned import (
+    confidence_from_scratch,
+    confidence_over_run,
+    in_vain_from_scratch,
+    in_vain_over_run,
+)
 from fedcpsc.audit.reach import reachable_epsilon
 
 DIGITS = Path(__file__).parents[2] / "benchmarks/results/audit_digits.json"
@@ -101,6 +108,25 @@ def test_a_plan_that_cannot_refute_a_claim_is_told_before_it_runs():
     assert in_vain_from_scratch(tiny(policies=[DP_SGD_8 | {"epsilon": 1}])) == []
     none = tiny(policies=[DP_SGD_8 | {"epsilon": 1}], canaries={"count": 0}, surfaces=["teacher"])
     assert "no canary was planted" in in_vain_from_scratch(none)[0]
+
+
+def test_silos_whose_canaries_cannot_refute_their_claims_are_told_by_name_and_unit():
+    """Five silos with a claim, teachers and students: 99.5 % each, at which 50 guesses reach 2.14."""
+
+    def silo(number, claim, unit="person", canaries=500):
+        coins = np.zeros(canaries, bool)
+        return SimpleNamespace(name=f"silo-{number}", claim=claim, unit=unit, coins=coins, delta=1e-5)
+
+    silos = [silo(0, 8.0), silo(1, 2.1, "record"), silo(2, 2.2), silo(3, 1.0), silo(4, 1.0), silo(5, None, canaries=0)]
+    assert confidence_over_run(tiny(), silos) == pytest.approx(0.995)
+    told = in_vain_over_run(tiny(), silos)
+    assert [text.split(":")[0] for text in told] == [
+        f"silo-{number}, {surface}" for number in (0, 2) for surface in ("teacher", "student")
+    ]
+    assert "the claim of epsilon 8 per person could not be tested: with 50 guesses" in told[0]
+    assert "at most 2.14 < 8" in told[0]
+    coinless = in_vain_over_run(tiny(), [silo(0, 1.0, canaries=0)])
+    assert "no canary was planted" in coinless[0]
 
 
 def test_an_audit_of_before_is_completed_from_its_guesses_and_judged_anew():
