@@ -140,6 +140,9 @@ def audit(
 ) -> None:
     """Attack teachers and students, and hold lower bounds on epsilon against the claims; exit 3 where one is exceeded.
 
+    A claim that the audit could not have refuted is told before it begins and in its verdict (testable: false); the
+    exit code stays 0: nothing was refuted.
+
     Example: [bold]fedcpsc audit configs/audit_digits.yaml[/]
 
     Example: [bold]fedcpsc audit configs/audit_digits_run.yaml --run runs/digits --silos silos/digits[/]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, costs, deployments
+from benchmarks.tables import accuracy, audits, costs, deployments
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -17,6 +17,7 @@ PAGES = (
     "docs/privacy.md",
     "docs/index.md",
     "docs/audit.md",
+    "docs/threats.md",
     "docs/white_box.md",
     "docs/scale.md",
 )
@@ -26,7 +27,11 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "compression": costs.compression,
     "crashes": deployments.crashes,
     "accuracy": accuracy.accuracy,
-    "audit": accuracy.audit,
+    "audit": audits.audit,
+    "audit-found": audits.found_at_one_percent,
+    "audit-needed": audits.needed,
+    "audit-power": audits.power,
+    "audit-reach": audits.reach,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "many-silos": deployments.many_silos,

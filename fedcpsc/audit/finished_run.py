@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.torch import load_file
 
+from fedcpsc.audit.claims import Unit
 from fedcpsc.audit.observe import View, through_form
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
@@ -49,9 +50,13 @@ class SiloUnderAudit:
         manifest: of its teacher.
         images: its private images, canaries with the labels they were planted with.
         member: which of them the teacher was trained on.
-        canary: which of them are canaries.
+        canary: which of them are canaries [N], R in all.
+        coins: whether the teacher was trained on each of U canary units [U], as independent coins decided: U is random,
+            and may be 0 also where canaries were planted.
+        unit_of_record: index of the canary unit of each record that is a canary, in the order of the images [R].
+        unit: what the training protects, and what one coin decides about.
         claim: epsilon that its policy claims; None for no claim.
-        delta: of the claim.
+        delta: delta of the claim.
         teacher: the network itself.
         mechanism: what stands between it and an answer.
     """
@@ -61,6 +66,9 @@ class SiloUnderAudit:
     images: ImageSet
     member: Bools
     canary: Bools
+    coins: Bools
+    unit_of_record: npt.NDArray[np.int64]
+    unit: Unit
     claim: float | None
     delta: float
     teacher: Teacher
@@ -80,19 +88,24 @@ class SiloUnderAudit:
             remedy = "give the silos that this run's configuration made, with --silos"
             raise DataError(explain("private images", manifest.silo, "are not those of its teacher", remedy))
         member, canary = np.ones(len(images), bool), np.zeros(len(images), bool)
+        coins, unit_of_record = np.zeros(0, bool), np.zeros(0, np.int64)
         if (folder / CANARIES_FILE).exists():
             planted = load_canaries(folder, manifest)
             labels = images.labels.copy()
             labels[planted.positions] = canary_images(images, planted).labels
-            images = ImageSet(images.images, labels, images.classes)
+            images = replace(images, labels=labels)
             canary[planted.positions] = True
             member[planted.positions] = planted.included[planted.units]
+            coins, unit_of_record = planted.included, planted.units
         return cls(
             name=manifest.silo,
             manifest=manifest,
             images=images,
             member=member,
             canary=canary,
+            coins=coins,
+            unit_of_record=unit_of_record,
+            unit="person" if report.unit == "person" else "record",
             claim=report.epsilon,
             delta=report.delta or _NO_CLAIM_DELTA,
             teacher=open_teacher(folder, manifest),

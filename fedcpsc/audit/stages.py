@@ -20,19 +20,27 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from fedcpsc.audit.earlier import completed
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.typed_yaml import read_yaml, save_config, validate
 
-__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit"]
+__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "Warn", "no_warning", "read_audit"]
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Told of stages done, stages in all, and what comes next."""
 
+Warn: TypeAlias = Callable[[str], None]
+"""Told what to know before an audit runs."""
+
 SCHEMA = 1
 AUDIT_FILE = "audit.json"
+
+
+def no_warning(_: str) -> None:
+    """For callers that show none."""
 
 
 class AuditFolder:
@@ -110,7 +118,7 @@ class AuditFolder:
 
 
 def read_audit(path: Path) -> dict[str, Any]:
-    """A finished audit.
+    """A finished audit; an earlier version's is completed (`earlier`).
 
     Raises:
         AuditError: where the file is missing, damaged, or of another schema.
@@ -129,7 +137,7 @@ def read_audit(path: Path) -> dict[str, Any]:
         got = audit.get("schema") if isinstance(audit, dict) else type(audit).__name__
         remedy = "delete it and go on with --resume, or use the version that wrote it"
         raise AuditError(explain("audit", str(path), f"must have schema {SCHEMA} and its parts, has {got}", remedy))
-    return audit
+    return completed(audit)
 
 
 def _meaning(config: AuditConfig) -> dict[str, Any]:

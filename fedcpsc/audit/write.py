@@ -31,7 +31,7 @@ def written(
         folder: of the audit.
         config: of the audit.
         rows: one for each policy, surface and attack.
-        bounds: one for each policy and surface with canaries.
+        bounds: one for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
         models: accuracy and agreement of what was attacked.
         facts: about the setting.
         private_plots: pictures already drawn under `private/`.

@@ -88,7 +88,7 @@ def result_table(result: dict[str, Any]) -> Table:
     shown, rest = _worth_showing(result["silos"])
     for silo in shown:
         refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
-        epsilon = f"{silo['epsilon']:.2f}" if silo["dp"] else "no dp"
+        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if silo["dp"] else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
         row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
         table.add_row(*row, _percent(silo["teacher_accuracy"]))

@@ -29,10 +29,26 @@ class _Open(Strict):
 
 
 class Verdict(_Open):
-    """Whether a claim was disproved, and what that means."""
+    """Whether a claim was disproved, and what that means.
+
+    Attributes:
+        violation: whether a claim was refuted.
+        text: verdict in words.
+        testable: whether every claim could have been refuted; None where the audit was made before audits told.
+    """
 
     violation: bool
     text: str
+    testable: bool | None = None
+
+    @property
+    def in_short(self) -> str:
+        """Two to five words, which never say more than the audit could have found."""
+        if self.violation:
+            return "Violation"
+        if self.testable is None:
+            return "No violation found; what could have been found is not known"
+        return "No violation found" if self.testable else "Not every claim could be tested"
 
 
 class _Plot(_Open):

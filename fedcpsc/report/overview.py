@@ -196,8 +196,12 @@ def _privacy(silos: tuple[Silo, ...]) -> str:
         return "not recorded yet"
     if not with_:
         return "none: what the silos answered is not protected, nor is what the student repeats of it"
-    worst = max(silo.epsilon or 0.0 for silo in with_)
-    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {worst:.3g}"
+    worst: dict[str, float] = {}
+    for silo in with_:
+        unit = silo.unit or "unit (not recorded)"
+        worst[unit] = max(worst.get(unit, 0.0), silo.epsilon or 0.0)
+    most = ", ".join(f"{epsilon:.3g} per {unit}" for unit, epsilon in worst.items())
+    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {most}"
     return claimed if not without else f"{claimed}; not protected: {', '.join(without)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +18,16 @@ from fedcpsc.report.query_pictures import data_uri
 __all__ = ["audited", "owners_part", "public_config", "repeat"]
 
 
+_OLD_AUDIT = (
+    "This audit was made before audits told the largest bound that their guesses could have shown: a bound below a "
+    "claim may only mean that there were too few guesses. Run the audit again to know."
+)
+_NOT_TESTED = (
+    "At least one claim lies above the largest bound that the audit's guesses could have shown (reachable epsilon), or "
+    "was put to no test at all: whatever leaked, it could not have been refuted. That it was not says nothing for it."
+)
+
+
 def audited(audit: AuditFacts | None) -> Section:
     """What an audit found."""
     title = "Privacy audit"
@@ -25,12 +36,15 @@ def audited(audit: AuditFacts | None) -> Section:
             "No audit belongs to this report: claims above are what the silos say, and nobody tried to disprove them."
         )
         return Section("audit", title, (Note(text),))
-    mark = "Violation" if audit.verdict.violation else "No violation found"
-    blocks: list[Block] = [Note(audit.verdict.text, mark)]
+    blocks: list[Block] = [Note(audit.verdict.text, audit.verdict.in_short)]
+    if audit.verdict.testable is None and audit.bounds:
+        blocks.append(Note(_OLD_AUDIT, "Note"))
+    elif audit.verdict.testable is False:
+        blocks.append(Note(_NOT_TESTED, "Not tested"))
     if audit.run is None:
         blocks.append(Note("The audit made teachers and students of its own; it did not attack those of this run."))
     blocks += [_values("Attacks", audit.rows)] if audit.rows else []
-    blocks += [_values("Lower bounds on epsilon", audit.bounds)] if audit.bounds else []
+    blocks += [_values("Lower bounds on epsilon, each with the unit it is about", audit.bounds)] if audit.bounds else []
     blocks += [Picture(plot.title, plot.alt, data_uri(plot.content, plot.kind)) for plot in audit.plots]
     return Section("audit", title, tuple(blocks))
 
@@ -46,9 +60,9 @@ def owners_part(owner: OwnerFacts) -> Section:
         ("answers without a guarantee", f"{ledger['answers_without_guarantee']:,}"),
         (
             "epsilon of all that has left",
-            _epsilon(spent, ledger["delta"], "no guarantee"),
+            _epsilon(spent, ledger, "no guarantee"),
         ),
-        ("epsilon realised on the real votes (itself private)", _epsilon(realised, ledger["delta"], "-")),
+        ("epsilon realised on the real votes (itself private)", _epsilon(realised, ledger, "-")),
         ("class counts", "told to the server" if owner.shares_class_counts else "told to nobody"),
         ("training", ", ".join(f"{key} {value}" for key, value in owner.training.items())),
     )
@@ -105,8 +119,8 @@ def public_config(config: RunConfig) -> tuple[str, list[str]]:
     return yaml.safe_dump(tree, sort_keys=False), left_out
 
 
-def _epsilon(value: float | None, delta: float, without: str) -> str:
-    return without if value is None else f"{value:.4g} at delta {delta:g}"
+def _epsilon(value: float | None, ledger: dict[str, Any], without: str) -> str:
+    return without if value is None else f"{value:.4g} at delta {ledger['delta']:g}, per {ledger['unit']}"
 
 
 def _values(caption: str, rows: Sequence[dict[str, Value]]) -> Table:

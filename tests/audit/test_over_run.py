@@ -69,6 +69,9 @@ def test_it_audits_teachers_student_and_transcript(made, once):
         assert row["targets"] == 1
     bounds = {(bound["policy"], bound["surface"]): bound["canaries"] for bound in audit["bounds"]}
     assert bounds == {(f"silo-{i}", surface): 20 for i in (0, 1) for surface in ("teacher", "student")}
+    for bound in audit["bounds"]:
+        assert (bound["unit"], bound["outcome"]) == ("record", None)  # nothing is claimed here
+        assert bound["reachable_epsilon"] >= bound["epsilon"]
     assert not audit["verdict"]["violation"]
     assert [point["answers"] for point in audit["stealing"]] == [40, 60, 40, 60]
     assert all(mix["private"] for mix in audit["label_mix"])
