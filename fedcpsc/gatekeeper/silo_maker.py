@@ -32,7 +32,7 @@ from fedcpsc.gatekeeper.manifest import (
     sha256_hex,
 )
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
-from fedcpsc.gatekeeper.private_training import TrainedTeacher, train_teacher
+from fedcpsc.gatekeeper.private_training import train_teacher
 from fedcpsc.gatekeeper.replacing import Replacement
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
 from fedcpsc.gatekeeper.sharding import record_ids, unit_ids
@@ -40,7 +40,7 @@ from fedcpsc.gatekeeper.silo_folder import check_writable, explained_silo_writes
 from fedcpsc.gatekeeper.silo_report import SiloReport
 from fedcpsc.gatekeeper.take_up import choose_policy, take_up_ledger, write_policy
 from fedcpsc.gatekeeper.teachers import open_teacher
-from fedcpsc.gatekeeper.training import Progress
+from fedcpsc.gatekeeper.training import Progress, TrainedTeacher
 from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
