@@ -64,7 +64,8 @@ def test_a_silo_is_what_its_manifest_says(tmp_path):
         assert ledger.status().budget.answers == 500
         ledger.close()
         names = {path.name for path in report.folder.iterdir()}
-        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE, MARK_FILE}
+        journal = f"{LEDGER_FILE}-journal"
+        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE, journal, MARK_FILE}
         assert "accuracy" not in (report.folder / MANIFEST_FILE).read_text()
         assert report.folder.stat().st_mode & 0o077 == 0
     assert "silo-0: convnet, 40 private images, " in str(reports[0])
