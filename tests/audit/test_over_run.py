@@ -13,6 +13,7 @@ from fedcpsc.audit.over_run import audit_run
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
 from fedcpsc.launch.run import Request, run_once
+from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.report.audit_folder import read_audit
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -114,7 +115,8 @@ def test_silos_of_other_data_are_refused(copy, tmp_path):
     ("privacy", "message"),
     [
         (None, "no proof"),
-        ({"kind": "dp_sgd", "epsilon": 1.0}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 1.0}, "32-bit seed"),
+        ({"kind": "dp_sgd", "epsilon": 1.0, "noise_source": NOISE_SOURCE}, "is no proof"),
         ({"kind": "dp_sgd", "epsilon": 0.1, "delta": 1e-5, "history": [[1.0, 0.5, 50]]}, "proves only"),
     ],
 )
@@ -122,7 +124,7 @@ def test_a_claim_without_proof_is_refused(copy, tmp_path, privacy, message):
     folder = copy[1] / "1"
     manifest = json.loads((folder / "manifest.json").read_text())
     if privacy is not None and "history" in privacy:
-        privacy = privacy | {"n": manifest["train_size"]}
+        privacy = privacy | {"records": 100, "noise_source": NOISE_SOURCE}
     (folder / "manifest.json").write_text(json.dumps(manifest | {"privacy": privacy}))
     (folder / "policy.yaml").write_text("mechanism: {kind: dp_sgd, epsilon: 1}\n")
     for ledger in folder.glob("ledger.sqlite*"):  # as of a data set that has answered nothing yet

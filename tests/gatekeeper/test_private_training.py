@@ -8,10 +8,12 @@ import torch
 
 from fedcpsc.config import RunConfig, TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
-from fedcpsc.errors import ConfigError, DataError
+from fedcpsc.errors import ConfigError, DataError, PolicyError
 from fedcpsc.gatekeeper.dp_sgd_training import private_architecture, train_dp_sgd
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.private_training import train_teacher
+from fedcpsc.gatekeeper.proof import proof_of
 from fedcpsc.gatekeeper.shard_training import train_shards
 from fedcpsc.gatekeeper.sharding import record_ids, shards_of, unit_ids
 from fedcpsc.gatekeeper.silos import make_silos
@@ -25,6 +27,7 @@ from fedcpsc.gatekeeper.training_plan import (
 )
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import dp_sgd_epsilon, gaussian_epsilon
+from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 from fedcpsc.seeding import derive_seed
 
@@ -220,3 +223,20 @@ def test_fixed_features_are_computed_once_and_change_nothing_in_the_proof() -> N
     with torch.no_grad():
         guesses = network(to_pixels(torch.from_numpy(images.images))).argmax(1).numpy()
     assert (guesses == images.labels).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("privacy", "message"),
+    [
+        ({"n": 240}, "32-bit seed.*train the teacher again; the new training composes"),  # as it was before
+        ({"records": 240, "noise_source": "torch"}, "is unknown here, which knows chacha20-os-urandom-1"),
+        ({"records": 240, "noise_source": NOISE_SOURCE, "n": 240}, "is no proof"),
+        ({"noise_source": NOISE_SOURCE}, "is no proof"),
+    ],
+)
+def test_a_claim_whose_noise_can_be_drawn_again_is_lost(privacy: dict[str, Any], message: str, tmp_path: Path) -> None:
+    make_silos(a_run({"kind": "plain"}, {"kind": "none"}), tmp_path)
+    claim = {"kind": "dp_sgd", "epsilon": 1.95, "delta": 1e-5, "history": [[2.0, 0.02, 2000]], **privacy}
+    manifest = load_manifest(tmp_path / "0").model_copy(update={"privacy": claim})
+    with pytest.raises(PolicyError, match=message):
+        proof_of(manifest)
