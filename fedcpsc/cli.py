@@ -27,6 +27,7 @@ from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
+from fedcpsc.plain_yaml import quoted
 from fedcpsc.report.health import read_health
 
 __all__ = ["app", "main"]
@@ -59,6 +60,11 @@ def _existing(resume: bool, overwrite: bool) -> Existing:
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite: choose one")
     return Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+
+
+def _named(name: str | None) -> list[str]:
+    """The override of `--name`, taken as the text it is: 2026-11-28 is no date here, and 42 no number."""
+    return [] if name is None else [f"output.name={quoted(name)}"]
 
 
 @app.command()
@@ -98,7 +104,7 @@ def run(
     """
     with exit_codes():
         existing = _existing(resume, overwrite)
-        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        named = (*(overrides or ()), *_named(name))
         request = Request(config, named, existing, local)
         if seeds is None:
             run_once(request, _out)
@@ -122,7 +128,7 @@ def white_box(
     Example: [bold]fedcpsc white-box configs/white_box_digits.yaml[/]
     """
     with exit_codes():
-        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        named = (*(overrides or ()), *_named(name))
         white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
 
 
