@@ -23,23 +23,47 @@ from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.launch.audit import AuditRequest, run_audit
 from fedcpsc.launch.deployment.commands import deploy_app
 from fedcpsc.launch.exit_codes import exit_codes
+from fedcpsc.launch.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
 from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.report.health import read_health
+from fedcpsc.version import version
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fedcpsc",
-    help="Several silos' private teachers, asked but never seen, become one student.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedcpsc {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show the traceback of an unexpected error (or set {DEBUG_VARIABLE}=1).")
+    ] = False,
+) -> None:
+    """Several silos' private teachers, asked but never seen, become one student."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # what this process starts shows them too
+
+
 mount(app)
 app.add_typer(deploy_app, name="deploy")
 _out = Console()
@@ -276,7 +300,8 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     signal.signal(signal.SIGTERM, _stop)  # so that a terminated run takes its processes along
-    app()
+    with last_resort():
+        app()
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
