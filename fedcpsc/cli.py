@@ -120,7 +120,7 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to <name>.previous.")
     ] = False,
-    local: Annotated[bool, typer.Option("--local", help="Without Flower, in this one process.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Run without Flower, in this one process.")] = False,
 ) -> None:
     """Make the silos where they are missing, then distil their teachers into one student, through Flower.
 

@@ -29,7 +29,7 @@ class Request:
         path: YAML file of the run.
         overrides: `a.b=c` items, the last of equal keys wins.
         existing: what to do where the run's folder holds a run.
-        local: without Flower, in this process.
+        local: whether to run without Flower, in this process.
     """
 
     path: Path
