@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 __all__ = ["Description", "descriptions", "lacks_its_noun"]
 
@@ -43,15 +44,16 @@ def descriptions(root: Path) -> Iterator[Description]:
             name = path.relative_to(root).as_posix()
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                if isinstance(node, _Documented):
                     yield from _entries(name, node)
                 if isinstance(node, ast.Call):
                     yield from _keywords(name, node)
 
 
-def _entries(
-    path: str, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-) -> Iterator[Description]:
+_Documented: TypeAlias = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _entries(path: str, node: _Documented) -> Iterator[Description]:
     text = ast.get_docstring(node, clean=False)
     if text is None:
         return
@@ -71,9 +73,9 @@ def _entries(
 
 def _keywords(path: str, node: ast.Call) -> Iterator[Description]:
     for keyword in node.keywords:
-        if keyword.arg in ("description", "help") and isinstance(keyword.value, ast.Constant):
-            if isinstance(keyword.value.value, str):
-                yield Description(f"{path}:{keyword.value.lineno}", keyword.arg, keyword.value.value)
+        said = keyword.value
+        if keyword.arg in ("description", "help") and isinstance(said, ast.Constant) and isinstance(said.value, str):
+            yield Description(f"{path}:{said.lineno}", keyword.arg, said.value)
 
 
 def lacks_its_noun(description: Description) -> bool:
