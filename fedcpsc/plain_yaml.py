@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -48,7 +48,7 @@ class NotPlain(yaml.YAMLError):
 class _Loader(yaml.SafeLoader):
     """`SafeLoader` with the numbers above, and each key once."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
         first: [rule for rule in rules if rule[0] not in _REPLACED]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
