@@ -28,7 +28,7 @@ def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
     """Writes UTF-8 text beside `path` and renames it: whoever reads meets the old content or the new, never half.
 
     Args:
-        path: of the file.
+        path: path of the file.
         text: its new content.
         private: readable and writable by the owner alone (mode 0600), from the first byte on.
     """

@@ -41,7 +41,7 @@ class Plan:
     """What is to be run.
 
     Attributes:
-        config: of the run, with the number of silos there really are.
+        config: configuration of the run, with the number of silos there really are.
         run_dir: absolute folder of the run.
         silos: folder of the simulated silos; None in a deployment.
         resume: go on from the checkpoint in `run_dir`.

@@ -2,6 +2,15 @@
 
 import pytest
 import torch
+from support.marks import mark_of
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make test-fast` leaves out; `make test` leaves out nothing."""
+    for item in items:
+        if found := mark_of(item.nodeid):
+            mark, reason = found
+            item.add_marker(getattr(pytest.mark, mark)(reason=reason))
 
 
 @pytest.fixture(autouse=True, scope="session")

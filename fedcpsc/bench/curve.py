@@ -57,7 +57,8 @@ def summarised(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds at each number of answers that all of them reached.
 
     Args:
-        runs: of each seed {"seed", "points": [[answers, accuracy], ...], "final": [answers, accuracy], "split"}.
+        runs: one mapping for each seed: {"seed", "points": [[answers, accuracy], ...], "final": [answers, accuracy],
+            "split"}.
 
     Returns:
         points and final as {"answers", "mean", "std", "each"}; the deviation of a single seed is None.

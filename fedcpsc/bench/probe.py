@@ -49,7 +49,7 @@ class Work:
     Attributes:
         call: does it; returns what came out.
         units: steps or rounds in it.
-        images: that passed through it.
+        images: number of images that passed through it.
     """
 
     call: Callable[[], Iterable[Tensor]]

@@ -70,7 +70,7 @@ def aggregate(
         given: bool [S, N], who answered what.
         rule: see the module.
         counts: [S, K] >= 0, for the rules in log space: n, or m.
-        information: where the silos answer in unlike forms, or under unlike noise.
+        information: what each silo's answers are worth, where the silos answer in unlike forms, or under unlike noise.
         smoothing: added before logarithms, > 0.
 
     Returns:
@@ -102,7 +102,7 @@ def silo_shares(
     """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
 
     Args:
-        answers, given, rule, counts, information: as for `aggregate`.
+        answers, given, rule, counts, information: arguments of `aggregate`.
     """
     answers, present = _heard(answers, given, information)
     if rule in _IN_LOG_SPACE:

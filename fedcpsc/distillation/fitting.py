@@ -68,7 +68,7 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
     """The run's fit; the processes it needs live as long as the context.
 
     Args:
-        device: of rank 0. On a CPU every process has as many threads as this one; of GPUs each has one.
+        device: device of rank 0. On a CPU every process has as many threads as this one; of GPUs each has one.
 
     Raises:
         ConfigError: more processes than GPUs.

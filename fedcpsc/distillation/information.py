@@ -90,7 +90,7 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
     """What the bank's answers tell of the windows; None where all are alike, or nothing was answered.
 
     Args:
-        windows: of every silo of the bank.
+        windows: one window for every silo of the bank.
         before: only answers to rounds before this one count; None counts all.
     """
     shown = [windows[silo] for silo in bank.silos]

@@ -23,7 +23,7 @@ def save_samples(
     Args:
         images: uint8 [N, C, H, W].
         targets: aggregated answers [N, K].
-        names: of the classes; numbers where None.
+        names: names of the classes; None shows their numbers.
     """
     classes = targets.shape[1]
     figure = Figure(figsize=(0.62 * _PER_CLASS + 1.1, 0.62 * classes + 0.9), layout="constrained")

@@ -28,7 +28,7 @@ def model_card(
 
     Args:
         run: finished.
-        checks: by format, as in export.json.
+        checks: checks by format, as in export.json.
         audit: its public part.
     """
     result = run.result or {}

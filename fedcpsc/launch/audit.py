@@ -85,7 +85,7 @@ def audit_table(audit: dict[str, Any]) -> Table:
     """The strongest attack on each policy and surface, with the bounds.
 
     Args:
-        audit: as in `audit.json`.
+        audit: content of `audit.json`.
     """
     from fedcpsc.audit.verdict import strongest  # noqa: PLC0415
 

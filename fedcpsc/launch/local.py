@@ -23,7 +23,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
     """Runs it and returns what it left in result.json.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         run_dir: folder of the run.
         silos: folder of the silos' folders `0`, `1`, ...
         resume: go on from the checkpoint in `run_dir`.

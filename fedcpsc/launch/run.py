@@ -15,6 +15,7 @@ from fedcpsc.launch.run_folder import Existing, claim, finished
 from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
+from fedcpsc.plain_yaml import quoted
 
 __all__ = [
     "Request",
@@ -37,7 +38,7 @@ class Request:
         path: YAML file of the run.
         overrides: `a.b=c` items, the last of equal keys wins.
         existing: what to do where the run's folder holds a run.
-        local: without Flower, in this process.
+        local: whether to run without Flower, in this process.
     """
 
     path: Path
@@ -105,7 +106,11 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     name, root = config.output.name, Path(config.output.root)
     results = []
     for seed in range(config.seed, config.seed + count):
-        own = (f"seed={seed}", f"output.name={name}-seed{seed}", f"silos.root={config.silos.root}-seed{seed}")
+        own = (
+            f"seed={seed}",
+            f"output.name={quoted(f'{name}-seed{seed}')}",
+            f"silos.root={quoted(f'{config.silos.root}-seed{seed}')}",
+        )
         results.append(run_once(replace(request, overrides=(*request.overrides, *own)), console))
     summary = summarise(name, results)
     path = root / f"{name}-seeds.json"
@@ -156,7 +161,9 @@ def with_absolute_data(request: Request) -> Request:
         ConfigError: as `Request.load`.
     """
     path = request.load().data.path
-    return replace(request, overrides=(*request.overrides, f"data.path={Path(path).absolute()}")) if path else request
+    if not path:
+        return request
+    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:

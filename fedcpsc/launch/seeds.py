@@ -20,8 +20,8 @@ def summarise(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean, sample standard deviation and values of each figure, as `<name>-seeds.json` holds them.
 
     Args:
-        results: of result.json, one a seed, at least one. A figure that any of them lacks is None throughout; the
-            deviation of a single value is None.
+        results: contents of result.json, one a seed, at least one. A figure that any of them lacks is None throughout;
+            the deviation of a single value is None.
     """
     summary: dict[str, Any] = {"name": name, "seeds": [result["seed"] for result in results]}
     for figure, read in _FIGURES.items():

@@ -20,8 +20,8 @@ class RunView:
     """Context manager; `line` takes each line of metrics.jsonl. Without a terminal it prints one line a round.
 
     Args:
-        console: where to.
-        name: of the run.
+        console: console to write to.
+        name: name of the run.
     """
 
     def __init__(self, console: Console, name: str) -> None:
@@ -71,7 +71,7 @@ def result_table(result: dict[str, Any]) -> Table:
     """Each silo's teacher, the ensemble and the student; below, what the run cost.
 
     Args:
-        result: as in result.json.
+        result: content of result.json.
     """
     seconds = result["seconds"]
     table = Table(title=result["name"], caption_justify="left", title_justify="left")
@@ -114,7 +114,7 @@ def seeds_table(summary: dict[str, Any]) -> Table:
     """Mean and standard deviation over seeds.
 
     Args:
-        summary: as in `<name>-seeds.json`.
+        summary: content of `<name>-seeds.json`.
     """
     count = len(summary["seeds"])
     table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")

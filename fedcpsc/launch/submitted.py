@@ -32,7 +32,7 @@ def see_to_its_end(
     """Submits a run, follows it, and returns what it left in result.json.
 
     Args:
-        flower: of the SuperLink.
+        flower: Flower's commands, against the SuperLink.
         app_folder: the app, as `stage_app` leaves it.
         run_config: TOML file whose `outdir` is `run_dir`.
         run_dir: folder of the run; takes `flower.log`, and `error.txt` where the run failed.

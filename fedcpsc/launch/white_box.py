@@ -62,7 +62,7 @@ def white_box_table(result: dict[str, Any]) -> Table:
     """Teacher and student.
 
     Args:
-        result: as in result.json.
+        result: content of result.json.
     """
     table = Table(title=f"{result['name']} (white box, not private)", title_justify="left", caption_justify="left")
     seconds = result["seconds"]

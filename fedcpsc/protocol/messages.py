@@ -190,7 +190,7 @@ class RecipeQuery:
     """A query whose images the silo makes itself; in everything else it is the `Query` of those images.
 
     Attributes:
-        query_id, form, run, principal: as of `Query`.
+        query_id, form, run, principal: fields of `Query`.
         payload: `payload_hash` of that query. A silo that makes other images refuses (`recipe`), uncharged; and an id
             means the same question whichever way it is asked.
         recipe: what the images are made from.
@@ -228,13 +228,13 @@ class Answer:
     """What a teacher said, in the form asked for.
 
     Attributes:
-        query_id: of the query answered.
+        query_id: id of the query answered.
         form: says how `values` (and `indices`) are to be read.
         classes: K.
         values: `probabilities`: uint8 or float32 [N, K]; `top_k`: uint8 or float32 [N, k]; `label`: uint16 [N].
             uint8 is a probability times 255, rounded; float32 may be noisy (outside [0, 1]).
         indices: uint16 [N, k], class indices of `top_k`; None otherwise.
-        answers_left: of the silo's budget after this answer.
+        answers_left: images left in the silo's budget after this answer.
         claim: the privacy claim.
     """
 

@@ -23,7 +23,7 @@ class OwnerFacts:
 
     Attributes:
         silo: its name.
-        ledger: as `fedcpsc ledger show` prints it.
+        ledger: what `fedcpsc ledger show` prints it.
         epsilon_realised: computed from the votes that really came, itself private; None where nothing was recorded.
         class_counts: private images of each class.
         training: the manifest's facts about it.

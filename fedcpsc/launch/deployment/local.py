@@ -38,9 +38,9 @@ class LocalDeployment:
 
     Attributes:
         request: the run's file and overrides.
-        folder: of the deployment.
+        folder: folder of the deployment.
         silos: how many; None takes the configuration's.
-        port: of the SuperLink; None takes a free one.
+        port: port of the SuperLink; None takes a free one.
         run: do the run, and take everything down when it has ended.
         resume: go on with the last run of this name in the folder, rather than begin another; implies `run`.
     """

@@ -53,8 +53,8 @@ def superlink(layout: Layout, port: int) -> Member:
     """TLS, authenticated SuperNodes, tasks only for who knows the secret, state in a file.
 
     Args:
-        layout: of the deployment.
-        port: on loopback.
+        layout: paths of the deployment.
+        port: port on loopback.
     """
     command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth"]
     command += ["--ssl-ca-certfile", AUTHORITY, "--ssl-certfile", SERVER, "--ssl-keyfile", SERVER_KEY]
@@ -80,7 +80,7 @@ def superexec(layout: Layout, port: int) -> Member:
     """Starts the ServerApp of each run.
 
     Args:
-        layout: of the deployment.
+        layout: paths of the deployment.
         port: the SuperLink's.
     """
     command = ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}"]
@@ -94,10 +94,10 @@ def gatekeeper(layout: Layout, number: int, silo: Path, socket: Path) -> Member:
     """A silo's gatekeeper.
 
     Args:
-        layout: of the deployment.
-        number: of the silo, from 0.
+        layout: paths of the deployment.
+        number: number of the silo, from 0.
         silo: its folder.
-        socket: where to listen.
+        socket: path of the socket to listen on.
     """
     command = [sys.executable, "-m", "fedcpsc.cli", "gatekeeper", "serve", str(silo), "--socket", str(socket)]
     folder = layout.silo(number)
@@ -120,10 +120,10 @@ def supernode(layout: Layout, number: int, port: int, own_port: int, socket: Pat
     """A silo's SuperNode, which runs the relay.
 
     Args:
-        layout: of the deployment.
-        number: of the silo, from 0.
+        layout: paths of the deployment.
+        number: number of the silo, from 0.
         port: the SuperLink's.
-        own_port: where its own helpers reach it.
+        own_port: port at which its own helpers reach it.
         socket: the gatekeeper's.
     """
     folder = layout.silo(number)
