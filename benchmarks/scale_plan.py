@@ -107,8 +107,8 @@ def measure(silos: int, rows: int) -> Constants:
     from fedcpsc.distillation.steps import BankReader, fit, make_committee  # noqa: PLC0415
     from fedcpsc.distillation.targets import TargetKeeper  # noqa: PLC0415
     from fedcpsc.distillation.timeline import Timeline  # noqa: PLC0415
-    from fedcpsc.gatekeeper.forms import shape_answer  # noqa: PLC0415
     from fedcpsc.protocol.codec import to_bytes  # noqa: PLC0415
+    from fedcpsc.protocol.forms import shape_answer  # noqa: PLC0415
     from fedcpsc.protocol.messages import Answer, AnswerForm, Query  # noqa: PLC0415
 
     torch.set_num_threads(1)

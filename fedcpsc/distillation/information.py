@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.denoising import read_answer
-from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm
 from fedcpsc.seeding import numpy_generator
 
