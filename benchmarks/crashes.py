@@ -33,7 +33,6 @@ from rich.console import Console
 
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
-from fedcpsc.distillation.answer_bank import replay
 from fedcpsc.errors import FedcpscError
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import load_manifest
@@ -45,6 +44,7 @@ from fedcpsc.launch.processes import marked
 from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.provenance import commit
+from fedcpsc.runs.answer_bank import replay
 
 KINDS = ("ServerApp", "SuperNode", "gatekeeper", "SuperLink")
 CONFIG = Path("configs/smoke.yaml")

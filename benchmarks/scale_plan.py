@@ -103,13 +103,13 @@ def measure(silos: int, rows: int) -> Constants:
     import torch  # noqa: PLC0415
 
     from fedcpsc.config import AggregationConfig, StudentConfig  # noqa: PLC0415
-    from fedcpsc.distillation.answer_bank import AnswerBank  # noqa: PLC0415
     from fedcpsc.distillation.steps import BankReader, fit, make_committee  # noqa: PLC0415
     from fedcpsc.distillation.targets import TargetKeeper  # noqa: PLC0415
-    from fedcpsc.distillation.timeline import Timeline  # noqa: PLC0415
     from fedcpsc.protocol.codec import to_bytes  # noqa: PLC0415
     from fedcpsc.protocol.forms import shape_answer  # noqa: PLC0415
     from fedcpsc.protocol.messages import Answer, AnswerForm, Query  # noqa: PLC0415
+    from fedcpsc.runs.answer_bank import AnswerBank  # noqa: PLC0415
+    from fedcpsc.runs.timeline import Timeline  # noqa: PLC0415
 
     torch.set_num_threads(1)
     shape, classes, rng = (1, 28, 28), 10, np.random.default_rng(0)

@@ -24,10 +24,10 @@ from fedcpsc.launch.audit import AuditRequest, run_audit
 from fedcpsc.launch.deployment.commands import deploy_app
 from fedcpsc.launch.exit_codes import exit_codes
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
-from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
-from fedcpsc.report.health import read_health
+from fedcpsc.runs.claim import Existing
+from fedcpsc.runs.health import read_health
 
 __all__ = ["app", "main"]
 

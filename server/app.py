@@ -23,8 +23,8 @@ from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.files import worked_on_alone
 from fedcpsc.logs import configure_quietly
-from fedcpsc.report.health import ERROR_FILE, note_failure
-from fedcpsc.report.tail import following
+from fedcpsc.runs.follow import following
+from fedcpsc.runs.health import ERROR_FILE, note_failure
 from server.remote_teachers import GridTeachers
 
 __all__ = ["Plan", "app", "is_simulation", "prepare", "run"]

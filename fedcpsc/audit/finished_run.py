@@ -17,7 +17,6 @@ from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
 from fedcpsc.data.sources import load_evaluation
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import AuditError, DataError, RunError, explain
 from fedcpsc.gatekeeper.canaries import CANARIES_FILE, canary_images, load_canaries
@@ -29,6 +28,7 @@ from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import numpy_generator
 
 __all__ = ["FinishedRun", "SiloUnderAudit"]

@@ -11,7 +11,7 @@ from typing import Any
 from fedcpsc.bench.children import Child
 from fedcpsc.bench.sides import BenchPlan, Side
 from fedcpsc.bench.throughput import Tell
-from fedcpsc.report.tail import following
+from fedcpsc.runs.follow import following
 
 __all__ = ["measure_curves", "summarised"]
 

@@ -32,12 +32,12 @@ from torch import Tensor
 import fedcpsc
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import to_uint8
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.selection import select
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise, train_generator
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.runs.answer_bank import AnswerBank
 
 _MOST_ROWS = 5000  # of the bank that is fitted to; a step's time does not depend on it
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.answer_bank import AnswerBank
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

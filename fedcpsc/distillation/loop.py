@@ -17,7 +17,6 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
@@ -27,9 +26,10 @@ from fedcpsc.distillation.pace import Course, Pace, next_size
 from fedcpsc.distillation.steps import BankReader, Member, make_committee
 from fedcpsc.distillation.synthesis import make_generator, synthesise
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
-from fedcpsc.distillation.timeline import Timeline
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.runs.answer_bank import AnswerBank, Batch
+from fedcpsc.runs.timeline import Timeline
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["Engine", "Progress", "run_rounds"]

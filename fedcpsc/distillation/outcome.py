@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
-from fedcpsc.distillation.timeline import QUERY, waiting_shares
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.timeline import QUERY, waiting_shares
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
 

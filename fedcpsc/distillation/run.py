@@ -17,7 +17,6 @@ from safetensors.torch import save
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import FROM_ANSWERS, class_weights
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
@@ -28,13 +27,14 @@ from fedcpsc.distillation.outcome import describe_details, describe_run, save_pi
 from fedcpsc.distillation.pace import Pace
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
-from fedcpsc.distillation.timeline import TIMELINE_FILE, Timeline
 from fedcpsc.errors import FederationError, RunError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
 from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.timeline import TIMELINE_FILE, Timeline
 from fedcpsc.typed_yaml import save_config
 
 __all__ = ["SiloFacts", "answer_forms", "check_federation", "check_run_folder", "distill"]

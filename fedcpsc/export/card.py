@@ -10,10 +10,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedcpsc.export.formats import INPUT_SCALE
-from fedcpsc.export.student import Student
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
-from fedcpsc.report.gather import RunFacts
+from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.student import Student
 
 __all__ = ["CARD_FILE", "model_card"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.export.plan import CHECK_INPUTS, Check, Format
-from fedcpsc.export.student import Student
 from fedcpsc.priors.mixture import PRIORS, sample_prior
+from fedcpsc.runs.student import Student
 
 __all__ = ["INPUT_SCALE", "check_packages", "write_checked"]
 

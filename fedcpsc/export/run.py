@@ -13,10 +13,10 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.export.card import CARD_FILE, model_card
 from fedcpsc.export.formats import check_packages, write_checked
 from fedcpsc.export.plan import Format
-from fedcpsc.export.student import load_student
 from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.gather import gather
+from fedcpsc.runs.read import gather
+from fedcpsc.runs.student import load_student
 
 __all__ = ["CHECKS_FILE", "export_run"]
 

@@ -12,8 +12,8 @@ from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.files import worked_on_alone
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import configure_quietly
-from fedcpsc.report.health import ERROR_FILE, note_failure
-from fedcpsc.report.tail import OnLine, following
+from fedcpsc.runs.follow import OnLine, following
+from fedcpsc.runs.health import ERROR_FILE, note_failure
 from server.silo_facts import read_silo_facts
 
 __all__ = ["run_local"]

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.launch.run_folder import Existing, claim, finished
 from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
+from fedcpsc.runs.claim import Existing, claim, finished
 
 __all__ = ["Request", "finished_before", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 

@@ -10,7 +10,7 @@ from fedcpsc.app_config import AppConfig
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.launch.superlink import SuperLink
-from fedcpsc.report.tail import OnLine
+from fedcpsc.runs.follow import OnLine
 
 __all__ = ["run_simulation"]
 

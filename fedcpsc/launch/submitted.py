@@ -11,7 +11,7 @@ from typing import Any
 from fedcpsc import errors
 from fedcpsc.errors import FedcpscError, RunError, explain
 from fedcpsc.launch.flower_commands import FlowerCommands, RunStatus
-from fedcpsc.report.tail import MetricsTail, OnLine
+from fedcpsc.runs.follow import MetricsTail, OnLine
 
 __all__ = ["see_to_its_end"]
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.typed_yaml import load_as
 
 __all__ = ["WhiteBoxRequest", "white_box_once", "white_box_table"]

@@ -20,8 +20,8 @@ from fedcpsc.report.blocks import (
     percent,
 )
 from fedcpsc.report.figures import Level, Series, lines
-from fedcpsc.report.gather import RunFacts, Silo
 from fedcpsc.report.query_pictures import query_table
+from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["accuracy", "best_teacher", "in_short", "outcome", "queries", "what_was_run"]
 

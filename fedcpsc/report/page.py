@@ -10,8 +10,8 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.report import overview, provenance, silos_part
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
-from fedcpsc.report.gather import RunFacts, gather
 from fedcpsc.report.owner import OwnerFacts, read_owner
+from fedcpsc.runs.read import RunFacts, gather
 
 __all__ = ["REPORT_FILE", "render", "write_report"]
 

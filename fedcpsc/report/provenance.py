@@ -10,9 +10,9 @@ import yaml
 from fedcpsc.config import RunConfig
 from fedcpsc.report.audit_folder import AuditFacts, Value
 from fedcpsc.report.blocks import Block, Code, Facts, Folded, Note, Picture, Section, Table
-from fedcpsc.report.gather import RunFacts
 from fedcpsc.report.owner import OwnerFacts
 from fedcpsc.report.query_pictures import data_uri
+from fedcpsc.runs.read import RunFacts
 
 __all__ = ["audited", "owners_part", "public_config", "repeat"]
 

@@ -19,8 +19,8 @@ from fedcpsc.report.blocks import (
     share_cell,
 )
 from fedcpsc.report.figures import Series, bars, lines
-from fedcpsc.report.gather import Counts, RunFacts, Silo
 from fedcpsc.report.time_line import time_line_chart
+from fedcpsc.runs.read import Counts, RunFacts, Silo
 
 __all__ = ["budgets", "confusions", "contributions", "times"]
 

@@ -10,8 +10,8 @@ from page_reader import addresses, contrast, mixed, read
 from fedcpsc import report
 from fedcpsc.errors import AuditError, RunError
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.gather import gather
 from fedcpsc.report.page import render, write_report
+from fedcpsc.runs.read import gather
 
 CSS = (Path(report.__file__).parent / "templates/page.css").read_text()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.report.gather import RunFacts, gather
+from fedcpsc.runs.read import RunFacts, gather
 
 __all__ = ["ERROR_FILE", "Health", "SiloHealth", "State", "note_failure", "read_health"]
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
-from fedcpsc.report.gather import RunFacts
+from fedcpsc.runs.read import RunFacts
 
 __all__ = ["Student", "load_student"]
 

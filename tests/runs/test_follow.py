@@ -1,6 +1,6 @@
 import json
 
-from fedcpsc.report.tail import MetricsTail, following
+from fedcpsc.runs.follow import MetricsTail, following
 
 
 def test_only_whole_new_lines_are_read_each_once(tmp_path):

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.distillation.bank_view import BankView, read_bank
-from fedcpsc.distillation.timeline import TIMELINE_FILE, Stretch, read_timeline
 from fedcpsc.errors import RunError, explain
+from fedcpsc.runs.bank_view import BankView, read_bank
+from fedcpsc.runs.timeline import TIMELINE_FILE, Stretch, read_timeline
 
 __all__ = ["Details", "RunFacts", "Silo", "gather"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.errors import BankError
+from fedcpsc.runs.answer_bank import AnswerBank
 
 SHAPE, K, SILOS = (1, 4, 4), 3, ["silo-0", "silo-1"]
 

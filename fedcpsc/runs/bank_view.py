@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.answer_bank import Batch, replay
 from fedcpsc.errors import BankError, explain
+from fedcpsc.runs.answer_bank import Batch, replay
 
 __all__ = ["BankView", "map_rows", "read_bank"]
 

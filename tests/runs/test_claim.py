@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fedcpsc.errors import RunError
-from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.runs.claim import Existing, claim, finished
 
 
 @pytest.fixture
