@@ -21,7 +21,8 @@ from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import Recipe
-from fedcpsc.runs.answer_bank import AnswerBank, Batch
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import Batch
 from fedcpsc.runs.timeline import WAITING, Timeline
 
 __all__ = ["Asking", "SiloState"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,66 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
-from fedcpsc.runs.answer_bank import Batch, replay
+from fedcpsc.runs.bank_index import (
+    IMAGES,
+    PSEUDO_LABELS,
+    TARGETS,
+    BankIndex,
+    Batch,
+    Floats,
+    answers_file,
+    damaged,
+    replay,
+)
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
-__all__ = ["BankView", "map_rows", "read_bank"]
+__all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
+
+_RESTORE = "restore the folder from a backup"
 
 
-@dataclass(frozen=True, eq=False)
-class BankView:
+class BankView(BankIndex):
     """What is committed.
 
     Attributes:
-        silos: names.
-        classes: K.
-        image_shape: (C, H, W).
-        batches: in the order they were asked.
         images: uint8 [rows, C, H, W], memory-mapped.
+        pseudo_labels: int64 [rows], memory-mapped; -1 for images of the prior.
         targets: float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
+
+    Raises:
+        BankError: fewer images, labels, targets or answers are there than the journal says.
     """
 
-    silos: tuple[str, ...]
-    classes: int
-    image_shape: tuple[int, int, int]
-    batches: tuple[Batch, ...]
-    images: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.float32]
+    def __init__(
+        self,
+        folder: Path,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        silos: tuple[str, ...],
+        batches: list[Batch],
+    ) -> None:
+        super().__init__(folder, image_shape, classes, silos, batches)
+        self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
+        self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
+        ends: dict[str, int] = {}
+        for batch in batches:
+            ends |= dict.fromkeys(batch.answered, batch.rows.stop)
+        if unknown := ends.keys() - set(silos):
+            raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
+        for silo, end in ends.items():
+            path = folder / answers_file(self._index[silo])
+            if not path.exists() or path.stat().st_size < end * classes * np.dtype(np.float32).itemsize:
+                raise damaged(path, "it is shorter than the journal says")
 
-    def answers_of(self, silo: str) -> int:
-        """Images that the silo has answered."""
-        return sum(batch.count for batch in self.batches if silo in batch.answered)
+
+def find_bank(run_dir: Path) -> BankView | None:
+    """The bank in a run's folder; None where the folder has none.
+
+    Raises:
+        BankError: it is damaged.
+    """
+    folder = run_dir / BANK_FOLDER
+    return read_bank(folder) if (folder / JOURNAL_FILE).exists() else None
 
 
 def read_bank(folder: Path) -> BankView:
@@ -46,7 +77,7 @@ def read_bank(folder: Path) -> BankView:
     Raises:
         BankError: it is not there, or damaged.
     """
-    journal = folder / "journal.jsonl"
+    journal = folder / JOURNAL_FILE
     try:
         text = journal.read_bytes()
     except OSError as error:
@@ -57,24 +88,20 @@ def read_bank(folder: Path) -> BankView:
         channels, height, width = (int(size) for size in head["image_shape"])
         silos, classes = tuple(str(silo) for silo in head["silos"]), int(head["classes"])
     except (KeyError, TypeError, ValueError) as error:
-        remedy = "restore the folder from a backup"
-        raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", remedy)) from error
-    rows = batches[-1].first + batches[-1].count if batches else 0
-    shape = (channels, height, width)
-    images, targets = map_rows(folder, rows, shape, classes)
-    return BankView(silos, classes, shape, tuple(batches), images, targets)
+        raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
+    return BankView(folder, (channels, height, width), classes, silos, batches)
 
 
 def map_rows(
     folder: Path, rows: int, image_shape: tuple[int, int, int], classes: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+) -> tuple[npt.NDArray[np.uint8], Floats]:
     """The first `rows` images uint8 [rows, C, H, W] and targets float32 [rows, K] of a bank, memory-mapped.
 
     Raises:
         BankError: fewer are there.
     """
-    images = _map(folder / "images.u8", np.uint8, (rows, *image_shape))
-    return images, _map(folder / "targets.f32", np.float32, (rows, classes))
+    images = _map(folder / IMAGES, np.uint8, (rows, *image_shape))
+    return images, _map(folder / TARGETS, np.float32, (rows, classes))
 
 
 def _map(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -83,7 +110,6 @@ def _map(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     try:
         return np.memmap(path, dtype, "r", shape=shape)
     except (OSError, ValueError) as error:
-        remedy = "restore the folder from a backup"
         raise BankError(
-            explain("bank", str(path), f"is missing or shorter than its journal says ({error})", remedy)
+            explain("bank", str(path), f"is missing or shorter than its journal says ({error})", _RESTORE)
         ) from error

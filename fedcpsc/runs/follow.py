@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
+
+from fedcpsc.runs.layout import METRICS_FILE
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = ["MetricsTail", "OnLine", "following"]
 
-OnLine: TypeAlias = Callable[[dict[str, Any]], None]
+OnLine: TypeAlias = Callable[[MetricsLine], None]
 
 
 class MetricsTail:
     """Reads the lines that were added since the last look; a line still being written waits for the next one.
 
     Args:
-        path: may not exist yet; what it holds already is left out.
+        run_dir: folder of the run; what its metrics.jsonl holds already is left out, and it may not exist yet.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / METRICS_FILE
+        # half a line that a crash left is cut off when the run goes on
+        self._offset = self._path.read_bytes().rfind(b"\n") + 1 if self._path.exists() else 0
 
-    def read(self) -> list[dict[str, Any]]:
-        """The new complete lines, oldest first."""
+    def read(self) -> list[MetricsLine]:
+        """The new complete lines, oldest first. What is no line is left out: a display ends no run."""
         if not self._path.exists():
             return []
         if self._path.stat().st_size < self._offset:  # the run began the file anew
@@ -36,13 +40,19 @@ class MetricsTail:
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return list(_lines(whole))
+
+
+def _lines(whole: bytes) -> Iterator[MetricsLine]:
+    for line in whole.splitlines():
+        with suppress(ValueError):
+            yield cast(MetricsLine, parse_mapping(line))
 
 
 @contextmanager
-def following(path: Path, on_line: OnLine, every_s: float = 0.5) -> Iterator[None]:
-    """Calls `on_line` with each line that is added to `path` inside the block, from another thread."""
-    tail = MetricsTail(path)
+def following(run_dir: Path, on_line: OnLine, every_s: float = 0.5) -> Iterator[None]:
+    """Calls `on_line` with each line that the run in `run_dir` adds inside the block, from another thread."""
+    tail = MetricsTail(run_dir)
     done = threading.Event()
 
     def follow() -> None:

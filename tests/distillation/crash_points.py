@@ -27,7 +27,8 @@ from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import load_manifest
-from fedcpsc.runs.answer_bank import AnswerBank, replay
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import replay
 
 CONFIG = tiny_config(queries__deadline_s=100, queries__ahead=2, queries__in_flight=2)
 ANSWERS, FAILED = 120, 3
