@@ -28,6 +28,7 @@ from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 from fedcpsc.runs.claim import Existing
 from fedcpsc.runs.health import read_health
+from fedcpsc.runs.layout import REPORT_FILE
 
 __all__ = ["app", "main"]
 
@@ -154,7 +155,7 @@ def audit(
 def report(
     run: RunPath,
     *,
-    out: Annotated[Path | None, typer.Option(help="The file to write, instead of report.html in RUN.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"The file to write, instead of {REPORT_FILE} in RUN.")] = None,
     audit: AuditPath = None,
     private: Annotated[
         Path | None,

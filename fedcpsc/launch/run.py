@@ -14,6 +14,7 @@ from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
 
 __all__ = ["Request", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
@@ -123,7 +124,7 @@ def _draw_report(run_dir: Path, console: Console) -> None:
 
         write_report(run_dir)
     except Exception as error:
-        reason = f"report.html could not be drawn ({type(error).__name__}: {error}); the run is complete"
+        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
         again = f"try again with: fedcpsc report {run_dir}"
         console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
 
