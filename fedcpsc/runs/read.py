@@ -142,7 +142,8 @@ def gather(folder: Path) -> RunFacts:
         remedy = "give the folder that fedcpsc run left, for example runs/digits"
         raise RunError(explain("run", str(folder), f"is not the folder of a run: it holds no {CONFIG_FILE}", remedy))
     config = load_config(folder / CONFIG_FILE)
-    lines, result, bank = read_metrics(folder), read_result(folder), find_bank(folder)
+    result = read_result(folder)  # first: it is written last, so what is read after it is complete where it is there
+    lines, bank = read_metrics(folder), find_bank(folder)
     if result is not None:
         _check_whole(folder, config, result, lines, bank)
     return RunFacts(
