@@ -32,9 +32,10 @@ def read_audit_file(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         remedy = "delete it and run the audit again with --resume: finished stages are kept"
         raise AuditError(explain("audit", str(path), f"is damaged ({error})", remedy)) from error
-    schema = audit.get("schema")
-    if isinstance(schema, bool) or schema != AUDIT_SCHEMA or not audit.keys() >= _PARTS:
-        constraint = f"is damaged or of another version: it must have schema {AUDIT_SCHEMA} and its parts, has {schema}"
+    schema, missing = audit.get("schema"), sorted(_PARTS - audit.keys())
+    if isinstance(schema, bool) or schema != AUDIT_SCHEMA or missing:
+        constraint = f"is damaged or of another version: it must have schema {AUDIT_SCHEMA}, has {schema!r}"
+        constraint += f", and lacks {', '.join(missing)}" if missing else ""
         remedy = "use the version that wrote it, or delete it and run the audit again with --resume"
         raise AuditError(explain("audit", str(path), constraint, remedy))
     return audit
