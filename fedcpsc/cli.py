@@ -25,11 +25,12 @@ from fedcpsc.launch.deployment.commands import deploy_app
 from fedcpsc.launch.exit_codes import exit_codes
 from fedcpsc.launch.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
-from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 from fedcpsc.plain_yaml import quoted
-from fedcpsc.report.health import read_health
+from fedcpsc.runs.claim import Existing
+from fedcpsc.runs.health import read_health
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.version import version
 
 __all__ = ["app", "main"]
@@ -187,7 +188,7 @@ def audit(
 def report(
     run: RunPath,
     *,
-    out: Annotated[Path | None, typer.Option(help="The file to write, instead of report.html in RUN.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"The file to write, instead of {REPORT_FILE} in RUN.")] = None,
     audit: AuditPath = None,
     private: Annotated[
         Path | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +16,8 @@ __all__ = [
     "explained_writes",
     "owner_only",
     "private_folder",
-    "worked_on_alone",
     "write_whole",
 ]
-
-_LOCK = "run.lock"
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
@@ -88,27 +84,8 @@ def explained_writes(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "free space or mend the permissions, then go on with --resume: what was paid for is kept"
+        remedy = "free space or fix the permissions, then go on with --resume: what was paid for is kept"
         raise RunError(explain("run", str(path), f"cannot be written ({error.strerror})", remedy)) from error
-
-
-@contextmanager
-def worked_on_alone(run_dir: Path) -> Iterator[None]:
-    """Holds the run's folder, which is made; a process that dies lets go of it.
-
-    Raises:
-        RunError: another process works on the run: two would mix what they write.
-    """
-    with explained_writes(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / _LOCK).open("w", encoding="ascii")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            remedy = "wait for its end, or stop that one first"
-            raise RunError(explain("run", str(run_dir), "another process works on it", remedy)) from error
-        yield
 
 
 def drop_half_a_line(path: Path) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from fedcpsc import cli
 from fedcpsc.errors import ConfigError, FederationError, RunError
-from fedcpsc.launch.run_folder import Existing
+from fedcpsc.runs.claim import Existing
 
 ROOT = Path(__file__).parents[1]
 runner = CliRunner()

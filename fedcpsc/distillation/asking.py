@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
-from fedcpsc.distillation.timeline import WAITING, Timeline
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import Recipe
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.timeline import WAITING, Timeline
 
 __all__ = ["Asking", "SiloState"]
 

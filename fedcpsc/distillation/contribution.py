@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.distillation.aggregation import Rule, silo_shares
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Information
+from fedcpsc.runs.answer_bank import AnswerBank
 
 __all__ = ["contribution"]
 

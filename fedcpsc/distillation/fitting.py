@@ -29,12 +29,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedcpsc.config import RunConfig, StudentConfig
-from fedcpsc.distillation.answer_bank import AnswerBank
-from fedcpsc.distillation.bank_view import map_rows
 from fedcpsc.distillation.sharing import Share
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_view import map_rows
 
 __all__ = ["Fit", "fitting"]
 

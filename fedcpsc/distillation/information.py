@@ -26,10 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.denoising import read_answer
-from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm
+from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import numpy_generator
 
 __all__ = ["Information", "Window", "measure", "sample_answers"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+
+from fedcpsc.runs.metrics import MetricsLine
 
 __all__ = ["save_curve", "save_samples"]
 
@@ -46,7 +48,7 @@ def save_samples(
     figure.savefig(path, dpi=130)
 
 
-def save_curve(path: Path, lines: list[dict[str, Any]], references: dict[str, float]) -> None:
+def save_curve(path: Path, lines: Sequence[MetricsLine], references: dict[str, float]) -> None:
     """Student accuracy against answers per silo, beside what the silos reach without it.
 
     Args:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
+from fedcpsc.runs.answer_bank import AnswerBank
 
 __all__ = ["TargetKeeper", "class_entropy", "mean_answers", "peak_answers"]
 

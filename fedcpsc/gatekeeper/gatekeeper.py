@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
-from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.gatekeeper.ledger_mark import mark_path
@@ -40,6 +39,7 @@ from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import (
     Answer,
     AnyQuery,

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.layout import AUDIT_FOLDER
 from fedcpsc.typed_yaml import load_as
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
         if request.run is not None and request.silos is not None:
             from fedcpsc.audit.over_run import audit_run  # noqa: PLC0415
 
-            out = request.out or request.run / "audit"
+            out = request.out or request.run / AUDIT_FOLDER
             audit = audit_run(config, request.run, request.silos, out, resume=request.resume, tell=tell, warn=warn)
         else:
             from fedcpsc.audit.run import audit_from_scratch  # noqa: PLC0415

@@ -11,21 +11,15 @@ from rich.console import Console
 
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.launch.run_folder import Existing, claim, finished
 from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
+from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.result import RunResult
 
-__all__ = [
-    "Request",
-    "check_no_adopted",
-    "finished_before",
-    "make_teachers",
-    "run_once",
-    "run_seeds",
-    "with_absolute_data",
-]
+__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -74,7 +68,7 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
     return folder
 
 
-def run_once(request: Request, console: Console) -> dict[str, Any]:
+def run_once(request: Request, console: Console) -> RunResult:
     """One run; returns its result.
 
     Raises:
@@ -84,7 +78,7 @@ def run_once(request: Request, console: Console) -> dict[str, Any]:
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
     resume = claim(run_dir, request.existing)
-    result = finished_before(run_dir, config) if resume else None
+    result = finished(run_dir, config) if resume else None
     if result is None:
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
@@ -142,18 +136,6 @@ def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str)
         raise ConfigError(explain(option, value, constraint, remedy))
 
 
-def finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The result of a run that needs no resuming, else None.
-
-    Raises:
-        RunError: it began with another configuration: told before silos are made anew by this one.
-    """
-    from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
-
-    check_run_folder(run_dir, config, resume=True)
-    return finished(run_dir)
-
-
 def with_absolute_data(request: Request) -> Request:
     """The same with an absolute `data.path`: Flower's processes have another working directory.
 
@@ -173,14 +155,12 @@ def _draw_report(run_dir: Path, console: Console) -> None:
 
         write_report(run_dir)
     except Exception as error:
-        reason = f"report.html could not be drawn ({type(error).__name__}: {error}); the run is complete"
+        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
         again = f"try again with: fedcpsc report {run_dir}"
         console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(
-    request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView
-) -> dict[str, Any]:
+def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:
     if request.local:
         from fedcpsc.launch.local import run_local  # noqa: PLC0415
 

@@ -11,9 +11,10 @@ import yaml
 from fedcpsc.config import RunConfig
 from fedcpsc.report.audit_folder import AuditFacts, Value
 from fedcpsc.report.blocks import Block, Code, Facts, Folded, Note, Picture, Section, Table
-from fedcpsc.report.gather import RunFacts
 from fedcpsc.report.owner import OwnerFacts
 from fedcpsc.report.query_pictures import data_uri
+from fedcpsc.runs.layout import CONFIG_FILE
+from fedcpsc.runs.read import RunFacts
 
 __all__ = ["audited", "owners_part", "public_config", "repeat"]
 
@@ -84,17 +85,17 @@ def owners_part(owner: OwnerFacts) -> Section:
 def repeat(run: RunFacts) -> Section:
     """Everything needed to run it again."""
     config, left_out = public_config(run.config)
-    result = run.result or {}
-    commit = str(result.get("commit") or "")
+    result = run.result
+    commit = (result and result["commit"]) or ""
     options = "".join(f" --set {key}=..." for key in left_out)
     steps = [f"git checkout {commit.removesuffix('-dirty')}"] if commit else []
-    steps += ["# save the configuration below as config.yaml", f"fedcpsc run config.yaml{options}"]
-    versions = ", ".join(f"{name} {version}" for name, version in result.get("versions", {}).items())
+    steps += [f"# save the configuration below as {CONFIG_FILE}", f"fedcpsc run {CONFIG_FILE}{options}"]
+    versions = ", ".join(f"{name} {version}" for name, version in (result["versions"] if result else {}).items())
     unknown = "written when a run ends"
     items = [
         ("commit", commit or ("unknown: the package lay in no repository" if result else unknown)),
         ("versions", versions or unknown),
-        ("device", str(result.get("device", unknown))),
+        ("device", result.get("device", unknown) if result else unknown),
         ("seed", f"{run.config.seed}; every random stream is derived from it, except privacy noise"),
     ]
     blocks: list[Block] = [Facts(tuple(items)), Code("The commands", "\n".join(steps))]
@@ -102,7 +103,7 @@ def repeat(run: RunFacts) -> Section:
         blocks.append(Note("The source had uncommitted changes: the commit alone does not repeat the run.", "Note"))
     if left_out:
         blocks.append(Note(f"Paths of the machine it ran on are left out: {', '.join(left_out)}."))
-    blocks.append(Folded("The whole configuration", (Code("config.yaml", config),)))
+    blocks.append(Folded("The whole configuration", (Code(CONFIG_FILE, config),)))
     return Section("repeat", "Repeat it", tuple(blocks))
 
 

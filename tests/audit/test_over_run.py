@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,28 @@ def test_private_images_lie_in_the_private_folder_and_no_public_report_opens_the
         assert own - shown == {f"Query images beside the nearest private images of {owner}"}
     assert {path.name for path in once.rglob("neighbours*")} == {p.name for p in (once / "private").iterdir()}
     assert (once / "private").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_that_may_only_be_read_is_audited_and_stays_as_it_was(copy, tmp_path):
+    run = copy[0]
+    with (run / "bank/journal.jsonl").open("ab") as file:
+        file.write(b'{"answered": "half a li')  # as a process leaves it that was killed at its end
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
+    folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
+    opened, watching = [], [True]
+    sys.addaudithook(lambda event, given: opened.append(given) if watching and event == "open" else None)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        audited(*copy, tmp_path / "out", surfaces=["student"])
+    finally:
+        watching.clear()
+        for folder in folders:
+            folder.chmod(0o755)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()} == before
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+    assert [name for name, _, flags in opened if str(name).startswith(str(run)) and flags & writes] == []
+    assert any(str(name).startswith(str(run / "bank")) for name, _, _ in opened)
 
 
 def test_a_run_without_transcript_is_refused(copy, tmp_path):

@@ -10,9 +10,9 @@ from support.tiny_audit import BROKEN, said, tiny
 from fedcpsc.audit import stages
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
 from fedcpsc.audit.run import audit_from_scratch
-from fedcpsc.audit.stages import read_audit
 from fedcpsc.errors import AuditError
 from fedcpsc.report.audit_folder import read_audit as read_for_report
+from fedcpsc.runs.audit_file import read_audit_file
 
 
 def strip(audit):
@@ -133,8 +133,8 @@ def test_killed_between_stages_it_gives_the_same_numbers(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}'])
 def test_a_damaged_audit_is_named_with_the_remedy(tmp_path, content):
     (tmp_path / "audit.json").write_text(content)
-    with pytest.raises(AuditError, match=r"audit\.json.*delete it"):
-        read_audit(tmp_path / "audit.json")
+    with pytest.raises(AuditError, match=r"audit\.json.*run the audit again"):
+        read_audit_file(tmp_path)
 
 
 def test_a_damaged_stage_is_named_with_the_remedy(whole, tmp_path):

@@ -8,11 +8,11 @@ from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.distillation.aggregation import silo_shares
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import ClassReport, DpClaim
+from fedcpsc.runs.answer_bank import AnswerBank
 
 RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
 EVERY_BRIGHTNESS = {"smooth": 1.0}  # the prior whose tiny images make the fakes answer with each of the three classes

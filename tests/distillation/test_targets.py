@@ -7,10 +7,10 @@ from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.targets import TargetKeeper, mean_answers, peak_answers
 from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.runs.answer_bank import AnswerBank
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import FIELDS, JsonLines, TextLines
+from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS = ("north", "south")
 

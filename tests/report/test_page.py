@@ -10,9 +10,9 @@ from page_reader import addresses, contrast, mixed, read
 from fedcpsc import report
 from fedcpsc.errors import AuditError, RunError
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.gather import gather
 from fedcpsc.report.page import render, write_report
 from fedcpsc.report.provenance import audited
+from fedcpsc.runs.read import gather
 
 CSS = (Path(report.__file__).parent / "templates/page.css").read_text()
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,9 +21,11 @@ from fedcpsc.launch.deployment.federation import Federation, check_start, federa
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.deployment.show import stand_by
-from fedcpsc.launch.run import Request, check_no_adopted, finished_before, make_teachers, with_absolute_data
+from fedcpsc.launch.run import Request, check_no_adopted, make_teachers, with_absolute_data
 from fedcpsc.launch.show import RunView, result_table
 from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.runs.claim import finished
+from fedcpsc.runs.result import RunResult
 
 __all__ = ["LocalDeployment", "deploy_local"]
 
@@ -64,7 +65,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
         config = request.load()
         run_dir = _run_folder(layout, config, resume=wanted.resume)
-        if wanted.resume and (done := finished_before(run_dir, config.in_deployment())):
+        if wanted.resume and (done := finished(run_dir, config.in_deployment())):
             _show(done, run_dir, console)
             return
         check_start(wanted.port)  # before teachers are trained for nothing
@@ -119,7 +120,7 @@ def _run(made: Federation, request: Request, run_dir: Path, resume: bool, consol
     _show(result, run_dir, console)
 
 
-def _show(result: dict[str, Any], run_dir: Path, console: Console) -> None:
+def _show(result: RunResult, run_dir: Path, console: Console) -> None:
     console.print(result_table(result))
     console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
 

@@ -15,6 +15,7 @@ from fedcpsc.launch.deployment.certificates import AUTHORITY, SERVER, SERVER_KEY
 from fedcpsc.launch.deployment.crew import Member
 from fedcpsc.launch.deployment.layout import Layout
 from fedcpsc.launch.processes import flower_environment
+from fedcpsc.runs.layout import SUPERLINK_LOG
 
 __all__ = [
     "CONNECTION",
@@ -71,9 +72,7 @@ def superlink(layout: Layout, port: int) -> Member:
             return False
 
     environment = flower_environment(folder / "flwr")
-    return Member(
-        "SuperLink", command, f"127.0.0.1:{port}", folder, environment, folder / "superlink.log", ready, _LAST
-    )
+    return Member("SuperLink", command, f"127.0.0.1:{port}", folder, environment, folder / SUPERLINK_LOG, ready, _LAST)
 
 
 def superexec(layout: Layout, port: int) -> Member:

@@ -7,7 +7,8 @@ import pytest
 
 from fedcpsc.errors import ConfigError, FederationError, RunError
 from fedcpsc.launch.status import EXIT_CODES, in_words
-from fedcpsc.report.health import note_failure, read_health
+from fedcpsc.runs.failure import note_failure
+from fedcpsc.runs.health import read_health
 
 NOW = 2_000_000_000.0
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import AnswerForm
 
 SCORES = np.array([[0.2, 0.4, 0.4], [0.7, 0.1, 0.2]], np.float32)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedcpsc.distillation.timeline import Stretch, Timeline, read_timeline, waiting_shares
 from fedcpsc.errors import RunError
+from fedcpsc.runs.timeline import Stretch, Timeline, read_timeline, waiting_shares
 
 
 class Clock:

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from fedcpsc.errors import BankError, RunError
-from fedcpsc.report.gather import gather
 from fedcpsc.report.page import render
+from fedcpsc.runs.read import gather
 
 
 def edit(path, change):

@@ -1,11 +1,11 @@
 import json
 
-from fedcpsc.report.tail import MetricsTail, following
+from fedcpsc.runs.follow import MetricsTail, following
 
 
 def test_only_whole_new_lines_are_read_each_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path)
     assert tail.read() == []
     path.write_text('{"round": 1}\n{"rou')
     assert tail.read() == [{"round": 1}]
@@ -18,7 +18,7 @@ def test_only_whole_new_lines_are_read_each_once(tmp_path):
 def test_what_an_earlier_attempt_wrote_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"round": 1}\n')
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path)
     with path.open("a") as file:
         file.write('{"round": 2}\n')
     assert tail.read() == [{"round": 2}]
@@ -27,7 +27,7 @@ def test_what_an_earlier_attempt_wrote_is_left_out(tmp_path):
 def test_a_file_begun_anew_is_read_from_its_start(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"round": 1}\n{"round": 2}\n')
-    tail = MetricsTail(path)
+    tail = MetricsTail(tmp_path)
     path.write_text('{"round": 1}\n')
     assert tail.read() == [{"round": 1}]
 
@@ -35,7 +35,7 @@ def test_a_file_begun_anew_is_read_from_its_start(tmp_path):
 def test_following_tells_all_lines_also_the_last(tmp_path):
     path = tmp_path / "metrics.jsonl"
     seen = []
-    with following(path, seen.append, every_s=0.01), path.open("a") as file:
+    with following(tmp_path, seen.append, every_s=0.01), path.open("a") as file:
         for number in range(50):
             file.write(json.dumps({"round": number}) + "\n")
             file.flush()
@@ -46,7 +46,7 @@ def test_following_tells_the_lines_of_a_run_that_failed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     seen = []
     try:
-        with following(path, seen.append, every_s=60):
+        with following(tmp_path, seen.append, every_s=60):
             path.write_text('{"round": 1}\n')
             raise RuntimeError
     except RuntimeError:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.distillation.bank_view import BankView, read_bank
-from fedcpsc.distillation.timeline import TIMELINE_FILE, Stretch, read_timeline
-from fedcpsc.errors import RunError, explain
+from fedcpsc.errors import BankError, RunError, explain
+from fedcpsc.runs.bank_view import BankView, find_bank
+from fedcpsc.runs.failure import read_failure
+from fedcpsc.runs.layout import (
+    BANK_FOLDER,
+    CONFIG_FILE,
+    DETAILS_FILE,
+    JOURNAL_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    TIMELINE_FILE,
+)
+from fedcpsc.runs.metrics import MetricsLine, SiloLine, read_metrics
+from fedcpsc.runs.result import RunResult, SiloResult, check_schema, read_result
+from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.runs.timeline import Stretch, read_timeline
 
-__all__ = ["Details", "RunFacts", "Silo", "gather"]
+__all__ = ["DETAILS_SCHEMA", "Counts", "Details", "RunFacts", "Silo", "gather", "read_details"]
 
 Counts = npt.NDArray[np.int64]
+
+DETAILS_SCHEMA: Final = 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,8 @@ class RunFacts:
 
     folder: Path
     config: RunConfig
-    lines: tuple[dict[str, Any], ...]
-    result: dict[str, Any] | None
+    lines: tuple[MetricsLine, ...]
+    result: RunResult | None
     silos: tuple[Silo, ...]
     details: Details | None
     bank: BankView | None
@@ -106,7 +120,7 @@ class RunFacts:
         return self.config.output.name
 
     @property
-    def rounds(self) -> tuple[dict[str, Any], ...]:
+    def rounds(self) -> tuple[MetricsLine, ...]:
         """The lines of the rounds."""
         return tuple(line for line in self.lines if line["phase"] == "round")
 
@@ -120,100 +134,106 @@ def gather(folder: Path) -> RunFacts:
     """Reads the run in `folder`, finished or not.
 
     Raises:
-        RunError: it is no run's folder, or a file in it is damaged.
+        RunError: it is no run's folder, or a file in it is damaged, lacks something, or is of a newer version.
         BankError: its answer bank is damaged. A bank that is not there is no error.
+        ConfigError: its configuration is damaged.
     """
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         remedy = "give the folder that fedcpsc run left, for example runs/digits"
-        raise RunError(explain("run", str(folder), "is not the folder of a run: it holds no config.yaml", remedy))
-    config = load_config(folder / "config.yaml")
-    lines = _lines(folder / "metrics.jsonl")
-    result = _json(folder / "result.json")
-    details = _json(folder / "details.json")
-    bank = read_bank(folder / "bank") if (folder / "bank" / "journal.jsonl").exists() else None
-    error = folder / "error.txt"
+        raise RunError(explain("run", str(folder), f"is not the folder of a run: it holds no {CONFIG_FILE}", remedy))
+    config = load_config(folder / CONFIG_FILE)
+    result = read_result(folder)  # first: it is written last, so what is read after it is complete where it is there
+    lines, bank = read_metrics(folder), find_bank(folder)
+    if result is not None:
+        _check_whole(folder, config, result, lines, bank)
+    return RunFacts(
+        folder=folder,
+        config=config,
+        lines=lines,
+        result=result,
+        silos=_silos(result, lines, bank),
+        details=None if result is None else read_details(folder),
+        bank=bank,
+        timeline=read_timeline(folder / TIMELINE_FILE),
+        error=read_failure(folder) if result is None else None,
+    )
+
+
+def read_details(folder: Path) -> Details | None:
+    """The content of details.json; None where the run left none.
+
+    Raises:
+        RunError: the file is damaged, lacks something, or was written by a newer version.
+    """
+    path = folder / DETAILS_FILE
+    remedy = f"restore the file, or delete {RESULT_FILE} and let the run end again with --resume"
     try:
-        return RunFacts(
-            folder=folder,
-            config=config,
-            lines=lines,
-            result=result,
-            silos=_silos(result, lines, bank),
-            details=None if details is None or result is None else _details(details),
-            bank=bank,
-            timeline=read_timeline(folder / TIMELINE_FILE),
-            error=error.read_text(encoding="utf-8").strip() if error.exists() and result is None else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        remedy = "restore the folder, or let the run end again with --resume"
-        raise RunError(explain("run", str(folder), f"its files lack something ({problem!r})", remedy)) from problem
-
-
-def _lines(path: Path) -> tuple[dict[str, Any], ...]:
-    """The lines; of those that a resumed run wrote again, the last. One still being written is left out."""
-    if not path.exists():
-        return ()
-    raw = path.read_bytes()
-    found: dict[tuple[str, int, float], dict[str, Any]] = {}
-    for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            line = dict(json.loads(text))
-            key = (str(line["phase"]), int(line["round"]), float(line["share_done"]))
-        except (ValueError, TypeError, KeyError) as error:
-            remedy = "delete that line, or restore the file"
-            raise RunError(explain("metrics", f"{path}, line {number}", f"is damaged ({error!r})", remedy)) from error
-        found.pop(key, None)
-        found[key] = line
-    order = sorted(found, key=lambda key: (key[0] == "final", key[1], key[2]))
-    return tuple(found[key] for key in order)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
+        tree = parse_mapping(path.read_bytes())
+    except FileNotFoundError:
         return None
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        remedy = "restore the file, or let the run end again with --resume"
+    except OSError as error:
+        remedy = "give yourself the right to read it"
+        raise RunError(explain("run", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    except ValueError as error:
         raise RunError(explain("run", str(path), f"is damaged ({error})", remedy)) from error
+    check_schema(tree, path, DETAILS_SCHEMA)
+    try:
+        return _details(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunError(explain("run", str(path), f"its files lack something ({error!r})", remedy)) from error
 
 
-def _silos(result: dict[str, Any] | None, lines: tuple[dict[str, Any], ...], bank: BankView | None) -> tuple[Silo, ...]:
+def _check_whole(
+    folder: Path, config: RunConfig, result: RunResult, lines: tuple[MetricsLine, ...], bank: BankView | None
+) -> None:
+    """Holds what a finished run wrote as it went against result.json: a file cut short between two lines is damaged.
+
+    Raises:
+        RunError: metrics.jsonl lacks its end.
+        BankError: the journal does.
+    """
+    if config.student.final_steps != 0 and (not lines or lines[-1]["phase"] != "final" or lines[-1]["share_done"] < 1):
+        constraint = "lacks its last lines, though the run has finished"
+        raise RunError(explain("metrics", str(folder / METRICS_FILE), constraint, "restore the file"))
+    for silo in result["silos"] if bank is not None else ():
+        told, kept = silo["queries_answered"], bank.answers_of(silo["id"]) if bank is not None else 0
+        if kept < told:
+            constraint = f"tells of {kept:,} images that {silo['id']} answered, {RESULT_FILE} of {told:,}"
+            path = folder / BANK_FOLDER / JOURNAL_FILE
+            raise BankError(explain("journal", str(path), constraint, "restore the bank's folder from a backup"))
+
+
+def _silos(result: RunResult | None, lines: tuple[MetricsLine, ...], bank: BankView | None) -> tuple[Silo, ...]:
     if result is not None:
         return tuple(_silo(entry) for entry in result["silos"])
     if bank is None:
         return ()
-    last: dict[str, Any] = next((line["silos"] for line in reversed(lines) if "silos" in line), {})
-    told = {name: last.get(name, {}) for name in bank.silos}
+    last: dict[str, SiloLine] = next((line["silos"] for line in reversed(lines) if "silos" in line), {})
+    told = {name: last.get(name) for name in bank.silos}
     return tuple(
-        Silo(name, bank.answers_of(name), now.get("left"), gone=now.get("gone") or None) for name, now in told.items()
+        Silo(name, bank.answers_of(name), now["left"] if now else None, gone=(now.get("gone") if now else None) or None)
+        for name, now in told.items()
     )
 
 
-def _silo(entry: dict[str, Any]) -> Silo:
-    same = {
-        key: entry.get(key)
-        for key in (
-            "teacher_accuracy",
-            "train_size",
-            "epsilon",
-            "delta",
-            "unit",
-            "relation",
-            "mechanism",
-            "form",
-            "noise_sigma",
-        )
-    }
+def _silo(entry: SiloResult) -> Silo:
     return Silo(
-        id=str(entry["id"]),
-        answers=int(entry["queries_answered"]),
+        id=entry["id"],
+        answers=entry["queries_answered"],
         left=entry.get("answers_left"),
+        teacher_accuracy=entry["teacher_accuracy"],
+        train_size=entry["train_size"],
         refusals=dict(entry["refusals"]),
         gone=entry.get("left"),
-        dp=bool(entry["dp"]),
+        dp=entry["dp"],
+        epsilon=entry["epsilon"],
+        delta=entry.get("delta"),
+        unit=entry.get("unit"),
+        relation=entry.get("relation"),
+        mechanism=entry.get("mechanism"),
         reply_seconds=entry.get("reply_seconds"),
-        **same,
+        form=entry.get("form"),
+        noise_sigma=entry.get("noise_sigma"),
     )
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.errors import RunError, explain
+from fedcpsc.runs.strict_json import parse_mapping
 
-__all__ = ["QUERY", "TIMELINE_FILE", "WAITING", "Stretch", "Timeline", "read_timeline", "waiting_shares"]
+__all__ = ["QUERY", "WAITING", "Stretch", "Timeline", "read_timeline", "waiting_shares"]
 
-TIMELINE_FILE = "timeline.jsonl"
 WAITING = "waiting"
 QUERY = "query"
 
@@ -123,13 +123,17 @@ def read_timeline(path: Path) -> tuple[Stretch, ...]:
     Raises:
         RunError: a line is damaged.
     """
-    if not path.exists():
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
         return ()
-    raw = path.read_bytes()
+    except OSError as error:
+        remedy = "give yourself the right to read it"
+        raise RunError(explain("timeline", str(path), f"cannot be read ({error.strerror})", remedy)) from error
     stretches = []
     for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            line = dict(json.loads(text))
+            line = parse_mapping(text)
             begin, end = float(line["from"]), float(line["to"])
             of_query = str(line.get("silo", "")), int(line.get("images", 0)), str(line.get("outcome", ""))
             stretches.append(Stretch(str(line["what"]), begin, end, int(line["round"]), *of_query))

@@ -11,18 +11,32 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.report.gather import RunFacts, gather
+from fedcpsc.runs.failure import read_failure
+from fedcpsc.runs.layout import (
+    BANK_FOLDER,
+    CHECKPOINT_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    ERROR_FILE,
+    FLOWER_LOG,
+    JOURNAL_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SUPERLINK_LOG,
+)
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.read import RunFacts, gather
 
-__all__ = ["ERROR_FILE", "Health", "SiloHealth", "State", "note_failure", "read_health"]
+__all__ = ["Health", "SiloHealth", "State", "read_health"]
 
 State: TypeAlias = Literal["starting", "running", "finished", "failed", "stalled"]
 
-ERROR_FILE = "error.txt"
-_LOGS = ("flower.log", "superlink.log", ERROR_FILE)
-_ALIVE = ("config.yaml", "metrics.jsonl", "bank/journal.jsonl", "checkpoint/state.pt", "result.json")
+_LOGS = (FLOWER_LOG, SUPERLINK_LOG, ERROR_FILE)
+_CHECKPOINT = f"{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"
+_ALIVE = (CONFIG_FILE, METRICS_FILE, f"{BANK_FOLDER}/{JOURNAL_FILE}", _CHECKPOINT, RESULT_FILE)
 _STARTING_S = 600.0  # silos are made and processes started, of which the folder tells nothing
 _LEEWAY_S = 60.0
 _SLOWEST_ROUNDS = 3.0
@@ -89,12 +103,6 @@ class Health:
     student_accuracy: float | None = None
 
 
-def note_failure(run_dir: Path, error: BaseException) -> None:
-    """Leaves the reason in the run's folder, where `read_health` and whoever started the run find it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / ERROR_FILE).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
-
-
 def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float | None = None) -> Health:
     """The health of the run in `run_dir`.
 
@@ -108,30 +116,30 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         RunError, BankError: a file of it is damaged.
     """
     now = time.time() if now is None else now
-    if not (run_dir / "config.yaml").exists():
+    if not (run_dir / CONFIG_FILE).exists():
         return _before_the_silos_joined(run_dir, stalled_after_s or _STARTING_S, now)
     facts = gather(run_dir)
     limit = stalled_after_s or max(
         facts.config.queries.deadline_s + _LEEWAY_S, _SLOWEST_ROUNDS * _longest_pause(facts.lines)
     )
     silent = now - max(_written(run_dir / name) or 0.0 for name in _ALIVE)
-    last = facts.lines[-1] if facts.lines else {}
-    seconds = float(last.get("seconds", 0.0))
+    last = facts.lines[-1] if facts.lines else None
+    seconds = 0.0 if last is None else float(last["seconds"])
     return Health(
         name=facts.name,
         state=_state(facts, silent > limit),
-        phase=last.get("phase"),
-        round=int(last.get("round", 0)),
+        phase=None if last is None else last["phase"],
+        round=0 if last is None else last["round"],
         rounds=facts.config.queries.rounds,
-        share_done=float(last.get("share_done", 0.0)),
+        share_done=0.0 if last is None else float(last["share_done"]),
         seconds=seconds,
-        seconds_left=last.get("seconds_left"),
-        waiting_share=round(float(last.get("waiting_s", 0.0)) / seconds, 4) if seconds else 0.0,
+        seconds_left=None if last is None else last["seconds_left"],
+        waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
         answers_budget=facts.config.queries.answers_per_silo,
         silos=(silos := tuple(SiloHealth(s.id, s.answers, s.left, s.gone or "") for s in facts.silos)),
         silent_s=round(silent, 1),
-        line_age_s=_age(run_dir / "metrics.jsonl", now) if facts.lines else None,
-        checkpoint_age_s=_age(run_dir / "checkpoint/state.pt", now),
+        line_age_s=_age(run_dir / METRICS_FILE, now) if facts.lines else None,
+        checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),
         stalled_after_s=limit,
         alarms=_alarms(last, silos),
         error=facts.error,
@@ -144,8 +152,7 @@ def _before_the_silos_joined(run_dir: Path, limit: float, now: float) -> Health:
     if not written:
         remedy = "give the folder that fedcpsc run makes, for example runs/digits"
         raise ConfigError(explain("run", str(run_dir), "holds no run", remedy))
-    error = run_dir / ERROR_FILE
-    told = error.read_text(encoding="utf-8").strip() if error.exists() else None
+    told = read_failure(run_dir)
     silent = now - max(written)
     state: State = "failed" if told is not None else "stalled" if silent > limit else "starting"
     return Health(run_dir.name, state, silent_s=round(silent, 1), stalled_after_s=limit, error=told)
@@ -159,21 +166,21 @@ def _state(facts: RunFacts, silent: bool) -> State:
     return "stalled" if silent else "running"
 
 
-def _alarms(last: dict[str, Any], silos: tuple[SiloHealth, ...]) -> tuple[str, ...]:
+def _alarms(last: MetricsLine | None, silos: tuple[SiloHealth, ...]) -> tuple[str, ...]:
     found = []
-    if last.get("alarm"):
+    if last is not None and last["alarm"]:
         found.append(f"the silos call nearly everything one class (class entropy {last['entropy']:.2f})")
     found += [f"{silo.id} is no longer asked: {silo.gone}" for silo in silos if silo.gone]
     return tuple(found)
 
 
-def _longest_pause(lines: tuple[dict[str, Any], ...]) -> float:
+def _longest_pause(lines: tuple[MetricsLine, ...]) -> float:
     moments = [0.0, *(float(line["seconds"]) for line in lines)]
     return max((after - before for before, after in pairwise(moments)), default=0.0)
 
 
-def _measured(line: dict[str, Any]) -> bool:
-    return line.get("student_accuracy") is not None
+def _measured(line: MetricsLine) -> bool:
+    return "student_accuracy" in line
 
 
 def _written(path: Path) -> float | None:

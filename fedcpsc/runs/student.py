@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
-from fedcpsc.report.gather import RunFacts
+from fedcpsc.runs.layout import RESULT_FILE, STUDENT_FILE
+from fedcpsc.runs.read import RunFacts
 
-__all__ = ["Student", "load_student"]
-
-WEIGHTS_FILE = "student.safetensors"
+__all__ = ["Student", "check_student", "load_student"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,20 @@ class Student:
         return _load(weights, self.architecture, self.classes, self.image_shape, self.width)
 
 
+def check_student(run_dir: Path) -> None:
+    """Looks whether the weights of a finished run are there and whole, without loading them.
+
+    Raises:
+        RunError: they are missing or damaged.
+    """
+    path = run_dir / STUDENT_FILE
+    try:
+        with safe_open(path, "numpy"):
+            pass
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _unusable(path, error) from error
+
+
 def load_student(run: RunFacts) -> Student:
     """Reads it from the run's folder.
 
@@ -46,13 +59,13 @@ def load_student(run: RunFacts) -> Student:
         remedy = "let it end with fedcpsc run --resume, then export"
         raise RunError(explain("run", str(run.folder), "has not finished: there is no student yet", remedy))
     try:
-        channels, height, width = (int(size) for size in run.result["image_shape"])
-        classes = int(run.result["classes"])
+        channels, height, width = run.result["image_shape"]
+        classes = run.result["classes"]
     except (KeyError, TypeError, ValueError) as error:
         problem = f"lacks something ({error!r})"
-        raise RunError(explain("result.json", str(run.folder), problem, "restore the folder")) from error
+        raise RunError(explain(RESULT_FILE, str(run.folder), problem, "restore the folder")) from error
     plan, shape = run.config.student, (channels, height, width)
-    network = _load(run.folder / WEIGHTS_FILE, plan.architecture, classes, shape, plan.width)
+    network = _load(run.folder / STUDENT_FILE, plan.architecture, classes, shape, plan.width)
     return Student(network, plan.architecture, plan.width, classes, shape)
 
 
@@ -60,7 +73,11 @@ def _load(path: Path, architecture: str, classes: int, shape: tuple[int, int, in
     try:
         network = build_classifier(architecture, classes, shape, width)
         network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError, ConfigError) as error:
-        problem = f"cannot be loaded ({error})"
-        raise RunError(explain("student", str(path), problem, "restore the run's folder, or run it again")) from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, ConfigError) as error:
+        raise _unusable(path, error) from error
     return network.eval()
+
+
+def _unusable(path: Path, error: Exception) -> RunError:
+    remedy = f"restore the file, or delete {RESULT_FILE} and let the run end again with --resume"
+    return RunError(explain("student", str(path), f"cannot be loaded ({error})", remedy))

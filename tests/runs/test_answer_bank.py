@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.errors import BankError
+from fedcpsc.runs.answer_bank import AnswerBank
 
 SHAPE, K, SILOS = (1, 4, 4), 3, ["silo-0", "silo-1"]
 
@@ -115,4 +115,25 @@ def test_faults_are_told(tmp_path):
         AnswerBank(tmp_path, SHAPE, K, ["silo-0"])
     (tmp_path / "journal.jsonl").write_text('{"format": 1, "nonsense"\n')
     with pytest.raises(BankError, match="damaged"):
+        make(tmp_path)
+
+
+def test_a_journal_that_was_emptied_is_not_taken_for_a_new_bank(tmp_path):
+    bank = make(tmp_path)
+    bank.add_batch(0, images(4), np.zeros(4))
+    before = (tmp_path / "images.u8").read_bytes()
+    (tmp_path / "journal.jsonl").write_bytes(b"")
+    with pytest.raises(BankError, match="empty, though images were banked"):
+        make(tmp_path)
+    assert (tmp_path / "images.u8").read_bytes() == before
+    assert (tmp_path / "journal.jsonl").read_bytes() == b""
+
+
+def test_a_journal_that_lost_a_line_in_its_middle_is_damaged(tmp_path):
+    bank = make(tmp_path)
+    for r in range(3):
+        bank.add_batch(r, images(2), np.zeros(2))
+    lines = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(BankError, match=r"journal.*damaged.*begins at row 4, the one before ends at row 2"):
         make(tmp_path)
