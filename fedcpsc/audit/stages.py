@@ -83,7 +83,7 @@ class AuditFolder:
             AuditError: where its file is damaged.
         """
         path = self.folder / AUDIT_FILE
-        return read_audit_file(self.folder) if path.exists() else None
+        return read_audit(self.folder) if path.exists() else None
 
     @property
     def seconds(self) -> float:

@@ -91,8 +91,8 @@ def result_table(result: RunResult) -> Table:
     shown, rest = _worth_showing(result["silos"])
     for silo in shown:
         refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
-        known = silo["dp"] and silo["epsilon"] is not None
-        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if known else "no dp"
+        promised = silo["dp"] and silo["epsilon"] is not None
+        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
         row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
         table.add_row(*row, _percent(silo["teacher_accuracy"]))

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 import pytest
-
 from fedcpsc.distillation.answer_bank import AnswerBank
+
 from fedcpsc.distillation.checkpoint import save_checkpoint
 from fedcpsc.distillation.pace import Course
 from fedcpsc.errors import BankError

@@ -13,6 +13,7 @@ from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, P
 from fedcpsc.gatekeeper import silo_maker, silos
 from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import MARK_FILE
 from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.silos import make_silos
