@@ -7,10 +7,10 @@ READY  := $(VENV)/.ready
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test test-fast check format docs clean
 
 help:  ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ demo: $(READY)  ## three silos of handwritten digits become one student (a minut
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## the inner loop, about a minute: no processes, no browser, no whole runs
+	$(BIN)/python -m pytest -m "not (e2e or browser or processes or slow)"
 
 check: $(READY)  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from typing import Any
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import RunConfig, load_config
+from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.seeding import derive_seed
 from fedcpsc.typed_yaml import read_yaml
 
@@ -52,7 +53,7 @@ def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, thre
         if not shared.exists():
             keep(silos, shared)
         result = run_local(config, run_dir, silos, resume=False, on_line=lambda line: None)
-        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        lines = read_metrics(run_dir)
     result["setting"] = setting["name"]
     result["wall_s"] = round(time.time() - begun, 1)
     result["curve"] = [

@@ -27,7 +27,6 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig, load_config
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.aggregation import aggregate
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
@@ -37,6 +36,7 @@ from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import derive_seed, numpy_generator
 from fedcpsc.typed_yaml import read_yaml
 

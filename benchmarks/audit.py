@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables.markdown import RESULTS
-from fedcpsc.audit.stages import AUDIT_FILE, read_audit
 from fedcpsc.audit.verdict import strongest
+from fedcpsc.runs.audit_file import read_audit_file
 
 
 def kept(audit: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     name = "audit_digits"
-    text = json.dumps(kept(read_audit(folder / AUDIT_FILE)), indent=1)
+    text = json.dumps(kept(read_audit_file(folder)), indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(folder / "roc.png", RESULTS / f"{name}.png")
     return 0

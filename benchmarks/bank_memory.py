@@ -26,9 +26,9 @@ def one(rows: int) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     from fedcpsc.config import AggregationConfig, StudentConfig  # noqa: PLC0415
-    from fedcpsc.distillation.answer_bank import AnswerBank  # noqa: PLC0415
     from fedcpsc.distillation.steps import BankReader, fit, make_committee  # noqa: PLC0415
     from fedcpsc.distillation.targets import TargetKeeper  # noqa: PLC0415
+    from fedcpsc.runs.answer_bank import AnswerBank  # noqa: PLC0415
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)

@@ -33,7 +33,6 @@ from rich.console import Console
 
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
-from fedcpsc.distillation.answer_bank import replay
 from fedcpsc.errors import FedcpscError
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import load_manifest
@@ -45,6 +44,8 @@ from fedcpsc.launch.processes import marked
 from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.provenance import commit
+from fedcpsc.runs.bank_index import replay
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE, METRICS_FILE, RESULT_FILE, STUDENT_FILE
 
 KINDS = ("ServerApp", "SuperNode", "gatekeeper", "SuperLink")
 CONFIG = Path("configs/smoke.yaml")
@@ -120,8 +121,8 @@ class Field:
         line["run_s"] = round(time.monotonic() - begun, 1)
         line["silos"] = [self.compare(name, silo) for silo in range(SILOS)]
         run_dir = self.made.layout.runs / name
-        line["student"] = (run_dir / "student.safetensors").exists()
-        line["ended"] = (run_dir / "result.json").exists()
+        line["student"] = (run_dir / STUDENT_FILE).exists()
+        line["ended"] = (run_dir / RESULT_FILE).exists()
         line["commit"] = commit()
         if draw.kind != "ServerApp":
             self.until_all_are_up()
@@ -170,13 +171,13 @@ class Field:
         """What the silo's ledger charged the run, beside what the run's bank holds of it."""
         folder = self.silos / str(silo)
         manifest = load_manifest(folder)
-        ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id)
+        ledger = Ledger.open(folder / LEDGER_FILE, manifest.population)
         try:
             ledger.verify()
             rows = [row for row in ledger.export() if row["kind"] == "charged" and row["run"] == name]
         finally:
             ledger.close()
-        journal = self.made.layout.runs / name / "bank/journal.jsonl"
+        journal = self.made.layout.runs / name / BANK_FOLDER / JOURNAL_FILE
         _, batches = replay(journal, journal.read_bytes())
         banked = {batch.query_id: batch.count for batch in batches if manifest.silo in batch.answered}
         times = Counter(row["query_id"] for row in rows)
@@ -231,8 +232,9 @@ class Victim:
         return True
 
     def _until_written(self) -> None:
-        record = self._run_dir / "bank/journal.jsonl" if self._draw.kind == "ServerApp" else self._silo / LEDGER_FILE
-        files = [record, record.with_name(record.name + "-wal")]
+        journal = self._run_dir / BANK_FOLDER / JOURNAL_FILE
+        record = journal if self._draw.kind == "ServerApp" else self._silo / LEDGER_FILE
+        files = [record, record.with_name(record.name + "-journal")]
 
         def state() -> list[tuple[int, int]]:
             return [(found.st_size, found.st_mtime_ns) for file in files if file.exists() for found in [file.stat()]]
@@ -261,12 +263,12 @@ def is_server_app(process: psutil.Process) -> bool:
 
 def phase(run_dir: Path) -> str:
     """Where a run is."""
-    journal = run_dir / "bank/journal.jsonl"
+    journal = run_dir / BANK_FOLDER / JOURNAL_FILE
     if not journal.exists():
         return "before the silos joined"
-    if (run_dir / "result.json").exists():
+    if (run_dir / RESULT_FILE).exists():
         return "leaving the result"
-    metrics = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    metrics = (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()
     if not metrics:
         return "round 1"
     last = json.loads(metrics[-1])

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import provenance
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.result import read_result
 
 TRANSPORTS = {"one process (--local)": ["--local"], "Flower's simulation": []}
 
@@ -34,8 +36,8 @@ def one(config: str, overrides: list[str], silos: int, flags: list[str], limit_s
         begun = time.monotonic()
         subprocess.run([*fedcpsc, "run", config, *flags, *given], check=True, capture_output=True, timeout=limit_s)
         wall_s = time.monotonic() - begun
-        result = json.loads((Path(folder) / "run" / "result.json").read_text(encoding="utf-8"))
-        page = (Path(folder) / "run" / "report.html").stat().st_size
+        result = read_result(Path(folder) / "run")
+        page = (Path(folder) / "run" / REPORT_FILE).stat().st_size
     return {
         "silos": silos,
         "answered": sum(silo["queries_answered"] for silo in result["silos"]),

@@ -33,6 +33,7 @@ from fedcpsc.distillation.teachers import LocalTeachers, Reply, SiloId
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.protocol.messages import Query, QueryTarget
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
 MODES = {
     "each round waited for": ["queries.ahead=0", "queries.in_flight=1", "queries.waiting_goal=1"],
@@ -116,7 +117,7 @@ def measure(config: RunConfig, silos: Path, needs_s: float, idle_s: float) -> di
     try:
         with tempfile.TemporaryDirectory() as folder:
             result = distill(config, teachers, Path(folder) / "run", evaluation=evaluation_images(config), clock=clock)
-            journal = (Path(folder) / "run/bank/journal.jsonl").read_text(encoding="utf-8").splitlines()
+            journal = (Path(folder) / "run" / BANK_FOLDER / JOURNAL_FILE).read_bytes().splitlines()
     finally:
         teachers.close()
         for gatekeeper in gatekeepers:

@@ -26,6 +26,7 @@ from fedcpsc.launch.deployment.federation import Federation, federation
 from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
 
 def measure(made: Federation, overrides: list[str], name: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def measure(made: Federation, overrides: list[str], name: str) -> dict[str, Any]
     file.write_text(given.to_toml(), encoding="utf-8")
     result = see_to_its_end(made.flower, made.layout.app, file, run_dir, lambda line: None)
     seconds = result["seconds"]
-    journal = (run_dir / "bank/journal.jsonl").read_text(encoding="utf-8").splitlines()
+    journal = (run_dir / BANK_FOLDER / JOURNAL_FILE).read_bytes().splitlines()
     return {
         "student": result["student"]["accuracy"],
         "wall_s": seconds["total"],

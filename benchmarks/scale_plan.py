@@ -103,13 +103,14 @@ def measure(silos: int, rows: int) -> Constants:
     import torch  # noqa: PLC0415
 
     from fedcpsc.config import AggregationConfig, StudentConfig  # noqa: PLC0415
-    from fedcpsc.distillation.answer_bank import AnswerBank  # noqa: PLC0415
     from fedcpsc.distillation.steps import BankReader, fit, make_committee  # noqa: PLC0415
     from fedcpsc.distillation.targets import TargetKeeper  # noqa: PLC0415
-    from fedcpsc.distillation.timeline import Timeline  # noqa: PLC0415
-    from fedcpsc.gatekeeper.forms import shape_answer  # noqa: PLC0415
     from fedcpsc.protocol.codec import to_bytes  # noqa: PLC0415
+    from fedcpsc.protocol.forms import shape_answer  # noqa: PLC0415
     from fedcpsc.protocol.messages import Answer, AnswerForm, Query  # noqa: PLC0415
+    from fedcpsc.runs.answer_bank import AnswerBank  # noqa: PLC0415
+    from fedcpsc.runs.layout import JOURNAL_FILE, TIMELINE_FILE  # noqa: PLC0415
+    from fedcpsc.runs.timeline import Timeline  # noqa: PLC0415
 
     torch.set_num_threads(1)
     shape, classes, rng = (1, 28, 28), 10, np.random.default_rng(0)
@@ -121,7 +122,7 @@ def measure(silos: int, rows: int) -> Constants:
     with tempfile.TemporaryDirectory(dir=".") as folder:  # a disk, where /tmp is memory
         bank = AnswerBank(Path(folder), shape, classes, [f"silo-{i}" for i in range(silos)])
         batch = bank.add_batch(0, images, np.zeros(rows, np.int64))
-        journal = Path(folder) / "journal.jsonl"
+        journal = Path(folder) / JOURNAL_FILE
         before = journal.stat().st_size
         bank_s = _seconds(
             lambda: [bank.add_answers(batch.query_id, silo, probabilities) for silo in bank.silos], time.monotonic
@@ -129,10 +130,10 @@ def measure(silos: int, rows: int) -> Constants:
         journal_bytes = (journal.stat().st_size - before) / silos
         targets = TargetKeeper(bank, AggregationConfig(rule="answer_peak_log"), None)
         aggregate_s = _seconds(targets.refresh, time.process_time) / (silos * rows)
-        timeline = Timeline(Path(folder) / "timeline.jsonl", resumed=False)
+        timeline = Timeline(Path(folder) / TIMELINE_FILE, resumed=False)
         for silo in bank.silos:
             timeline.query(silo, 1, rows, 0.123456, "answer")
-        timeline_bytes = (Path(folder) / "timeline.jsonl").stat().st_size / silos
+        timeline_bytes = (Path(folder) / TIMELINE_FILE).stat().st_size / silos
         config = StudentConfig()
         (member, *_) = make_committee(config, classes, shape, 0, torch.device("cpu"))
         reader, steps = BankReader(bank, torch.device("cpu")), 40

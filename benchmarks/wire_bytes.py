@@ -41,6 +41,8 @@ from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, Message
 from fedcpsc.protocol.records import to_records
+from fedcpsc.runs.bank_view import read_bank
+from fedcpsc.runs.layout import BANK_FOLDER
 
 # one silo that has every class; accuracy is not looked at, so nothing is trained for long
 HARDLY_TRAINED = [
@@ -149,8 +151,7 @@ def measure(name: str, overrides: list[str], answers: int, rounds: int, *, recip
         begun = time.process_time()
         distill(config, teachers, base / "run")
         run_s = time.process_time() - begun
-        shape = open_gatekeeper(base / "silos" / "0").teacher.image_shape
-        images = np.fromfile(base / "run" / "bank" / "images.u8", np.uint8).reshape(-1, *shape)
+        images = np.array(read_bank(base / "run" / BANK_FOLDER).images)
     some = images[:: max(1, len(images) // 1000)][:1000]
     each = {key: round(value / len(images), 2) for key, value in teachers.counts.items() if "_" in key}
     return {

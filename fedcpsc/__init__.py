@@ -1,3 +1,9 @@
 """fedcpsc: federated, data-free distillation from teachers that only answer."""
 
-__version__ = "0.1.0"
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # read when asked for: most processes never do
+        from fedcpsc.version import version  # noqa: PLC0415
+
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

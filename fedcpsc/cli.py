@@ -23,22 +23,48 @@ from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.launch.audit import AuditRequest, run_audit
 from fedcpsc.launch.deployment.commands import deploy_app
 from fedcpsc.launch.exit_codes import exit_codes
+from fedcpsc.launch.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
-from fedcpsc.launch.run_folder import Existing
 from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
-from fedcpsc.report.health import read_health
+from fedcpsc.plain_yaml import quoted
+from fedcpsc.runs.claim import Existing
+from fedcpsc.runs.health import read_health
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.version import version
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fedcpsc",
-    help="Several silos' private teachers, asked but never seen, become one student.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedcpsc {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show the traceback of an unexpected error (or set {DEBUG_VARIABLE}=1).")
+    ] = False,
+) -> None:
+    """Several silos' private teachers, asked but never seen, become one student."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # what this process starts shows them too
+
+
 mount(app)
 app.add_typer(deploy_app, name="deploy")
 _out = Console()
@@ -59,6 +85,11 @@ def _existing(resume: bool, overwrite: bool) -> Existing:
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite: choose one")
     return Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
+
+
+def _named(name: str | None) -> list[str]:
+    """The override of `--name`, taken as the text it is: 2026-11-28 is no date here, and 42 no number."""
+    return [] if name is None else [f"output.name={quoted(name)}"]
 
 
 @app.command()
@@ -90,7 +121,7 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew; an earlier run is moved to <name>.previous.")
     ] = False,
-    local: Annotated[bool, typer.Option("--local", help="Without Flower, in this one process.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Run without Flower, in this one process.")] = False,
 ) -> None:
     """Make the silos where they are missing, then distil their teachers into one student, through Flower.
 
@@ -98,7 +129,7 @@ def run(
     """
     with exit_codes():
         existing = _existing(resume, overwrite)
-        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        named = (*(overrides or ()), *_named(name))
         request = Request(config, named, existing, local)
         if seeds is None:
             run_once(request, _out)
@@ -122,7 +153,7 @@ def white_box(
     Example: [bold]fedcpsc white-box configs/white_box_digits.yaml[/]
     """
     with exit_codes():
-        named = (*(overrides or ()), *([f"output.name={name}"] if name else ()))
+        named = (*(overrides or ()), *_named(name))
         white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
 
 
@@ -140,6 +171,9 @@ def audit(
 ) -> None:
     """Attack teachers and students, and hold lower bounds on epsilon against the claims; exit 3 where one is exceeded.
 
+    A claim that the audit could not have refuted is told before it begins and in its verdict (testable: false); the
+    exit code stays 0: nothing was refuted.
+
     Example: [bold]fedcpsc audit configs/audit_digits.yaml[/]
 
     Example: [bold]fedcpsc audit configs/audit_digits_run.yaml --run runs/digits --silos silos/digits[/]
@@ -154,7 +188,7 @@ def audit(
 def report(
     run: RunPath,
     *,
-    out: Annotated[Path | None, typer.Option(help="The file to write, instead of report.html in RUN.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"The file to write, instead of {REPORT_FILE} in RUN.")] = None,
     audit: AuditPath = None,
     private: Annotated[
         Path | None,
@@ -270,7 +304,8 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     signal.signal(signal.SIGTERM, _stop)  # so that a terminated run takes its processes along
-    app()
+    with last_resort():
+        app()
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -17,8 +17,12 @@ from fedcpsc.typed_yaml import OneOf, Strict, load_as
 
 __all__ = [
     "AggregationConfig",
+    "BlockPersons",
+    "ColumnPersons",
     "DataConfig",
     "EvaluationConfig",
+    "FilePersons",
+    "FolderPersons",
     "Mixture",
     "OutputConfig",
     "PartitionConfig",
@@ -52,8 +56,43 @@ Mixture = Annotated[dict[Annotated[str, OneOf(PRIORS)], Weight], AfterValidator(
 """Weights of priors."""
 
 
+class ColumnPersons(Strict):
+    """Persons named by a column of the parquet files. Where `data.persons` is null, every record stands for itself."""
+
+    kind: Literal["column"] = "column"
+    column: Annotated[str, Field(min_length=1)] = Field(
+        description="name of the column with each record's person: integers or text, compared as text (7 and '7' are one person, '07' is another)"
+    )
+
+
+class FolderPersons(Strict):
+    """Persons named by folders: `train/<class>/<person>/<picture>`; one name below several classes is one person."""
+
+    kind: Literal["folder"] = "folder"
+
+
+class FilePersons(Strict):
+    """Persons named by a CSV file with a line for every training record, for parquet and folder sources."""
+
+    kind: Literal["file"] = "file"
+    file: Annotated[str, Field(min_length=1)] = Field(
+        description="path of the CSV file below the source's folder (with own_files below each silo's); its header is `picture,person` (folder: path below train/, as cat/001.png) or `row,person` (parquet: row number over all files in order, from 0)"
+    )
+
+
+class BlockPersons(Strict):
+    """Invented persons, for experiments alone: consecutive records of a simulated silo, taken after the dealing."""
+
+    kind: Literal["blocks"] = "blocks"
+    size: Positive = Field(description="number of records of each invented person; a silo's last one may have fewer")
+
+
 class DataConfig(Strict):
-    """The private images, as they lie before they are dealt to the simulated silos."""
+    """The private images, as they lie before they are dealt to the simulated silos.
+
+    `persons` says which training records are of one person, who is then protected as a whole and lies in one silo alone;
+    null: every record stands for itself.
+    """
 
     source: Annotated[str, OneOf(DATA_SOURCES)] = Field(
         "digits", description="source of the images; none is downloaded"
@@ -68,21 +107,50 @@ class DataConfig(Strict):
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
     )
-    train_limit: Positive | None = Field(None, description="use only so many training images, drawn by the seed")
+    train_limit: Positive | None = Field(
+        None,
+        description="use only so many training images, drawn by the seed: single images, also where data.persons names persons",
+    )
     test_limit: Positive | None = Field(None, description="use only so many evaluation images, drawn by the seed")
     test_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.28, description="held-out share, only where the source brings no test split (digits, folder without test/)"
+        0.28,
+        description="held-out share, only where the source brings no test split (digits, folder without test/); a share of the persons where data.persons names them",
     )
     validation: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings",
+        description="keep so many training images from every silo and measure on them instead of the test split: for choosing settings; whole persons where data.persons names them, hence at least so many",
     )
     image_column: str = Field("image", description="parquet: the column of images")
     label_column: str = Field("label", description="parquet: the column of class numbers")
+    persons: ColumnPersons | FolderPersons | FilePersons | BlockPersons | None = Field(
+        None,
+        discriminator="kind",
+        description="where the persons behind the training records are named; null: every record stands for itself",
+    )
+
+    @model_validator(mode="after")
+    def _persons_fit_the_source(self) -> DataConfig:
+        persons = self.persons
+        takes = {"column": ("parquet",), "folder": ("folder",), "file": ("parquet", "folder")}
+        if persons is None or persons.kind == "blocks":
+            return self
+        if self.source not in takes[persons.kind]:
+            constraint = (
+                f"names persons of {' and '.join(takes[persons.kind])} sources alone, this one is {self.source}"
+            )
+            raise ValueError(explain("data.persons.kind", persons.kind, constraint, "choose another kind or source"))
+        if persons.kind == "column" and persons.column in (self.image_column, self.label_column):
+            constraint = "is already the column of images or of labels"
+            remedy = "name the column that tells persons apart"
+            raise ValueError(explain("data.persons.column", persons.column, constraint, remedy))
+        return self
 
 
 class PartitionConfig(Strict):
-    """How the private images are dealt to simulated silos (flwr-datasets' partitioners)."""
+    """How the private images are dealt to simulated silos (flwr-datasets' partitioners).
+
+    Where `data.persons` names persons, whole persons are dealt, each by its most frequent class.
+    """
 
     kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = Field(
         "dirichlet",
@@ -90,7 +158,8 @@ class PartitionConfig(Strict):
     )
     alpha: float = Field(0.3, description="Dirichlet concentration, > 0; smaller is more skewed")
     min_size: Annotated[int, Field(ge=1)] = Field(
-        20, description="Dirichlet: draw again until every silo has so many images"
+        20,
+        description="Dirichlet: draw again until every silo has so many images, or persons where data.persons names them",
     )
     shards_per_silo: Positive = Field(
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
@@ -113,6 +182,10 @@ class SilosConfig(Strict):
         3, description="how many silos there are; in a deployment, how many are waited for"
     )
     root: str = Field("silos", description="folder of the silos' folders, relative to the working directory")
+    population: Annotated[str, Field(min_length=1, max_length=120)] = Field(
+        "{silo}",
+        description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
+    )
     partition: PartitionConfig = PartitionConfig()
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
@@ -130,9 +203,12 @@ class TeachersConfig(Strict):
     )
     width: Positive = Field(24, description="as student.width")
     epochs: Positive = Field(20, description="passes over the silo's images")
-    batch_size: Positive = Field(64, description="images a step; by DP-SGD the mean of the Poisson batches")
+    batch_size: Positive = Field(
+        64,
+        description="images in a batch; by DP-SGD the expected number of records (of persons, where they are the unit)",
+    )
     learning_rate: Rate = Field(2e-3, description="of the optimiser that teachers.training names")
-    weight_decay: Weight = Field(5e-4, description="of the same optimiser")
+    weight_decay: Weight = Field(5e-4, description="weight decay of the same optimiser; not used by DP-SGD")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
     flip: bool = Field(False, description="random horizontal flips during training")
     training: dict[str, Any] = Field(

@@ -84,7 +84,7 @@ class VersionError(ProtocolError):
     """The other side speaks another major version of the protocol.
 
     Args:
-        message: for people.
+        message: text for people.
         spoken: the version that the other side speaks, where it is known.
     """
 
@@ -129,7 +129,7 @@ class Refused(FedcpscError):
 
     Args:
         code: what the server is told.
-        owner_note: for the owner's log; never sent.
+        owner_note: reason for the owner's log; never sent.
     """
 
     def __init__(self, code: RefusalCode, owner_note: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,16 +10,21 @@ from typing import BinaryIO
 
 from fedcpsc.errors import RunError, explain
 
-__all__ = ["drop_half_a_line", "durable", "explained_writes", "worked_on_alone", "write_whole"]
-
-_LOCK = "run.lock"
+__all__ = [
+    "drop_half_a_line",
+    "durable",
+    "explained_writes",
+    "owner_only",
+    "private_folder",
+    "write_whole",
+]
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
     """Writes UTF-8 text beside `path` and renames it: whoever reads meets the old content or the new, never half.
 
     Args:
-        path: of the file.
+        path: path of the file.
         text: its new content.
         private: readable and writable by the owner alone (mode 0600), from the first byte on.
     """
@@ -31,6 +35,27 @@ def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     partial.replace(path)
+
+
+def owner_only(path: str, flags: int) -> int:
+    """An `opener` for `open`: what it makes is readable and writable by its owner alone (mode 0600)."""
+    return os.open(path, flags, 0o600)
+
+
+def private_folder(folder: Path) -> None:
+    """Makes a folder for its owner alone (mode 0700), and what lies there already likewise (files 0600).
+
+    Args:
+        folder: path of the folder; those above it are made as usual.
+
+    Raises:
+        OSError: where it cannot be made, or belongs to another user.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, *folder.iterdir()):
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            path.chmod(mode & 0o7700)
 
 
 @contextmanager
@@ -59,27 +84,8 @@ def explained_writes(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "free space or mend the permissions, then go on with --resume: what was paid for is kept"
+        remedy = "free space or fix the permissions, then go on with --resume: what was paid for is kept"
         raise RunError(explain("run", str(path), f"cannot be written ({error.strerror})", remedy)) from error
-
-
-@contextmanager
-def worked_on_alone(run_dir: Path) -> Iterator[None]:
-    """Holds the run's folder, which is made; a process that dies lets go of it.
-
-    Raises:
-        RunError: another process works on the run: two would mix what they write.
-    """
-    with explained_writes(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / _LOCK).open("w", encoding="ascii")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            remedy = "wait for its end, or stop that one first"
-            raise RunError(explain("run", str(run_dir), "another process works on it", remedy)) from error
-        yield
 
 
 def drop_half_a_line(path: Path) -> None:

@@ -90,7 +90,7 @@ def configure(form: Form | None, *, level: int = logging.INFO, alike_a_minute: i
     Args:
         form: None is text.
         level: the least that is written.
-        alike_a_minute: at most so many lines of one sentence; None writes all.
+        alike_a_minute: most lines of one sentence in a minute; None writes all.
     """
     handler = _Stderr()
     handler.setFormatter(JsonLines() if form == "json" else TextLines())

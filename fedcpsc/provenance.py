@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
+
+from fedcpsc.version import version
 
 __all__ = ["commit", "peak_memory_mib", "versions"]
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what a run stands on."""
-    found = {"python": platform.python_version()}
-    for package in ("fedcpsc", "torch", "torchvision", "flwr", "opacus", "numpy"):
+    found = {"python": platform.python_version(), "fedcpsc": version()}
+    for package in ("torch", "torchvision", "flwr", "opacus", "numpy"):
         try:
-            found[package] = version(package)
-        except PackageNotFoundError:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
 

@@ -5,26 +5,41 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, LiteralString, TypeVar, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.plain_yaml import NotPlain, dump_plain, load_plain
 from fedcpsc.registry import Choices
 
 __all__ = ["OneOf", "Strict", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
 
 
 class Strict(BaseModel):
-    """Base of every configuration object: immutable, no unknown keys, no silent conversion of text to numbers."""
+    """Base of every configuration object: immutable, no unknown keys, no silent conversion of a number's kind.
+
+    A whole number is neither `20.000` nor `true`, and no number is text: whoever writes one of these meant something
+    else than its conversion.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_kinds(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for name, field in cls.model_fields.items():
+                fault = _fault_of_kind(given[name], _leaves(field.annotation)) if name in given else None
+                if fault:
+                    raise PydanticCustomError(_KIND, fault, {"key": name, "value": given[name]})
+        return given
 
+
+_KIND = "kind"
 Model = TypeVar("Model", bound=Strict)
 
 
@@ -65,8 +80,7 @@ def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = 
 
 def save_config(config: Strict, path: str | Path) -> None:
     """Writes every value, whole or not at all; `load_as(type(config), path) == config`."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_whole(path, text)
+    write_whole(path, dump_plain(config.model_dump(mode="json")))
 
 
 def parse_overrides(overrides: list[str]) -> dict[str, Any]:
@@ -83,9 +97,9 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
                 explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000")
             )
         try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(explain("--set", item, f"its value is not YAML ({error})", "quote it")) from error
+            parsed[key.strip()] = load_plain(value)
+        except NotPlain as error:
+            raise ConfigError(explain("--set", item, f"its value {error.constraint}", "put it in quotes")) from error
     return parsed
 
 
@@ -93,16 +107,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: where the file cannot be read or is not a mapping.
+        ConfigError: where the file cannot be read, has a key twice, or is not a mapping.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = load_plain(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(explain("config", str(path), f"is not YAML ({error})", "mend the file")) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(explain("config", str(path), f"is not UTF-8 ({error})", "save it as UTF-8")) from error
+    except NotPlain as error:
+        raise ConfigError(explain("config", str(path), error.constraint, error.remedy)) from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -130,10 +146,42 @@ def _fault(model: type[Strict], fault: Any) -> str:
         valid = _keys(model, [str(part) for part in parents])
         near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
         return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
+    if fault["type"] == _KIND:
+        key, value = (f"{key}.{fault['ctx']['key']}" if key else fault["ctx"]["key"]), fault["ctx"]["value"]
+        return explain(key, value, str(fault["msg"]), "fix the value")
+    if fault["type"] == "string_type":
+        return explain(key, fault["input"], "must be text", "put it in quotes")
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "value_error":  # already says name=value, constraint, remedy
         return f"{key}: {message}" if key else message
-    return explain(key, fault["input"], message[0].lower() + message[1:], "mend the value")
+    return explain(key, fault["input"], message[0].lower() + message[1:], "fix the value")
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    """The types that a field's values, or those of its lists and mappings, may have."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        parts = parts[:1]
+    return {leaf for part in parts for leaf in _leaves(part)} if parts else {annotation}
+
+
+def _fault_of_kind(value: Any, leaves: set[Any]) -> LiteralString | None:
+    """Why `value` is no number of the kind that its field takes; None where it is, or where none is taken."""
+    if isinstance(value, list | tuple):
+        return next((fault for fault in (_fault_of_kind(item, leaves) for item in value) if fault), None)
+    if not {int, float} & leaves or type(value) in leaves:
+        return None
+    if isinstance(value, bool):
+        return "must be a number, not true or false"
+    if isinstance(value, float):
+        return "must be a whole number, written without a point or an exponent"
+    if isinstance(value, str) and not any(_takes_text(leaf) for leaf in leaves):
+        return "must be a number, not text, with neither quotes, leading zeros nor colons"
+    return None
+
+
+def _takes_text(leaf: Any) -> bool:
+    return isinstance(leaf, str) or leaf is Any or (isinstance(leaf, type) and issubclass(leaf, str))
 
 
 def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:

@@ -13,7 +13,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -21,10 +20,12 @@ from flwr.serverapp import Grid, ServerApp
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, DataError, explain
-from fedcpsc.files import worked_on_alone
 from fedcpsc.logs import configure_quietly
-from fedcpsc.report.health import ERROR_FILE, note_failure
-from fedcpsc.report.tail import following
+from fedcpsc.runs.claim import worked_on_alone
+from fedcpsc.runs.failure import forget_failure, note_failure
+from fedcpsc.runs.follow import following
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.result import RunResult
 from server.remote_teachers import GridTeachers
 
 __all__ = ["Plan", "app", "is_simulation", "prepare", "run"]
@@ -41,7 +42,7 @@ class Plan:
     """What is to be run.
 
     Attributes:
-        config: of the run, with the number of silos there really are.
+        config: configuration of the run, with the number of silos there really are.
         run_dir: absolute folder of the run.
         silos: folder of the simulated silos; None in a deployment.
         resume: go on from the checkpoint in `run_dir`.
@@ -65,7 +66,7 @@ def main(grid: Grid, context: Context) -> None:
         raise
     with worked_on_alone(plan.run_dir):  # an attempt that Flower believes dead may live
         try:
-            (plan.run_dir / ERROR_FILE).unlink(missing_ok=True)  # of an attempt that is now gone on with
+            forget_failure(plan.run_dir)  # of an attempt that is now gone on with
             configure_quietly(plan.config.output.log_format)
             run(plan, grid)
         except Exception as error:
@@ -102,7 +103,7 @@ def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
 
 
 def run(plan: Plan, grid: Grid) -> None:
-    """From the first hello to result.json.
+    """From the first hello to the result.
 
     Raises:
         FedcpscError: as `distill`.
@@ -119,7 +120,7 @@ def run(plan: Plan, grid: Grid) -> None:
         from fedcpsc.distillation.run import distill  # noqa: PLC0415
         from server.silo_facts import read_silo_facts  # noqa: PLC0415
 
-        with following(plan.run_dir / "metrics.jsonl", _show):
+        with following(plan.run_dir, _show):
             result = distill(
                 config,
                 teachers,
@@ -161,7 +162,7 @@ def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
         raise DataError(explain("silos", str(silos), f"could not be made ({made.stderr.strip()})", remedy))
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(result: RunResult) -> str:
     silos = result["silos"]
     parts = [(f"teacher {silo['id']}", silo["teacher_accuracy"]) for silo in silos]
     if len(silos) > _MOST_SILOS:
@@ -170,11 +171,11 @@ def _summary(result: dict[str, Any]) -> str:
     parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
     told = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
     seconds = result["seconds"]
-    later = seconds["waiting_share_after_first_round"]
+    later = seconds.get("waiting_share_after_first_round", 0.0)
     return f"{told}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
 
 
-def _show(line: dict[str, Any]) -> None:
+def _show(line: MetricsLine) -> None:
     """A round, for whoever streams Flower's log."""
     if line["phase"] == "final" and line["share_done"] < 1:
         return

@@ -1,10 +1,37 @@
 """For all tests."""
 
+import shutil
+
 import pytest
 import torch
+from support.marks import mark_of
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make test-fast` leaves out; `make test` leaves out nothing."""
+    for item in items:
+        if found := mark_of(item.nodeid):
+            mark, reason = found
+            item.add_marker(getattr(pytest.mark, mark)(reason=reason))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Networks here are tiny: more threads only wait for each other, many times over on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def thirty(tmp_path_factory):
+    """Folder of a finished run of 30 rounds and 5 silos, made once. Not to be changed."""
+    from support.thirty_rounds import make_run
+
+    folder = tmp_path_factory.mktemp("runs") / "thirty"
+    make_run(folder)
+    return folder
+
+
+@pytest.fixture
+def run(thirty, tmp_path):
+    """A copy of it to be changed."""
+    return shutil.copytree(thirty, tmp_path / "run")

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from fedcpsc import cli
 from fedcpsc.errors import ConfigError, FederationError, RunError
-from fedcpsc.launch.run_folder import Existing
+from fedcpsc.runs.claim import Existing
 
 ROOT = Path(__file__).parents[1]
 runner = CliRunner()
@@ -40,7 +40,7 @@ def test_run_passes_on_what_was_asked(calls):
     assert done.exit_code == 0
     ((kind, request),) = calls
     assert (kind, request.path, request.local) == ("once", Path("a.yaml"), True)
-    assert request.overrides == ("seed=3", "silos.count=2", "output.name=x")
+    assert request.overrides == ("seed=3", "silos.count=2", 'output.name="x"')
     assert request.existing is Existing.REFUSE
 
 

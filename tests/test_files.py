@@ -1,9 +1,8 @@
-"""Old content or new, never half; one process at a time."""
+"""Old content or new, never half."""
 
 import pytest
 
-from fedcpsc.errors import RunError
-from fedcpsc.files import durable, worked_on_alone, write_whole
+from fedcpsc.files import durable, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -42,12 +41,3 @@ def test_a_durable_file_replaces_the_old_one_only_when_it_is_complete(tmp_path):
     with durable(path) as file:
         file.write(b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state", b"new")]
-
-
-def test_a_runs_folder_is_worked_on_by_one_process_at_a_time(tmp_path):
-    run = tmp_path / "run"
-    refused = pytest.raises(RunError, match="another process works on it; wait for its end")
-    with worked_on_alone(run), refused, worked_on_alone(run):
-        pass
-    with worked_on_alone(run):
-        pass

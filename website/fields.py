@@ -31,8 +31,8 @@ class Key:
     Attributes:
         path: dotted, from the file's top.
         kind: type and constraints, in words.
-        default: as YAML would have it; None where the key must be given.
-        meaning: from the field's description, else from its class's docstring.
+        default: default as YAML would have it; None where the key must be given.
+        meaning: text of the field's description, else from its class's docstring.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Section:
     Attributes:
         title: the dotted path, with `kind: ...` where a section comes in kinds; empty for the file's top.
         about: the model's docstring, without its list of attributes.
-        keys: in the order of the model; nested models have sections of their own.
+        keys: keys in the order of the model; nested models have sections of their own.
     """
 
     title: str
@@ -60,9 +60,9 @@ def reference(title: str, about: str, parts: Iterable[Section]) -> str:
     """A page in Markdown.
 
     Args:
-        title: of the page.
+        title: title of the page.
         about: what stands below the title.
-        parts: of the page, in this order.
+        parts: sections of the page, in this order.
     """
     return "\n\n".join([f"# {title}", about, *map(_section, parts)]) + "\n"
 

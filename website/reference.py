@@ -28,7 +28,9 @@ _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed b
 _WHITE_BOX = """The file that `fedcpsc white-box` takes. The defaults are the authors' CIFAR-100 run; `data` is as in a
 [run](run.md#data). [The white-box mode](../white_box.md) says what the parts do."""
 
-_COMMANDS = "`fedcpsc COMMAND --help` shows the same as this page. Exit codes:"
+_COMMANDS = """`fedcpsc COMMAND --help` shows the same as this page. Before any command may stand `--debug`, which shows
+the traceback of an unexpected error instead of writing it into a file. `fedcpsc --version` shows the version.
+Exit codes:"""
 
 
 def pages() -> dict[str, str]:

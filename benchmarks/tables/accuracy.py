@@ -1,4 +1,4 @@
-"""What students, ensembles and attacks reach."""
+"""What students and ensembles reach."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["ablation", "accuracy", "aggregation", "audit", "dp_sgd", "precision", "priors", "shard_votes"]
+__all__ = ["ablation", "accuracy", "aggregation", "dp_sgd", "precision", "priors", "shard_votes"]
 
 
 def accuracy() -> list[str]:
@@ -101,31 +101,3 @@ def shard_votes() -> list[str]:
             for row in (read("shard_votes.json") or {"points": []})["points"]
         ),
     )
-
-
-def audit() -> list[str]:
-    """What attacks found, and the bounds beside the claims."""
-    report = read("audit_digits.json") or {"strongest": []}
-    rows = []
-    for policy, surface, attack in report["strongest"]:
-        same = [
-            row for row in report["rows"] if [row["policy"], row["surface"], row["attack"]] == [policy, surface, attack]
-        ]
-        row = same[-1]  # of several numbers of answers, the largest
-        model = next(m for m in report["models"] if all(m[k] == row[k] for k in ("policy", "surface", "answers")))
-        bound = next(b for b in report["bounds"] if (b["policy"], b["surface"]) == (policy, surface))
-        rows.append(
-            (
-                policy,
-                surface,
-                spread(100 * model["accuracy"]["mean"], 100 * model["accuracy"]["std"]),
-                f"`{attack}`",
-                f"{row['auc']:.3f}",
-                f"{100 * row['tpr_at']['0.01']:.1f} %",
-                f"{100 * row['tpr_at']['0.001']:.1f} %",
-                f"{bound['epsilon']:.2f}",
-                "-" if bound["claimed_epsilon"] is None else f"{bound['claimed_epsilon']:g}",
-            )
-        )
-    header = "policy | surface | accuracy | attack | AUC | TPR at 1 % | TPR at 0.1 % | epsilon at least | claimed"
-    return table(header, rows)

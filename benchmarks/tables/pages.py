@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, choices, costs, deployments
+from benchmarks.tables import accuracy, audits, choices, costs, deployments
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -18,6 +18,7 @@ PAGES = (
     "docs/privacy.md",
     "docs/index.md",
     "docs/audit.md",
+    "docs/threats.md",
     "docs/white_box.md",
     "docs/scale.md",
 )
@@ -29,7 +30,11 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "crashes": deployments.crashes,
     "data-sources": choices.data_sources,
     "accuracy": accuracy.accuracy,
-    "audit": accuracy.audit,
+    "audit": audits.audit,
+    "audit-found": audits.found_at_one_percent,
+    "audit-needed": audits.needed,
+    "audit-power": audits.power,
+    "audit-reach": audits.reach,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "many-silos": deployments.many_silos,

@@ -2,7 +2,8 @@
 
 Each bound holds with the stated confidence over the coins that decided membership and the randomness of the training.
 It is a statement only if nothing was chosen after looking: how many guesses, and the threshold between them, are fixed
-beforehand. A bound of 0 says that this attack found nothing, never that nothing is there.
+beforehand. A bound of 0 says that this attack found nothing, never that nothing is there; what it could have been at
+most, `reach` says.
 
 | bound | how often trained | what it rejects |
 |---|---|---|
@@ -26,9 +27,10 @@ from scipy.stats import beta, binom
 
 from fedcpsc.errors import AuditError, explain
 
-__all__ = ["one_run_epsilon", "one_run_mu", "two_world_epsilon", "two_world_mu"]
+__all__ = ["one_run_chance", "one_run_epsilon", "one_run_mu", "two_world_epsilon", "two_world_mu"]
 
 _PRECISION = 1e-9
+_FAR = 40  # standard deviations beyond which a binomial count is never seen: less than 1e-100
 
 
 def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, confidence: float = 0.95) -> float:
@@ -54,20 +56,37 @@ def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, con
     Raises:
         AuditError: where an argument is out of range.
     """
+    level = _level(confidence)
+    return _largest(lambda epsilon: one_run_chance(canaries, guesses, correct, epsilon, delta) < level)
+
+
+def one_run_chance(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+    """The most that (epsilon, delta)-DP allows the chance of so many right guesses to be: see `one_run_epsilon`.
+
+    Args:
+        canaries: as `one_run_epsilon`.
+        guesses: as `one_run_epsilon`.
+        correct: as `one_run_epsilon`.
+        epsilon: parameter of the claim, >= 0.
+        delta: parameter of the claim, in [0, 1).
+
+    Returns:
+        >= 0; may exceed 1, where it says nothing.
+
+    Raises:
+        AuditError: where an argument is out of range.
+    """
     _check_guesses(canaries, guesses, correct)
     _check_delta(delta)
-    level = _level(confidence)
-    lengths = np.arange(1, correct + 1)
-
-    def rejected(epsilon: float) -> bool:
-        q = expit(epsilon)
-        chance = float(binom.sf(correct - 1, guesses, q))
-        if chance < level and delta > 0:
-            just_below = np.cumsum(binom.pmf(correct - lengths, guesses, q))  # P[v - i <= B < v] for i = 1..v
-            chance += 2 * canaries * delta * float(np.max(just_below / lengths, initial=0.0))
-        return chance < level
-
-    return _largest(rejected)
+    q = expit(epsilon)
+    chance = float(binom.sf(correct - 1, guesses, q))
+    if delta > 0 and correct > 0:
+        # beyond the binomial's lower end the sum grows no more, and what it is divided by does
+        low = guesses * q - _FAR * (math.sqrt(guesses * q * (1 - q)) + 1)
+        lengths = np.arange(1, min(correct, max(1, math.ceil(correct - low))) + 1)
+        just_below = np.cumsum(binom.pmf(correct - lengths, guesses, q))  # P[v - i <= B < v] for i = 1..v
+        chance += 2 * canaries * delta * float(np.max(just_below / lengths))
+    return chance
 
 
 def one_run_mu(canaries: int, guesses: int, correct: int, confidence: float = 0.95) -> float:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.torch import load_file
 
+from fedcpsc.audit.claims import Unit
 from fedcpsc.audit.observe import View, through_form
-from fedcpsc.config import RunConfig, load_config
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
 from fedcpsc.data.sources import load_evaluation
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import AuditError, DataError, RunError, explain
 from fedcpsc.gatekeeper.canaries import CANARIES_FILE, canary_images, load_canaries
@@ -26,9 +23,13 @@ from fedcpsc.gatekeeper.manifest import Manifest, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.policy_check import check_policy
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
-from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.runs.bank_view import BankView
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE, RESULT_FILE
+from fedcpsc.runs.read import gather
+from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.student import load_student
 from fedcpsc.seeding import numpy_generator
 
 __all__ = ["FinishedRun", "SiloUnderAudit"]
@@ -49,9 +50,13 @@ class SiloUnderAudit:
         manifest: of its teacher.
         images: its private images, canaries with the labels they were planted with.
         member: which of them the teacher was trained on.
-        canary: which of them are canaries.
+        canary: which of them are canaries [N], R in all.
+        coins: whether the teacher was trained on each of U canary units [U], as independent coins decided: U is random,
+            and may be 0 also where canaries were planted.
+        unit_of_record: index of the canary unit of each record that is a canary, in the order of the images [R].
+        unit: what the training protects, and what one coin decides about.
         claim: epsilon that its policy claims; None for no claim.
-        delta: of the claim.
+        delta: delta of the claim.
         teacher: the network itself.
         mechanism: what stands between it and an answer.
     """
@@ -61,6 +66,9 @@ class SiloUnderAudit:
     images: ImageSet
     member: Bools
     canary: Bools
+    coins: Bools
+    unit_of_record: npt.NDArray[np.int64]
+    unit: Unit
     claim: float | None
     delta: float
     teacher: Teacher
@@ -80,19 +88,24 @@ class SiloUnderAudit:
             remedy = "give the silos that this run's configuration made, with --silos"
             raise DataError(explain("private images", manifest.silo, "are not those of its teacher", remedy))
         member, canary = np.ones(len(images), bool), np.zeros(len(images), bool)
+        coins, unit_of_record = np.zeros(0, bool), np.zeros(0, np.int64)
         if (folder / CANARIES_FILE).exists():
             planted = load_canaries(folder, manifest)
             labels = images.labels.copy()
             labels[planted.positions] = canary_images(images, planted).labels
-            images = ImageSet(images.images, labels, images.classes)
+            images = replace(images, labels=labels)
             canary[planted.positions] = True
-            member[planted.positions] = planted.included
+            member[planted.positions] = planted.included[planted.units]
+            coins, unit_of_record = planted.included, planted.units
         return cls(
             name=manifest.silo,
             manifest=manifest,
             images=images,
             member=member,
             canary=canary,
+            coins=coins,
+            unit_of_record=unit_of_record,
+            unit="person" if report.unit == "person" else "record",
             claim=report.epsilon,
             delta=report.delta or _NO_CLAIM_DELTA,
             teacher=open_teacher(folder, manifest),
@@ -121,7 +134,7 @@ class FinishedRun:
     Attributes:
         name: of the run.
         config: of the run.
-        result: of result.json.
+        result: figures of the run.
         bank: its transcript.
         silos: those of the bank, in its order.
         held_out: images that no silo holds.
@@ -131,8 +144,8 @@ class FinishedRun:
 
     name: str
     config: RunConfig
-    result: dict[str, Any]
-    bank: AnswerBank
+    result: RunResult
+    bank: BankView
     silos: list[SiloUnderAudit]
     held_out: ImageSet
     student: Callable[[Images], Floats]
@@ -143,42 +156,42 @@ class FinishedRun:
         """Opens and checks everything.
 
         Raises:
-            RunError: the run is not finished.
+            RunError, BankError: the run is not finished, or a file of it is damaged.
             AuditError: it has no transcript, no held-out images, or asked its silos for different forms.
             SiloError, DataError: as `SiloUnderAudit.open`.
         """
-        result, config = _result(run_dir), load_config(run_dir / "config.yaml")
-        if not (run_dir / "bank" / "journal.jsonl").exists():
-            remedy = "audit a run whose bank/ was kept, or audit from scratch, without --run"
-            raise AuditError(explain("run", str(run_dir), "has no transcript (bank/journal.jsonl)", remedy))
+        run = gather(run_dir)
+        config, bank, result = run.config, run.bank, run.result
+        if result is None:
+            remedy = "finish it first: fedcpsc run CONFIG --resume"
+            raise RunError(explain("run", str(run_dir), f"has no {RESULT_FILE}", remedy))
+        if bank is None:
+            remedy = f"audit a run whose {BANK_FOLDER}/ was kept, or audit from scratch, without --run"
+            raise AuditError(explain("run", str(run_dir), f"has no transcript ({BANK_FOLDER}/{JOURNAL_FILE})", remedy))
+        student = load_student(run)
         held_out = load_evaluation(config.data, config.seed)
         if held_out is None:
             remedy = "use a source with a test split, or data.validation"
             raise AuditError(explain("data.source", config.data.source, "has no held-out images", remedy))
-        names = [str(silo["id"]) for silo in result["silos"]]
+        names = bank.silos
         dealt = {f"silo-{number}": images for number, images in enumerate(iterate_silo_images(config))}
         silos = [SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name]) for name in names]
-        channels, height, width = result["image_shape"]
-        shape = (int(channels), int(height), int(width))
-        student = config.student
-        network = build_classifier(student.architecture, held_out.classes, shape, student.width)
-        network.load_state_dict(load_file(run_dir / "student.safetensors"))
         policy = load_policy(silos_dir / names[0].removeprefix("silo-") / POLICY_FILE)
         return cls(
-            name=str(result["name"]),
+            name=result["name"],
             config=config,
             result=result,
-            bank=AnswerBank(run_dir / "bank", shape, held_out.classes, names),
+            bank=bank,
             silos=silos,
             held_out=held_out,
-            student=lambda images: predict(network, images, config.evaluation.batch_size),
+            student=lambda images: predict(student.network, images, config.evaluation.batch_size),
             view=View(_form(result), policy.bits, policy.top_k),
         )
 
     @property
     def answers(self) -> int:
         """Images answered by each silo."""
-        return int(self.result["queries_per_silo"])
+        return self.result["queries_per_silo"]
 
     def queries(self, most: int, seed: int) -> Images:
         """At most so many of the bank's answered images, drawn by the seed, uint8 [Q, C, H, W]."""
@@ -199,21 +212,10 @@ class FinishedRun:
         return np.concatenate(images), np.concatenate(answers)
 
 
-def _result(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "result.json"
+def _form(result: RunResult) -> AnswerForm:
+    form = result.get("form", "")
     try:
-        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        remedy = "finish it first: fedcpsc run CONFIG --resume"
-        raise RunError(explain("run", str(run_dir), f"has no result.json ({error.strerror})", remedy)) from error
-    except ValueError as error:
-        raise RunError(explain("run", str(path), f"is damaged ({error})", "run it again")) from error
-    return read
-
-
-def _form(result: dict[str, Any]) -> AnswerForm:
-    try:
-        return AnswerForm(result["form"])
+        return AnswerForm(form)
     except ValueError:
         remedy = "audit a run that asked all its silos for one form: attacks differ from form to form"
-        raise AuditError(explain("form", result["form"], "is more than one", remedy)) from None
+        raise AuditError(explain("form", form, "is not one form", remedy)) from None

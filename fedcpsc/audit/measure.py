@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from fedcpsc.audit.attacks import guesses_from, lira_offline, lira_online, rmia, roc
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
+from fedcpsc.audit.claims import Unit
 from fedcpsc.audit.observe import Seen
 from fedcpsc.audit.plan import AttackName
+from fedcpsc.audit.reach import planned_guesses, reachable_epsilon, reachable_mu
 from fedcpsc.errors import AuditError, explain
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "check_coins",
     "check_enough",
     "of_images",
+    "per_unit",
     "row",
 ]
 
@@ -154,26 +157,60 @@ def check_coins(member: Bools, remedy: str) -> None:
         raise AuditError(explain("shadows", len(member), constraint, remedy))
 
 
-def bound(scores: Floats, coins: Bools, guessed: float, delta: float, confidence: float) -> dict[str, Any]:
-    """A lower bound on epsilon and mu from canaries whose coins the attacker does not know.
+def per_unit(scores: Floats, unit_of_record: npt.NDArray[np.int64]) -> Floats:
+    """One score for each canary unit: the mean over its records, which one coin let into the training or kept out.
 
     Args:
-        scores: one for each coin, any shape.
-        coins: what they said, the same shape.
-        guessed: share of them guessed at, half as members and half as not; fixed beforehand.
-        delta: of the claim.
-        confidence: of this bound alone.
+        scores: one for each record of the canaries [R].
+        unit_of_record: index of each record's canary unit [R], every one of 0..U-1 at least once.
+
+    Returns:
+        float64 [U].
+
+    Raises:
+        AuditError: where the shapes do not fit, or a unit has no record.
     """
-    half = max(1, round(guessed * scores.size / 2))
-    guesses, correct = guesses_from(scores.ravel(), coins.ravel(), half, half)
+    counts = np.bincount(unit_of_record) if len(unit_of_record) else np.zeros(0, np.int64)
+    if scores.shape != unit_of_record.shape or not counts.all():
+        got = (scores.shape, unit_of_record.shape, int((counts == 0).sum()))
+        wanted = "must be [R], [R], with no unit without a record"
+        remedy = "pass the canaries' own unit_of_record"
+        raise AuditError(explain("scores, unit_of_record, empty units", got, wanted, remedy))
+    means: Floats = np.bincount(unit_of_record, weights=scores, minlength=len(counts)) / counts
+    return means
+
+
+def bound(
+    scores: Floats, coins: Bools, guessed: float, delta: float, confidence: float, unit: Unit = "record"
+) -> dict[str, Any]:
+    """A lower bound on epsilon and mu from canaries whose coins the attacker does not know, and the largest possible.
+
+    | canaries | what is returned |
+    |---|---|
+    | none, or one | no guess: bounds of 0 that could have been nothing else |
+    | two or more | `reach.planned_guesses` of them are guessed at |
+
+    Args:
+        scores: one for each coin, any shape, also empty.
+        coins: what they said, the same shape.
+        guessed: share of them guessed at, half as members and half as not; fixed beforehand, in (0, 1].
+        delta: delta of the claim.
+        confidence: confidence of this bound alone.
+        unit: what one coin decides about.
+    """
+    half = planned_guesses(scores.size, guessed)
+    guesses, correct = guesses_from(scores.ravel(), coins.ravel(), *half) if sum(half) else (0, 0)
     return {
+        "unit": unit,
         "canaries": scores.size,
         "guesses": guesses,
         "correct": correct,
         "delta": delta,
         "confidence": confidence,
-        "epsilon": one_run_epsilon(scores.size, guesses, correct, delta, confidence),
-        "mu": one_run_mu(scores.size, guesses, correct, confidence),
+        "epsilon": one_run_epsilon(scores.size, guesses, correct, delta, confidence) if guesses else 0.0,
+        "reachable_epsilon": reachable_epsilon(scores.size, guesses, delta, confidence),
+        "mu": one_run_mu(scores.size, guesses, correct, confidence) if guesses else 0.0,
+        "reachable_mu": reachable_mu(scores.size, guesses, confidence),
     }
 
 

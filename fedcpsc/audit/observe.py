@@ -15,7 +15,7 @@ import torch
 
 from fedcpsc.audit.attacks import confidence_logit, label_only_scores, loss_scores
 from fedcpsc.data.augment import random_shift
-from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm, decode_answers
 from fedcpsc.seeding import derive_seed
 

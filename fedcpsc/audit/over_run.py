@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
-from fedcpsc.audit.measure import attack_one, attacks_on, bound, check_coins, check_enough, of_images, row
+from fedcpsc.audit.measure import attack_one, attacks_on, bound, check_coins, check_enough, of_images, per_unit, row
 from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
 from fedcpsc.audit.plan import AuditConfig, Surface
+from fedcpsc.audit.planned import confidence_over_run, in_vain_over_run
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.run_extras import copying, label_mixes, stealing
 from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
-from fedcpsc.audit.stages import Arrays, AuditFolder, Progress
+from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
 from fedcpsc.audit.write import written
 from fedcpsc.data.images import ImageSet
 from fedcpsc.models.device import torch_threads
@@ -36,7 +38,14 @@ _POPULATION_SHARE = 0.2  # of the held-out images: RMIA's population; the others
 
 
 def audit_run(
-    config: AuditConfig, run_dir: Path, silos_dir: Path, out: Path, *, resume: bool, tell: Progress
+    config: AuditConfig,
+    run_dir: Path,
+    silos_dir: Path,
+    out: Path,
+    *,
+    resume: bool,
+    tell: Progress,
+    warn: Warn = no_warning,
 ) -> dict[str, Any]:
     """Audits a finished run and returns `audit.json`. Its `data`, `pool` and `policies` are the run's own.
 
@@ -47,6 +56,7 @@ def audit_run(
         out: the audit's folder.
         resume: go on with the audit that lies there.
         tell: told before each stage.
+        warn: told, before anything is trained, which claims the canaries that were planted cannot refute.
 
     Raises:
         RunError: the run is not finished.
@@ -56,8 +66,12 @@ def audit_run(
     """
     run = FinishedRun.open(run_dir, silos_dir)
     suite = _Suite(config, run, AuditFolder(out, config, resume=resume, run=str(run_dir.resolve())), tell)
+    if done := suite.folder.finished():
+        return done
+    for text in in_vain_over_run(config, run.silos):
+        warn(text)
     with torch_threads(config.threads):
-        return suite.folder.finished() or suite.run_all()
+        return suite.run_all()
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +212,22 @@ class _Suite:
         found: Arrays,
         bounds: list[dict[str, Any]],
     ) -> None:
-        """From the canaries `on`, against the claim of the silo that planted them; none without any."""
-        if not on.any():
+        """From the canaries `on`, against the claim of the silo that planted them; none without canaries and claim."""
+        if silo.claim is None and not on.any():
             return
+        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": "lira_online"}
+        scores = per_unit(self._canary_scores(on, found), silo.unit_of_record)
+        share = self.config.canaries.guesses
+        made = bound(scores, silo.coins, share, silo.delta, confidence_over_run(self.config, self.run.silos), silo.unit)
+        held = held_against(made, silo.claim, None if silo.claim is None else silo.unit, share)
+        bounds.append({**facts, **made, **held})
+
+    def _canary_scores(self, on: Bools, found: Arrays) -> npt.NDArray[np.float64]:
+        if not on.any():
+            return np.zeros(0)
         target, shadows = (of_images(_seen(found, part), on) for part in ("pool", "shadow_pool"))
         theirs = _seen(found, "population"), _seen(found, "shadow_population")
-        scores = attack_one("lira_online", target, shadows, found["member"].astype(bool)[:, on], *theirs)
-        facts = {"policy": silo.name, "surface": surface, "answers": answers, "claimed_epsilon": silo.claim}
-        made = bound(scores, sides.truth[on], self.config.canaries.guesses, silo.delta, self._confidence())
-        violated = silo.claim is not None and made["epsilon"] > silo.claim
-        bounds.append({**facts, "attack": "lira_online", **made, "violated": violated})
+        return attack_one("lira_online", target, shadows, found["member"].astype(bool)[:, on], *theirs)
 
     def _sides(self, silos: list[SiloUnderAudit]) -> _Sides:
         held_out, rng = self.run.held_out, numpy_generator(self.config.seed, "audit", "population")
@@ -239,11 +259,6 @@ class _Suite:
         if view.labels_only:
             return seen_by_labels(predict, images.images, images.labels)
         return seen_by_probabilities(predict(images.images), images.labels, view)
-
-    def _confidence(self) -> float:
-        """Of one bound, so that all those held against a claim hold together (Bonferroni)."""
-        claims = sum(silo.claim is not None and bool(silo.canary.any()) for silo in self.run.silos)
-        return 1 - (1 - self.config.canaries.confidence) / max(1, claims * len(self.config.surfaces))
 
     def _say(self, text: str) -> None:
         self.tell(self.done, len(self.run.silos) + 2, text)

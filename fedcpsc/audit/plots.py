@@ -119,11 +119,15 @@ def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     held = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     for bound in held:
         label = f"{bound['policy']}, {bound['surface']}: {bound['epsilon']:.2f}"
-        told.append(f"{bound['policy']} {bound['surface']}: {bound['epsilon']:.2f}")
+        told.append(
+            f"{bound['policy']} {bound['surface']}: {bound['epsilon']:.2f} per {bound['unit']}, of at most "
+            f"{bound['reachable_epsilon']:.2f}"
+        )
         x, y = bound["claimed_epsilon"], bound["epsilon"]
         style: dict[str, Any] = {"color": colours[bound["policy"]], "marker": _MARKS[bound["surface"]]}
         axis.plot([x], [y], linestyle="none", markersize=8, label=label, **style)
-    top = 1.15 * max(max(bound["claimed_epsilon"], bound["epsilon"]) for bound in held)
+        axis.plot([x], [bound["reachable_epsilon"]], color=style["color"], marker="_", markersize=14, markeredgewidth=2)
+    top = 1.15 * max(max(bound["claimed_epsilon"], bound["reachable_epsilon"]) for bound in held)
     axis.plot([0, top], [0, top], color="#5b6770", linewidth=1)
     axis.fill_between([0, top], [0, top], [top, top], color="#b03060", alpha=0.08)
     axis.text(0.03, 0.96, "violation", transform=axis.transAxes, va="top", color="#b03060", fontsize=9)
@@ -136,7 +140,8 @@ def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": "epsilon.png",
         "title": "Lower bound on epsilon against the claim",
-        "alt": "Lower bounds on epsilon: " + "; ".join(told) + ". Above the diagonal a claim is violated.",
+        "alt": "Lower bounds on epsilon: " + "; ".join(told) + ". Above the diagonal a claim is violated; a dash "
+        "is the largest bound that could have been shown: below the diagonal the claim was not tested.",
         "private": False,
     }
 

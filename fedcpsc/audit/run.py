@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.measure import (
     attack_each_in_turn,
     attacks_on,
@@ -26,6 +27,7 @@ from fedcpsc.audit.measure import (
 )
 from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
 from fedcpsc.audit.plan import AuditConfig, DpSgdAudit, FormAudit, ShadowsPlan, StudentsPlan, Surface
+from fedcpsc.audit.planned import confidence_from_scratch, in_vain_from_scratch
 from fedcpsc.audit.shadow_nets import Parameters, ShadowNet
 from fedcpsc.audit.shadows import (
     distil_students,
@@ -35,7 +37,7 @@ from fedcpsc.audit.shadows import (
     train_private_shadows,
     train_shadows,
 )
-from fedcpsc.audit.stages import Arrays, AuditFolder, Progress
+from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
 from fedcpsc.audit.stealing import likeness
 from fedcpsc.audit.write import written
 from fedcpsc.data.images import ImageSet, to_uint8
@@ -54,7 +56,9 @@ Bools = npt.NDArray[np.bool_]
 _NO_CLAIM_DELTA = 1e-5  # of bounds where nothing is claimed
 
 
-def audit_from_scratch(config: AuditConfig, out: Path, *, resume: bool, tell: Progress) -> dict[str, Any]:
+def audit_from_scratch(
+    config: AuditConfig, out: Path, *, resume: bool, tell: Progress, warn: Warn = no_warning
+) -> dict[str, Any]:
     """Runs the audit, or what is left of it, and returns `audit.json`.
 
     Args:
@@ -62,6 +66,7 @@ def audit_from_scratch(config: AuditConfig, out: Path, *, resume: bool, tell: Pr
         out: its folder.
         resume: go on with the audit that lies there.
         tell: told before each stage.
+        warn: told, before anything is trained, which claims the plan cannot refute.
 
     Raises:
         AuditError: the folder does not fit, or there are too few images for what is asked.
@@ -70,8 +75,12 @@ def audit_from_scratch(config: AuditConfig, out: Path, *, resume: bool, tell: Pr
     bench = _Bench.of(config)
     folder = AuditFolder(out, config, resume=resume)
     done = folder.finished()
+    if done:
+        return done
+    for text in in_vain_from_scratch(config):
+        warn(text)
     with torch_threads(config.threads):
-        return done or _Suite(config, bench, folder, tell).run()
+        return _Suite(config, bench, folder, tell).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +238,7 @@ class _Suite:
         rows: list[dict[str, Any]],
         bounds: list[dict[str, Any]],
     ) -> None:
-        bench, config = self.bench, self.config
+        bench, config, plan = self.bench, self.config, self.config.canaries
         last = answers in (None, config.students.answers[-1])
         wanted = config.attacks if last else ("lira_online",)  # fewer answers: one point of a curve
         facts = {"policy": policy.name, "surface": surface, "answers": answers, "claimed_epsilon": policy.claimed}
@@ -237,21 +246,21 @@ class _Suite:
         for attack in attacks_on(seen, wanted):
             scores = attack_each_in_turn(attack, seen, bench.member, population)[:, ordinary]
             rows.append(row(scores, bench.member[:, ordinary], config.fprs, **facts, attack=attack))
-        if last and bench.canary.any():
+        if last and (bench.canary.any() or policy.claimed is not None):
             delta = policy.delta if isinstance(policy, DpSgdAudit) else _NO_CLAIM_DELTA
-            coins = bench.member[:, bench.canary]
-            audited = config.canaries.audited
-            scores = canary_scores(of_images(seen, bench.canary), coins, population, audited)
-            found = bound(scores, coins[:audited], config.canaries.guesses, delta, self._confidence())
+            coins = bench.member[: config.canaries.audited, bench.canary]
+            scores = self._canary_scores(seen, population)
+            found = bound(scores, coins, plan.guesses, delta, confidence_from_scratch(config))
             proven = proven_epsilon(policy, len(bench.pool)) if isinstance(policy, DpSgdAudit) else None
-            violated = policy.claimed is not None and found["epsilon"] > policy.claimed
             facts |= {"accounted_epsilon": proven if proven is None or np.isfinite(proven) else None}
-            bounds.append({**facts, "attack": "lira_online", **found, "violated": violated})
+            held = held_against(found, policy.claimed, None if policy.claimed is None else "record", plan.guesses)
+            bounds.append({**facts, "attack": "lira_online", **found, **held})
 
-    def _confidence(self) -> float:
-        """Of one bound, so that all those held against a claim hold together (Bonferroni)."""
-        claims = sum(policy.claimed is not None for policy in self.config.policies) * len(self.config.surfaces)
-        return 1 - (1 - self.config.canaries.confidence) / max(1, claims)
+    def _canary_scores(self, seen: Seen, population: Seen) -> npt.NDArray[np.float64]:
+        canary, audited = self.bench.canary, self.config.canaries.audited
+        if not canary.any():
+            return np.zeros((audited, 0))
+        return canary_scores(of_images(seen, canary), self.bench.member[:, canary], population, audited)
 
     def _student_facts(
         self, policy: FormAudit | DpSgdAudit, answers: int, teacher: Arrays, student: Arrays

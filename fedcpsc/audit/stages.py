@@ -20,19 +20,25 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from fedcpsc.audit.earlier import completed
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.runs.audit_file import AUDIT_CONFIG_FILE, AUDIT_FILE, read_audit_file
 from fedcpsc.typed_yaml import read_yaml, save_config, validate
 
-__all__ = ["AUDIT_FILE", "SCHEMA", "Arrays", "AuditFolder", "Progress", "read_audit"]
+__all__ = ["Arrays", "AuditFolder", "Progress", "Warn", "no_warning", "read_audit"]
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Told of stages done, stages in all, and what comes next."""
 
-SCHEMA = 1
-AUDIT_FILE = "audit.json"
+Warn: TypeAlias = Callable[[str], None]
+"""Told what to know before an audit runs."""
+
+
+def no_warning(_: str) -> None:
+    """For callers that show none."""
 
 
 class AuditFolder:
@@ -51,7 +57,7 @@ class AuditFolder:
     def __init__(self, folder: Path, config: AuditConfig, *, resume: bool, run: str | None = None) -> None:
         self.folder = folder
         self._seconds: dict[str, float] = {}
-        saved, of_run = folder / "config.yaml", folder / "run.txt"
+        saved, of_run = folder / AUDIT_CONFIG_FILE, folder / "run.txt"
         if saved.exists():
             if not resume:
                 remedy = "go on with --resume, or give the new audit another --out"
@@ -61,10 +67,14 @@ class AuditFolder:
             if _meaning(before) != _meaning(config) or other_run:
                 remedy = "resume with the configuration it began with, or give another --out"
                 raise AuditError(explain("audit", str(folder), "began with another configuration or run", remedy))
-        (folder / "stages").mkdir(parents=True, exist_ok=True)
-        if run is not None:
-            write_whole(of_run, run)
-        save_config(config, saved)
+        try:
+            (folder / "stages").mkdir(parents=True, exist_ok=True)
+            if run is not None:
+                write_whole(of_run, run)
+            save_config(config, saved)
+        except OSError as error:
+            remedy = "give another folder with --out: the run's own may be read-only"
+            raise AuditError(explain("audit", str(folder), f"cannot be written ({error.strerror})", remedy)) from error
 
     def finished(self) -> dict[str, Any] | None:
         """The audit, where it is done.
@@ -73,7 +83,7 @@ class AuditFolder:
             AuditError: where its file is damaged.
         """
         path = self.folder / AUDIT_FILE
-        return read_audit(path) if path.exists() else None
+        return read_audit(self.folder) if path.exists() else None
 
     @property
     def seconds(self) -> float:
@@ -106,30 +116,19 @@ class AuditFolder:
         """Writes `audit.json` and returns what reading it gives."""
         path = self.folder / AUDIT_FILE
         write_whole(path, json.dumps(audit, indent=1, allow_nan=False) + "\n")
-        return read_audit(path)
+        return read_audit(self.folder)
 
 
-def read_audit(path: Path) -> dict[str, Any]:
-    """A finished audit.
+def read_audit(folder: Path) -> dict[str, Any]:
+    """The finished audit in a folder; an earlier version's is completed (`earlier`).
+
+    Args:
+        folder: folder of the audit.
 
     Raises:
         AuditError: where the file is missing, damaged, or of another schema.
     """
-    try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AuditError(
-            explain("audit", str(path), f"cannot be read ({error.strerror})", "run fedcpsc audit first")
-        ) from error
-    except ValueError as error:
-        remedy = "delete it and go on with --resume: finished stages are kept"
-        raise AuditError(explain("audit", str(path), f"is damaged ({error})", remedy)) from error
-    needed = {"schema", "config", "verdict", "rows", "bounds", "plots"}
-    if not isinstance(audit, dict) or audit.get("schema") != SCHEMA or not needed <= audit.keys():
-        got = audit.get("schema") if isinstance(audit, dict) else type(audit).__name__
-        remedy = "delete it and go on with --resume, or use the version that wrote it"
-        raise AuditError(explain("audit", str(path), f"must have schema {SCHEMA} and its parts, has {got}", remedy))
-    return audit
+    return completed(read_audit_file(folder))
 
 
 def _meaning(config: AuditConfig) -> dict[str, Any]:

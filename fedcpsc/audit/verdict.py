@@ -1,41 +1,44 @@
-"""What an audit says, in plain words: a violation, or that none was found, and how much leaked to whom."""
+"""What an audit says, in plain words: the claims it refuted, did not contradict, could not test; and who leaks what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+from fedcpsc.audit.claims import NOT_CONTRADICTED, NOT_TESTED, REFUTED, outcome_in_words
+
 __all__ = ["judge", "strongest"]
 
 
 def judge(audit: dict[str, Any]) -> dict[str, Any]:
-    """`{"violation": bool, "text": ...}` of an audit's rows and bounds.
+    """`{"violation": bool, "testable": bool, "text": ...}` of an audit's rows and bounds.
 
     A violation is a lower bound on epsilon above a claimed epsilon. That none was found proves nothing: an attack that
-    fails shows that this attack fails.
+    fails shows that this attack fails. `testable` is whether every claim could have been refuted: where one could not,
+    the text says so before anything of the other claims, and no violation is said to be missing.
 
     Args:
         audit: as in `audit.json`, without verdict and plots.
     """
-    violated = [bound for bound in audit["bounds"] if bound["violated"]]
-    held = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None and not bound["violated"]]
+    claims = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     text = []
-    for bound in violated:
-        text.append(
-            f"VIOLATION: {bound['policy']} claims epsilon {bound['claimed_epsilon']:g}, but its {bound['surface']} "
-            f"shows at least {bound['epsilon']:.2f} (confidence {bound['confidence']:.1%})."
-        )
-    if held:
-        pairs = ", ".join(
-            f"{bound['policy']} {bound['surface']} at least {bound['epsilon']:.2f} of {bound['claimed_epsilon']:g}"
-            for bound in held
-        )
-        text.append(f"No attack contradicts these claims of epsilon: {pairs}.")
-    if not violated and not held:
+    for outcome, opening in ((REFUTED, "VIOLATION"), (NOT_TESTED, "NOT TESTED")):
+        text += [f"{opening}: {_told(bound)}." for bound in claims if bound["outcome"] == outcome]
+    if held := [_told(bound) for bound in claims if bound["outcome"] == NOT_CONTRADICTED]:
+        text.append(f"No attack contradicts these claims, which this audit could have refuted: {'; '.join(held)}.")
+    if not claims:
         text.append("Nothing with a claim was held against a bound.")
     text += [_sentence(row) for row in strongest(audit["rows"])]
     text.append("What no attack here found may still be found by another.")
-    return {"violation": bool(violated), "text": " ".join(text)}
+    return {
+        "violation": any(bound["violated"] for bound in claims),
+        "testable": all(bound["testable"] for bound in claims),
+        "text": " ".join(text),
+    }
+
+
+def _told(bound: dict[str, Any]) -> str:
+    return f"{bound['policy']}, {bound['surface']}: {outcome_in_words(bound)}"
 
 
 def strongest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

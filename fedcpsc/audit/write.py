@@ -7,9 +7,10 @@ from typing import Any
 
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.audit.plots import save_plots
-from fedcpsc.audit.stages import SCHEMA, AuditFolder
+from fedcpsc.audit.stages import AuditFolder
 from fedcpsc.audit.verdict import judge
 from fedcpsc.provenance import commit, versions
+from fedcpsc.runs.audit_file import AUDIT_SCHEMA
 
 __all__ = ["written"]
 
@@ -31,14 +32,14 @@ def written(
         folder: of the audit.
         config: of the audit.
         rows: one for each policy, surface and attack.
-        bounds: one for each policy and surface with canaries.
+        bounds: one for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
         models: accuracy and agreement of what was attacked.
         facts: about the setting.
         private_plots: pictures already drawn under `private/`.
         more: further parts: copying, label mix, stealing.
     """
     audit: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": AUDIT_SCHEMA,
         "kind": "run" if "run" in facts else "scratch",
         "config": config.model_dump(mode="json"),
         "facts": facts,

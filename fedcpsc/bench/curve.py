@@ -11,7 +11,8 @@ from typing import Any
 from fedcpsc.bench.children import Child
 from fedcpsc.bench.sides import BenchPlan, Side
 from fedcpsc.bench.throughput import Tell
-from fedcpsc.report.tail import following
+from fedcpsc.runs.follow import following
+from fedcpsc.runs.metrics import MetricsLine, read_metrics
 
 __all__ = ["measure_curves", "summarised"]
 
@@ -39,13 +40,20 @@ def measure_curves(plan: BenchPlan, sides: Sequence[Side], tell: Tell) -> dict[s
                 name = f"{side.name}, seed {seed}"
                 tell(done / total, f"{name}: its silos")
 
-                def on_line(line: dict[str, Any], done: int = done, name: str = name) -> None:
+                def on_line(line: MetricsLine, done: int = done, name: str = name) -> None:
                     tell((done + line["share_done"]) / total, f"{name}: {line['answers_used']:,} answers")
 
                 job = {"do": "curve", "folder": str(folder), "kept": str(kept[side.root]), "set": _of(side, seed)}
-                (folder / "run").mkdir()
-                with following(folder / "run" / "metrics.jsonl", on_line), Child(side, job) as child:
-                    runs[side.name].append({"seed": seed, **child.read()})
+                run_dir = folder / "run"
+                run_dir.mkdir()
+                with following(run_dir, on_line), Child(side, job) as child:
+                    told = child.read()
+                points = [
+                    [line["answers_used"], line["student_accuracy"]]
+                    for line in read_metrics(run_dir)
+                    if line["phase"] == "round" and "student_accuracy" in line
+                ]
+                runs[side.name].append({"seed": seed, "points": points, **told})
     return {name: summarised(each) for name, each in runs.items()}
 
 
@@ -57,7 +65,8 @@ def summarised(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds at each number of answers that all of them reached.
 
     Args:
-        runs: of each seed {"seed", "points": [[answers, accuracy], ...], "final": [answers, accuracy], "split"}.
+        runs: one mapping for each seed: {"seed", "points": [[answers, accuracy], ...], "final": [answers, accuracy],
+            "split"}.
 
     Returns:
         points and final as {"answers", "mean", "std", "each"}; the deviation of a single seed is None.

@@ -4,7 +4,7 @@ It imports of `fedcpsc` only what it measures, never this package: so the same m
 revision's networks, losses and steps. Jobs come as JSON lines on stdin, replies go as JSON lines to stdout.
 
     {"do": "student", ...} -> {"ready"}, to each {"go": true} {"wall_s", "cpu_s"}, at the end of stdin {"peak_MiB"}
-    {"do": "curve", ...}   -> {"points", "final", "split"}
+    {"do": "curve", ...}   -> {"final", "split"}; the run's own file of progress lines tells the points
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,7 +34,6 @@ from torch import Tensor
 import fedcpsc
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import to_uint8
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.selection import select
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise, train_generator
@@ -49,7 +50,7 @@ class Work:
     Attributes:
         call: does it; returns what came out.
         units: steps or rounds in it.
-        images: that passed through it.
+        images: number of images that passed through it.
     """
 
     call: Callable[[], Iterable[Tensor]]
@@ -151,7 +152,7 @@ class Bench:
 
     def _bank(self) -> tuple[BankReader, npt.NDArray[np.int64]]:
         rows = min(self.config.queries.answers_per_silo, _MOST_ROWS)
-        bank = AnswerBank(self.scratch / "bank", self.shape, self.classes, ["bench"])
+        bank = _bank_class()(self.scratch / "answers", self.shape, self.classes, ["bench"])
         batch = bank.add_batch(0, self._prior_images(rows).numpy(), np.full(rows, -1, np.int64))
         random = np.random.default_rng(self.config.seed)
         answers = random.dirichlet(np.full(self.classes, 0.1), rows).astype(np.float32)
@@ -160,6 +161,12 @@ class Bench:
         reader = BankReader(bank, self.device)
         reader.refresh()
         return reader, np.arange(rows)
+
+
+def _bank_class() -> Any:
+    """The answer bank's class; revisions before `fedcpsc.runs` keep it in `fedcpsc.distillation`."""
+    package = "fedcpsc.runs" if find_spec("fedcpsc.runs") else "fedcpsc.distillation"
+    return import_module(f"{package}.answer_bank").AnswerBank
 
 
 STAGES = ("prior", "generator", "selection", "student", "final", "round")
@@ -240,10 +247,7 @@ def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         teachers.close()
         for gatekeeper in gatekeepers:
             gatekeeper.close()
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    rounds = [line for line in lines if line["phase"] == "round" and "student_accuracy" in line]
     return {
-        "points": [[line["answers_used"], line["student_accuracy"]] for line in rounds],
         "final": [result["queries_per_silo"], result["student"]["accuracy"]],
         "split": "validation" if config.data.validation else "test",
     }

@@ -45,7 +45,7 @@ class BenchPlan:
         steps: optimiser steps in one timed call, >= 1.
         repeats: timed calls of each stage and side, >= 1.
         curve: also run the configurations, and report accuracy against answers.
-        seeds: of the curve, from the configured one on, >= 1.
+        seeds: number of seeds of the curve, from the configured one on, >= 1.
         only: stages to measure, names in `STAGES`; empty for all.
     """
 
@@ -84,11 +84,11 @@ class Side:
 
     Attributes:
         name: "this" or "other".
-        label: for people.
+        label: name of the side, for people.
         config: absolute path of the YAML file.
         overrides: `a.b=c` items.
         root: folder that holds the package `fedcpsc` to measure.
-        commit: of that source tree, with "-dirty" where it was changed since; None where it has none.
+        commit: commit of that source tree, with "-dirty" where it was changed since; None where it has none.
     """
 
     name: str

@@ -22,11 +22,13 @@ class ImageSet:
         images: uint8 [N, C, H, W].
         labels: int64 [N], in [0, classes).
         classes: K.
+        persons: text [N], the id of the person behind each image; None where every image stands for itself.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: int
+    persons: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -35,6 +37,13 @@ class ImageSet:
         if len(self.images) != len(self.labels):
             raise DataError(
                 explain("labels", len(self.labels), f"must be one per image ({len(self.images)})", "check the file")
+            )
+        if self.persons is not None and (self.persons.dtype.kind != "U" or self.persons.shape != self.labels.shape):
+            got = f"{self.persons.dtype}{list(self.persons.shape)}"
+            raise DataError(
+                explain(
+                    "persons", got, f"must be text, one per image ({len(self.images)})", "name every image's person"
+                )
             )
 
     def __len__(self) -> int:
@@ -46,9 +55,15 @@ class ImageSet:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def person_count(self) -> int | None:
+        """Number of different persons; None where every image stands for itself."""
+        return None if self.persons is None else len(np.unique(self.persons))
+
     def subset(self, index: npt.NDArray[Any]) -> ImageSet:
-        """The images at `index`, in its order."""
-        return ImageSet(self.images[index], self.labels[index], self.classes)
+        """The images at `index`, in its order, with their persons."""
+        persons = None if self.persons is None else self.persons[index]
+        return ImageSet(self.images[index], self.labels[index], self.classes, persons)
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import PartitionConfig
+from fedcpsc.data.persons import Persons, persons_and_classes
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.seeding import derive_seed, numpy_generator
 
@@ -20,8 +21,10 @@ Index = npt.NDArray[np.int64]
 _DRAWS = 20  # seeds tried for Dirichlet; the partitioner itself draws 11 times for each
 
 
-def partition(labels: Index, config: PartitionConfig, silos: int, seed: int) -> list[Index]:
-    """Deals the records 0..N-1 to `silos` silos: disjoint, none left over, none empty.
+def partition(
+    labels: Index, config: PartitionConfig, silos: int, seed: int, persons: Persons | None = None
+) -> list[Index]:
+    """Deals the records 0..N-1 to `silos` silos: disjoint, none left over, none empty, no person in two of them.
 
     - `iid`: equal shares of a shuffled deck.
     - `dirichlet`: each class is shared out in proportions drawn from Dirichlet(alpha, ..., alpha) (Yurochkin et al.
@@ -31,25 +34,45 @@ def partition(labels: Index, config: PartitionConfig, silos: int, seed: int) -> 
     - `pathological`: classes are grouped at random, `classes_per_silo` to a group (the last may have fewer), and each
       silo holds one group; silos of the same group share its images evenly.
 
+    With `persons`, whole persons take the place of images in all of this, each with its most frequent class: shares are
+    equal in persons, and `min_size` counts them.
+
     Args:
         labels: int64 [N].
         config: the way of dealing and its parameters; not `own_files`.
         silos: how many, >= 1.
         seed: decides everything random.
+        persons: id of each record's person [N]; None deals single records.
 
     Returns:
         One sorted int64 array of record numbers for each silo.
 
     Raises:
         ConfigError: where the parameters contradict each other or the number of silos.
-        DataError: where the data is too small for what is asked.
+        DataError: where the data is too small for what is asked, or `pathological` is to deal persons of several
+            classes, whose silos would see more classes than promised.
     """
     if config.kind == "own_files":
         raise ConfigError(explain("partition.kind", config.kind, "deals nothing", "load each silo's own files"))
+    if persons is None:
+        return _deal_units(labels, config, silos, seed, "images")
+    number, classes, mixed = persons_and_classes(persons, labels)
+    if config.kind == "pathological" and mixed:
+        constraint = f"{mixed} of {len(classes)} persons have images of several classes and are dealt whole"
+        raise DataError(explain("partition.kind", config.kind, constraint, "use iid, dirichlet or shards"))
+    owner = np.empty(len(classes), np.int64)  # [P], the silo of each person
+    for silo, part in enumerate(_deal_units(classes, config, silos, seed, "persons")):
+        owner[part] = silo
+    records = np.argsort(owner[number], kind="stable")  # silo by silo, in order within each
+    return np.split(records, np.cumsum(np.bincount(owner[number], minlength=silos))[:-1])
+
+
+def _deal_units(labels: Index, config: PartitionConfig, silos: int, seed: int, what: str) -> list[Index]:
+    """Deals `what`, images or persons, of the classes `labels`."""
     if silos > len(labels):
         raise DataError(
             explain(
-                "silos.count", silos, f"there are only {len(labels)} training images", "use fewer silos or more data"
+                "silos.count", silos, f"there are only {len(labels)} training {what}", "use fewer silos or more data"
             )
         )
     # a shuffled deck: the IID partitioner cuts contiguous pieces, and files are often sorted by class
@@ -57,18 +80,18 @@ def partition(labels: Index, config: PartitionConfig, silos: int, seed: int) -> 
     keys = labels[deck]
     if config.kind == "pathological":
         keys = _class_groups(keys, config, silos, seed)
-    pieces = _draw(keys, config, silos, seed)
+    pieces = _draw(keys, config, silos, seed, what)
     parts = [np.sort(deck[piece]) for piece in pieces]
     if min(len(part) for part in parts) == 0 or len(np.unique(np.concatenate(parts))) != len(labels):
         raise DataError(
-            explain("silos.count", silos, f"{config.kind} leaves a silo without images", "use fewer silos or more data")
+            explain("silos.count", silos, f"{config.kind} leaves a silo without {what}", "use fewer silos or more data")
         )
     return parts
 
 
-def _draw(keys: Index, config: PartitionConfig, silos: int, seed: int) -> list[Index]:
+def _draw(keys: Index, config: PartitionConfig, silos: int, seed: int, what: str) -> list[Index]:
     if config.kind == "dirichlet":
-        return _draw_dirichlet(keys, config, silos, seed)
+        return _draw_dirichlet(keys, config, silos, seed, what)
     from flwr_datasets.partitioner import (  # noqa: PLC0415 (seconds to import; only silo making needs it)
         IidPartitioner,
         PathologicalPartitioner,
@@ -97,18 +120,18 @@ def _draw(keys: Index, config: PartitionConfig, silos: int, seed: int) -> list[I
     except ValueError as error:  # too few images of a class, or fewer shards than silos
         raise DataError(
             explain(
-                "silos.count", silos, f"too many for {config.kind} over {len(keys)} images", "use fewer or more data"
+                "silos.count", silos, f"too many for {config.kind} over {len(keys)} {what}", "use fewer or more data"
             )
         ) from error
 
 
-def _draw_dirichlet(keys: Index, config: PartitionConfig, silos: int, seed: int) -> list[Index]:
+def _draw_dirichlet(keys: Index, config: PartitionConfig, silos: int, seed: int, what: str) -> list[Index]:
     if silos * config.min_size > len(keys):
         raise DataError(
             explain(
                 "partition.min_size",
                 config.min_size,
-                f"{silos} silos of that size need {silos * config.min_size} images, there are {len(keys)}",
+                f"{silos} silos of that size need {silos * config.min_size} {what}, there are {len(keys)}",
                 f"use at most {len(keys) // silos}",
             )
         )
@@ -130,7 +153,7 @@ def _draw_dirichlet(keys: Index, config: PartitionConfig, silos: int, seed: int)
         explain(
             "partition.min_size",
             config.min_size,
-            f"no draw of Dirichlet({config.alpha}) gives each of {silos} silos so many of {len(keys)} images",
+            f"no draw of Dirichlet({config.alpha}) gives each of {silos} silos so many of {len(keys)} {what}",
             "lower it, raise alpha, or use fewer silos",
         )
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,15 +11,19 @@ import numpy as np
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.partition import partition
+from fedcpsc.data.persons import invented_persons
 from fedcpsc.data.readers.source import SOURCES, Split, read_split
 from fedcpsc.data.sources import as_images, data_root, limited, load_train
 from fedcpsc.errors import ConfigError, DataError, explain
 
-__all__ = ["iterate_silo_images", "load_silo_train"]
+__all__ = ["images_of_silos", "iterate_silo_images", "load_silo_train"]
 
 
 def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
     """The private training images of silo `silo`, in [0, silos.count).
+
+    With `data.persons` every image has its person, who is in no other simulated silo. Whether one person is in the own
+    files of two silos cannot be seen.
 
     Own files lie in `<data.path>/<silo>/`, as `train.parquet` or `train/<class>/`; at most `train_limit` are used. No
     other silo's folder is read, so this works on the owner's machine; that all silos name the same classes in the same
@@ -47,8 +52,33 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
             yield _own_images(config, silo, splits)
         return
     whole = load_train(config.data, config.seed)
-    for part in partition(whole.labels, config.silos.partition, config.silos.count, config.seed):
-        yield whole.subset(part)
+    persons = config.data.persons
+    parts = partition(whole.labels, config.silos.partition, config.silos.count, config.seed, whole.persons)
+    for silo, part in enumerate(parts):
+        images = whole.subset(part)
+        if persons is not None and persons.kind == "blocks":
+            images = replace(images, persons=invented_persons(len(images), persons.size, silo))
+        yield images
+
+
+def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet]]:
+    """Number and `load_silo_train` of some silos; no other silo's own files are read.
+
+    Dealt images are dealt to all `silos.count` places: a silo's share does not depend on which silos are asked for.
+
+    Args:
+        config: configuration of the run.
+        silos: numbers of the silos, each in [0, silos.count).
+
+    Raises:
+        ConfigError, DataError: as `iterate_silo_images`.
+    """
+    if config.silos.partition.kind == "own_files":
+        splits = _own_splits(config, sorted(silos))
+        for silo in splits:
+            yield silo, _own_images(config, silo, splits)
+    elif silos:
+        yield from ((silo, images) for silo, images in enumerate(iterate_silo_images(config)) if silo in silos)
 
 
 def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
@@ -58,6 +88,10 @@ def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
         fitting = " or ".join(source.name for source in SOURCES.documented() if source.fits_own_files)
         constraint = f"silos have own files only as {fitting}"
         raise ConfigError(explain("data.source", config.data.source, constraint, "use one of them"))
+    if config.data.persons is not None and config.data.persons.kind == "blocks":
+        constraint = "invents persons for simulated silos, and an owner's files hold records of real ones"
+        remedy = "name the persons by column, folder or file, or leave data.persons null"
+        raise ConfigError(explain("data.persons.kind", "blocks", constraint, remedy))
     if root is None:
         raise DataError(
             explain("data.path", None, "own_files needs a folder", "set data.path or the environment's FEDCPSC_DATA")
@@ -80,4 +114,4 @@ def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> Image
             )
     index = limited(np.arange(len(splits[silo].labels)), config.data.train_limit, config.seed, f"train_{silo}")
     images = as_images(splits[silo], index, config.data)
-    return ImageSet(images.images, images.labels, len(names))
+    return replace(images, classes=len(names))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedcpsc.config import DataConfig, RunConfig
 from fedcpsc.data.decode import decode
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.persons import Persons, persons_and_classes
 from fedcpsc.data.readers.source import Split, has_split, read_split
 from fedcpsc.errors import DataError, explain
 from fedcpsc.seeding import numpy_generator
@@ -23,6 +24,9 @@ Index = npt.NDArray[np.int64]
 def load_train(config: DataConfig, seed: int) -> ImageSet:
     """The training images; they share no record with `load_evaluation` of the same configuration and seed.
 
+    Where a column, folders or a file name persons, the two share no person of the training split either. Invented ones
+    (`blocks`) belong to simulated silos and are not set here.
+
     Args:
         config: where the images lie and what to make of them.
         seed: decides the held-out split, where the source has none, and which `train_limit` images are drawn.
@@ -32,7 +36,7 @@ def load_train(config: DataConfig, seed: int) -> ImageSet:
     """
     root = data_root(config)
     split = read_split(config, root, "train")
-    index, _ = _validation_split(config, _train_index(config, root, split, seed), seed)
+    index, _ = _validation_split(config, split, _train_index(config, root, split, seed), seed)
     return as_images(split, limited(index, config.train_limit, seed, "train"), config)
 
 
@@ -48,13 +52,13 @@ def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
     root = data_root(config)
     if config.validation:
         split = read_split(config, root, "train")
-        _, index = _validation_split(config, _train_index(config, root, split, seed), seed)
+        _, index = _validation_split(config, split, _train_index(config, root, split, seed), seed)
     elif has_split(config, root, "test"):
         split = read_split(config, root, "test")
         index = np.arange(len(split.labels))
     elif has_split(config, root, "train"):
         split = read_split(config, root, "train")
-        _, index = held_out(split.labels, config.test_share, seed)
+        _, index = held_out(split.labels, config.test_share, seed, split.persons)
     else:
         return None
     return as_images(split, limited(index, config.test_limit, seed, "test"), config)
@@ -79,41 +83,66 @@ def _train_index(config: DataConfig, root: Path | None, split: Split, seed: int)
     """The records of the training split that are not held out for the test."""
     if has_split(config, root, "test"):
         return np.arange(len(split.labels))
-    return held_out(split.labels, config.test_share, seed)[0]
+    return held_out(split.labels, config.test_share, seed, split.persons)[0]
 
 
-def _validation_split(config: DataConfig, index: Index, seed: int) -> tuple[Index, Index]:
-    """Splits `index` into (training, validation), both in order."""
-    if config.validation >= len(index):
-        constraint = f"must be less than the {len(index)} training images"
-        raise DataError(explain("data.validation", config.validation, constraint, "lower it"))
-    order = numpy_generator(seed, "data", "validation").permutation(index)
-    return np.sort(order[config.validation :]), np.sort(order[: config.validation])
+def _validation_split(config: DataConfig, split: Split, index: Index, seed: int) -> tuple[Index, Index]:
+    """Splits `index` into (training, validation), both in order; whole persons where the split has them."""
+    count = config.validation
+    rng = numpy_generator(seed, "data", "validation")
+    if split.persons is None or count == 0:
+        order, aside = rng.permutation(index), count
+    else:
+        names, number, sizes = np.unique(split.persons[index], return_inverse=True, return_counts=True)
+        drawn = rng.permutation(len(names))
+        place = np.empty(len(names), np.int64)
+        place[drawn] = np.arange(len(names))
+        order = index[np.argsort(place[number], kind="stable")]  # the persons' records together, persons as drawn
+        ends = np.cumsum(sizes[drawn])
+        cut = min(int(np.searchsorted(ends, count)), len(ends) - 1)
+        aside = int(ends[cut])  # to the end of the person it cuts through
+    if max(aside, count) >= len(index):
+        whole = "" if split.persons is None else " and leave a whole person"
+        constraint = f"must be less than the {len(index)} training images{whole}"
+        raise DataError(explain("data.validation", count, constraint, "lower it"))
+    return np.sort(order[aside:]), np.sort(order[:aside])
 
 
-def held_out(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
+def held_out(labels: Index, share: float, seed: int, persons: Persons | None = None) -> tuple[Index, Index]:
     """Splits 0..N-1 into (training, held-out), the held-out part being `share` of each class, rounded.
+
+    Args:
+        labels: int64 [N], class of each record.
+        share: part of each class to hold out, in (0, 1).
+        seed: decides which records.
+        persons: id of each record's person; whole persons are then held out, so many of each class, where a person's
+            class is its most frequent one. None splits single records.
 
     Raises:
         DataError: where one part would be empty.
     """
+    units, number, what = labels, np.arange(len(labels)), "images"
+    if persons is not None:
+        number, units, _ = persons_and_classes(persons, labels)
+        what = "persons"
     rng = numpy_generator(seed, "data", "held-out")
-    mask = np.zeros(len(labels), bool)
-    for k in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == k))
+    mask = np.zeros(len(units), bool)
+    for k in np.unique(units):
+        members = rng.permutation(np.flatnonzero(units == k))
         mask[members[: round(share * len(members))]] = True
     if mask.all() or not mask.any():
         raise DataError(
-            explain("data.test_share", share, f"leaves one part of {len(labels)} images empty", "use more images")
+            explain("data.test_share", share, f"leaves one part of {len(units)} {what} empty", f"use more {what}")
         )
-    return np.flatnonzero(~mask), np.flatnonzero(mask)
+    return np.flatnonzero(~mask[number]), np.flatnonzero(mask[number])
 
 
 def as_images(split: Split, index: Index, config: DataConfig) -> ImageSet:
-    """The records at `index`, decoded."""
+    """The records at `index`, decoded, with their persons."""
     pictures = [split.pictures[i] for i in index]
     images = decode(pictures, lambda i: split.name_of(int(index[i])), config.image_size, config.channels)
-    return ImageSet(images, split.labels[index], len(split.class_names))
+    persons = None if split.persons is None else split.persons[index]
+    return ImageSet(images, split.labels[index], len(split.class_names), persons)
 
 
 def limited(index: Index, limit: int | None, seed: int, name: str) -> Index:

@@ -87,7 +87,7 @@ def silo_shares(
     """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
 
     Args:
-        answers, given, rule, counts, information: as for `aggregate`.
+        answers, given, rule, counts, information: arguments of `aggregate`.
     """
     answers, present = _heard(answers, given, information)
     return rule.shares(answers, present, counts)

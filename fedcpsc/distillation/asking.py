@@ -15,14 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
-from fedcpsc.distillation.timeline import WAITING, Timeline
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import Recipe
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.timeline import WAITING, Timeline
 
 __all__ = ["Asking", "SiloState"]
 
@@ -61,11 +62,11 @@ class SiloState:
         left: why it is no longer asked; empty while it is.
         refusals: how often it refused, by code.
         tries: how often each query failed.
-        failing_s: when each query that failed did so first, on the run's clock.
+        failing_s: time of each failed query's first failure, in seconds on the run's clock.
         rests_until_s: it is sent nothing before, on the run's clock.
         seconds: round-trip time of each answer.
         needed: seconds it had each query to itself: since it was sent, or since the reply before it came.
-        heard_s: when its last reply came, on the run's clock.
+        heard_s: time of its last reply, in seconds on the run's clock.
     """
 
     description: Description
@@ -100,7 +101,7 @@ class Asking:
     Args:
         teachers: the transport, after its `hello`.
         descriptions: the silos that joined.
-        bank: where answers go.
+        bank: answer bank that answers are stored in.
         forms: the answer form to ask each silo for.
         denoise: whether noise that silos tell of is accounted for.
         run: the run's name, told to the silos.

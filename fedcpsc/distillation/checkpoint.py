@@ -15,8 +15,7 @@ from torch import nn
 
 from fedcpsc.distillation.pace import Course
 from fedcpsc.distillation.steps import Member
-from fedcpsc.errors import RunError, explain
-from fedcpsc.files import durable
+from fedcpsc.runs.checkpoint import damaged_checkpoint, read_state, rounds_asked, write_state
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]
 
@@ -58,32 +57,22 @@ def save_checkpoint(
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
-    path = folder / "state.pt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with durable(path) as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
-        remedy = "free space or mend the permissions, then resume: the checkpoint before it is kept"
-        raise RunError(explain("checkpoint", str(path), f"cannot be written ({error})", remedy)) from error
+    write_state(folder, state)
 
 
 def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -> Found:
     """Restores `members`; returns the rest.
 
     Raises:
-        RunError: where the checkpoint does not fit the configuration.
+        RunError: the checkpoint is damaged, or does not fit the configuration.
     """
-    path = folder / "state.pt"
-    if not path.exists():
+    state = read_state(folder, device)
+    if state is None:
         return Found()
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
             member.optimiser.load_state_dict(saved["optimiser"])
-        ends = state["ends"] if "ends" in state else range(1, int(state["next_round"]) + 1)  # of earlier versions
-        return Found(tuple(map(int, ends)), int(state.get("size", 1)), float(state["seconds"]), state["generator"])
-    except (RuntimeError, ValueError, KeyError, EOFError) as error:
-        remedy = "resume with the configuration the run began with, or delete the checkpoint folder: the bank is kept"
-        raise RunError(explain("checkpoint", str(path), f"does not fit this run ({error})", remedy)) from error
+        return Found(rounds_asked(state), int(state.get("size", 1)), float(state["seconds"]), state["generator"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged_checkpoint(folder, error) from error

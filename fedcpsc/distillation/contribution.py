@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.distillation.aggregation import silo_shares
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Information
+from fedcpsc.runs.answer_bank import AnswerBank
 
 __all__ = ["contribution"]
 
@@ -22,9 +22,9 @@ def contribution(
     """Over the images whose target's most probable class is k: how many, and each silo's mean share in component k.
 
     Args:
-        bank: with its targets up to date.
+        bank: answer bank with its targets up to date.
         counts: what the rule weighs silos by, [S, K], as `TargetKeeper.counts`.
-        information: as `TargetKeeper.information`.
+        information: what each silo's answers are worth, see `TargetKeeper.information`.
 
     Returns:
         images int64 [K], and shares float64 [S, K] in [0, 1]: a column sums to 1, or is 0 where the class has no image.

@@ -42,8 +42,9 @@ def read_answer(answer: Answer, noise_sigma: float) -> npt.NDArray[np.float32]:
     """Dense class distributions, float32 [N, K], rows summing to 1.
 
     Args:
-        noise_sigma: of the silo's description; 0 for answers without noise, which `decode_answers` reads, as it does
-            labels and top-k: of them noise changes which classes are shown, and that cannot be undone.
+        noise_sigma: standard deviation of the noise, from the silo's description; 0 for answers without noise, which
+            `decode_answers` reads, as it does labels and top-k: of them noise changes which classes are shown, and that
+            cannot be undone.
     """
     if noise_sigma == 0 or answer.form is not AnswerForm.PROBABILITIES:
         return decode_answers(answer)

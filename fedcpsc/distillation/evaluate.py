@@ -89,7 +89,7 @@ class Ensemble:
 
     Attributes:
         each: every teacher's confusion.
-        together: that of their aggregate under the run's own rule.
+        together: accuracy of their aggregate under the run's own rule.
     """
 
     each: Mapping[SiloId, Matrix]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.metrics import MetricsLine
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -46,7 +47,7 @@ class EventLog:
         self._writer: SummaryWriter | None = None
         self._final_lines = 0
 
-    def line(self, line: dict[str, Any], bank: AnswerBank) -> None:
+    def line(self, line: MetricsLine, bank: AnswerBank) -> None:
         """Writes what the line says; for a round also its query images, evenly chosen."""
         in_round = line["phase"] == "round"
         self._final_lines += not in_round
@@ -56,8 +57,8 @@ class EventLog:
             if isinstance(value, int | float) and key not in ("round", "rounds"):
                 writer.add_scalar(f"run/{key}", float(value), step)
         for silo, figures in line.get("silos", {}).items():
-            for key in ("answers", "left"):
-                writer.add_scalar(f"silos/{key}/{silo}", float(figures[key]), step)
+            writer.add_scalar(f"silos/answers/{silo}", float(figures["answers"]), step)
+            writer.add_scalar(f"silos/left/{silo}", float(figures["left"]), step)
         batches = bank.round_batches(line["round"] - 1) if in_round else []
         if batches:
             rows = np.arange(batches[0].first, batches[-1].first + batches[-1].count)

@@ -29,12 +29,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedcpsc.config import RunConfig, StudentConfig
-from fedcpsc.distillation.answer_bank import AnswerBank
-from fedcpsc.distillation.bank_view import map_rows
 from fedcpsc.distillation.sharing import Share
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_view import map_rows
 
 __all__ = ["Fit", "fitting"]
 
@@ -68,7 +68,7 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
     """The run's fit; the processes it needs live as long as the context.
 
     Args:
-        device: of rank 0. On a CPU every process has as many threads as this one; of GPUs each has one.
+        device: device of rank 0. On a CPU every process has as many threads as this one; of GPUs each has one.
 
     Raises:
         ConfigError: more processes than GPUs.

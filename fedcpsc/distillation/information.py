@@ -26,10 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.denoising import read_answer
-from fedcpsc.gatekeeper.forms import shape_answer
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm
+from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import numpy_generator
 
 __all__ = ["Information", "Window", "measure", "sample_answers"]
@@ -90,7 +90,7 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
     """What the bank's answers tell of the windows; None where all are alike, or nothing was answered.
 
     Args:
-        windows: of every silo of the bank.
+        windows: one window for every silo of the bank.
         before: only answers to rounds before this one count; None counts all.
     """
     shown = [windows[silo] for silo in bank.silos]

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.answer_bank import AnswerBank, Batch
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
@@ -27,14 +26,17 @@ from fedcpsc.distillation.pace import Course, Pace, next_size
 from fedcpsc.distillation.steps import BankReader, Member, make_committee
 from fedcpsc.distillation.synthesis import make_generator, synthesise
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
-from fedcpsc.distillation.timeline import Timeline
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.timeline import Timeline
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["Engine", "Progress", "run_rounds"]
 
-Progress = Callable[[dict[str, Any]], None]
+Progress = Callable[[MetricsLine], None]
 
 _FINAL_CHUNKS = 20  # progress lines of the final fit
 _FIT_CHUNK = 10  # steps between two looks at the post
@@ -231,9 +233,14 @@ def _final_fit(engine: Engine, reader: BankReader, entropy: float) -> None:
     _see(engine, course.asked)  # a final fit of no steps has waited for nothing
 
 
-def _report(engine: Engine, bundle: range, phase: str, entropy: float, final_done: int = 0) -> None:
+def _report(
+    engine: Engine, bundle: range, phase: Literal["round", "final"], entropy: float, final_done: int = 0
+) -> None:
     config, bank, round_index = engine.config, engine.bank, bundle.stop
-    line: dict[str, Any] = {
+    per_round = config.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
+    total = per_round * config.queries.rounds + config.final_steps
+    share_done, seconds = (per_round * round_index + final_done) / total, engine.seconds
+    line: MetricsLine = {
         "phase": phase,
         "round": round_index,
         "rounds": config.queries.rounds,
@@ -242,9 +249,11 @@ def _report(engine: Engine, bundle: range, phase: str, entropy: float, final_don
         "answers_budget": config.queries.answers_per_silo,
         "entropy": round(entropy, 4),
         "alarm": entropy < config.output.alarm_entropy,
-        "seconds": round(engine.seconds, 2),
+        "seconds": round(seconds, 2),
         "waiting_s": round(engine.timeline.waited_s, 2),
         "active_silos": len(engine.asking.active),
+        "share_done": share_done,
+        "seconds_left": round(seconds * (1 / max(share_done, 1e-6) - 1), 1),
     }
     if phase == "round":
         states = engine.asking.silos
@@ -252,10 +261,6 @@ def _report(engine: Engine, bundle: range, phase: str, entropy: float, final_don
             s: {"answers": bank.answers_of(s), "left": states[s].answers_left, "gone": states[s].left}
             for s in bank.silos
         }
-    per_round = config.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
-    total = per_round * config.queries.rounds + config.final_steps
-    line["share_done"] = (per_round * round_index + final_done) / total
-    line["seconds_left"] = round(engine.seconds * (1 / max(line["share_done"], 1e-6) - 1), 1)
     finished = final_done >= config.final_steps
     due = any((r + 1) % config.evaluation.every == 0 for r in bundle) if phase == "round" else finished
     if engine.evaluation is not None and due:

@@ -1,8 +1,7 @@
-"""What a finished run says of itself: result.json, details.json and the two pictures."""
+"""What a finished run says of itself: its result, its details and the two pictures."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -12,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from fedcpsc.aggregation.rule import RULES
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import Engine
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.teachers import SiloId, Traffic
-from fedcpsc.distillation.timeline import QUERY, waiting_shares
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.layout import CURVE_FILE, SAMPLES_FILE
+from fedcpsc.runs.metrics import read_metrics
+from fedcpsc.runs.read import DETAILS_SCHEMA
+from fedcpsc.runs.result import RESULT_SCHEMA, RunResult, SiloResult
+from fedcpsc.runs.timeline import QUERY, waiting_shares
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
 
@@ -43,8 +46,8 @@ def describe_run(
     ensemble: Ensemble | None,
     facts: Mapping[SiloId, SiloFacts] | None,
     details: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of result.json after `run_rounds`.
+) -> RunResult:
+    """The result after `run_rounds`.
 
     Args:
         student: of `student_confusion`.
@@ -56,7 +59,7 @@ def describe_run(
     total, stretches = engine.seconds, engine.timeline.read()
     share, share_later = waiting_shares(stretches, total)
     images, weights = (details["contribution"][key] for key in ("images", "weights"))
-    silos = []
+    silos: list[SiloResult] = []
     for silo in bank.silos:
         state = engine.asking.silos[silo]
         claim = state.description.claim
@@ -83,6 +86,7 @@ def describe_run(
             }
         )
     return {
+        "schema": RESULT_SCHEMA,
         "name": config.output.name,
         "student": {
             "accuracy": None if student is None else accuracy_of(student),
@@ -117,7 +121,7 @@ def describe_run(
 
 
 def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble | None) -> dict[str, Any]:
-    """The content of details.json: who mistakes what for what, and who had how much to say.
+    """The content of the details: who mistakes what for what, and who had how much to say.
 
     Args:
         student: of `student_confusion`.
@@ -128,7 +132,7 @@ def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble 
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {
-        "schema": 1,
+        "schema": DETAILS_SCHEMA,
         "confusion": None if student is None else {"student": student.tolist(), "ensemble": together, "teachers": each},
         "contribution": {
             "images": images.tolist(),
@@ -137,16 +141,17 @@ def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble 
     }
 
 
-def save_pictures(run_dir: Path, bank: AnswerBank, result: dict[str, Any]) -> None:
-    """`samples.png`, and `curve.png` where there is an accuracy to draw."""
+def save_pictures(run_dir: Path, bank: AnswerBank, result: RunResult) -> None:
+    """Draws some of the query images, and, where there is an accuracy, its curve."""
     rows = bank.answered_rows()
     rows = rows[-_SAMPLE_ROWS:]
-    save_samples(run_dir / "samples.png", bank.images[rows], bank.targets[rows])
+    save_samples(run_dir / SAMPLES_FILE, bank.images[rows], bank.targets[rows])
     if result["student"]["accuracy"] is None:
         return
-    references = {}
+    references: dict[str, float] = {}
     if result["ensemble"]["accuracy"] is not None:
         references["ensemble of the silos"] = result["ensemble"]["accuracy"]
-        references["best single teacher"] = max(silo["teacher_accuracy"] for silo in result["silos"])
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    save_curve(run_dir / "curve.png", lines, references)
+        references["best single teacher"] = max(
+            accuracy for silo in result["silos"] if (accuracy := silo["teacher_accuracy"]) is not None
+        )
+    save_curve(run_dir / CURVE_FILE, read_metrics(run_dir), references)

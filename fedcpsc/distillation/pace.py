@@ -98,12 +98,12 @@ def next_size(size: int, *, answer_s: float, work_s: float, waiting_goal: float,
     measured slow once may be so again. They at most double, since the first measurements are coarse.
 
     Args:
-        size: of the bundle just done.
+        size: size of the bundle just done, in rounds.
         answer_s: seconds the slowest silo needs for a query.
         work_s: seconds of the server's work for a round, > 0.
         waiting_goal: tolerated share of waiting, in (0, 1]; 1 keeps the size.
         images_fit: rounds whose images together fit into a query.
-        rounds: of the run; no bundle is so large that fewer than five queries would carry the run.
+        rounds: number of rounds of the run; no bundle is so large that fewer than five queries would carry the run.
     """
     wanted = math.ceil((1 - waiting_goal) * answer_s / work_s)
     return max(size, min(wanted, 2 * size, images_fit, rounds // _LEAST_QUERIES))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+
+from fedcpsc.runs.metrics import MetricsLine
 
 __all__ = ["save_curve", "save_samples"]
 
@@ -23,7 +25,7 @@ def save_samples(
     Args:
         images: uint8 [N, C, H, W].
         targets: aggregated answers [N, K].
-        names: of the classes; numbers where None.
+        names: names of the classes; None shows their numbers.
     """
     classes = targets.shape[1]
     figure = Figure(figsize=(0.62 * _PER_CLASS + 1.1, 0.62 * classes + 0.9), layout="constrained")
@@ -46,7 +48,7 @@ def save_samples(
     figure.savefig(path, dpi=130)
 
 
-def save_curve(path: Path, lines: list[dict[str, Any]], references: dict[str, float]) -> None:
+def save_curve(path: Path, lines: Sequence[MetricsLine], references: dict[str, float]) -> None:
     """Student accuracy against answers per silo, beside what the silos reach without it.
 
     Args:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,9 @@ from safetensors.torch import save
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
-from fedcpsc.config import RunConfig, load_config
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_counts
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
@@ -30,17 +28,35 @@ from fedcpsc.distillation.outcome import describe_details, describe_run, save_pi
 from fedcpsc.distillation.pace import Pace
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
-from fedcpsc.distillation.timeline import TIMELINE_FILE, Timeline
-from fedcpsc.errors import FederationError, RunError, explain
+from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
 from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.claim import check_run_folder
+from fedcpsc.runs.layout import (
+    BANK_FOLDER,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    DETAILS_FILE,
+    GENERATOR_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    STUDENT_FILE,
+    TENSORBOARD_FOLDER,
+    TIMELINE_FILE,
+)
+from fedcpsc.runs.metrics import MetricsLine, append_line
+from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.timeline import Timeline
 from fedcpsc.typed_yaml import save_config
 
-__all__ = ["SiloFacts", "answer_forms", "check_federation", "check_run_folder", "distill"]
+__all__ = ["SiloFacts", "answer_forms", "check_federation", "distill"]
 
 log = logging.getLogger("fedcpsc.server")
+
+_LOGGED = ("round", "bank", "entropy", "waiting_s", "seconds")
 
 
 def distill(
@@ -53,8 +69,8 @@ def distill(
     silo_facts: Mapping[SiloId, SiloFacts] | None = None,
     tell: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
-    """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.json.
+) -> RunResult:
+    """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.
 
     Args:
         teachers: the silos' transport; `hello` has not been called yet or has (it is idempotent).
@@ -66,7 +82,7 @@ def distill(
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
-        RunError: the folder does not fit.
+        RunError, BankError: the folder holds another run, or files that are damaged; nothing has been written then.
         ConfigError: a value that only the silos show to be wrong.
     """
     check_mixture(config.synthesis.prior)
@@ -85,8 +101,8 @@ def distill(
 
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
-        save_config(config, run_dir / "config.yaml")
-    bank = AnswerBank(run_dir / "bank", image_shape, classes, silos)
+        save_config(config, run_dir / CONFIG_FILE)
+    bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, classes, silos)
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     asking = Asking(
         teachers,
@@ -107,14 +123,14 @@ def distill(
     ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
     metrics = _metrics(run_dir, resume=resume)
 
-    events = EventLog(run_dir / "tensorboard", resumed=resume) if config.output.tensorboard else None
+    events = EventLog(run_dir / TENSORBOARD_FOLDER, resumed=resume) if config.output.tensorboard else None
 
-    def progress(line: dict[str, Any]) -> None:
+    def progress(line: MetricsLine) -> None:
         if ensemble is not None:
             line["ensemble_accuracy"] = ensemble.accuracy
-        with explained_writes(metrics), metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        kept = {name: line[name] for name in ("round", "bank", "entropy", "waiting_s", "seconds")}
+        with explained_writes(metrics):
+            append_line(metrics, line)
+        kept = {name: value for name, value in line.items() if name in _LOGGED}
         sentence = "a round is done" if line["phase"] == "round" else "a part of the final fit is done"
         log.info(sentence, extra=fields(run=config.output.name, **kept))
         if events is not None:
@@ -130,7 +146,7 @@ def distill(
                 timeline=timeline,
                 device=device,
                 fit=fit,
-                folder=run_dir / "checkpoint",
+                folder=run_dir / CHECKPOINT_FOLDER,
                 images_per_query=min(description.images_per_query for description in joined.values()),
                 evaluation=evaluation,
                 progress=progress,
@@ -148,7 +164,7 @@ def distill(
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:
     """The file of progress lines: as it is, but for half a line, or anew."""
-    metrics = run_dir / "metrics.jsonl"
+    metrics = run_dir / METRICS_FILE
     with explained_writes(metrics):
         if resume:
             drop_half_a_line(metrics)
@@ -163,45 +179,18 @@ def _leave(
     traffic: Traffic,
     ensemble: Ensemble | None,
     silo_facts: Mapping[SiloId, SiloFacts] | None,
-) -> dict[str, Any]:
-    """Writes what a finished run leaves; result.json last, and returned."""
-    _save_tensors(run_dir / "student.safetensors", engine.student.network)
+) -> RunResult:
+    """Writes what a finished run leaves; the result last, and returned."""
+    _save_tensors(run_dir / STUDENT_FILE, engine.student.network)
     if engine.generator is not None:
-        _save_tensors(run_dir / "generator.safetensors", engine.generator)
+        _save_tensors(run_dir / GENERATOR_FILE, engine.generator)
     student = student_confusion(engine)
     details = describe_details(engine, student, ensemble)
     result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
-    write_whole(run_dir / "details.json", json.dumps(details) + "\n")
+    write_whole(run_dir / DETAILS_FILE, json.dumps(details) + "\n")
     save_pictures(run_dir, engine.bank, result)
-    write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result
-
-
-def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
-    """Refuses to mix two runs in one folder.
-
-    Raises:
-        RunError: the folder holds a run and `resume` is off; or it is on and the configurations differ.
-    """
-    saved = run_dir / "config.yaml"
-    if not saved.exists():
-        return
-    if not resume:
-        remedy = "resume it with --resume, or choose another output.name"
-        raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
-    before, now = load_config(saved).model_dump(mode="json"), config.model_dump(mode="json")
-    changed = [
-        f"{section}.{key}: {value} -> {now[section][key]}"
-        for section in before
-        if section not in ("runtime", "output") and isinstance(before[section], dict)
-        for key, value in before[section].items()
-        if now[section][key] != value
-    ]
-    if before["seed"] != now["seed"]:
-        changed.append(f"seed: {before['seed']} -> {now['seed']}")
-    if changed:
-        remedy = "resume with the configuration it began with"
-        raise RunError(explain("run", str(run_dir), "began with another configuration: " + "; ".join(changed), remedy))
 
 
 def check_federation(

@@ -58,7 +58,7 @@ def select(
     Args:
         pool: uint8 [N >= count, C, H, W].
         committee: networks whose mean prediction is the guess.
-        precision: of their passes.
+        precision: number format of their passes.
 
     Returns:
         int64 [count], ascending indices into `pool`.

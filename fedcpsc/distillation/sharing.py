@@ -51,8 +51,8 @@ def sharing(network: Classifier, share: Share, precision: Precision = "float32")
     `share.processes`.
 
     Args:
-        network: in training mode; its batch size must be divisible by `share.processes`.
-        precision: of the passes; logits and features are float32 in any case.
+        network: network in training mode; its batch size must be divisible by `share.processes`.
+        precision: number format of the passes; logits and features are float32 in any case.
     """
     if share.processes == 1:
         yield lambda views: [passed(network, view, precision) for view in views]

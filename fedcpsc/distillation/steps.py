@@ -126,7 +126,7 @@ def fit(
         cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
             which `done` lie behind; None keeps it constant.
         average: moved towards the network after each step, with decay `config.average`.
-        share: with other processes, the part of every batch that is this one's; they all must make the same call.
+        share: this process's part of every batch, where several processes share it; they all must make the same call.
     """
     device = reader.device
     stream = torch.Generator(device).manual_seed(seed)

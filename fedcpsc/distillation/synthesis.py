@@ -122,7 +122,7 @@ def train_generator(
     """A generator from scratch, `config.steps` Adam steps against the frozen committee.
 
     Args:
-        projection_seed: where given, its projection is drawn from that and stays so, see `recipes.weights`.
+        projection_seed: seed of a projection that stays as drawn, where given, see `recipes.weights`.
     """
     generator = make_generator(config, classes, image_shape, seed)
     if projection_seed is not None:
@@ -151,7 +151,7 @@ def generator_loss(
         pixels: [B, C, H, W] in [-1, 1], with gradient.
         y: int64 [B].
         committee: frozen; its mean logits judge the images.
-        stream: for the shift, on the pixels' device.
+        stream: random generator of the shift, on the pixels' device.
     """
     seen = random_shift(pixels, config.shift, stream)
     outputs = [passed(net, seen, config.precision) for net in committee]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from fedcpsc.aggregation.rule import RULES, Answered, Floats
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
+from fedcpsc.runs.answer_bank import AnswerBank
 
 __all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
 

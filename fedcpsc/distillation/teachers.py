@@ -39,7 +39,7 @@ class Reply:
     Attributes:
         silo: who replied.
         content: answer, refusal, or the fact that nothing will come.
-        seconds: from push to arrival, >= 0.
+        seconds: seconds from push to arrival, >= 0.
     """
 
     silo: SiloId

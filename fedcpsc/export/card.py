@@ -9,11 +9,13 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedcpsc.errors import RunError, explain
 from fedcpsc.export.formats import INPUT_SCALE
-from fedcpsc.export.student import Student
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
-from fedcpsc.report.gather import RunFacts
+from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.student import Student
 
 __all__ = ["CARD_FILE", "model_card"]
 
@@ -28,10 +30,15 @@ def model_card(
 
     Args:
         run: finished.
-        checks: by format, as in export.json.
+        checks: checks by format, as in export.json.
         audit: its public part.
+
+    Raises:
+        RunError: the run has not finished.
     """
-    result = run.result or {}
+    result = run.result
+    if result is None:
+        raise RunError(explain("run", str(run.folder), "has not finished", "let it end with fedcpsc run --resume"))
     unprotected = [silo.id for silo in run.silos if not silo.dp]
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -59,7 +66,7 @@ def _line(text: object) -> str:
     return " ".join(str(text).split()).replace("|", "/") if text is not None else "-"
 
 
-def _head(run: RunFacts, result: Mapping[str, Any]) -> dict[str, Any]:
+def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
     """What the hub indexes. The licence is for whoever publishes the model to choose."""
     head: dict[str, Any] = {
         "license": "unknown",

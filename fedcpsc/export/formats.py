@@ -14,8 +14,9 @@ from torch import Tensor
 from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.export.plan import CHECK_INPUTS, Check, Format
-from fedcpsc.export.student import Student
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.runs.layout import RESULT_FILE
+from fedcpsc.runs.student import Student
 
 __all__ = ["INPUT_SCALE", "check_packages", "write_checked"]
 
@@ -57,7 +58,9 @@ def write_checked(student: Student, file_format: Format, path: Path) -> Check:
         tolerance = _ONNX_TOLERANCE * max(1.0, largest) if file_format is Format.ONNX else 0.0
         if not difference <= tolerance:  # also when it is NaN
             constraint = f"must be at most {tolerance:g} on {CHECK_INPUTS} images"
-            raise RunError(explain("difference", difference, constraint, "report it with the versions in result.json"))
+            raise RunError(
+                explain("difference", difference, constraint, f"report it with the versions in {RESULT_FILE}")
+            )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fedcpsc.runs.layout import STUDENT_FILE
+
 __all__ = ["CHECK_INPUTS", "Check", "Format"]
 
 CHECK_INPUTS = 1000
@@ -20,7 +22,7 @@ class Format(StrEnum):
     @property
     def file(self) -> str:
         """Its file's name."""
-        return {"onnx": "student.onnx", "torch-export": "student.pt2", "safetensors": "student.safetensors"}[self]
+        return {"onnx": "student.onnx", "torch-export": "student.pt2", "safetensors": STUDENT_FILE}[self]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.export.card import CARD_FILE, model_card
 from fedcpsc.export.formats import check_packages, write_checked
 from fedcpsc.export.plan import Format
-from fedcpsc.export.student import load_student
 from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.gather import gather
+from fedcpsc.runs.layout import EXPORT_FOLDER, STUDENT_FILE
+from fedcpsc.runs.read import gather
+from fedcpsc.runs.student import load_student
 
 __all__ = ["CHECKS_FILE", "export_run"]
 
@@ -41,14 +42,14 @@ def export_run(
     run = gather(run_dir)
     student = load_student(run)
     audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=None)
-    out = out or run_dir / "export"
+    out = out or run_dir / EXPORT_FOLDER
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(explain("--out", str(out), f"cannot be made ({error.strerror})", "choose another")) from error
     path = out / file_format.file
     check = write_checked(student, file_format, path)
-    weights = hashlib.sha256((run_dir / Format.SAFETENSORS.file).read_bytes()).hexdigest()
+    weights = hashlib.sha256((run_dir / STUDENT_FILE).read_bytes()).hexdigest()
     before = _before(out / CHECKS_FILE, weights)
     checks = {**before, file_format.value: {"file": path.name, "bytes": path.stat().st_size, **asdict(check)}}
     record = {"schema": 1, "student_sha256": weights, "torch": torch.__version__, "formats": checks}

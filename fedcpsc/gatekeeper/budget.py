@@ -72,11 +72,21 @@ class Status:
     """The ledger's totals now.
 
     Attributes:
+        population: name of the population whose loss is counted.
+        unit: what one guarantee protects, `record` or `person`.
+        relation: neighbouring relation of every epsilon computed from the ledger.
+        delta: delta of every epsilon computed from the ledger, in (0, 1).
+        budget: caps over all time.
+        spent: sums over all time.
         unprotected: images answered without a differential-privacy guarantee.
+        queries: queries charged.
+        refused: queries refused for lack of budget, up to the number that is recorded.
+        events: rows, the number of the newest.
         head: hash of the newest row.
+        time_ns: time of the newest row, in nanoseconds since 1970, as the clock then showed.
     """
 
-    dataset_id: str
+    population: str
     unit: str
     relation: str
     delta: float
@@ -87,6 +97,7 @@ class Status:
     refused: int
     events: int
     head: str
+    time_ns: int
 
     @property
     def left(self) -> Budget:

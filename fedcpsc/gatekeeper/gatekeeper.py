@@ -4,8 +4,9 @@
 
 A query that carries a recipe becomes the query of its images first; from there on nothing tells the two apart.
 
-A refusal is a code and depends on public quantities alone; the reason goes to the owner's log, which holds ids, counts
-and codes, never images, outputs or accuracies.
+A refusal is a code and depends on public quantities alone, but for `internal`: a teacher that fails on some image says
+so by it (not under noise, where it abstains). The reason goes to the owner's log, which holds ids, counts and codes,
+never images, outputs or accuracies.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
-from fedcpsc.gatekeeper.forms import shape_answer
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
+from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
@@ -37,6 +39,7 @@ from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
+from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import (
     Answer,
     AnyQuery,
@@ -66,7 +69,7 @@ class Gatekeeper:
         model: version of the teacher, for the ledger.
         teacher: the private classifier.
         policy: what it may be asked.
-        ledger: open, of the teacher's data set.
+        ledger: open, of the teacher's population.
         guarantee: mechanism, caps and claim, as `guarantee_of` found them.
         class_report: what is told of the class counts, None for nothing.
         owner_account: where the gnmax kinds note what they really lost, for the owner alone.
@@ -271,10 +274,11 @@ def begin_ledger(silo_dir: str | Path) -> Ledger:
         LedgerError: where a ledger exists already, or none can be made.
     """
     folder = Path(silo_dir)
-    return create_ledger(folder, load_manifest(folder).dataset_id, load_policy(folder / POLICY_FILE))
+    manifest = load_manifest(folder)
+    return create_ledger(folder, manifest.population, load_policy(folder / POLICY_FILE), manifest.unit)
 
 
-def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
+def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "record") -> Ledger:
     """A new ledger in `folder`, with the budget of `policy`.
 
     Raises:
@@ -283,11 +287,12 @@ def create_ledger(folder: Path, dataset_id: str, policy: Policy) -> Ledger:
     budget = initial_budget(policy)
     return Ledger.create(
         folder / LEDGER_FILE,
-        dataset_id,
+        population,
         budget.answers,
         mu2=budget.mu2,
+        unit=unit,
         delta=getattr(policy.mechanism, "delta", 1e-5),
-        high_water_mark=policy.high_water_mark,
+        high_water_mark=mark_path(folder, policy),
     )
 
 
@@ -297,28 +302,35 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     Raises:
         ManifestError: where teacher and manifest are missing or disagree.
         PolicyError: where the policy cannot be honoured.
-        LedgerError: where the ledger is missing, of another data set, tampered with, or not writable.
+        LedgerError: where the ledger is missing, of another population, tampered with, or not writable.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
-    ledger = Ledger.open(folder / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
-    if policy.answers > (cap := ledger.status().budget.answers):
-        remedy = "raise it with: fedcpsc ledger raise"
-        note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
-        log.warning("the ledger holds less than the policy", extra=fields(silo=manifest.silo, note=note))
-    guarantee = guarantee_of(policy, manifest, ledger)
-    record_training(manifest, ledger)
-    return Gatekeeper(
-        silo=manifest.silo,
-        model=manifest.weights_sha256,
-        teacher=teacher,
-        policy=policy,
-        ledger=ledger,
-        guarantee=guarantee,
-        class_report=report_class_counts(policy, manifest, ledger),
-        owner_account=OwnerAccount(folder / OWNER_FILE),
+    ledger = Ledger.open(
+        folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark_path(folder, policy)
     )
+    try:
+        check_past(folder, manifest.population, ledger)
+        if policy.answers > (cap := ledger.status().budget.answers):
+            remedy = "raise it with: fedcpsc ledger raise"
+            note = explain("policy.answers", policy.answers, f"is more than the ledger's {cap}, which holds", remedy)
+            log.warning("the ledger holds less than the policy", extra=fields(silo=manifest.silo, note=note))
+        guarantee = guarantee_of(policy, manifest, ledger)
+        record_training(manifest, ledger)
+        return Gatekeeper(
+            silo=manifest.silo,
+            model=manifest.weights_sha256,
+            teacher=teacher,
+            policy=policy,
+            ledger=ledger,
+            guarantee=guarantee,
+            class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
+            owner_account=OwnerAccount(folder / OWNER_FILE),
+        )
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def _is_name(name: object) -> bool:

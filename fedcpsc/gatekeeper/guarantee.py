@@ -6,13 +6,11 @@ error for the owner, not a weaker promise.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedcpsc.errors import PolicyError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget
-from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.gatekeeper.budget import Budget
+from fedcpsc.gatekeeper.composition import Account, largest_mu2
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import (
     ConfidentGnMaxPolicy,
@@ -25,13 +23,22 @@ from fedcpsc.gatekeeper.policy import (
     Policy,
     ShardVotesPolicy,
 )
+from fedcpsc.gatekeeper.promise import (
+    Parts,
+    check_exposures,
+    check_noise,
+    check_promise,
+    count_cost,
+    counts_to_tell,
+    parts_with,
+)
 from fedcpsc.gatekeeper.proof import DpSgdProof, ShardsProof, histories_of, proof_of
-from fedcpsc.privacy.accounting import History, compose, dp_sgd_epsilon, gaussian_mu
+from fedcpsc.privacy.accounting import History, dp_sgd_epsilon
 from fedcpsc.privacy.mechanisms import DpSgdTeacher, Hardening, Mechanism, Plain
 from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes
 from fedcpsc.protocol.messages import DpClaim
 
-__all__ = ["Guarantee", "build_mechanism", "count_cost", "guarantee_of", "initial_budget"]
+__all__ = ["Guarantee", "build_mechanism", "check_training", "count_cost", "guarantee_of", "initial_budget"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class Guarantee:
 
     Attributes:
         mechanism: how answers are privatised.
-        limit: the policy's caps; the ledger's own, where lower, go first.
-        claim: of epsilon when the budget is exhausted.
+        limit: caps on all that is ever spent, also before this policy; the ledger's own, where lower, go first.
+        claim: the policy's epsilon, which all that is ever released stays within.
     """
 
     mechanism: Mechanism
@@ -53,29 +60,40 @@ def build_mechanism(policy: Policy, manifest: Manifest) -> Mechanism:
     """The policy's mechanism, where the teacher fits it.
 
     Raises:
-        PolicyError: where the manifest does not prove what the mechanism rests on.
+        PolicyError: where the manifest does not prove what the mechanism rests on, or its noise is too large to draw.
     """
-    section, proof = policy.mechanism, proof_of(manifest)
+    section = policy.mechanism
     if isinstance(section, HardeningPolicy):
         return Hardening(section.temperature, section.decimals)
     if isinstance(section, DpSgdPolicy):
-        if not isinstance(proof, DpSgdProof):
+        if not isinstance(proof_of(manifest), DpSgdProof):
             raise PolicyError(
                 explain("mechanism.kind", "dp_sgd", "the manifest has no proof of it", "train with kind: dp_sgd")
             )
         return DpSgdTeacher()
     if isinstance(section, NoiseOnlyPolicy):
-        return NoiseOnly(mean_sigma=section.exact_sigma, levels=section.levels)
+        return _within_table(NoiseOnly(mean_sigma=section.exact_sigma, levels=section.levels))
     if isinstance(section, NoisyPolicy):
+        proof = proof_of(manifest)
         if not isinstance(proof, ShardsProof):
             raise PolicyError(
                 explain("mechanism", section, "needs a teacher of disjoint shards", "train with kind: shards")
             )
-        return _of_shards(section, proof.shards)
+        return _within_table(_of_shards(section, proof.shards))
     return Plain()
 
 
-def _of_shards(section: NoisyPolicy, shards: int) -> Mechanism:
+def _within_table(mechanism: GnMax | ShardVotes) -> Mechanism:
+    """The mechanism, where all its noise can be drawn: known before anything is charged."""
+    scales = {"sigma": mechanism.sigma}
+    if isinstance(mechanism, ConfidentGnMax):
+        scales["threshold_sigma"] = float(mechanism.threshold_sigma)
+    for name, scale in scales.items():
+        check_noise(f"mechanism.{name}", scale)
+    return mechanism
+
+
+def _of_shards(section: NoisyPolicy, shards: int) -> GnMax | ShardVotes:
     if isinstance(section, ShardVotesPolicy):
         return ShardVotes(shards, section.exact_sigma, section.levels)
     if isinstance(section, ConfidentGnMaxPolicy):
@@ -86,84 +104,77 @@ def _of_shards(section: NoisyPolicy, shards: int) -> Mechanism:
     raise PolicyError(explain("mechanism", section, "is unknown here", "install the version that wrote the policy"))
 
 
-def count_cost(policy: Policy) -> int:
-    """mu^2 of noised class counts in units of 1e-12, rounded up; 0 where none are told, or exactly.
-
-    A record is one count: under add/remove the sensitivity of the counts is 1.
-    """
-    if not policy.share_class_counts or policy.class_count_sigma is None:
-        return 0
-    return math.ceil(MU2_UNIT / policy.class_count_sigma**2)
-
-
 def initial_budget(policy: Policy) -> Budget:
     """The caps a new ledger begins with under this policy."""
     if isinstance(policy.mechanism, NoisyPolicy):
-        return Budget(policy.answers, _mu2_of(policy.mechanism))
+        return Budget(policy.answers, largest_mu2(policy.mechanism.epsilon, policy.mechanism.delta, []))
     return Budget(policy.answers, count_cost(policy))
 
 
-def guarantee_of(policy: Policy, manifest: Manifest, ledger: Ledger) -> Guarantee:
+def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarantee:
     """What may be promised under this policy, for this teacher, after all that already left.
 
+    The promise is the policy's epsilon. It is kept by holding it against everything the population ever released and
+    everything that may still be: the noisy answers up to their cap, class counts not told yet, this teacher.
+
     Raises:
-        PolicyError: naming what stands against the promise, and the remedy.
+        PolicyError: naming what stands against the promise, its parts, and the remedy.
     """
     mechanism, section, status = build_mechanism(policy, manifest), policy.mechanism, ledger.status()
     if not isinstance(section, DpPolicy):
         return Guarantee(mechanism, Budget(policy.answers, status.budget.mu2), DpClaim(mechanism=mechanism.name))
-    _check_delta(section, manifest.train_size)
-    releases = ledger.releases()
-    exposed = status.unprotected + sum(not row["private"] for row in releases)
-    if exposed:
-        raise PolicyError(
-            explain(
-                "mechanism.kind", mechanism.name, f"{exposed} releases of this data had no guarantee", "use kind: none"
-            )
-        )
-    mu2 = min(status.budget.mu2, _mu2_of(section) if isinstance(section, NoisyPolicy) else count_cost(policy))
-    if isinstance(section, NoisyPolicy) and mu2 == 0:
-        raise PolicyError(
-            explain("ledger mu2", 0, "has no budget for noise", "raise it: fedcpsc ledger raise --epsilon")
-        )
-    histories = histories_of(releases)
-    epsilon = _epsilon(section, proof_of(manifest), max(mu2, status.spent.mu2), {**histories, **_own(manifest)})
-    if epsilon > section.epsilon * (1 + 1e-9):
-        raise PolicyError(
-            explain(
-                "mechanism.epsilon",
-                section.epsilon,
-                f"all that leaves this data set comes to {epsilon:.4g} at delta {section.delta:g}",
-                "accept that epsilon, or train with a smaller one",
-            )
-        )
-    claim = DpClaim(True, epsilon, section.delta, status.unit, status.relation, mechanism.name)
-    return Guarantee(mechanism, Budget(policy.answers, mu2), claim)
-
-
-def _own(manifest: Manifest) -> dict[str, History]:
     proof = proof_of(manifest)
-    return {manifest.weights_sha256: proof.history} if isinstance(proof, DpSgdProof) else {}
-
-
-def _epsilon(
-    section: DpPolicy, proof: DpSgdProof | ShardsProof | None, mu2: int, histories: Mapping[str, History]
-) -> float:
     if isinstance(proof, DpSgdProof):
         _check_proof(proof)
-        if len(histories) == 1 and mu2 == 0 and proof.delta <= section.delta:
-            return proof.epsilon  # the training alone: Opacus' PRV accountant is tighter than Renyi's
-    return compose(mu2 / MU2_UNIT, section.delta, list(histories.values()))
+    if isinstance(proof, DpSgdProof | ShardsProof) and proof.unit != status.unit:
+        why = f"the ledger counts what each {status.unit} loses"
+        raise PolicyError(explain("manifest.privacy.unit", proof.unit, why, "train the teacher for that unit"))
+    # where a public number stands in the proof, the private one decides nothing
+    _check_delta(section, proof.records if isinstance(proof, DpSgdProof) else manifest.train_size)
+    check_exposures(mechanism.name, ledger)
+    counts = counts_to_tell(policy, ledger)
+    own = {manifest.weights_sha256: proof.history} if isinstance(proof, DpSgdProof) else {}
+    histories = list({**histories_of(ledger.releases()), **own}.values())
+    cap = status.spent.mu2 + counts  # what is certain to be spent
+    check_promise(section, Parts(status.spent.mu2, counts, histories), "accept that epsilon, or tell no class counts")
+    if isinstance(section, NoisyPolicy):
+        cap = min(status.budget.mu2, largest_mu2(section.epsilon, section.delta, histories))
+        if cap == 0:
+            raise PolicyError(
+                explain("ledger mu2", 0, "has no budget for noise", "raise it: fedcpsc ledger raise --epsilon")
+            )
+    claim = DpClaim(True, section.epsilon, section.delta, status.unit, status.relation, mechanism.name)
+    return Guarantee(mechanism, Budget(policy.answers, cap), claim)
 
 
-def _mu2_of(section: DpPolicy) -> int:
-    return int(gaussian_mu(section.epsilon, section.delta) ** 2 * MU2_UNIT)
+def check_training(policy: Policy, ledger: Account, history: History) -> None:
+    """Checks, before a DP-SGD training, that with it the population stays within the policy's epsilon.
+
+    Nothing is checked where the policy's mechanism is not `dp_sgd`: then no epsilon of the training is promised.
+
+    Args:
+        policy: policy of the silo.
+        ledger: ledger of its population.
+        history: accountant's state that the planned training will have.
+
+    Raises:
+        PolicyError: naming the composed epsilon by each accountant, the budget, what was released so far and what can
+            be done.
+    """
+    section = policy.mechanism
+    if not isinstance(section, DpSgdPolicy):
+        return
+    check_exposures("dp_sgd", ledger)
+    parts = parts_with(policy, ledger, [history])
+    check_promise(
+        section, parts, "keep the present teacher, train with a smaller epsilon, or accept a larger mechanism.epsilon"
+    )
 
 
 def _check_proof(proof: DpSgdProof) -> None:
     """The claimed epsilon must be what the accountant's state gives, up to the accountant's own error of 0.01."""
     proven = dp_sgd_epsilon(proof.history, proof.delta)
-    if proof.epsilon < proven - 0.02:
+    if proof.epsilon < proven - 0.01:
         raise PolicyError(
             explain(
                 "manifest.privacy.epsilon",

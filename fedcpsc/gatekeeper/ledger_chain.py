@@ -1,31 +1,44 @@
-"""What makes the ledger tamper-evident: its schema, the hash chain over its rows, and the high-water mark.
+"""What makes the ledger tamper-evident: its schema and the hash chain over its rows.
 
 The chain finds every change, insertion and removal inside the table. It cannot find a ledger that was wholly rewritten
-or cut at its end; the high-water mark, a small file that remembers the newest row, finds both, and with them a ledger
-restored from an old copy. Whoever can write both files can do anything: keep the mark on another volume.
+or cut at its end; the high-water mark (`ledger_mark.py`) finds both.
+
+Version 1 of the file knew the kinds created, charged, answered, refused, raised and released, and called the
+population a data set; its rows verify unchanged. Version 2 adds population, carried, clock and restored.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
 
-__all__ = ["COLUMNS", "SCHEMA", "HighWaterMark", "Row", "chain_hash", "sha256_hex", "verify_chain", "verify_replies"]
+__all__ = [
+    "ASKED",
+    "COLUMNS",
+    "FORMAT_VERSION",
+    "SCHEMA",
+    "SPENDING",
+    "Row",
+    "chain_hash",
+    "schema",
+    "sha256_hex",
+    "verify_chain",
+    "verify_reply",
+]
+
+FORMAT_VERSION = 2  # PRAGMA user_version; files of version 1 have 0 there
+SPENDING = ("charged", "released", "carried")
 
 COLUMNS = (
     "seq",  # 1, 2, 3, ...
-    "time_ns",  # never falls
-    "kind",  # created | charged | answered | refused | raised | released
-    "dataset_id",
+    "time_ns",  # falls at a row of kind clock alone
+    "kind",  # created | charged | answered | refused | raised | released | population | carried | clock | restored
+    "dataset_id",  # the population's name
     "unit",
     "relation",
     "delta",
@@ -62,19 +75,33 @@ def _column(name: str) -> str:
     return f"{name} {kind} {'PRIMARY KEY' if name == 'seq' else 'NOT NULL'}"
 
 
-SCHEMA = f"""
-CREATE TABLE events ({", ".join(_column(name) for name in COLUMNS)}) STRICT;
-CREATE UNIQUE INDEX asked_once ON events (principal, query_id) WHERE kind IN ('charged', 'refused', 'released');
-CREATE UNIQUE INDEX answered_once ON events (principal, query_id) WHERE kind = 'answered';
-CREATE TABLE replies (seq INTEGER PRIMARY KEY REFERENCES events, reply BLOB NOT NULL) STRICT;
-CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER replies_keep BEFORE UPDATE ON replies BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER replies_stay BEFORE DELETE ON replies BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-"""
+_ASKED = {1: "'charged', 'refused', 'released'", 2: "'charged', 'refused', 'released', 'carried'"}
+ASKED = f"kind IN ({_ASKED[FORMAT_VERSION]})"  # the rows that take a name; in a query's WHERE it brings in the index
+
+
+def schema(version: int) -> tuple[str, ...]:
+    """The statements that make a ledger's tables, as SQLite keeps them.
+
+    Args:
+        version: format version of the file, 1 or 2.
+    """
+    keep = "SELECT RAISE(ABORT, 'the ledger is append-only')"
+    return (
+        f"CREATE TABLE events ({', '.join(_column(name) for name in COLUMNS)}) STRICT",
+        f"CREATE UNIQUE INDEX asked_once ON events (principal, query_id) WHERE kind IN ({_ASKED[version]})",
+        "CREATE UNIQUE INDEX answered_once ON events (principal, query_id) WHERE kind = 'answered'",
+        "CREATE TABLE replies (seq INTEGER PRIMARY KEY REFERENCES events, reply BLOB NOT NULL) STRICT",
+        f"CREATE TRIGGER events_keep BEFORE UPDATE ON events BEGIN {keep}; END",
+        f"CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN {keep}; END",
+        f"CREATE TRIGGER replies_keep BEFORE UPDATE ON replies BEGIN {keep}; END",
+        f"CREATE TRIGGER replies_stay BEFORE DELETE ON replies BEGIN {keep}; END",
+    )
+
+
+SCHEMA = "".join(f"{statement};\n" for statement in schema(FORMAT_VERSION))
 
 Row = dict[str, Any]
-_SETTLED = ("dataset_id", "unit", "relation", "delta")
+_SETTLED = ("unit", "relation", "delta")
 
 
 def sha256_hex(data: bytes) -> str:
@@ -101,7 +128,12 @@ def verify_chain(rows: Iterable[sqlite3.Row]) -> Row | None:
         fault = _fault(row, before, asked)
         if fault:
             raise LedgerError(
-                explain("ledger row", row["seq"], fault, "the ledger was tampered with; restore it from a true copy")
+                explain(
+                    "ledger row",
+                    row["seq"],
+                    fault,
+                    "the ledger was tampered with or copied while it was written; restore it: fedcpsc ledger restore",
+                )
             )
         before = row
     return before
@@ -109,7 +141,11 @@ def verify_chain(rows: Iterable[sqlite3.Row]) -> Row | None:
 
 def _fault(row: Row, before: Row | None, asked: dict[tuple[str, str], str]) -> str:
     """Why `row` cannot follow `before`, empty where it can. `asked` is the state of each query so far."""
-    if row["hash"] != chain_hash(row):
+    try:
+        fits = row["hash"] == chain_hash(row)
+    except (TypeError, ValueError):  # a value of another type, or not finite: no row of a ledger holds one
+        return "holds a value that no ledger has"
+    if not fits:
         return "its hash does not fit its content"
     if before is None:
         totals = [row[name] for name in ("answers_spent", "mu2_spent", "unprotected", "queries", "refused")]
@@ -118,8 +154,9 @@ def _fault(row: Row, before: Row | None, asked: dict[tuple[str, str], str]) -> s
     kind, caps = row["kind"], ("answers_cap", "mu2_cap")
     faults = {
         "does not follow the row before it": row["seq"] != before["seq"] + 1 or row["previous"] != before["hash"],
-        "contradicts the row before it": row["time_ns"] < before["time_ns"]
+        "contradicts the row before it": (row["time_ns"] < before["time_ns"] and kind != "clock")
         or any(row[name] != before[name] for name in _SETTLED),
+        "changes the population without the owner": not _keeps_population(row, before),
         "has a negative charge": row["answers"] < 0 or row["mu2"] < 0,
         "has wrong totals": any(row[name] != total for name, total in _totals(row, before).items()),
         "changes the budget without the owner": kind != "raised" and any(row[name] != before[name] for name in caps),
@@ -128,8 +165,19 @@ def _fault(row: Row, before: Row | None, asked: dict[tuple[str, str], str]) -> s
     return next((fault for fault, found in faults.items() if found), "") or _fault_of_order(row, asked)
 
 
+def _keeps_population(row: Row, before: Row) -> bool:
+    """Whether the population is the one before, or named anew by a row of that kind whose note says so."""
+    if row["kind"] != "population":
+        return bool(row["dataset_id"] == before["dataset_id"])
+    try:
+        note = json.loads(row["note"])
+        return bool((note["from"], note["to"]) == (before["dataset_id"], row["dataset_id"]))
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def _totals(row: Row, before: Row) -> dict[str, int]:
-    spends = row["kind"] in ("charged", "released")
+    spends = row["kind"] in SPENDING
     return {
         "answers_spent": before["answers_spent"] + (row["answers"] if spends else 0),
         "mu2_spent": before["mu2_spent"] + (row["mu2"] if spends else 0),
@@ -141,11 +189,11 @@ def _totals(row: Row, before: Row) -> dict[str, int]:
 
 def _fault_of_order(row: Row, asked: dict[tuple[str, str], str]) -> str:
     kind, key = row["kind"], (row["principal"], row["query_id"])
-    if kind == "raised":
+    if kind in ("raised", "population", "clock", "restored"):
         return ""
     if kind == "answered":
         fault = "" if asked.get(key) == "charged" else "answers a query that was not charged, or a second time"
-    elif kind in ("charged", "refused", "released"):
+    elif kind in ("charged", "refused", "released", "carried"):
         fault = "is a second charge for one query" if key in asked else ""
     else:
         fault = f"is of unknown kind {kind!r}"
@@ -153,79 +201,18 @@ def _fault_of_order(row: Row, asked: dict[tuple[str, str], str]) -> str:
     return fault
 
 
-def verify_replies(database: sqlite3.Connection) -> None:
-    """Checks that exactly the answered queries have a stored reply, and that each is the one in the chain.
+def verify_reply(seq: int, expected: str, reply: object) -> None:
+    """Checks a stored reply against its hash in the chain.
+
+    Args:
+        seq: number of the row of kind answered.
+        expected: SHA-256 in that row, as hex digits.
+        reply: bytes stored under that number, None where there are none.
 
     Raises:
-        LedgerError: naming the first row whose reply is missing, changed, or nobody's.
+        LedgerError: where the reply is missing or changed.
     """
-    joined = database.execute(
-        "SELECT e.seq AS seq, e.reply AS hash, r.reply AS reply FROM events e LEFT JOIN replies r USING (seq)"
-        " WHERE e.kind = 'answered' ORDER BY e.seq"
-    )
-    answered = 0
-    for seq, expected, reply in joined:
-        answered += 1
-        if reply is None or sha256_hex(reply) != expected:
-            raise LedgerError(
-                explain("ledger row", seq, "its stored reply is missing or changed", "restore it from a true copy")
-            )
-    (stored,) = database.execute("SELECT count(*) FROM replies").fetchone()
-    if stored != answered:
+    if not isinstance(reply, bytes) or sha256_hex(reply) != expected:
         raise LedgerError(
-            explain("replies", stored, f"there are {answered} answered queries", "restore it from a true copy")
+            explain("ledger row", seq, "its stored reply is missing or changed", "restore it: fedcpsc ledger restore")
         )
-
-
-@dataclass(frozen=True)
-class HighWaterMark:
-    """A file that remembers the newest row (`seq hash`); it only ever moves forward.
-
-    It is written after each commit and before a reply leaves: every charge whose reply left is covered.
-    """
-
-    path: Path
-
-    def read(self) -> tuple[int, str] | None:
-        """(seq, hash), or None where there is no file.
-
-        Raises:
-            LedgerError: where the file is not a mark.
-        """
-        try:
-            seq, digest = self.path.read_text(encoding="ascii").split()
-            return int(seq), digest
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise LedgerError(
-                explain("high_water_mark", str(self.path), f"cannot be read ({error})", "restore the file")
-            ) from error
-
-    def advance(self, seq: int, digest: str) -> None:
-        """Moves the mark to (seq, digest) unless it is there or further.
-
-        Raises:
-            LedgerError: where the file cannot be written.
-        """
-        try:
-            with open(self.path.with_name(self.path.name + ".lock"), "w", encoding="ascii") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                now = self.read()
-                if now is not None and now[0] >= seq:
-                    return
-                partial = self.path.with_name(self.path.name + ".partial")
-                with open(partial, "w", encoding="ascii") as file:
-                    file.write(f"{seq} {digest}\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, self.path)
-                folder = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
-        except OSError as error:
-            raise LedgerError(
-                explain("high_water_mark", str(self.path), f"cannot be written ({error.strerror})", "make it writable")
-            ) from error

@@ -25,8 +25,10 @@ __all__ = [
     "WEIGHTS_FILE",
     "Manifest",
     "Normalisation",
+    "OldManifest",
     "dataset_id",
     "load_manifest",
+    "load_old_manifest",
     "read_weights",
     "save_manifest",
     "sha256_hex",
@@ -37,6 +39,8 @@ WEIGHTS_FILE = "teacher.safetensors"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=1)]
+SiloName = Annotated[str, Field(min_length=1, max_length=200)]
+DatasetId = Annotated[str, Field(pattern=r"^ds-[0-9a-f]{64}$")]
 
 
 class Normalisation(Strict):
@@ -55,6 +59,11 @@ class Manifest(Strict):
     Attributes:
         format_version: of this file.
         silo: the silo's name.
+        population: name of the population whose protection is counted, printable, 1 to 120 characters; the silo's name
+            where left out. Budget, ledger and every later teacher of the folder belong to it.
+        unit: what one guarantee protects.
+        origin: "trained": by this project from a configuration, by which it may be trained anew; "adopted": by its
+            owner, and used as it is.
         kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`; "shards": several,
             stacked; "onnx": a model for onnxruntime; "python": whatever `entry_point` reads.
         architecture: its name there; the kind again where there is no such name.
@@ -63,21 +72,24 @@ class Manifest(Strict):
         classes: K >= 2.
         image_shape: (C, H, W) the teacher takes.
         normalisation: public constants, one per channel.
-        dataset_id: of the private images and labels (`dataset_id`); budgets are kept per data set.
+        dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
+            on it; None where they are not known.
         train_size: private images the teacher was fitted to, with its canaries: not those that were left out.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
         weights_sha256: of the weights file.
         fingerprint: of everything that determines the teacher; an equal one may be reused.
         private_class_counts: of those images, by the label trained on; leaves the silo only by
             `policy.share_class_counts`.
-        privacy: the training's differential-privacy claim (epsilon, delta, relation, unit, n, accountant state), or
-            None where the training claims nothing.
+        privacy: the training's differential-privacy claim, see `proof`; None where the training claims nothing.
         policy_sha256: of the `policy.yaml` that the silo was made with; a file with another one was edited by its
             owner, and is left alone when the silo is made again.
     """
 
-    format_version: Literal[1] = 1
-    silo: Annotated[str, Field(min_length=1, max_length=200)]
+    format_version: Literal[2] = 2
+    silo: SiloName
+    population: Annotated[str, Field(min_length=1, max_length=120)]
+    unit: Literal["record", "person"] = "record"
+    origin: Literal["trained", "adopted"] = "adopted"
     kind: Literal["torch", "shards", "onnx", "python"] = "torch"
     architecture: str
     width: Size
@@ -85,7 +97,7 @@ class Manifest(Strict):
     classes: Annotated[int, Field(ge=2)]
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
-    dataset_id: Annotated[str, Field(pattern=r"^ds-[0-9a-f]{64}$")]
+    dataset_id: DatasetId | None = None
     train_size: Size
     training: dict[str, Any]
     weights_sha256: Digest
@@ -94,12 +106,23 @@ class Manifest(Strict):
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _population_is_named(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and "population" not in tree and "silo" in tree:
+            return tree | {"population": tree["silo"]}
+        return tree
+
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Manifest:
         counts, channels = self.private_class_counts, self.image_shape[0]
+        if not self.population.isprintable():
+            raise ValueError(
+                explain("population", self.population, "must be printable", "choose a name like 'clinic north'")
+            )
         if (self.entry_point is not None) != (self.kind == "python"):
             raise ValueError(
-                explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "mend the manifest")
+                explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "fix the manifest")
             )
         if len(counts) != self.classes or sum(counts) != self.train_size:
             raise ValueError(
@@ -124,6 +147,43 @@ def save_manifest(manifest: Manifest, folder: str | Path) -> None:
     write_whole(Path(folder) / MANIFEST_FILE, text)
 
 
+class OldManifest(Strict):
+    """A manifest of format version 1, which knew no populations: read to be migrated, by nothing else.
+
+    Attributes:
+        format_version: 1.
+        dataset_id: hash of the private records, or a name that the owner hashed; the key of its ledger.
+        rest: every other field, as in `Manifest`.
+    """
+
+    format_version: Literal[1]
+    dataset_id: DatasetId
+    rest: dict[str, Any]
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether this project trained the teacher from a configuration, as far as the manifest shows it."""
+        recipe, kind = self.rest.get("training"), self.rest.get("kind", "torch")
+        configured = isinstance(recipe, dict) and {"epochs", "batch_size", "seed"} <= recipe.keys()
+        own_hash = self.rest.get("fingerprint") == self.rest.get("weights_sha256")
+        return configured and kind in ("torch", "shards") and not own_hash
+
+    def migrated(self, population: str, unit: str) -> Manifest:
+        """The same teacher's manifest in today's version.
+
+        Args:
+            population: name of the population whose records the silo holds.
+            unit: what one guarantee protects.
+
+        Raises:
+            ConfigError: where a field does not fit.
+        """
+        origin = "trained" if self.trained_here else "adopted"
+        new = {"format_version": 2, "population": population, "unit": unit, "origin": origin}
+        known = self.dataset_id if self.trained_here else None  # an adopted one's may hash a name, and no records
+        return validate(Manifest, self.rest | new | {"dataset_id": known}, MANIFEST_FILE)
+
+
 def load_manifest(folder: str | Path) -> Manifest:
     """The manifest of the teacher in `folder`.
 
@@ -131,12 +191,45 @@ def load_manifest(folder: str | Path) -> Manifest:
         ManifestError: where it is missing, unreadable, not JSON, of another version, or does not fit together.
     """
     path = Path(folder) / MANIFEST_FILE
+    tree = _tree(path)
+    if tree.get("format_version") == 1:
+        why = f"{path} is of an earlier version, which counted a budget for each data set"
+        remedy = f"name the population, which keeps what was spent: fedcpsc ledger migrate {folder} --population NAME"
+        raise ManifestError(explain("format_version", 1, why, remedy))
+    try:
+        return validate(Manifest, tree, str(path))
+    except ConfigError as error:  # the same checks and words, but it is the silo's owner who acts
+        raise ManifestError(str(error)) from error
+
+
+def load_old_manifest(folder: str | Path) -> OldManifest | None:
+    """The manifest of format version 1 in `folder`, for migration; None where it is of a later version.
+
+    Raises:
+        ManifestError: where it is missing, unreadable, not JSON, or does not fit together.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    tree = _tree(path)
+    if tree.get("format_version") != 1:
+        return None
+    settled = {name: tree.get(name) for name in ("format_version", "dataset_id")}
+    rest = {name: value for name, value in tree.items() if name not in settled}
+    try:
+        old = validate(OldManifest, settled | {"rest": rest}, str(path))
+        old.migrated("any", "record")
+    except ConfigError as error:
+        raise ManifestError(str(error)) from error
+    return old
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    """The file's JSON object, unchecked."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError(
             explain(
-                "manifest", str(path), f"cannot be read ({error.strerror})", "make the teacher first, or mend the path"
+                "manifest", str(path), f"cannot be read ({error.strerror})", "make the teacher first, or fix the path"
             )
         ) from error
     except (ValueError, RecursionError) as error:
@@ -145,10 +238,7 @@ def load_manifest(folder: str | Path) -> Manifest:
         ) from error
     if not isinstance(tree, dict):
         raise ManifestError(explain("manifest", str(path), "must be a JSON object", "make the teacher again"))
-    try:
-        return validate(Manifest, tree, str(path))
-    except ConfigError as error:  # the same checks and words, but it is the silo's owner who acts
-        raise ManifestError(str(error)) from error
+    return tree
 
 
 def read_weights(folder: str | Path, manifest: Manifest) -> bytes:
@@ -185,7 +275,7 @@ def sha256_hex(data: bytes) -> str:
 def dataset_id(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
     """`ds-` and a SHA-256 over the multiset of (image, label) records.
 
-    The order of the records does not matter: dealing the same images in another order must not open a fresh budget.
+    The order of the records does not matter. It says which records a teacher saw; budgets belong to the population.
 
     Args:
         images: uint8 [N, C, H, W].

@@ -1,14 +1,20 @@
-"""A teacher in ONNX form, run by onnxruntime on the CPU; needs the extra `onnx`, and no torch."""
+"""A teacher in ONNX form, run by onnxruntime on the CPU; needs the extra `onnx`, and no torch.
+
+The weights file is the whole model. An ONNX model may name other files that hold its weights, which would be looked for
+in the process's working directory and are covered by no hash: such a model is refused before anything is looked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
-from fedcpsc.gatekeeper.manifest import Manifest, read_weights
+from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE, Manifest, read_weights
 from fedcpsc.gatekeeper.teachers import Floats, checked
 
 __all__ = ["OnnxTeacher", "open_onnx"]
@@ -20,28 +26,27 @@ class OnnxTeacher:
     Args:
         model: an ONNX file with one input, float32 [N, C, H, W] normalised as the manifest says, N free, and logits
             float32 [N, K] as its first output.
-        manifest: of the teacher.
-        batch_size: images per run.
+        manifest: manifest of the teacher.
+        batch_size: number of images per run.
 
     Raises:
-        ManifestError: where onnxruntime is not installed or cannot read the model.
+        ManifestError: where onnx or onnxruntime is not installed, the model keeps weights in other files, or it cannot
+            be run.
     """
 
     def __init__(self, model: bytes, manifest: Manifest, batch_size: int = 500) -> None:
         try:
-            import onnxruntime  # noqa: PLC0415 - an extra
+            import onnx  # noqa: F401, PLC0415 - an extra; its half that reads a model without running it
+            import onnxruntime  # noqa: PLC0415 - likewise
         except ImportError as error:
             raise ManifestError(
-                explain("kind", "onnx", "needs onnxruntime", "install it: pip install 'fedcpsc[onnx]'")
+                explain("kind", "onnx", "needs onnx and onnxruntime", "install them: pip install 'fedcpsc[onnx]'")
             ) from error
+        _check_whole(model)
         try:
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no public base
-            raise ManifestError(
-                explain(
-                    "weights", "teacher.safetensors", f"is no ONNX model ({type(error).__name__})", "export it again"
-                )
-            ) from error
+            raise _no_model(error) from error
         self.classes = manifest.classes
         self.image_shape = manifest.image_shape
         self._input = self._session.get_inputs()[0].name
@@ -76,6 +81,49 @@ def open_onnx(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
         ManifestError: where weights and manifest disagree.
     """
     return OnnxTeacher(read_weights(folder, manifest), manifest, batch_size)
+
+
+def _check_whole(model: bytes) -> None:
+    """Does nothing where the model holds all its weights itself.
+
+    Raises:
+        ManifestError: where it names other files for them, or is no ONNX model.
+    """
+    import onnx  # noqa: PLC0415 - an extra
+
+    try:
+        parsed = onnx.ModelProto.FromString(model)  # unlike onnx.load, follows no path
+    except Exception as error:  # protobuf's own class, of whichever of its implementations
+        raise _no_model(error) from error
+    elsewhere = sorted(set(_files_named(parsed)))
+    if elsewhere:
+        remedy = (
+            "fold them into one file: torch.onnx.export(..., external_data=False), or"
+            " onnx.save(onnx.load(path), path, save_as_external_data=False); and give the manifest its SHA-256"
+        )
+        shown = f"keeps weights in another file ({', '.join(elsewhere)[:100]}), which is not read"
+        raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
+
+
+def _files_named(message: Any) -> Iterator[str]:
+    """Files in which the tensors below a protobuf message keep their values, wherever in the model they stand."""
+    if message.DESCRIPTOR.full_name == "onnx.TensorProto":
+        if message.data_location == message.EXTERNAL or message.external_data:
+            places = [entry.value for entry in message.external_data if entry.key == "location"]
+            yield from places or ["which is not named"]
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if isinstance(value, Sequence) else [value]:
+                yield from _files_named(part)
+
+
+def _no_model(error: Exception) -> ManifestError:
+    return ManifestError(
+        explain(
+            "weights", WEIGHTS_FILE, f"is no ONNX model that can be run ({type(error).__name__})", "export it again"
+        )
+    )
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> Floats:

@@ -62,7 +62,7 @@ class DpPolicy(Strict):
     """What every differentially private mechanism promises, per record, under add/remove.
 
     Attributes:
-        epsilon: the most that may ever be lost on this data set, > 0.
+        epsilon: most that may ever be lost on the silo's population, by all that is released of it, > 0.
         delta: of the same guarantee; below 1 / (private records).
         accept_large_delta: the owner's consent to a delta of 1 / (private records) or more.
     """
@@ -176,9 +176,12 @@ class Policy(Strict):
         share_class_counts: tell the server how many private images each class has.
         class_count_sigma: noise on each count, charged once; null tells exact counts, which no dp mechanism allows.
         mechanism: how answers are privatised.
+        public_size: the number of private records is public: DP-SGD may then take rate, steps and noise from it, and
+            whoever sees the answers may find it; else the configuration names a number (`teachers.training.records`).
         recipe_queries: make a query's images from what they are made of, where the server asks so: fewer bytes, for the
             silo's processor time, of which also those take some whose images turn out to be others.
-        high_water_mark: file, best on another volume, that detects a ledger restored from an old copy.
+        high_water_mark: file that detects an old copy of the ledger put back, best on another volume; a relative name
+            is in the silo's folder, and null is `ledger.mark` beside the ledger.
         service: performance only.
     """
 
@@ -190,6 +193,7 @@ class Policy(Strict):
     share_class_counts: bool = False
     class_count_sigma: Scale | None = None
     mechanism: MechanismPolicy = NoMechanism()
+    public_size: bool = False
     recipe_queries: bool = False
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()

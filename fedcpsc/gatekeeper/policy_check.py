@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fedcpsc.gatekeeper.budget import MU2_UNIT
+from fedcpsc.gatekeeper.composition import Account, composed_epsilon, released_epsilon
+from fedcpsc.gatekeeper.folder_rights import loose_rights
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.manifest import Manifest, load_manifest
-from fedcpsc.gatekeeper.policy import POLICY_FILE, DpPolicy, HardeningPolicy, Policy, load_policy
+from fedcpsc.gatekeeper.past_ledgers import check_past
+from fedcpsc.gatekeeper.policy import POLICY_FILE, DpPolicy, DpSgdPolicy, HardeningPolicy, Policy, load_policy
+from fedcpsc.gatekeeper.promise import counts_to_tell, parts_with, trainings_that_fit
+from fedcpsc.gatekeeper.proof import DpSgdProof, histories_of, proof_of
 from fedcpsc.protocol.messages import AnswerForm
 
 __all__ = ["PolicyReport", "check_policy"]
@@ -22,17 +30,22 @@ class PolicyReport:
     """A policy's meaning.
 
     Attributes:
+        population: name of the population that the budget is kept for.
         dp: whether answers are differentially private.
-        epsilon: at exhaustion, None where there is no guarantee.
-        delta: of the same guarantee.
+        epsilon: the promise, which all that is ever released stays within; None where there is no guarantee.
+        delta: delta of the same guarantee.
         unit: what it protects.
         relation: the neighbouring relation.
-        mechanism: by name.
-        answers: images answered until the budget is exhausted.
+        mechanism: name of the mechanism.
+        answers: images that can still be answered until the budget is exhausted.
+        released: epsilon of all that was released so far, by each accountant; None where some had no guarantee.
+        next_training: what one more DP-SGD training like the present one would bring the population to; None elsewhere.
+        trainings_left: how many more such trainings the policy holds; None where the mechanism is another.
         learns: sentences: what a server can learn at most.
         warnings: sentences: what to think twice about.
     """
 
+    population: str
     dp: bool
     epsilon: float | None
     delta: float | None
@@ -40,6 +53,9 @@ class PolicyReport:
     relation: str | None
     mechanism: str
     answers: int
+    released: dict[str, Any] | None
+    next_training: dict[str, Any] | None
+    trainings_left: int | None
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -48,51 +64,107 @@ class PolicyReport:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Silo:
+    folder: Path
+    manifest: Manifest
+    policy: Policy
+    ledger: Account
+    guarantee: Guarantee
+
+
 def check_policy(silo_dir: str | Path) -> PolicyReport:
-    """Reads the folder's policy, manifest and, where there is one, ledger; charges nothing.
+    """Reads the folder's policy, manifest and, where there is one, ledger; charges nothing and changes no file.
 
     Raises:
         SiloError: where the policy cannot be honoured as written, or a file cannot be read.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
-    path = folder / LEDGER_FILE
-    with tempfile.TemporaryDirectory() as empty:
-        if path.exists():
-            ledger = Ledger.open(path, manifest.dataset_id, high_water_mark=policy.high_water_mark)
-        else:  # as if it were begun now
-            budget = initial_budget(policy)
-            ledger = Ledger.create(Path(empty) / LEDGER_FILE, manifest.dataset_id, budget.answers, mu2=budget.mu2)
-        try:
-            guarantee = guarantee_of(policy, manifest, ledger)
-            answers = _answers(guarantee, ledger)
-        finally:
-            ledger.close()
-    claim = guarantee.claim
-    return PolicyReport(
-        dp=claim.dp,
-        epsilon=claim.epsilon,
-        delta=claim.delta,
-        unit=claim.unit,
-        relation=claim.relation,
-        mechanism=claim.mechanism,
-        answers=answers,
-        learns=tuple(_learns(policy, guarantee, answers)),
-        warnings=tuple(_warnings(policy, manifest, guarantee)),
-    )
+    with _ledger(folder, manifest, policy) as ledger:
+        check_past(folder, manifest.population, ledger)
+        silo = _Silo(folder, manifest, policy, ledger, guarantee_of(policy, manifest, ledger))
+        claim, answers, forecast = silo.guarantee.claim, _answers(silo), _forecast(silo)
+        released = released_epsilon(ledger, claim.delta)
+        told = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
+        return PolicyReport(
+            population=manifest.population,
+            dp=claim.dp,
+            epsilon=claim.epsilon,
+            delta=claim.delta,
+            unit=claim.unit,
+            relation=claim.relation,
+            mechanism=claim.mechanism,
+            answers=answers,
+            released=None if released is None else released.as_json(),
+            next_training=None if forecast is None else forecast.after,
+            trainings_left=None if forecast is None else forecast.left,
+            learns=tuple(told),
+            warnings=tuple(_warnings(silo)),
+        )
 
 
-def _answers(guarantee: Guarantee, ledger: Ledger) -> int:
-    status = ledger.status()
-    most = min(guarantee.limit.answers, status.budget.answers)
-    each = guarantee.mechanism.cost() * MU2_UNIT
-    return min(most, int(min(guarantee.limit.mu2, status.budget.mu2) / each)) if each else most
+@contextlib.contextmanager
+def _ledger(folder: Path, manifest: Manifest, policy: Policy) -> Iterator[Account]:
+    """The silo's ledger for reading, or one as if it were begun now, elsewhere."""
+    with tempfile.TemporaryDirectory() as empty, contextlib.ExitStack() as stack:
+        if (folder / LEDGER_FILE).exists():
+            yield stack.enter_context(
+                contextlib.closing(Ledger.read(folder / LEDGER_FILE, population=manifest.population))
+            )
+            return
+        budget = initial_budget(policy)
+        made = Ledger.create(
+            Path(empty) / LEDGER_FILE, manifest.population, budget.answers, mu2=budget.mu2, unit=manifest.unit
+        )
+        yield stack.enter_context(contextlib.closing(made))
 
 
-def _learns(policy: Policy, guarantee: Guarantee, answers: int) -> list[str]:
-    claim = guarantee.claim
-    forms = ", ".join(form.value for form in policy.forms)
-    told = [f"A server gets at most {answers} answers ({forms}), over all runs together."]
+def _answers(silo: _Silo) -> int:
+    """Images that both budgets still hold, after what was spent and the class counts that will be told."""
+    status, limit = silo.ledger.status(), silo.guarantee.limit
+    left = max(0, min(limit.answers, status.budget.answers) - status.spent.answers)
+    each = silo.guarantee.mechanism.cost() * MU2_UNIT
+    if not each:
+        return left
+    counts = counts_to_tell(silo.policy, silo.ledger)
+    mu2 = min(limit.mu2, status.budget.mu2) - status.spent.mu2 - counts
+    return max(0, min(left, int(mu2 / each)))
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    after: dict[str, Any]
+    budget: float
+    left: int
+
+    def sentence(self, population: str) -> str:
+        numerical = "" if self.after["pld"] is None else f" / {self.after['pld']:.4g} (numerical)"
+        verdict = "it would be refused" if not self.left else f"{self.left} more fit"
+        return (
+            f"One more teacher trained like this one would bring the population {population!r} to epsilon"
+            f" {self.after['renyi']:.4g} (Rényi){numerical} of {self.budget:g}: {verdict}."
+        )
+
+
+def _forecast(silo: _Silo) -> _Forecast | None:
+    """What further DP-SGD trainings with the present one's noise, rate and steps would come to."""
+    section, proof = silo.policy.mechanism, proof_of(silo.manifest) if silo.guarantee.claim.dp else None
+    if not isinstance(section, DpSgdPolicy) or not isinstance(proof, DpSgdProof):
+        return None
+    recorded = silo.manifest.weights_sha256 in histories_of(silo.ledger.releases())
+    parts = parts_with(silo.policy, silo.ledger, [] if recorded else [proof.history])
+    after = composed_epsilon((parts.spent + parts.counts) / MU2_UNIT, section.delta, [*parts.histories, proof.history])
+    return _Forecast(after.as_json(), section.epsilon, trainings_that_fit(section, parts, proof.history))
+
+
+def _learns(silo: _Silo, answers: int) -> list[str]:
+    claim, population = silo.guarantee.claim, silo.manifest.population
+    forms = ", ".join(form.value for form in silo.policy.forms)
+    told = [
+        f"A server gets at most {answers} more answers ({forms}), over all runs together, of the population"
+        f" {population!r}."
+    ]
     if not claim.dp:
         told.append(
             "Nothing bounds what those answers give away: whether an image was in the training data, the mix of"
@@ -104,12 +176,19 @@ def _learns(policy: Policy, guarantee: Guarantee, answers: int) -> list[str]:
         f" {claim.relation} ({claim.mechanism}): with and without one {claim.unit}, whatever the server sees is as"
         f" likely up to a factor of e^{claim.epsilon:.3g}, but for a chance of {claim.delta:g}."
     )
-    told.append("A person with several records, or in several silos, is protected less: their epsilons add up.")
+    released = released_epsilon(silo.ledger, claim.delta)
+    if released is not None:
+        told.append(f"What was released of this population so far comes to {released}.")
+    if claim.unit == "record":
+        told.append("A person with several records, or in several silos, is protected less: their epsilons add up.")
+    else:
+        told.append("A person in several silos is protected less: the silos' epsilons add up.")
     return told
 
 
-def _warnings(policy: Policy, manifest: Manifest, guarantee: Guarantee) -> list[str]:
-    claim, section, found = guarantee.claim, policy.mechanism, []
+def _warnings(silo: _Silo) -> list[str]:
+    claim, policy = silo.guarantee.claim, silo.policy
+    section, found = policy.mechanism, []
     if not claim.dp:
         found.append("no differential privacy: access is controlled, privacy is not")
         if set(policy.forms) == {AnswerForm.LABEL}:
@@ -118,14 +197,22 @@ def _warnings(policy: Policy, manifest: Manifest, guarantee: Guarantee) -> list[
             found.append("temperature and rounding cost an attacker queries, not the possibility")
     elif claim.epsilon is not None and claim.epsilon > 10:
         found.append(f"epsilon {claim.epsilon:.4g} is so large that it promises next to nothing")
-    if isinstance(section, DpPolicy) and section.delta * manifest.train_size >= 1:
-        found.append(f"delta {section.delta:g} is not below 1 / {manifest.train_size} records")
+    if isinstance(section, DpPolicy) and section.delta * silo.manifest.train_size >= 1:
+        found.append(f"delta {section.delta:g} is not below 1 / {silo.manifest.train_size} records")
+    if policy.public_size:
+        found.append("public_size: whoever sees the claim may tell from it how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:
         found.append(
             "exact class counts are shared: they tell the mix of classes, and each record's absence or presence"
         )
     elif policy.share_class_counts:
-        found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each")
+        found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each, and charged")
     if policy.high_water_mark is None:
-        found.append("no high_water_mark: a ledger restored from an old copy would not be noticed")
-    return found
+        found.append(
+            "no high_water_mark on another volume: where the whole folder is put back from an old"
+            " copy, charges are lost"
+        )
+    mark = mark_path(silo.folder, policy)
+    if (silo.folder / LEDGER_FILE).exists() and not mark.exists():
+        found.append(f"the high-water mark {mark} is missing: the gatekeeper will not start without it")
+    return found + loose_rights(silo.folder)

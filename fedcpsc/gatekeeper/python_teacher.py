@@ -44,7 +44,7 @@ class PythonTeacher:
         try:
             found = np.asarray(self._predict(images))
         except Exception as error:  # the owner's code: whatever it raises, only its kind is told
-            raise TeacherError(explain("teacher", type(error).__name__, "was raised by its code", "mend it")) from error
+            raise TeacherError(explain("teacher", type(error).__name__, "was raised by its code", "fix it")) from error
         return checked(found, len(images), self.classes)
 
 
@@ -60,5 +60,5 @@ def open_python(folder: Path, manifest: Manifest) -> PythonTeacher:
         return PythonTeacher(getattr(importlib.import_module(module), name)(weights), manifest)
     except Exception as error:  # the owner's code, told to the owner
         raise ManifestError(
-            explain("entry_point", manifest.entry_point, f"cannot be used ({error!r})", "install or mend it")
+            explain("entry_point", manifest.entry_point, f"cannot be used ({error!r})", "install or fix it")
         ) from error

@@ -10,12 +10,12 @@ from fractions import Fraction
 import numpy as np
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Charge, Denied, Stored
-from fedcpsc.gatekeeper.guarantee import count_cost
+from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge, Denied, Stored
 from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import Policy
-from fedcpsc.gatekeeper.proof import DpSgdProof, proof_of
+from fedcpsc.gatekeeper.promise import COUNTS, check_noise, count_cost, count_name
+from fedcpsc.gatekeeper.proof import history_in
 from fedcpsc.privacy.accounting import gaussian_epsilon
 from fedcpsc.privacy.noise import rounded_gaussian
 from fedcpsc.protocol.messages import ClassReport, DpClaim
@@ -24,23 +24,34 @@ __all__ = ["record_training", "report_class_counts"]
 
 
 def record_training(manifest: Manifest, ledger: Ledger) -> None:
-    """Writes a DP-SGD teacher into the ledger, once: a second teacher of the same data composes with it.
+    """Writes a DP-SGD teacher into the ledger, once: a second teacher of the same population composes with it.
+
+    One whose claim is lost, because its noise can be replayed, is written all the same.
 
     Raises:
         LedgerError: where the ledger cannot be written.
     """
-    proof = proof_of(manifest)
-    if isinstance(proof, DpSgdProof):
-        facts = {"epsilon": proof.epsilon, "delta": proof.delta, "history": proof.history}
+    history = history_in(manifest)
+    if history is not None and manifest.privacy is not None:
+        facts = {name: manifest.privacy.get(name) for name in ("epsilon", "delta")} | {"history": history}
         charge = Charge(0, private=True, mechanism="dp_sgd", model=manifest.weights_sha256)
         ledger.release(f"teacher:{manifest.weights_sha256}", charge, json.dumps(facts))
 
 
-def report_class_counts(policy: Policy, manifest: Manifest, ledger: Ledger) -> ClassReport | None:
+def report_class_counts(
+    policy: Policy, manifest: Manifest, ledger: Ledger, limit: Budget | None = None
+) -> ClassReport | None:
     """The class counts the policy tells, noised at most once: the same counts ever after.
+
+    Args:
+        policy: policy of the silo.
+        manifest: manifest of its teacher.
+        ledger: ledger of its population.
+        limit: `Guarantee.limit`; None leaves the ledger's own caps.
 
     Raises:
         LedgerError: where the budget does not hold them, or the ledger cannot be written.
+        PolicyError: where their noise is too large to draw.
     """
     if not policy.share_class_counts:
         return None
@@ -49,10 +60,11 @@ def report_class_counts(policy: Policy, manifest: Manifest, ledger: Ledger) -> C
         ledger.release("class-counts", Charge(0, private=False, mechanism="exact counts"))
         return ClassReport(tuple(float(count) for count in exact))
     sigma = Fraction(repr(policy.class_count_sigma))
-    name, payload = f"class-counts sigma={sigma}", hashlib.sha256(b"class-counts").hexdigest()
+    check_noise("class_count_sigma", float(sigma))
+    name, payload = count_name(policy), hashlib.sha256(COUNTS.encode()).hexdigest()
     mu2 = count_cost(policy)
-    charge = Charge(0, mu2, True, "class-counts", "", 1.0, float(sigma))
-    found = ledger.reserve(name, payload, charge)
+    charge = Charge(0, mu2, True, COUNTS, "", 1.0, float(sigma))
+    found = ledger.reserve(name, payload, charge, limit=limit)
     if isinstance(found, Denied):
         raise LedgerError(
             explain(
@@ -66,5 +78,5 @@ def report_class_counts(policy: Policy, manifest: Manifest, ledger: Ledger) -> C
         reply = ledger.store(name, json.dumps(np.maximum(noisy, 0).tolist()).encode())
     status = ledger.status()
     epsilon = gaussian_epsilon(math.sqrt(mu2 / MU2_UNIT), status.delta)
-    claim = DpClaim(True, max(epsilon, 1e-12), status.delta, status.unit, status.relation, "class-counts")
+    claim = DpClaim(True, max(epsilon, 1e-12), status.delta, status.unit, status.relation, COUNTS)
     return ClassReport(tuple(float(count) for count in json.loads(reply)), claim)

@@ -168,6 +168,9 @@ def _only_one(folder: Path) -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:
         raise SiloError(explain("silo_dir", str(folder), "does not exist", "check the path")) from error
+    except OSError as error:
+        remedy = "put the silo where the gatekeeper's user may write: it answers nothing that it cannot charge"
+        raise SiloError(explain("silo_dir", str(folder), f"cannot be written ({error.strerror})", remedy)) from error
 
 
 def _largest(gatekeeper: Gatekeeper) -> int:

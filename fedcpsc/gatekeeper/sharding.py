@@ -1,8 +1,11 @@
-"""Which shard a record belongs to: a keyed hash of the record alone.
+"""Whose a record is, and which shard it belongs to: a keyed hash of the unit alone.
 
-Formal guarantee: adding or removing a record changes the content of exactly one shard. Dealing records by their
-position would shift all later ones; dealing them in balanced blocks would move records to fill the gap. Both are caught
-by the mechanism audit. The key is the silo's secret: without it nobody can aim records at a chosen shard.
+The unit of protection is the record, or the person with all its records where the images name persons.
+
+Formal guarantee: adding or removing a unit changes the content of exactly one shard. Dealing by position would shift
+all later ones, and dealing in balanced blocks would move records to fill the gap: the mechanism audit catches both.
+Dealing a person's records one by one would spread the person over many shards. The key is the silo's secret: without it
+nobody can aim records at a chosen shard.
 """
 
 from __future__ import annotations
@@ -12,15 +15,47 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import DataError, explain
+from fedcpsc.gatekeeper.proof import Unit
 
-__all__ = ["KEY_FILE", "read_or_make_key", "record_ids", "shards_of"]
+if TYPE_CHECKING:
+    from fedcpsc.data.images import ImageSet  # imports torch
+
+__all__ = ["KEY_FILE", "read_or_make_key", "record_ids", "shards_of", "unit_ids", "unit_numbers", "unit_of"]
 
 KEY_FILE = "shard.key"
+
+
+def unit_of(images: ImageSet) -> Unit:
+    """What a training on these images protects: persons where they are named, else records."""
+    return "record" if images.persons is None else "person"
+
+
+def unit_ids(images: ImageSet) -> list[bytes]:
+    """Id of each record's unit, 32 bytes: the record's own (`record_ids`), or SHA-256 of its person's id.
+
+    Args:
+        images: N records.
+    """
+    if images.persons is None:
+        return record_ids(images.images, images.labels)
+    return [hashlib.sha256(person.encode()).digest() for person in images.persons.tolist()]
+
+
+def unit_numbers(images: ImageSet) -> npt.NDArray[np.int64]:
+    """Number of each record's unit, int64 [N] in [0, U). Equal records are as many units.
+
+    Args:
+        images: N records.
+    """
+    if images.persons is None:
+        return np.arange(len(images), dtype=np.int64)
+    return np.unique(images.persons, return_inverse=True)[1].astype(np.int64)
 
 
 def record_ids(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> list[bytes]:
@@ -40,9 +75,9 @@ def shards_of(ids: list[bytes], key: bytes, shards: int) -> npt.NDArray[np.int64
     """Shard of each record, int64 [N] in [0, shards): HMAC-SHA256(key, id) mod shards.
 
     Args:
-        ids: one for each record.
-        key: secret, at least 16 bytes.
-        shards: K >= 1.
+        ids: id of each record's unit (`unit_ids`).
+        key: secret key, at least 16 bytes.
+        shards: number K of shards, >= 1.
 
     Raises:
         DataError: where the key is too short or K < 1.

@@ -12,11 +12,15 @@ from safetensors.torch import load as load_tensors
 from torch import nn
 
 from fedcpsc.errors import ManifestError, explain
-from fedcpsc.gatekeeper.manifest import Manifest, read_weights
+from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE, Manifest, read_weights
 from fedcpsc.gatekeeper.teachers import Floats, checked
 from fedcpsc.models.registry import build_classifier
 
 __all__ = ["Pixels", "TorchTeacher", "open_torch"]
+
+
+_TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")  # a zip archive since torch 1.6, a bare pickle before
+_PARALLEL = "module."
 
 
 class Pixels:
@@ -38,8 +42,8 @@ class TorchTeacher:
 
     Args:
         network: logits [N, K] from normalised images.
-        manifest: of the teacher.
-        batch_size: images per forward pass.
+        manifest: manifest of the teacher.
+        batch_size: number of images per forward pass.
     """
 
     def __init__(self, network: nn.Module, manifest: Manifest, batch_size: int = 500) -> None:
@@ -70,10 +74,49 @@ def open_torch(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeache
         ManifestError: where weights and manifest disagree.
     """
     network = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
+    state = _tensors(read_weights(folder, manifest))
     try:
-        network.load_state_dict(load_tensors(read_weights(folder, manifest)))
-    except (SafetensorError, RuntimeError) as error:
-        raise ManifestError(
-            explain("weights", manifest.architecture, f"do not fit ({error})", "make the teacher again")
-        ) from error
+        network.load_state_dict(state)
+    except RuntimeError as error:  # its own message lists every key
+        raise _misfit(set(state), set(network.state_dict()), manifest.architecture) from error
     return TorchTeacher(network, manifest, batch_size)
+
+
+def _tensors(data: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ManifestError: where it is another kind of file.
+    """
+    try:
+        return load_tensors(data)
+    except SafetensorError as error:
+        if data.startswith(_TORCH_SAVE):
+            remedy = (
+                "convert it: state = torch.load('model.pth', map_location='cpu', weights_only=True);"
+                " safetensors.torch.save_file(state, 'teacher.safetensors'); and give the manifest its SHA-256"
+            )
+            shown = "was written by torch.save, a pickle, which may run code when it is read"
+            raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy)) from error
+        raise ManifestError(
+            explain("weights", WEIGHTS_FILE, f"is no safetensors file ({error})", "save the state dict as safetensors")
+        ) from error
+
+
+def _misfit(found: set[str], wanted: set[str], architecture: str) -> ManifestError:
+    """Says how a state dict that could not be loaded differs from the architecture's."""
+    if found and all(key.startswith(_PARALLEL) for key in found):
+        remedy = f"save model.module.state_dict(), or drop the first {len(_PARALLEL)} characters of each key"
+        shown = f"every key begins with {_PARALLEL!r}, as nn.DataParallel names them"
+        return ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
+    missing, foreign = sorted(wanted - found), sorted(found - wanted)
+    if not missing and not foreign:
+        shown = f"do not fit {architecture}: a tensor has another shape"
+        return ManifestError(explain("weights", WEIGHTS_FILE, shown, "check width, classes and image_shape"))
+    absent, others = f"{len(missing)} tensors are missing{_few(missing)}", f"{len(foreign)} are foreign{_few(foreign)}"
+    remedy = "save the state dict of models.registry.build_classifier(...), or name the right architecture"
+    return ManifestError(explain("weights", WEIGHTS_FILE, f"do not fit {architecture}: {absent}, {others}", remedy))
+
+
+def _few(keys: list[str]) -> str:
+    return f" ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})" if keys else ""

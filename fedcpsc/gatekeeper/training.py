@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,17 +16,37 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
+from fedcpsc.gatekeeper.canaries import Canaries
 from fedcpsc.gatekeeper.training_plan import PlainTraining
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["Progress", "train_classifier"]
+__all__ = ["Progress", "TrainedTeacher", "train_classifier"]
 
 Progress: TypeAlias = Callable[[str], None]
 """Takes a line of text for whoever waits."""
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class TrainedTeacher:
+    """What a training leaves.
+
+    Attributes:
+        kind: kind of teacher, as the manifest has it.
+        architecture: architecture of the network or networks.
+        states: content of the weights file.
+        proof: content of the manifest's `privacy`; None where the training claims nothing.
+        canaries: roles of the units among the images; None where no canaries were asked for. The owner's secret.
+    """
+
+    kind: Literal["torch", "shards"]
+    architecture: str
+    states: dict[str, Tensor]
+    proof: dict[str, Any] | None
+    canaries: Canaries | None = None
 
 
 def train_classifier(

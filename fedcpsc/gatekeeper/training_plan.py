@@ -1,24 +1,45 @@
-"""What a configuration may ask of a teacher's training: `teachers.training`, by kind."""
+"""What a configuration may ask of a teacher's training (`teachers.training`, by kind), and what follows from it alone.
+
+A training with a guarantee must not tell neighbouring data sets apart before it begins: noise, sampling rate, number of
+steps and divisor follow from the configuration (`planned_history`), never from the records that a silo happens to hold.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import math
+import warnings
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 from pydantic import Field
 
 from fedcpsc.config import TeachersConfig
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.privacy.accounting import History
 from fedcpsc.typed_yaml import Strict, validate
 
-__all__ = ["DpSgdTraining", "PlainTraining", "ShardsTraining", "TrainingPlan", "training_plan"]
+__all__ = [
+    "DpSgdTraining",
+    "PlainTraining",
+    "ShardsTraining",
+    "TrainingPlan",
+    "planned_history",
+    "public_units",
+    "training_plan",
+    "used_settings",
+]
 
 
 class PlainTraining(Strict):
     """Training without a privacy guarantee: the weights may remember any image.
 
     Attributes:
-        optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets, with learning rate 0.1.
-        canaries: records set aside for an audit: mislabelled, each included by a fair coin (`gatekeeper.canaries`).
+        optimiser: name of the optimiser: "adam" suits the small networks; "sgd" (Nesterov momentum 0.9) the ResNets,
+            with learning rate 0.1.
+        canaries: expected number of records (persons, where `data.persons` names them) set aside for an audit: each
+            becomes one by a coin of its own, so that the true number varies by about the root of this; 0 for none, some
+            hundreds for an audit that can find anything (`gatekeeper.canaries`).
     """
 
     kind: Literal["plain"] = "plain"
@@ -27,30 +48,40 @@ class PlainTraining(Strict):
 
 
 class DpSgdTraining(Strict):
-    """DP-SGD by Opacus: Poisson-sampled batches, per-image gradients clipped and noised.
+    """DP-SGD: Poisson-sampled batches, each unit's gradient clipped, the sum noised.
+
+    The unit is a record, or a person where `data.persons` names persons; `teachers.batch_size` counts units.
 
     Attributes:
-        epsilon: of the training, per record under add/remove, > 0.
-        delta: of the same guarantee; below 1 / (private images).
-        max_grad_norm: each image's gradient is clipped to this L2 norm.
-        optimiser: "sgd" has momentum 0.9.
-        canaries: as in plain training; the guarantee covers them like all other records.
+        epsilon: epsilon of the training, per unit under add/remove, > 0. It is what the silo claims.
+        delta: delta of the same guarantee; must be below 1 / records.
+        records: public number of units that the plan is made for, a round figure near the true one: sampling rate,
+            steps and noise follow from it. Where the true number differs the promise holds all the same; with fewer
+            units than planned batches are smaller than `batch_size`, with more they are larger. null is refused unless
+            the silo's policy says `public_size: true`; the true number is then used, and told to everybody.
+        max_grad_norm: L2 norm that each unit's mean gradient is clipped to, > 0.
+        optimiser: name of the optimiser; "sgd" has momentum 0.9. Weight decay is not used.
+        canaries: expected number of canaries, as in plain training, at most half of `records`; the guarantee covers
+            them like all other units.
     """
 
     kind: Literal["dp_sgd"] = "dp_sgd"
     epsilon: Annotated[float, Field(gt=0, le=1000)]
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    records: Annotated[int, Field(ge=1)] | None = None
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     optimiser: Literal["adam", "sgd"] = "adam"
     canaries: Annotated[int, Field(ge=0)] = 0
 
 
 class ShardsTraining(Strict):
-    """K plainly trained teachers, each on the records that a keyed hash deals to it. Their noisy votes are private.
+    """K plainly trained teachers, each on the units that a keyed hash deals to it. Their noisy votes are private.
+
+    A unit is a record, or a person with all its records where `data.persons` names persons.
 
     Attributes:
-        shards: K, the number of teachers.
-        optimiser: as in plain training.
+        shards: number K of teachers, >= 2.
+        optimiser: name of the optimiser, as in plain training.
     """
 
     kind: Literal["shards"] = "shards"
@@ -77,3 +108,87 @@ def training_plan(config: TeachersConfig) -> TrainingPlan:
     if kind not in _KINDS:
         raise ConfigError(explain("teachers.training.kind", kind, "is unknown", f"use one of {list(_KINDS)}"))
     return validate(_KINDS[kind], dict(config.training), "teachers.training")
+
+
+def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> dict[str, Any]:
+    """What a manifest records of a training: the settings that it used, and no others.
+
+    Args:
+        plan: kind of training and its fields.
+        teachers: settings shared by all kinds.
+    """
+    fields = ["epochs", "batch_size", "learning_rate", "weight_decay", "shift", "flip"]
+    if isinstance(plan, DpSgdTraining):
+        fields.remove("weight_decay")
+    kind = plan.model_dump()
+    if not kind.get("canaries"):
+        kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
+    return kind | {name: getattr(teachers, name) for name in fields}
+
+
+def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:
+    """The number of units that the plan may build on: the configured one, or the true one where that is public.
+
+    Args:
+        plan: DP-SGD's settings.
+        units: true number of units of the silo, private unless `public_size`.
+        public_size: whether the silo's policy makes the true number public.
+
+    Raises:
+        ConfigError: where neither is there.
+    """
+    if plan.records is not None:
+        return plan.records
+    if public_size:
+        return units
+    raise ConfigError(
+        explain(
+            "teachers.training.records",
+            None,
+            "dp_sgd plans noise and steps by a public number of records (of persons, where data.persons names them)",
+            "give a round figure near the true number, for example records: 12000, "
+            "or tell the true one to everybody by public_size: true in the silo's policy",
+        )
+    )
+
+
+def planned_history(plan: DpSgdTraining, epochs: int, batch_size: int, units: int) -> History:
+    """Noise multiplier, sampling rate and steps: the accountant's state after a training that has not begun yet.
+
+    rate = batch_size / units; steps = ceil(epochs units / batch_size); the least noise, up to 0.01 in epsilon, whose
+    epsilon by Opacus' PRV accountant is at most the plan's. Functions of public numbers alone, cached.
+
+    Args:
+        plan: DP-SGD's settings.
+        epochs: passes over the units, > 0.
+        batch_size: expected number of units in a batch, > 0.
+        units: public number of units (`public_units`).
+
+    Raises:
+        ConfigError: where batches are larger than the whole, delta is too large, or no noise is large enough.
+    """
+    if batch_size > units:
+        remedy = "lower it, or correct teachers.training.records"
+        raise ConfigError(explain("teachers.batch_size", batch_size, f"must be at most records={units}", remedy))
+    if plan.delta * units >= 1:
+        constraint = f"must be below 1 / {units} records: otherwise publishing one record whole would comply"
+        raise ConfigError(explain("teachers.training.delta", plan.delta, constraint, "lower it"))
+    rate, steps = batch_size / units, math.ceil(epochs * units / batch_size)
+    return ((_noise_multiplier(plan.epsilon, plan.delta, rate, steps), rate, steps),)
+
+
+@lru_cache(maxsize=64)
+def _noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
+    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - imports torch
+
+    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.filterwarnings("ignore", message="Optimal order is the")
+        try:
+            noise = get_noise_multiplier(
+                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="prv"
+            )
+        except ValueError as error:
+            constraint = f"no noise is large enough at delta {delta:g}"
+            raise ConfigError(explain("teachers.training.epsilon", epsilon, constraint, "raise it")) from error
+    return float(noise)

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
+from fedcpsc.version import project_file
 
 __all__ = ["CONFIG_IN_APP", "stage_app"]
 
@@ -31,9 +32,7 @@ def stage_app(folder: Path, config: Path) -> None:
     packages = {name: _source_of(name) for name in _PACKAGES}
     for name, source in packages.items():
         shutil.copytree(source, folder / name, ignore=_all_but_python)
-    library = packages["fedcpsc"]
-    installed, checkout = library / "launch" / "pyproject.toml", library.parent / "pyproject.toml"
-    shutil.copyfile(installed if installed.exists() else checkout, folder / "pyproject.toml")
+    shutil.copyfile(project_file(), folder / "pyproject.toml")
     target = folder / CONFIG_IN_APP
     target.parent.mkdir()
     shutil.copyfile(config, target)

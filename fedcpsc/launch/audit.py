@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.layout import AUDIT_FOLDER
 from fedcpsc.typed_yaml import load_as
 
 if TYPE_CHECKING:
@@ -58,20 +59,25 @@ def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
         raise ConfigError(explain("--run, --silos", given, "belong together", "give both, or neither"))
     config = load_as(AuditConfig, request.path, list(request.overrides))
     audit: dict[str, Any]
+
+    def warn(text: str) -> None:
+        console.print(f"cannot be refuted as planned: {text}", style="bold yellow", markup=False, highlight=False)
+
     with _moving(console, config.name) as tell:
         if request.run is not None and request.silos is not None:
             from fedcpsc.audit.over_run import audit_run  # noqa: PLC0415
 
-            out = request.out or request.run / "audit"
-            audit = audit_run(config, request.run, request.silos, out, resume=request.resume, tell=tell)
+            out = request.out or request.run / AUDIT_FOLDER
+            audit = audit_run(config, request.run, request.silos, out, resume=request.resume, tell=tell, warn=warn)
         else:
             from fedcpsc.audit.run import audit_from_scratch  # noqa: PLC0415
 
             out = request.out or Path(config.root) / config.name
-            audit = audit_from_scratch(config, out, resume=request.resume, tell=tell)
+            audit = audit_from_scratch(config, out, resume=request.resume, tell=tell, warn=warn)
     console.print(audit_table(audit))
-    style = "bold red" if audit["verdict"]["violation"] else "none"
-    console.print(audit["verdict"]["text"], style=style, markup=False, highlight=False)
+    verdict = audit["verdict"]
+    style = "bold red" if verdict["violation"] else "none" if verdict["testable"] else "bold yellow"
+    console.print(verdict["text"], style=style, markup=False, highlight=False)
     console.print(f"left in {out}", markup=False, highlight=False, soft_wrap=True)
     return audit
 
@@ -80,7 +86,7 @@ def audit_table(audit: dict[str, Any]) -> Table:
     """The strongest attack on each policy and surface, with the bounds.
 
     Args:
-        audit: as in `audit.json`.
+        audit: content of `audit.json`.
     """
     from fedcpsc.audit.verdict import strongest  # noqa: PLC0415
 
@@ -88,20 +94,25 @@ def audit_table(audit: dict[str, Any]) -> Table:
     table = Table(title=audit["config"]["name"], title_justify="left")
     for column in ("policy", "surface", "attack", "AUC", *(f"TPR at {float(fpr):.1%}" for fpr in fprs)):
         table.add_column(column, justify="right" if column[0] in "AT" else "left")
-    table.add_column("epsilon >=", justify="right")
-    table.add_column("claimed", justify="right")
+    for column in ("epsilon >=", "of at most", "claimed"):
+        table.add_column(column, justify="right")
     bounds = {(bound["policy"], bound["surface"]): bound for bound in audit["bounds"]}
     for row in strongest(audit["rows"]):
         bound = bounds.pop((row["policy"], row["surface"]), None)
         found = [f"{row['tpr_at'][fpr]:.1%}" for fpr in fprs]
-        least = "-" if bound is None else f"{bound['epsilon']:.2f}"
-        claimed = "no claim" if row["claimed_epsilon"] is None else f"{row['claimed_epsilon']:g}"
-        table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, least, claimed)
+        last = _of_bound(bound) if bound else ("-", "-", "no claim")
+        table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, *last)
     for bound in bounds.values():  # a silo's claim, held against the student of several
-        claimed = "no claim" if bound["claimed_epsilon"] is None else f"{bound['claimed_epsilon']:g}"
         skipped = ["-"] * (1 + len(fprs))
-        table.add_row(bound["policy"], bound["surface"], bound["attack"], *skipped, f"{bound['epsilon']:.2f}", claimed)
+        table.add_row(bound["policy"], bound["surface"], bound["attack"], *skipped, *_of_bound(bound))
     return table
+
+
+def _of_bound(bound: dict[str, Any]) -> tuple[str, str, str]:
+    """The bound, the largest it could have been, and the claim, each with its unit."""
+    claim = bound["claimed_epsilon"]
+    claimed = "no claim" if claim is None else f"{claim:g} per {bound['claimed_unit']}"
+    return f"{bound['epsilon']:.2f} per {bound['unit']}", f"{bound['reachable_epsilon']:.2f}", claimed
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def bench_table(bench: dict[str, Any]) -> Table:
     """Each part's time, rate and memory on each side.
 
     Args:
-        bench: as in bench.json.
+        bench: content of bench.json.
     """
     clock = bench["clock"]
     table = Table(title="speed and memory", title_justify="left", caption_justify="left")
@@ -70,7 +70,7 @@ def ratio_table(bench: dict[str, Any]) -> Table:
     """How many times the other side's seconds are this one's: above 1 this side is faster.
 
     Args:
-        bench: as in bench.json, of two sides.
+        bench: content of bench.json, of two sides.
     """
     table = Table(title="seconds an image, other / this", title_justify="left")
     for column in ("", "CPU", "least-most", "wall", "least-most", "same outcome"):
@@ -88,7 +88,7 @@ def curve_table(bench: dict[str, Any]) -> Table:
     """The student's accuracy at the end of each side's runs.
 
     Args:
-        bench: as in bench.json, with a curve.
+        bench: content of bench.json, with a curve.
     """
     table = Table(title="accuracy per answer", title_justify="left")
     for column in ("", "answers", "images", "mean", "std", "each"):

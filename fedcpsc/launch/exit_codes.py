@@ -10,10 +10,24 @@ from rich.console import Console
 
 from fedcpsc.errors import ConfigError, FedcpscError
 
-__all__ = ["STOPPED", "exit_codes"]
+__all__ = ["STOPPED", "code_of", "exit_codes", "said"]
 
 STOPPED = 130
 _KEPT = "stopped; what was paid for is kept, go on with --resume"
+
+
+def said(error: FedcpscError) -> str:
+    """What a person is told: the kind of error, then its own words."""
+    return f"{_kind(error)} error: {error}"
+
+
+def code_of(error: FedcpscError) -> int:
+    """The exit code of an error: 2 where the command line or a configuration is wrong, else 1."""
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+def _kind(error: FedcpscError) -> str:
+    return type(error).__name__.removesuffix("Error").lower()
 
 
 @contextmanager
@@ -27,10 +41,9 @@ def exit_codes(interrupted: str = _KEPT) -> Iterator[None]:
     try:
         yield
     except FedcpscError as error:
-        kind = type(error).__name__.removesuffix("Error").lower()
-        console.print(f"[bold red]{kind} error[/]: ", end="")
+        console.print(f"[bold red]{_kind(error)} error[/]: ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        raise typer.Exit(code_of(error)) from error
     except KeyboardInterrupt:
         console.print(interrupted)
         raise typer.Exit(STOPPED) from None

@@ -43,7 +43,7 @@ class FlowerCommands:
 
     Attributes:
         connection: name in `$FLWR_HOME/config.toml`.
-        environment: of the commands; names FLWR_HOME.
+        environment: environment variables of the commands; names FLWR_HOME.
         log: the SuperLink's own, to which errors point.
     """
 
@@ -57,7 +57,7 @@ class FlowerCommands:
         Args:
             app_folder: holds pyproject.toml; its name is letters, digits and hyphens.
             run_config: TOML file with values for `[tool.flwr.app.config]`.
-            federation_config: as `flwr run --federation-config` takes it, for a simulation.
+            federation_config: text that `flwr run --federation-config` takes it, for a simulation.
 
         Raises:
             RunError: Flower does not take it; with Flower's reason.

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
-from fedcpsc.files import worked_on_alone
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import configure_quietly
-from fedcpsc.report.health import ERROR_FILE, note_failure
-from fedcpsc.report.tail import OnLine, following
+from fedcpsc.runs.claim import worked_on_alone
+from fedcpsc.runs.failure import forget_failure, note_failure
+from fedcpsc.runs.follow import OnLine, following
+from fedcpsc.runs.result import RunResult
 from server.silo_facts import read_silo_facts
 
 __all__ = ["run_local"]
 
 
-def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> dict[str, Any]:
-    """Runs it and returns what it left in result.json.
+def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> RunResult:
+    """Runs it and returns its result.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         run_dir: folder of the run.
         silos: folder of the silos' folders `0`, `1`, ...
         resume: go on from the checkpoint in `run_dir`.
@@ -34,7 +34,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
     """
     configure_quietly(config.output.log_format)
     with worked_on_alone(run_dir):
-        (run_dir / ERROR_FILE).unlink(missing_ok=True)
+        forget_failure(run_dir)
         try:
             return _run_here(config, run_dir, silos, resume=resume, on_line=on_line)
         except Exception as error:
@@ -42,12 +42,12 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
             raise
 
 
-def _run_here(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> dict[str, Any]:
+def _run_here(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> RunResult:
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
     teachers = LocalTeachers(gatekeepers)
     try:
         evaluation = evaluation_images(config)
-        with following(run_dir / "metrics.jsonl", on_line):
+        with following(run_dir, on_line):
             return distill(
                 config,
                 teachers,

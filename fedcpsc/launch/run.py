@@ -10,12 +10,16 @@ from typing import Any
 from rich.console import Console
 
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.seeds import summarise
 from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
+from fedcpsc.plain_yaml import quoted
+from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.result import RunResult
 
-__all__ = ["Request", "finished_before", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -28,7 +32,7 @@ class Request:
         path: YAML file of the run.
         overrides: `a.b=c` items, the last of equal keys wins.
         existing: what to do where the run's folder holds a run.
-        local: without Flower, in this process.
+        local: whether to run without Flower, in this process.
     """
 
     path: Path
@@ -64,7 +68,7 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
     return folder
 
 
-def run_once(request: Request, console: Console) -> dict[str, Any]:
+def run_once(request: Request, console: Console) -> RunResult:
     """One run; returns its result.
 
     Raises:
@@ -74,7 +78,7 @@ def run_once(request: Request, console: Console) -> dict[str, Any]:
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
     resume = claim(run_dir, request.existing)
-    result = finished_before(run_dir, config) if resume else None
+    result = finished(run_dir, config) if resume else None
     if result is None:
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
@@ -92,10 +96,15 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
         FedcpscError: one failed; those before it stay, and RESUME goes on with it.
     """
     config = request.load()
+    check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
     name, root = config.output.name, Path(config.output.root)
     results = []
     for seed in range(config.seed, config.seed + count):
-        own = (f"seed={seed}", f"output.name={name}-seed{seed}", f"silos.root={config.silos.root}-seed{seed}")
+        own = (
+            f"seed={seed}",
+            f"output.name={quoted(f'{name}-seed{seed}')}",
+            f"silos.root={quoted(f'{config.silos.root}-seed{seed}')}",
+        )
         results.append(run_once(replace(request, overrides=(*request.overrides, *own)), console))
     summary = summarise(name, results)
     path = root / f"{name}-seeds.json"
@@ -105,16 +114,26 @@ def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
     return summary
 
 
-def finished_before(run_dir: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The result of a run that needs no resuming, else None.
+def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
+    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
+
+    Args:
+        config: configuration of the run.
+        option: what asks for silos in another folder.
+        value: its value.
+        remedy: what to do instead.
 
     Raises:
-        RunError: it began with another configuration: told before silos are made anew by this one.
+        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
+        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
     """
-    from fedcpsc.distillation.run import check_run_folder  # noqa: PLC0415
+    from fedcpsc.gatekeeper.adopted import adopted_silos  # noqa: PLC0415
 
-    check_run_folder(run_dir, config, resume=True)
-    return finished(run_dir)
+    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
+    if adopted:
+        names = ", ".join(manifest.silo for manifest in adopted.values())
+        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
+        raise ConfigError(explain(option, value, constraint, remedy))
 
 
 def with_absolute_data(request: Request) -> Request:
@@ -124,7 +143,9 @@ def with_absolute_data(request: Request) -> Request:
         ConfigError: as `Request.load`.
     """
     path = request.load().data.path
-    return replace(request, overrides=(*request.overrides, f"data.path={Path(path).absolute()}")) if path else request
+    if not path:
+        return request
+    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:
@@ -134,14 +155,12 @@ def _draw_report(run_dir: Path, console: Console) -> None:
 
         write_report(run_dir)
     except Exception as error:
-        reason = f"report.html could not be drawn ({type(error).__name__}: {error}); the run is complete"
+        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
         again = f"try again with: fedcpsc report {run_dir}"
         console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _run(
-    request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView
-) -> dict[str, Any]:
+def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:
     if request.local:
         from fedcpsc.launch.local import run_local  # noqa: PLC0415
 

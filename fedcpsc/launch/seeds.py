@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fedcpsc.runs.result import RunResult
+
 __all__ = ["summarise"]
 
-_FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+_FIGURES: dict[str, Callable[[RunResult], float | None]] = {
     "student": lambda result: result["student"]["accuracy"],
     "ensemble": lambda result: result["ensemble"]["accuracy"],
     "best_teacher": lambda result: max((s["teacher_accuracy"] for s in result["silos"]), key=_known),
@@ -16,11 +18,11 @@ _FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
 }
 
 
-def summarise(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarise(name: str, results: Sequence[RunResult]) -> dict[str, Any]:
     """Mean, sample standard deviation and values of each figure, as `<name>-seeds.json` holds them.
 
     Args:
-        results: of result.json, one a seed, at least one. A figure that any of them lacks is None throughout; the
+        results: results of the runs, one a seed, at least one. A figure that any of them lacks is None throughout; the
             deviation of a single value is None.
     """
     summary: dict[str, Any] = {"name": name, "seeds": [result["seed"] for result in results]}

@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.result import RunResult, SiloResult
+
 __all__ = ["RunView", "result_table", "seeds_table"]
 
 _MOST_SILOS = 20  # that fit a screen
@@ -20,8 +23,8 @@ class RunView:
     """Context manager; `line` takes each line of metrics.jsonl. Without a terminal it prints one line a round.
 
     Args:
-        console: where to.
-        name: of the run.
+        console: console to write to.
+        name: name of the run.
     """
 
     def __init__(self, console: Console, name: str) -> None:
@@ -45,7 +48,7 @@ class RunView:
         if self._bar:
             self._bar.stop()
 
-    def line(self, line: dict[str, Any]) -> None:
+    def line(self, line: MetricsLine) -> None:
         """Shows how far the run is."""
         if line["alarm"] and not self._alarmed:
             self._console.print(f"[bold red]alarm[/]: {_ALARM} (class entropy {line['entropy']:.2f})")
@@ -56,22 +59,22 @@ class RunView:
             self._console.print(f"{self._name}: {_state(line)}", highlight=False, soft_wrap=True)
 
 
-def _state(line: dict[str, Any]) -> str:
+def _state(line: MetricsLine) -> str:
     parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
     parts.append(f"bank {line['bank']:,}")
     parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
-    for who in ("student", "ensemble"):
-        if line.get(f"{who}_accuracy") is not None:
-            parts.append(f"{who} {line[f'{who}_accuracy']:.1%}")
+    for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
+        if accuracy is not None:
+            parts.append(f"{who} {accuracy:.1%}")
     parts.append(f"{_duration(line['seconds_left'])} left")
     return ", ".join(parts)
 
 
-def result_table(result: dict[str, Any]) -> Table:
+def result_table(result: RunResult) -> Table:
     """Each silo's teacher, the ensemble and the student; below, what the run cost.
 
     Args:
-        result: as in result.json.
+        result: result of the run.
     """
     seconds = result["seconds"]
     table = Table(title=result["name"], caption_justify="left", title_justify="left")
@@ -88,7 +91,8 @@ def result_table(result: dict[str, Any]) -> Table:
     shown, rest = _worth_showing(result["silos"])
     for silo in shown:
         refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
-        epsilon = f"{silo['epsilon']:.2f}" if silo["dp"] else "no dp"
+        promised = silo["dp"] and silo["epsilon"] is not None
+        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
         row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
         table.add_row(*row, _percent(silo["teacher_accuracy"]))
@@ -102,7 +106,7 @@ def result_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _worth_showing(silos: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:
     """Of many silos those that refused most, then the least accurate; and the rest."""
     if len(silos) <= _MOST_SILOS:
         return silos, []
@@ -114,7 +118,7 @@ def seeds_table(summary: dict[str, Any]) -> Table:
     """Mean and standard deviation over seeds.
 
     Args:
-        summary: as in `<name>-seeds.json`.
+        summary: content of `<name>-seeds.json`.
     """
     count = len(summary["seeds"])
     table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")

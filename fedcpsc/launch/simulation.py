@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.launch.superlink import SuperLink
-from fedcpsc.report.tail import OnLine
+from fedcpsc.runs.follow import OnLine
+from fedcpsc.runs.result import RunResult
 
 __all__ = ["run_simulation"]
 
@@ -24,13 +24,13 @@ def run_simulation(
     *,
     resume: bool,
     on_line: OnLine,
-) -> dict[str, Any]:
-    """Runs it and returns what it left in result.json. No process of it is alive afterwards, however it ended.
+) -> RunResult:
+    """Runs it and returns its result. No process of it is alive afterwards, however it ended.
 
     Args:
         config: YAML file of the run.
         overrides: `a.b=c` items.
-        run_dir: folder of the run; also takes `flower.log`, and `error.txt` where the run failed.
+        run_dir: folder of the run; also takes Flower's logs, and the reason where the run failed.
         silos: folder of the silos' folders `0`, `1`, ...
         nodes: how many silos are simulated, >= 1.
         resume: go on from the checkpoint in `run_dir`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedcpsc.report.health import Health
+from fedcpsc.runs.health import Health
 
 __all__ = ["EXIT_CODES", "in_words"]
 

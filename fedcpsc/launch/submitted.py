@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from fedcpsc import errors
 from fedcpsc.errors import FedcpscError, RunError, explain
 from fedcpsc.launch.flower_commands import FlowerCommands, RunStatus
-from fedcpsc.report.tail import MetricsTail, OnLine
+from fedcpsc.runs.failure import forget_failure, read_failure
+from fedcpsc.runs.follow import MetricsTail, OnLine
+from fedcpsc.runs.layout import FLOWER_LOG
+from fedcpsc.runs.result import RunResult, read_result
 
 __all__ = ["see_to_its_end"]
 
 _LOOK_S = 0.3
 _SETTLE_S = 20.0
-_LOG, _ERROR, _RESULT, _METRICS = "flower.log", "error.txt", "result.json", "metrics.jsonl"
 
 
 def see_to_its_end(
@@ -28,14 +28,14 @@ def see_to_its_end(
     on_line: OnLine,
     federation_config: str | None = None,
     patience_s: float = 0.0,
-) -> dict[str, Any]:
-    """Submits a run, follows it, and returns what it left in result.json.
+) -> RunResult:
+    """Submits a run, follows it, and returns its result.
 
     Args:
-        flower: of the SuperLink.
+        flower: Flower's commands, against the SuperLink.
         app_folder: the app, as `stage_app` leaves it.
         run_config: TOML file whose `outdir` is `run_dir`.
-        run_dir: folder of the run; takes `flower.log`, and `error.txt` where the run failed.
+        run_dir: folder of the run; takes Flower's log, and the reason where the run failed.
         on_line: called with each new line of metrics.jsonl.
         federation_config: how many nodes are simulated; None in a deployment.
         patience_s: a SuperLink that is started again within so many seconds costs nothing: the run is followed on.
@@ -44,10 +44,10 @@ def see_to_its_end(
         FedcpscError: the run failed; of the class that the ServerApp raised, where that is one of ours.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / _ERROR).unlink(missing_ok=True)
-    tail = MetricsTail(run_dir / _METRICS)
+    forget_failure(run_dir)
+    tail = MetricsTail(run_dir)
     run_id = flower.submit(app_folder, run_config, federation_config)
-    log = run_dir / _LOG
+    log = run_dir / FLOWER_LOG
     before = log.stat().st_size if log.exists() else 0
     while True:
         following = flower.follow(run_id, log)
@@ -61,9 +61,9 @@ def see_to_its_end(
         os.truncate(log, before)  # it will be told from its beginning again
     for line in tail.read():
         on_line(line)
-    if not status.completed or not (run_dir / _RESULT).exists():
+    result = read_result(run_dir) if status.completed else None
+    if result is None:
         raise _failure(run_dir, status)
-    result: dict[str, Any] = json.loads((run_dir / _RESULT).read_text(encoding="utf-8"))
     return result
 
 
@@ -87,11 +87,11 @@ def _final_status(flower: FlowerCommands, run_id: str, patience_s: float) -> Run
 
 
 def _failure(run_dir: Path, status: RunStatus) -> FedcpscError:
-    reason = run_dir / _ERROR
-    if reason.exists():
-        kind, _, message = reason.read_text(encoding="utf-8").strip().partition(": ")
+    reason = read_failure(run_dir)
+    if reason is not None:
+        kind, _, message = reason.partition(": ")
         known = getattr(errors, kind, None)
         if isinstance(known, type) and issubclass(known, FedcpscError):
             return known(message)
-        return RunError(explain("run", f"{kind}: {message}", "failed", f"read {run_dir / _LOG}"))
-    return RunError(explain("run", f"{status.name} {status.details}".strip(), "failed", f"read {run_dir / _LOG}"))
+        return RunError(explain("run", f"{kind}: {message}", "failed", f"read {run_dir / FLOWER_LOG}"))
+    return RunError(explain("run", f"{status.name} {status.details}".strip(), "failed", f"read {run_dir / FLOWER_LOG}"))

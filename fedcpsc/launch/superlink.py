@@ -19,6 +19,7 @@ import httpx
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.flower_commands import FlowerCommands
 from fedcpsc.launch.processes import end, flower_environment, free_ports, marked
+from fedcpsc.runs.layout import SUPERLINK_LOG
 
 __all__ = ["SuperLink", "temporary_folder"]
 
@@ -32,7 +33,7 @@ class SuperLink:
     """Context manager. Inside it runs can be submitted; on leaving it no process of theirs is left.
 
     Args:
-        run_dir: takes `superlink.log`, appended to.
+        run_dir: takes the SuperLink's log, appended to.
 
     Attributes:
         flower: the commands to this SuperLink.
@@ -40,7 +41,7 @@ class SuperLink:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._log = run_dir / "superlink.log"
+        self._log = run_dir / SUPERLINK_LOG
         self.home = Path(tempfile.mkdtemp(prefix="fedcpsc-", dir=temporary_folder()))
         self._env = _environment(self.home)
         self.flower = FlowerCommands(_NAME, self._env, self._log)

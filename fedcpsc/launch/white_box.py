@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedcpsc.launch.run_folder import Existing, claim, finished
+from fedcpsc.runs.claim import Existing, claim
+from fedcpsc.runs.result import WhiteBoxResult, read_white_box_result
 from fedcpsc.typed_yaml import load_as
 
 __all__ = ["WhiteBoxRequest", "white_box_once", "white_box_table"]
@@ -35,8 +36,8 @@ class WhiteBoxRequest:
     existing: Existing = Existing.REFUSE
 
 
-def white_box_once(request: WhiteBoxRequest, console: Console) -> dict[str, Any]:
-    """Runs it and returns result.json; a finished run that is to be resumed is only shown.
+def white_box_once(request: WhiteBoxRequest, console: Console) -> WhiteBoxResult:
+    """Runs it and returns its result; a finished run that is to be resumed is only shown.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -47,8 +48,12 @@ def white_box_once(request: WhiteBoxRequest, console: Console) -> dict[str, Any]
     config = load_as(WhiteBoxConfig, request.path, list(request.overrides))
     run_dir = Path(config.output.root).absolute() / config.output.name
     resume = claim(run_dir, request.existing)
-    result = finished(run_dir) if resume else None
-    if result is None:
+    result = read_white_box_result(run_dir) if resume else None
+    if result is not None:
+        from fedcpsc.runs.student import check_student  # noqa: PLC0415
+
+        check_student(run_dir)
+    else:
         from fedcpsc.white_box.run import run_white_box  # noqa: PLC0415
 
         with _moving(console, config.output.name) as (on_line, tell):
@@ -58,11 +63,11 @@ def white_box_once(request: WhiteBoxRequest, console: Console) -> dict[str, Any]
     return result
 
 
-def white_box_table(result: dict[str, Any]) -> Table:
+def white_box_table(result: WhiteBoxResult) -> Table:
     """Teacher and student.
 
     Args:
-        result: as in result.json.
+        result: result of the run.
     """
     table = Table(title=f"{result['name']} (white box, not private)", title_justify="left", caption_justify="left")
     seconds = result["seconds"]
@@ -72,8 +77,7 @@ def white_box_table(result: dict[str, Any]) -> Table:
         table.caption += "; epoch chosen on the held-out images, as the reference does: no measure of accuracy"
     for column in ("", "architecture", "parameters", f"accuracy ({result['evaluated_on']})"):
         table.add_column(column, justify="left" if column in {"", "architecture"} else "right")
-    for who in ("teacher", "student"):
-        part = result[who]
+    for who, part in (("teacher", result["teacher"]), ("student", result["student"])):
         shown = "-" if part["accuracy"] is None else f"{part['accuracy']:.1%}"
         table.add_row(who, part["architecture"], f"{part['parameters']:,}", shown)
     return table

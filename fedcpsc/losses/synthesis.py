@@ -29,7 +29,7 @@ def moment_loss(pixels: Tensor, mean: float, std: float) -> Tensor:
 
     Args:
         pixels: [B, C, H, W] in [-1, 1].
-        mean, std: of pixels in [-1, 1].
+        mean, std: mean and standard deviation of pixels in [-1, 1].
     """
     return (pixels.mean() - mean) ** 2 + (pixels.std() - std) ** 2
 

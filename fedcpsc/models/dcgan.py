@@ -65,9 +65,10 @@ def build_generator(
     """The seed's generator for images of this size: DCGAN form where both sides have at least 64 pixels.
 
     Args:
-        latent, classes, image_shape, width: as of the two generators.
-        seed: of the initialisation; torch's global generators are left alone.
-        reference_order: of `ConditionalGenerator`; the DCGAN form has no norm beside its tanh.
+        latent, classes, image_shape, width: arguments of the two generators.
+        seed: seed of the initialisation; torch's global generators are left alone.
+        reference_order: whether norm and tanh stand as in the authors' code, see `ConditionalGenerator`; the DCGAN form
+            has no norm beside its tanh.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

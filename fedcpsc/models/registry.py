@@ -50,7 +50,7 @@ def build_classifier(
         image_shape: (C, H, W), sides of at least 4.
         width: channels of the first stage of `convnet`, `convnet_gn` and `resnet18_narrow`; the other architectures
             have the widths they were published with.
-        seed: of the initialisation, leaving torch's global generators untouched; None draws from the global generator.
+        seed: seed of the initialisation; torch's global generators are left alone. None draws from the global one.
 
     Raises:
         ConfigError: for an unknown architecture, naming the nearest, or sizes out of range.

@@ -48,7 +48,7 @@ def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: 
     in a dark domain, light figures on a dark ground.
 
     Args:
-        mean: in (-1, 1).
+        mean: public mean of the domain's pixels, in (-1, 1).
         spread: standard deviation of the images' own means about it.
     """
     n = len(images)

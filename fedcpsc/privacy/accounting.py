@@ -13,12 +13,14 @@ amplification: whoever asks chooses the queries.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 from scipy.special import log_ndtr
 
 from fedcpsc.errors import PolicyError, explain
@@ -32,6 +34,7 @@ __all__ = [
     "gaussian_epsilon",
     "gaussian_mu",
     "max_answers",
+    "numerical_epsilon",
     "pld_epsilon",
     "rdp_epsilon",
 ]
@@ -40,6 +43,8 @@ History = Sequence[tuple[float, float, int]]
 """Opacus' accountant history: (noise multiplier, sample rate, steps)."""
 
 _LARGEST_MU = 1e6
+_LARGEST_NUMERICAL_MU2 = 25.0  # epsilon 33: beyond, an epsilon promises nothing that a tighter one would
+_LARGEST_NUMERICAL_EPSILON = 40.0
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,11 @@ def rdp_epsilon(mu2: float, delta: float, histories: Sequence[History] = ()) -> 
 
     orders = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [2.0**x for x in range(6, 16)]
     curve = [mu2 * order / 2 for order in orders]
-    for history in histories:
-        for noise_multiplier, sample_rate, steps in history:
-            if not 0 < sample_rate <= 1:  # Opacus would accept it silently
-                raise PolicyError(explain("sample_rate", sample_rate, "must be in (0, 1]", "mend the manifest"))
-            more = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=steps, orders=orders)
-            curve = [a + float(b) for a, b in zip(curve, more, strict=True)]
+    for noise_multiplier, sample_rate, steps in _merged(histories):
+        if not 0 < sample_rate <= 1:  # Opacus would accept it silently
+            raise PolicyError(explain("sample_rate", sample_rate, "must be in (0, 1]", "fix the manifest"))
+        more = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=steps, orders=orders)
+        curve = [a + float(b) for a, b in zip(curve, more, strict=True)]
     # Canonne, Kamath & Steinke 2020, proposition 12, as Opacus has it; the minimum over orders fixed beforehand
     return max(
         0.0,
@@ -165,24 +169,70 @@ def dp_sgd_epsilon(history: History, delta: float) -> float:
 
     accountant = PRVAccountant()
     accountant.history = [tuple(step) for step in history]
-    with warnings.catch_warnings():  # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed
+    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
         return float(accountant.get_epsilon(delta))
 
 
-def pld_epsilon(mu: float, delta: float) -> float:
-    """Third opinion, by privacy loss distributions; needs the extra `dp-accounting`.
+def pld_epsilon(mu: float, delta: float, histories: Sequence[History] = ()) -> float:
+    """Third opinion, by privacy loss distributions, rounded up; needs the extra `dp-accounting`.
 
     Args:
-        mu: > 0.
-        delta: in (0, 1).
+        mu: square root of the sum of mu^2 over Gaussian releases, >= 0.
+        delta: delta of the guarantee, in (0, 1).
+        histories: DP-SGD trainings on the same data.
+
+    Raises:
+        ImportError: where dp-accounting is not installed.
     """
-    from dp_accounting import GaussianDpEvent, NeighboringRelation  # noqa: PLC0415 - an optional extra
+    from dp_accounting import (  # noqa: PLC0415 - an optional extra
+        GaussianDpEvent,
+        NeighboringRelation,
+        PoissonSampledDpEvent,
+        SelfComposedDpEvent,
+    )
     from dp_accounting.pld import PLDAccountant  # noqa: PLC0415
 
     # REPLACE_ONE would double the sensitivity that mu already holds
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
-    return float(accountant.compose(GaussianDpEvent(1 / mu)).get_epsilon(delta))
+    for noise_multiplier, sample_rate, steps in _merged(histories):
+        step = PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise_multiplier))
+        accountant.compose(SelfComposedDpEvent(step, steps))
+    if mu > 0:
+        accountant.compose(GaussianDpEvent(1 / mu))
+    return float(accountant.get_epsilon(delta))
+
+
+def numerical_epsilon(mu2: float, delta: float, histories: Sequence[History]) -> float | None:
+    """epsilon by a numerical composition of privacy losses: an upper bound, tighter than Rényi's; None where too large.
+
+    By dp-accounting where it is installed, otherwise by Opacus' PRV accountant (its upper estimate, within 0.01).
+    Unlike a bound by Rényi DP it holds for a schedule of trainings that does not depend on what was released before.
+
+    Args:
+        mu2: sum of mu^2 over Gaussian releases, >= 0; beyond 25 both accountants need minutes and gigabytes.
+        delta: delta of the guarantee, in (0, 1).
+        histories: DP-SGD trainings on the same data, at least one.
+    """
+    if mu2 > _LARGEST_NUMERICAL_MU2 or rdp_epsilon(0.0, delta, histories) > _LARGEST_NUMERICAL_EPSILON:
+        return None
+    if importlib.util.find_spec("dp_accounting") is not None:
+        return pld_epsilon(math.sqrt(mu2), delta, histories)
+    steps = list(_merged(histories))
+    if mu2 > 0:
+        steps.append((1 / math.sqrt(mu2), 1.0, 1))
+    return dp_sgd_epsilon(steps, delta)
+
+
+def _merged(histories: Sequence[History]) -> History:
+    """All steps, those of one noise and rate together: their order does not matter."""
+    steps: dict[tuple[float, float], int] = {}
+    for history in histories:
+        for noise_multiplier, sample_rate, count in history:
+            key = (float(noise_multiplier), float(sample_rate))
+            steps[key] = steps.get(key, 0) + int(count)
+    return [(noise, rate, count) for (noise, rate), count in steps.items()]
 
 
 def _least(holds: Callable[[float], bool], low: float, high: float) -> float:

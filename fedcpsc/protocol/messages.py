@@ -62,8 +62,9 @@ class DpClaim:
 
     Attributes:
         dp: whether the answers are differentially private.
-        epsilon: at exhaustion of the budget, or None where `dp` is False. > 0.
-        delta: of the same guarantee, in (0, 1).
+        epsilon: epsilon that all the silo ever releases of its population stays within, as its policy promises, > 0;
+            None where `dp` is False.
+        delta: delta of the same guarantee, in (0, 1).
         unit: what is protected, e.g. "record".
         relation: neighbouring relation, e.g. "add_remove", "replace_one".
         mechanism: name of the mechanism, e.g. "dp_sgd".
@@ -99,7 +100,10 @@ class DescribeRequest:
 
 @dataclass(frozen=True)
 class Description:
-    """What a silo tells about itself: public facts of its policy, nothing read from the private data.
+    """What a silo tells about itself: facts of its policy, its teacher's shape and its budget.
+
+    Of the private data it tells only what it is made to tell: the class counts, where the owner shares them, with their
+    own claim. All else is equal for a silo with one record more, as long as its owner declared no size public.
 
     Attributes:
         silo: the silo's name.
@@ -186,7 +190,7 @@ class RecipeQuery:
     """A query whose images the silo makes itself; in everything else it is the `Query` of those images.
 
     Attributes:
-        query_id, form, run, principal: as of `Query`.
+        query_id, form, run, principal: fields of `Query`.
         payload: `payload_hash` of that query. A silo that makes other images refuses (`recipe`), uncharged; and an id
             means the same question whichever way it is asked.
         recipe: what the images are made from.
@@ -224,13 +228,13 @@ class Answer:
     """What a teacher said, in the form asked for.
 
     Attributes:
-        query_id: of the query answered.
+        query_id: id of the query answered.
         form: says how `values` (and `indices`) are to be read.
         classes: K.
         values: `probabilities`: uint8 or float32 [N, K]; `top_k`: uint8 or float32 [N, k]; `label`: uint16 [N].
             uint8 is a probability times 255, rounded; float32 may be noisy (outside [0, 1]).
         indices: uint16 [N, k], class indices of `top_k`; None otherwise.
-        answers_left: of the silo's budget after this answer.
+        answers_left: images left in the silo's budget after this answer.
         claim: the privacy claim.
     """
 

@@ -30,7 +30,7 @@ class Pool:
     """One round's candidate images: those of the prior, then the generator's.
 
     Attributes:
-        seed: of all that is random in it, in [0, 2**63).
+        seed: seed of all that is random in it, in [0, 2**63).
         from_prior, from_generator: how many images, >= 0, not both 0.
         mixture: names of priors and their weights.
         mean: public mean of the domain's pixels, in [-1, 1], or None; see `priors.mixture.sample_prior`.
@@ -65,7 +65,7 @@ class Recipe:
         classes: K of the generator's condition.
         latent: length of its noise vector.
         width: its channels.
-        pools: at least one.
+        pools: pools of images, at least one.
         weights: uint16 [G, W], the bits of float16 numbers: a row for each pool that has images of a generator.
         chosen: uint8 [ceil(M / 8)], a bit for each of the M candidates of all pools, `np.packbits` order; what is asked
             about keeps their order.

@@ -56,7 +56,7 @@ def draw_candidates(
     """All candidates of a pool, uint8 [M, C, H, W], and their y, int64 [M]: -1 where the prior made them.
 
     Args:
-        generator: as `recipe_generator` gives it; None where the pool has none of its images.
+        generator: network that `recipe_generator` gives; None where the pool has none of its images.
     """
     everything = np.ones(pool.size, bool)
     chunks = list(_chunks(pool, image_shape, classes, latent, generator, everything))

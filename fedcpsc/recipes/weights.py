@@ -53,7 +53,7 @@ def recipe_generator(
     """The generator of a pool, on the CPU; torch's global random state is left as it was.
 
     Args:
-        seed: of the pool.
+        seed: seed of the pool.
         weights: uint16 [W], as `pack_weights` gives them.
 
     Raises:

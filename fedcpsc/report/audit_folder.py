@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from fedcpsc.errors import AuditError, ConfigError, explain
+from fedcpsc.runs.audit_file import AUDIT_FILE, read_audit_file
 from fedcpsc.typed_yaml import Strict, validate
 
-__all__ = ["AUDIT_FILE", "AuditFacts", "Plot", "Verdict", "read_audit"]
+__all__ = ["AuditFacts", "Plot", "Verdict", "read_audit"]
 
-AUDIT_FILE = "audit.json"
 _KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
 _LARGEST = 2_000_000  # bytes of one plot
 
@@ -29,10 +28,26 @@ class _Open(Strict):
 
 
 class Verdict(_Open):
-    """Whether a claim was disproved, and what that means."""
+    """Whether a claim was disproved, and what that means.
+
+    Attributes:
+        violation: whether a claim was refuted.
+        text: verdict in words.
+        testable: whether every claim could have been refuted; None where the audit was made before audits told.
+    """
 
     violation: bool
     text: str
+    testable: bool | None = None
+
+    @property
+    def in_short(self) -> str:
+        """Two to five words, which never say more than the audit could have found."""
+        if self.violation:
+            return "Violation"
+        if self.testable is None:
+            return "No violation found; what could have been found is not known"
+        return "No violation found" if self.testable else "Not every claim could be tested"
 
 
 class _Plot(_Open):
@@ -93,14 +108,11 @@ def read_audit(folder: Path, *, run: str, owner: str | None) -> AuditFacts:
         AuditError: the folder holds no audit, a damaged one, or one of another run.
     """
     path = folder / AUDIT_FILE
+    tree = read_audit_file(folder)
+    tree["schema_"] = tree.pop("schema")
     try:
-        tree = dict(json.loads(path.read_text(encoding="utf-8")))
-        tree["schema_"] = tree.pop("schema", None)
         read = validate(_Audit, tree, str(path))
-    except OSError as error:
-        remedy = "give the folder that fedcpsc audit wrote"
-        raise AuditError(explain("audit", str(path), f"cannot be read ({error.strerror})", remedy)) from error
-    except (ValueError, TypeError, ConfigError) as error:
+    except ConfigError as error:
         raise AuditError(explain("audit", str(path), f"is damaged ({error})", "run the audit again")) from error
     of = read.facts.get("run")
     if of is not None and of != run:

@@ -33,9 +33,9 @@ class Cell:
 
     Attributes:
         text: what it says; meaning never hangs on shade or picture alone.
-        shade: in [0, 1], how strongly it is tinted; None leaves it plain.
+        shade: strength of its tint, in [0, 1]; None leaves it plain.
         picture: data URI shown above the text.
-        alt: of the picture.
+        alt: description of the picture in words.
     """
 
     text: str

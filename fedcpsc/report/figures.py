@@ -78,7 +78,7 @@ def lines(
 
     Args:
         name: unique on the page; every id inside begins with it.
-        title: for screen readers.
+        title: title for screen readers.
         top: upper end of the y axis; None lets the figures decide.
     """
 
@@ -116,7 +116,7 @@ def bars(name: str, title: str, x_label: str, y_label: str, parts: Sequence[Seri
     """Stacked bars over common x; every part but the first is hatched.
 
     Args:
-        parts: from the bottom up, all with the same x.
+        parts: parts from the bottom up, all with the same x.
     """
 
     def draw(axis: Axes) -> None:
@@ -135,7 +135,7 @@ class Lane:
     """One row of a time line.
 
     Attributes:
-        kind: which of the kinds it shows; kinds differ by colour and hatching, and make the legend.
+        kind: name of its kind; kinds differ by colour and hatching, and make the legend.
         spans: (begin, end), in seconds; those that overlap are drawn one below the other.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from scipy.stats import binomtest
 
@@ -20,8 +20,9 @@ from fedcpsc.report.blocks import (
     percent,
 )
 from fedcpsc.report.figures import Level, Series, lines
-from fedcpsc.report.gather import RunFacts, Silo
 from fedcpsc.report.query_pictures import query_table
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["accuracy", "best_teacher", "in_short", "outcome", "queries", "what_was_run"]
 
@@ -55,8 +56,7 @@ def in_short(run: RunFacts) -> Section:
 def what_was_run(run: RunFacts) -> Section:
     """The configuration in words."""
     config, queries = run.config, run.config.queries
-    shape = run.bank.image_shape if run.bank else (run.result or {}).get("image_shape")
-    classes = run.bank.classes if run.bank else (run.result or {}).get("classes", "unknown")
+    shape, classes = _images_of(run)
     where = "simulated on one machine" if run.simulated else "not marked as a simulation"
     how = "measured on validation images" if config.data.validation else "measured on held-out images"
     items = (
@@ -99,7 +99,7 @@ def outcome(run: RunFacts) -> Section:
     rows.append((f"ensemble ({result['ensemble']['rule']})", percent(result["ensemble"]["accuracy"]), *_EMPTY))
     rows.append(("student", percent(result["student"]["accuracy"]), *_EMPTY))
     seconds = result["seconds"]
-    sent, received = (f"{result[key] / 1e6:.2f} MB" for key in ("bytes_sent", "bytes_received"))
+    sent, received = (f"{count / 1e6:.2f} MB" for count in (result["bytes_sent"], result["bytes_received"]))
     time = f"{duration(seconds['total'])}, of which {duration(seconds['waiting'])} waiting for answers"
     title = "What each teacher, their ensemble and the student reach"
     blocks: list[Block] = [Table.of(title, columns, rows, foot=2)]
@@ -163,7 +163,7 @@ def queries(run: RunFacts) -> Section:
     title = "What the silos were asked"
     table = None if run.bank is None else query_table(run.bank)
     if table is None:
-        return Section("queries", title, (Note("The run's folder holds no answered images (bank/)."),))
+        return Section("queries", title, (Note("The run's folder holds no answered images."),))
     text = "The server invented these images; none comes from private data. Classes are what the silos together saw."
     return Section("queries", title, (Note(text), table))
 
@@ -196,8 +196,12 @@ def _privacy(silos: tuple[Silo, ...]) -> str:
         return "not recorded yet"
     if not with_:
         return "none: what the silos answered is not protected, nor is what the student repeats of it"
-    worst = max(silo.epsilon or 0.0 for silo in with_)
-    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {worst:.3g}"
+    worst: dict[str, float] = {}
+    for silo in with_:
+        unit = silo.unit or "unit (not recorded)"
+        worst[unit] = max(worst.get(unit, 0.0), silo.epsilon or 0.0)
+    most = ", ".join(f"{epsilon:.3g} per {unit}" for unit, epsilon in worst.items())
+    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {most}"
     return claimed if not without else f"{claimed}; not protected: {', '.join(without)}"
 
 
@@ -219,11 +223,20 @@ def _claim(silo: Silo) -> str:
     return f"epsilon {silo.epsilon:.3g}, delta {delta}, per {silo.unit}, {silo.relation} ({silo.mechanism})"
 
 
-def _point(line: dict[str, Any]) -> tuple[float, float]:
+def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
+    """(C, H, W) and the number of classes, as far as bank or result tell them."""
+    if run.bank is not None:
+        return run.bank.image_shape, run.bank.classes
+    if run.result is not None:
+        return run.result.get("image_shape"), run.result.get("classes", "unknown")
+    return None, "unknown"
+
+
+def _point(line: MetricsLine) -> tuple[float, float]:
     return float(line["answers_used"]), 100 * float(line["student_accuracy"])
 
 
-def _shape(shape: Any) -> str:
+def _shape(shape: Sequence[int] | None) -> str:
     if not shape:
         return "image size unknown"
     channels, height, width = shape

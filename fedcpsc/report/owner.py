@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.gatekeeper.commands import ledger_facts
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
+from fedcpsc.gatekeeper.ledger_words import ledger_facts
 from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
@@ -22,7 +23,7 @@ class OwnerFacts:
 
     Attributes:
         silo: its name.
-        ledger: as `fedcpsc ledger show` prints it.
+        ledger: what `fedcpsc ledger show` prints it.
         epsilon_realised: computed from the votes that really came, itself private; None where nothing was recorded.
         class_counts: private images of each class.
         training: the manifest's facts about it.
@@ -44,7 +45,8 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         SiloError: a file is missing or damaged.
     """
     manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
-    opened = Ledger.open(silo_dir / LEDGER_FILE, manifest.dataset_id, high_water_mark=policy.high_water_mark)
+    mark = mark_path(silo_dir, policy)
+    opened = Ledger.read(silo_dir / LEDGER_FILE, population=manifest.population, high_water_mark=mark)
     with contextlib.closing(opened) as ledger:
         facts = ledger_facts(ledger)
     return OwnerFacts(

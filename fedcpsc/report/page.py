@@ -10,12 +10,12 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.report import overview, provenance, silos_part
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
-from fedcpsc.report.gather import RunFacts, gather
 from fedcpsc.report.owner import OwnerFacts, read_owner
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.read import RunFacts, gather
 
-__all__ = ["REPORT_FILE", "render", "write_report"]
+__all__ = ["render", "write_report"]
 
-REPORT_FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -25,7 +25,7 @@ def write_report(
     """Writes the report of a run, finished or not; returns where to.
 
     Args:
-        out: the file; None: `report.html` in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
+        out: the file; None: one in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
             private stays there.
         audit_dir: folder of an audit of this run.
         silo_dir: folder of one silo of this run: adds what only its owner may see, private plots included.
@@ -70,7 +70,7 @@ def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | N
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    version = (run.result or {}).get("versions", {}).get("fedcpsc")
+    version = None if run.result is None else run.result["versions"].get("fedcpsc")
     return environment.get_template("page.html.j2").render(
         title=f"Run {run.name}",
         subtitle="What several silos' private classifiers taught one student, by answers alone.",

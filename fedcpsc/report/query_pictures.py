@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fedcpsc.distillation.bank_view import BankView
 from fedcpsc.report.blocks import Cell, Table
+from fedcpsc.runs.bank_view import BankView
 
 __all__ = ["data_uri", "query_table"]
 

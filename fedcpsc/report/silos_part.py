@@ -20,8 +20,10 @@ from fedcpsc.report.blocks import (
     share_cell,
 )
 from fedcpsc.report.figures import Series, bars, lines
-from fedcpsc.report.gather import Counts, RunFacts, Silo
 from fedcpsc.report.time_line import time_line_chart
+from fedcpsc.runs.layout import DETAILS_FILE
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.read import Counts, RunFacts, Silo
 
 __all__ = ["budgets", "confusions", "contributions", "times"]
 
@@ -53,7 +55,7 @@ def contributions(run: RunFacts) -> Section:
     title = "Who contributed what"
     details = run.details
     if details is None:
-        return Section("contributions", title, (Note("The run's folder holds no details.json."),))
+        return Section("contributions", title, (Note(f"The run's folder holds no {DETAILS_FILE}."),))
     rule = run.config.aggregation.rule
     if not run.simulated and RULES.get(rule).may_tell_label_mix:
         text = (
@@ -136,10 +138,10 @@ def times(run: RunFacts) -> Section:
     return Section("time", title, tuple(blocks))
 
 
-def _burn_down(told: list[dict[str, object]]) -> Chart:
+def _burn_down(told: list[MetricsLine]) -> Chart:
     """Of many silos, those with the least left; silos that go alike share a line."""
     paths: dict[tuple[tuple[float, float], ...], list[str]] = {}
-    figures = [(int(str(line["round"])), dict(line["silos"])) for line in told]  # type: ignore[call-overload]
+    figures = [(line["round"], line["silos"]) for line in told]
     silos = list(figures[-1][1])
     for silo in silos:
         path = tuple((float(number), float(left[silo]["left"])) for number, left in figures)

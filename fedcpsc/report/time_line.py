@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedcpsc.distillation.timeline import QUERY, WAITING, Stretch, waiting_shares
 from fedcpsc.report.blocks import Chart, Table, duration, percent
 from fedcpsc.report.figures import Lane, lanes
+from fedcpsc.runs.timeline import QUERY, WAITING, Stretch, waiting_shares
 
 __all__ = ["time_line_chart"]
 

@@ -15,7 +15,7 @@ def build_adapter(student_size: int, teacher_size: int, seed: int) -> nn.Module:
 
     Args:
         student_size, teacher_size: features of each.
-        seed: of the initialisation; torch's global generators are left alone.
+        seed: seed of the initialisation; torch's global generators are left alone.
     """
     if student_size == teacher_size:
         return nn.Identity()

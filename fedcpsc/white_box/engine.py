@@ -38,7 +38,7 @@ class Engine:
     Args:
         config: the run's.
         teacher: moved to the device, put into evaluation mode and frozen for good.
-        device: where all of it lies.
+        device: device that holds all of it.
         quirks: None takes what `config.reference_quirks` asks for.
     """
 
@@ -82,7 +82,7 @@ class Engine:
         """Generator steps, then student steps.
 
         Args:
-            stream: of z and pseudo-labels; on the engine's device.
+            stream: random generator of z and pseudo-labels; on the engine's device.
 
         Returns:
             Mean terms of the two phases, [6] each in the order of `Terms.names`, on the device.

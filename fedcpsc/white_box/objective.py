@@ -71,7 +71,7 @@ def generator_loss(
         labels: the pseudo-labels the images were made for, int64 [B].
         norms: the teacher's batch norms.
         norm_inputs: what entered them, [B, C_l, H_l, W_l]; both lists may be empty where beta is 0.
-        softmax_twice: as in `Quirks`.
+        softmax_twice: whether softmax is taken twice, see `Quirks`.
     """
     (t, t_features), (s, s_features) = teacher, student
     nothing = t.new_zeros(())
@@ -96,7 +96,7 @@ def student_loss(
         teacher_logits: detached, [B, K].
         student_logits: [B, K].
         labels: the pseudo-labels the images were made for, int64 [B].
-        softmax_twice: as in `Quirks`.
+        softmax_twice: whether softmax is taken twice, see `Quirks`.
     """
     nothing = student_logits.new_zeros(())
     kd = kl_divergence(teacher_logits, student_logits)

@@ -21,7 +21,7 @@ def save_samples(path: Path, engine: Engine) -> None:
     """Rows of images made for the first ten classes, each row with the share that the teacher calls so.
 
     Args:
-        path: of the PNG.
+        path: path of the PNG.
         engine: its generator's running statistics are left as they are.
     """
     classes = min(_CLASSES, engine.teacher.classes)

@@ -28,7 +28,7 @@ class TeacherPlan(Strict):
     batch_size: Positive = Field(128, description="images a step")
     optimiser: Literal["adam", "sgd"] = Field("sgd", description="sgd has Nesterov momentum 0.9")
     learning_rate: Rate = Field(0.1, description="its peak; falls as a cosine")
-    weight_decay: Weight = Field(5e-4, description="of the optimiser")
+    weight_decay: Weight = Field(5e-4, description="weight decay of the optimiser")
     shift: Annotated[int, Field(ge=0)] = Field(4, description="random shift during training, in pixels")
     flip: bool = Field(True, description="random horizontal flips during training")
 
@@ -38,8 +38,8 @@ class GeneratorPlan(Strict):
 
     nz: Positive = Field(256, description="length of z")
     ngf: Positive = Field(64, description="channels; DCGAN form from 64x64 on, else two upsamplings")
-    learning_rate: Rate = Field(1e-3, description="of Adam over the generator, the adapter and z itself")
-    betas: tuple[Momentum, Momentum] = Field((0.5, 0.999), description="of Adam")
+    learning_rate: Rate = Field(1e-3, description="learning rate of Adam over the generator, the adapter and z itself")
+    betas: tuple[Momentum, Momentum] = Field((0.5, 0.999), description="decay rates of Adam's moments")
     milestones: tuple[Positive, ...] = Field((50, 150), description="epochs at which that rate falls to a tenth")
 
 
@@ -47,21 +47,21 @@ class StudentPlan(Strict):
     """The student and its SGD."""
 
     architecture: str = Field("resnet18", description="a name of the model zoo")
-    width: Positive = Field(16, description="as teacher.width")
-    learning_rate: Rate = Field(0.1, description="of SGD: rises over warm_up epochs, then falls as a cosine")
-    momentum: Momentum = Field(0.9, description="of SGD")
-    weight_decay: Weight = Field(5e-4, description="of SGD")
+    width: Positive = Field(16, description="channels of the first stage, see teacher.width")
+    learning_rate: Rate = Field(0.1, description="peak; rises over warm_up epochs, then falls as a cosine")
+    momentum: Momentum = Field(0.9, description="momentum of SGD")
+    weight_decay: Weight = Field(5e-4, description="weight decay of SGD")
     warm_up: Annotated[int, Field(ge=0)] = Field(10, description="epochs over which the learning rate rises")
 
 
 class LossPlan(Strict):
     """`L_G = -L_KD - alpha L_2 + beta L_BN + gamma L_SCL + eta L_CE` and `L_S = L_KD + alpha L_2 + eta L_CE`."""
 
-    alpha: Weight = Field(5.0, description="of the L2 distance of logits (IKD)")
-    beta: Weight = Field(1.0, description="of the batch-norm prior; 0 for a teacher without batch norm")
-    gamma: Weight = Field(0.7, description="of the supervised contrast over teacher and student views")
-    eta: Weight = Field(0.7, description="of the cross-entropy to the pseudo-label")
-    temperature: Rate = Field(0.07, description="of the supervised contrast")
+    alpha: Weight = Field(5.0, description="weight of the L2 distance of logits (IKD)")
+    beta: Weight = Field(1.0, description="weight of the batch-norm prior; 0 for a teacher without batch norm")
+    gamma: Weight = Field(0.7, description="weight of the supervised contrast over teacher and student views")
+    eta: Weight = Field(0.7, description="weight of the cross-entropy to the pseudo-label")
+    temperature: Rate = Field(0.07, description="temperature of the supervised contrast")
     log_l2: bool = Field(False, description="the CIFAR-10 form: L2 as its logarithm")
 
 
@@ -69,13 +69,13 @@ class OutputPlan(Strict):
     """Where the run leaves its results."""
 
     root: str = Field("runs", description="folder of run folders, relative to the working directory")
-    name: str = Field("white_box", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="of the run's folder")
+    name: str = Field("white_box", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="name of the run's folder")
 
 
 class WhiteBoxConfig(Strict):
     """All of a white-box run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(1, description="of everything random")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(1, description="seed of everything random")
     data: DataConfig = DataConfig(source="cifar100")
     teacher: TeacherPlan = TeacherPlan()
     generator: GeneratorPlan = GeneratorPlan()
@@ -88,7 +88,8 @@ class WhiteBoxConfig(Strict):
     student_steps: Positive = Field(5, description="a round, each on fresh z and labels")
     evaluate_every: Positive = Field(1, description="epochs between evaluations on held-out images")
     precision: Precision = Field(
-        "float32", description="of passes through the networks; weights, batch-norm prior and losses stay float32"
+        "float32",
+        description="number format of all passes; weights, batch-norm prior and losses stay float32",
     )
     reference_quirks: bool = Field(
         False, description="do as the authors' code does where it differs from the paper: for parity alone"

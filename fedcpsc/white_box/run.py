@@ -21,6 +21,17 @@ from fedcpsc.files import durable, write_whole
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
+from fedcpsc.runs.layout import (
+    CONFIG_FILE,
+    GENERATOR_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SAMPLES_FILE,
+    STUDENT_FILE,
+    WHITE_BOX_CHECKPOINT_FILE,
+    WHITE_BOX_TEACHER_FILE,
+)
+from fedcpsc.runs.result import RESULT_SCHEMA, Network, WhiteBoxResult
 from fedcpsc.seeding import derive_seed
 from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
@@ -45,8 +56,8 @@ def run_white_box(
     on_line: OnLine = lambda line: None,
     tell: Callable[[str], None] = lambda text: None,
     quirks: Quirks | None = None,
-) -> dict[str, Any]:
-    """Runs all epochs; returns result.json.
+) -> WhiteBoxResult:
+    """Runs all epochs; returns the result.
 
     Leaves config.yaml, metrics.jsonl (a line an epoch), teacher, student and generator as safetensors, samples.png and
     result.json. A run resumed on a CPU gives the same student as one that was not interrupted, bit for bit.
@@ -72,13 +83,13 @@ def run_white_box(
     evaluation = load_evaluation(config.data, config.seed)
     begun = time.monotonic()
     run_dir.mkdir(parents=True, exist_ok=True)
-    kept_teacher = run_dir / "teacher.safetensors"
+    kept_teacher = run_dir / WHITE_BOX_TEACHER_FILE
     if resume and kept_teacher.exists():
         images = load_train(config.data, config.seed)
         teacher = read_teacher(config, kept_teacher, images.classes, images.image_shape)
     else:
         teacher = make_teacher(config, device, tell)
-        save_config(config, run_dir / "config.yaml")  # before the teacher: one without it is of an unknown run
+        save_config(config, run_dir / CONFIG_FILE)  # before the teacher: one without it is of an unknown run
         save_network(teacher, kept_teacher)
     teacher_seconds = time.monotonic() - begun
     engine = Engine(config, teacher, device, quirks)
@@ -141,7 +152,7 @@ def _epoch(engine: Engine, epoch: int) -> dict[str, Any]:
 
 
 def _check_folder(run_dir: Path, config: WhiteBoxConfig, *, resume: bool) -> None:
-    saved = run_dir / "config.yaml"
+    saved = run_dir / CONFIG_FILE
     if not saved.exists():
         return
     if not resume:
@@ -156,7 +167,7 @@ def _check_folder(run_dir: Path, config: WhiteBoxConfig, *, resume: bool) -> Non
 
 def _metrics(run_dir: Path, epochs: int) -> Path:
     """metrics.jsonl, cut to the epochs that the checkpoint has seen."""
-    path = run_dir / "metrics.jsonl"
+    path = run_dir / METRICS_FILE
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     write_whole(path, "".join(lines[:epochs]))
     return path
@@ -164,19 +175,19 @@ def _metrics(run_dir: Path, epochs: int) -> Path:
 
 def _save(run_dir: Path, engine: Engine, progress: dict[str, Any]) -> None:
     """Replaces the checkpoint, whole or not at all."""
-    with durable(run_dir / "checkpoint.pt") as file:
+    with durable(run_dir / WHITE_BOX_CHECKPOINT_FILE) as file:
         torch.save({**progress, "engine": engine.state()}, file)
 
 
 def _load(run_dir: Path, engine: Engine) -> dict[str, Any]:
     """What the checkpoint says beside the engine's state, which is restored; empty where there is none."""
-    path = run_dir / "checkpoint.pt"
+    path = run_dir / WHITE_BOX_CHECKPOINT_FILE
     if not path.exists():
         return {}
     try:
         kept: dict[str, Any] = torch.load(path, map_location=engine.device, weights_only=True)
         engine.load_state(kept.pop("engine"))
-    except (RuntimeError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # torch raises whatever damaged bytes lead it to
         remedy = "start anew with --overwrite"
         raise RunError(explain("checkpoint", str(path), f"cannot be read ({error})", remedy)) from error
     return kept
@@ -192,14 +203,14 @@ def _leave(
     evaluation: ImageSet | None,
     best: dict[str, Any] | None,
     seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Writes what a finished run leaves; result.json last, and returned."""
+) -> WhiteBoxResult:
+    """Writes what a finished run leaves; the result last, and returned."""
     config = engine.config
-    save_network(engine.student, run_dir / "student.safetensors")
-    save_network(engine.generator, run_dir / "generator.safetensors")
-    save_samples(run_dir / "samples.png", engine)
+    save_network(engine.student, run_dir / STUDENT_FILE)
+    save_network(engine.generator, run_dir / GENERATOR_FILE)
+    save_samples(run_dir / SAMPLES_FILE, engine)
 
-    def described(network: Classifier, architecture: str) -> dict[str, Any]:
+    def described(network: Classifier, architecture: str) -> Network:
         return {
             "architecture": architecture,
             "parameters": sum(p.numel() for p in network.parameters()),
@@ -207,7 +218,8 @@ def _leave(
         }
 
     steps = config.epochs * config.iterations * (config.generator_steps + config.student_steps)
-    result = {
+    result: WhiteBoxResult = {
+        "schema": RESULT_SCHEMA,
         "name": config.output.name,
         "mode": "white_box",
         "private": False,
@@ -227,5 +239,5 @@ def _leave(
         "versions": versions(),
         "commit": commit(),
     }
-    write_whole(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
     return result

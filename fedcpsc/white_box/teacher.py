@@ -29,7 +29,7 @@ def make_teacher(
 
     Args:
         config: the run's.
-        device: to train on.
+        device: device to train on.
         tell: told how far the training is.
 
     Raises:
@@ -68,7 +68,7 @@ def read_teacher(config: WhiteBoxConfig, path: Path, classes: int, image_shape: 
 
     Args:
         config: names the architecture.
-        path: of the file.
+        path: path of the file.
         classes: K of the data.
         image_shape: (C, H, W) of the data.
 

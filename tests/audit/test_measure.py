@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fedcpsc.audit.attacks import lira_online
-from fedcpsc.audit.measure import attack_each_in_turn, bound, canary_scores, check_coins, check_enough, row
+from fedcpsc.audit.claims import held_against
+from fedcpsc.audit.measure import attack_each_in_turn, bound, canary_scores, check_coins, check_enough, per_unit, row
 from fedcpsc.audit.observe import Seen
 from fedcpsc.audit.verdict import judge, strongest
 from fedcpsc.errors import AuditError
@@ -50,6 +51,36 @@ def test_without_leak_no_bound_and_with_a_plain_one_a_bound():
     assert 2 < found["epsilon"] < 6
 
 
+@pytest.mark.parametrize("canaries", [0, 1])
+def test_no_canary_or_a_single_one_makes_a_bound_that_could_be_nothing_but_0(canaries):
+    found = bound(np.zeros(canaries), np.ones(canaries, bool), 0.1, 1e-5, 0.95, "person")
+    assert (found["canaries"], found["guesses"], found["unit"]) == (canaries, 0, "person")
+    assert found["epsilon"] == found["reachable_epsilon"] == found["mu"] == found["reachable_mu"] == 0.0
+
+
+@pytest.mark.parametrize("canaries", [2, 3, 5, 487, 500, 513])
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_any_number_of_canaries_that_coins_may_give_is_guessed_about(canaries, share):
+    found = bound(np.arange(canaries), np.arange(canaries) >= canaries // 2, share, 1e-5, 0.95)
+    assert 2 <= found["guesses"] <= canaries
+    assert found["correct"] == found["guesses"]
+    assert found["epsilon"] == found["reachable_epsilon"]
+    assert found["mu"] == found["reachable_mu"]
+
+
+def test_a_persons_score_is_the_mean_over_its_records():
+    scores = np.array([1.0, 5.0, 3.0, 2.0])
+    assert per_unit(scores, np.array([0, 1, 0, 2])).tolist() == [2.0, 5.0, 2.0]
+    assert per_unit(scores, np.arange(4)).tolist() == scores.tolist()  # every record stands for itself
+    assert per_unit(np.zeros(0), np.zeros(0, np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("units", [[0, 2, 2], [0, 1], [1, 1, 1]])
+def test_a_unit_without_a_record_or_a_record_without_a_unit_is_an_error(units):
+    with pytest.raises(AuditError, match="no unit without a record"):
+        per_unit(np.zeros(3), np.array(units))
+
+
 def test_a_row_pools_all_targets():
     seen, member = world(6.0)
     made = row(attack_each_in_turn("loss", seen, member, NOBODY), member, [0.1, 0.01], policy="p")
@@ -69,27 +100,41 @@ def test_too_few_scores_or_coins_are_named():
 
 
 def bounds_of(claimed, epsilon):
-    return {
+    found = {
         "policy": "DP-SGD 1",
         "surface": "teacher",
-        "claimed_epsilon": claimed,
+        "unit": "record",
+        "canaries": 500,
+        "guesses": 50,
+        "delta": 1e-5,
         "epsilon": epsilon,
+        "reachable_epsilon": 2.77,
         "confidence": 0.95,
-        "violated": claimed is not None and epsilon > claimed,
     }
+    return found | held_against(found, claimed, None if claimed is None else "record", 0.1)
 
 
 def test_the_verdict_follows_the_figures():
     def told(*bounds):
         return judge({"bounds": list(bounds), "rows": []})
 
-    broken = told(bounds_of(1, 2.5), bounds_of(8, 0.3))
+    broken = told(bounds_of(1, 2.5), bounds_of(2, 0.3))
     assert broken["violation"]
-    assert "claims epsilon 1, but its teacher shows at least 2.50" in broken["text"]
-    assert "0.30 of 8" in broken["text"]
+    assert "claims epsilon 1 per record, but shows at least 2.50 per record" in broken["text"]
+    assert "0.30 per record of epsilon 2" in broken["text"]
     held = told(bounds_of(1, 0.99))
     assert not held["violation"]
-    assert "No attack contradicts" in held["text"]
+    assert held["testable"]
+    assert "No attack contradicts these claims, which this audit could have refuted" in held["text"]
+    assert "(could have shown up to 2.77)" in held["text"]
+    untested = told(bounds_of(8, 0.3))
+    assert not untested["testable"]
+    assert not untested["violation"]
+    assert "NOT TESTED" in untested["text"]
+    assert "contradicts" not in untested["text"]
+    both = told(bounds_of(8, 0.3), bounds_of(1, 0.3))
+    assert not both["testable"]
+    assert both["text"].index("NOT TESTED") < both["text"].index("No attack contradicts")
     assert "Nothing with a claim" in told(bounds_of(None, 9.0))["text"]
 
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from fedcpsc.audit.over_run import audit_run
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
 from fedcpsc.launch.run import Request, run_once
+from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.report.audit_folder import read_audit
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -69,6 +72,9 @@ def test_it_audits_teachers_student_and_transcript(made, once):
         assert row["targets"] == 1
     bounds = {(bound["policy"], bound["surface"]): bound["canaries"] for bound in audit["bounds"]}
     assert bounds == {(f"silo-{i}", surface): 20 for i in (0, 1) for surface in ("teacher", "student")}
+    for bound in audit["bounds"]:
+        assert (bound["unit"], bound["outcome"]) == ("record", None)  # nothing is claimed here
+        assert bound["reachable_epsilon"] >= bound["epsilon"]
     assert not audit["verdict"]["violation"]
     assert [point["answers"] for point in audit["stealing"]] == [40, 60, 40, 60]
     assert all(mix["private"] for mix in audit["label_mix"])
@@ -85,6 +91,28 @@ def test_private_images_lie_in_the_private_folder_and_no_public_report_opens_the
         assert own - shown == {f"Query images beside the nearest private images of {owner}"}
     assert {path.name for path in once.rglob("neighbours*")} == {p.name for p in (once / "private").iterdir()}
     assert (once / "private").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_that_may_only_be_read_is_audited_and_stays_as_it_was(copy, tmp_path):
+    run = copy[0]
+    with (run / "bank/journal.jsonl").open("ab") as file:
+        file.write(b'{"answered": "half a li')  # as a process leaves it that was killed at its end
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
+    folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
+    opened, watching = [], [True]
+    sys.addaudithook(lambda event, given: opened.append(given) if watching and event == "open" else None)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        audited(*copy, tmp_path / "out", surfaces=["student"])
+    finally:
+        watching.clear()
+        for folder in folders:
+            folder.chmod(0o755)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()} == before
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+    assert [name for name, _, flags in opened if str(name).startswith(str(run)) and flags & writes] == []
+    assert any(str(name).startswith(str(run / "bank")) for name, _, _ in opened)
 
 
 def test_a_run_without_transcript_is_refused(copy, tmp_path):
@@ -111,7 +139,8 @@ def test_silos_of_other_data_are_refused(copy, tmp_path):
     ("privacy", "message"),
     [
         (None, "no proof"),
-        ({"kind": "dp_sgd", "epsilon": 1.0}, "is no proof"),
+        ({"kind": "dp_sgd", "epsilon": 1.0}, "32-bit seed"),
+        ({"kind": "dp_sgd", "epsilon": 1.0, "noise_source": NOISE_SOURCE}, "is no proof"),
         ({"kind": "dp_sgd", "epsilon": 0.1, "delta": 1e-5, "history": [[1.0, 0.5, 50]]}, "proves only"),
     ],
 )
@@ -119,7 +148,7 @@ def test_a_claim_without_proof_is_refused(copy, tmp_path, privacy, message):
     folder = copy[1] / "1"
     manifest = json.loads((folder / "manifest.json").read_text())
     if privacy is not None and "history" in privacy:
-        privacy = privacy | {"n": manifest["train_size"]}
+        privacy = privacy | {"records": 100, "noise_source": NOISE_SOURCE}
     (folder / "manifest.json").write_text(json.dumps(manifest | {"privacy": privacy}))
     (folder / "policy.yaml").write_text("mechanism: {kind: dp_sgd, epsilon: 1}\n")
     for ledger in folder.glob("ledger.sqlite*"):  # as of a data set that has answered nothing yet

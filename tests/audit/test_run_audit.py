@@ -8,10 +8,11 @@ from safetensors.numpy import load_file
 from support.tiny_audit import BROKEN, said, tiny
 
 from fedcpsc.audit import stages
+from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
 from fedcpsc.audit.run import audit_from_scratch
-from fedcpsc.audit.stages import read_audit
 from fedcpsc.errors import AuditError
 from fedcpsc.report.audit_folder import read_audit as read_for_report
+from fedcpsc.runs.audit_file import read_audit_file
 
 
 def strip(audit):
@@ -45,6 +46,9 @@ def test_it_leaves_what_the_report_reads(whole):
     for bound in audit["bounds"]:
         assert bound["canaries"] == 8 * 20
         assert bound["guesses"] == 16
+        assert bound["unit"] == "record"
+        assert bound["reachable_epsilon"] == one_run_epsilon(160, 16, 16, bound["delta"], bound["confidence"])
+        assert bound["reachable_mu"] == one_run_mu(160, 16, 16, bound["confidence"])
     facts = read_for_report(out, run="any", owner=None)
     assert [plot.title for plot in facts.plots] == [plot["title"] for plot in audit["plots"]]
     assert {plot["file"] for plot in audit["plots"]} == {"roc.png", "epsilon.png", "leakage.png", "frontier.png"}
@@ -58,7 +62,37 @@ def test_overfitted_teachers_leak_and_private_ones_less(whole):
     assert auc["label", "teacher"] < auc["probabilities", "teacher"]
     assert auc["DP-SGD 1", "teacher"] < 0.56
     assert not audit["verdict"]["violation"]
-    assert "No attack contradicts" in audit["verdict"]["text"]
+    assert audit["verdict"]["testable"]
+    assert "No attack contradicts these claims, which this audit could have refuted" in audit["verdict"]["text"]
+
+
+def test_a_claim_out_of_reach_is_told_before_the_audit_and_in_its_verdict(tmp_path):
+    warned, steps = [], []
+    policy = {"kind": "dp_sgd", "epsilon": 8, "epochs": 2, "batch_size": 30}
+    config = tiny(policies=[policy], surfaces=["teacher"])
+
+    def warn(text):
+        assert not steps
+        warned.append(text)
+
+    def tell(done, total, text):
+        steps.append(text)
+
+    audit = audit_from_scratch(config, tmp_path, resume=False, tell=tell, warn=warn)
+    (text,) = warned
+    assert "with 16 guesses this audit could have shown at most" in text
+    assert f"NOT TESTED: {text}." in audit["verdict"]["text"]
+    assert audit["verdict"]["testable"] is False
+    assert "contradicts" not in audit["verdict"]["text"]
+    assert audit["bounds"][0]["testable"] is False
+
+
+def test_a_claim_without_canaries_was_not_tested(tmp_path):
+    policy = {"kind": "dp_sgd", "epsilon": 1, "epochs": 2, "batch_size": 30}
+    config = tiny(policies=[policy], surfaces=["teacher"], canaries={"count": 0})
+    audit = audit_from_scratch(config, tmp_path, resume=False, tell=said)
+    assert audit["verdict"]["testable"] is False
+    assert "no canary was planted" in audit["verdict"]["text"]
 
 
 def test_finished_once_finished_for_good(whole):
@@ -99,8 +133,8 @@ def test_killed_between_stages_it_gives_the_same_numbers(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}'])
 def test_a_damaged_audit_is_named_with_the_remedy(tmp_path, content):
     (tmp_path / "audit.json").write_text(content)
-    with pytest.raises(AuditError, match=r"audit\.json.*delete it"):
-        read_audit(tmp_path / "audit.json")
+    with pytest.raises(AuditError, match=r"audit\.json.*run the audit again"):
+        read_audit_file(tmp_path)
 
 
 def test_a_damaged_stage_is_named_with_the_remedy(whole, tmp_path):

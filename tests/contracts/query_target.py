@@ -59,7 +59,7 @@ def a_manifest(**fields: Any) -> Manifest:
         "classes": CLASSES,
         "image_shape": SHAPE,
         "normalisation": Normalisation(),
-        "dataset_id": "ds-" + "0" * 64,
+        "population": "patients",
         "train_size": 15,
         "training": {"kind": "plain"},
         "weights_sha256": "1" * 64,

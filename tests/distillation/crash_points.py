@@ -22,12 +22,13 @@ from silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
 import fedcpsc.distillation.run
-from fedcpsc.distillation.answer_bank import AnswerBank, replay
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import replay
 
 CONFIG = tiny_config(queries__deadline_s=100, queries__ahead=2, queries__in_flight=2)
 ANSWERS, FAILED = 120, 3
@@ -127,7 +128,7 @@ def check(folder: Path, student: dict[str, torch.Tensor], point: str) -> None:
     _, batches = replay(journal, journal.read_bytes())
     for number in range(2):
         silo = folder / f"silo-{number}"
-        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).dataset_id)
+        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).population)
         status = ledger.verify()
         charged = [row["query_id"] for row in ledger.export() if row["kind"] == "charged"]
         answered = [row["query_id"] for row in ledger.export() if row["kind"] == "answered"]

@@ -9,11 +9,11 @@ from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.aggregation import silo_shares
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import ClassReport, DpClaim
+from fedcpsc.runs.answer_bank import AnswerBank
 
 NAMES = RULES.choices.built_in()
 EVERY_BRIGHTNESS = {"smooth": 1.0}  # the prior whose tiny images make the fakes answer with each of the three classes

@@ -13,12 +13,12 @@ from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import tiny_config
 from torch import nn
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.errors import ConfigError, RunError
+from fedcpsc.runs.answer_bank import AnswerBank
 
 CPU = torch.device("cpu")
 STEPS = 12

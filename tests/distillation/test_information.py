@@ -10,12 +10,12 @@ from support.tiny_runs import evaluation, tiny_config
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate, silo_shares
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.information import Window, measure
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
+from fedcpsc.runs.answer_bank import AnswerBank
 
 CLEAN, LABEL, TOP2 = Window(AnswerForm.PROBABILITIES), Window(AnswerForm.LABEL), Window(AnswerForm.TOP_K)
 NOISY = Window(AnswerForm.PROBABILITIES, 0.3)

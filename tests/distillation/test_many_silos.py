@@ -11,14 +11,14 @@ from support.fakes import brightness_probabilities
 from support.tiny_runs import evaluation
 
 from fedcpsc.config import AggregationConfig
-from fedcpsc.distillation import answer_bank
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import SiloFacts, accuracy_of, evaluate_ensemble
 from fedcpsc.distillation.information import Window, sample_answers
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.errors import BankError
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.runs import answer_bank
+from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS, K, COUNT = 40, 10, 500
 RULES = ["uniform", "answer_prior_log", "answer_peak_log"]

@@ -15,15 +15,15 @@ from support.tiny_runs import tiny_config as config
 import fedcpsc.distillation.loop
 import fedcpsc.distillation.run
 from benchmarks.overlap import Clock, SlowTeachers
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
-from fedcpsc.distillation.timeline import read_timeline
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import AnswerForm, Query, decode_answers
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.timeline import read_timeline
 from fedcpsc.seeding import derive_seed
 
 OVERLAP = {"queries__rounds": 12, "queries__deadline_s": 1e4, "queries__ahead": 2, "queries__in_flight": 2}

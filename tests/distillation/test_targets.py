@@ -8,10 +8,10 @@ from support.tiny_runs import evaluation, tiny_config
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
 from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.runs.answer_bank import AnswerBank
 
 FROM_ANSWERS = ("answer_prior_log", "answer_peak_log")
 

@@ -59,7 +59,7 @@ def spent(silos):
     found = []
     for number in range(2):
         silo = silos / str(number)
-        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).dataset_id)
+        ledger = Ledger.open(silo / LEDGER_FILE, load_manifest(silo).population)
         found.append(ledger.verify().spent.answers)
         ledger.close()
     return found

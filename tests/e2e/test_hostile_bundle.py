@@ -105,7 +105,7 @@ def test_a_hostile_bundle_meets_the_wall_and_100_megabytes_pass_the_proxy(base, 
     answers = refused_beyond_the_policy(found["attacked"])
     assert found["small"]["refused"] == RefusalCode.BUDGET, "the flood spent it all"
 
-    ledger = Ledger.open(silo / "ledger.sqlite", load_manifest(silo).dataset_id)
+    ledger = Ledger.open(silo / "ledger.sqlite", load_manifest(silo).population)
     charged = [row for row in ledger.export() if row["kind"] == "charged"]
     spent = ledger.verify().spent.answers
     ledger.close()

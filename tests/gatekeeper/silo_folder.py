@@ -21,7 +21,7 @@ def make_folder(folder: Path, weights: bytes = b"128", policy: dict[str, Any] | 
         "classes": 2,
         "image_shape": SHAPE,
         "normalisation": Normalisation(),
-        "dataset_id": "ds-" + "0" * 64,
+        "population": "people of the north",
         "train_size": 20_000,
         "training": {},
         "weights_sha256": sha256_hex(weights),

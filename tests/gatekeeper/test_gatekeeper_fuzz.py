@@ -65,7 +65,7 @@ def test_malformed_requests_crash_nothing_charge_nothing_and_tell_nothing(
 ) -> None:
     caplog.set_level("CRITICAL", "fedcpsc.gatekeeper")  # a hundred thousand warnings would be kept in memory
     make_folder(tmp_path / "a")
-    make_folder(tmp_path / "b", b"1", dataset_id="ds-" + "1" * 64, private_class_counts=(1, 19_999))
+    make_folder(tmp_path / "b", b"1", population="south", private_class_counts=(1, 19_999))
     silos = [open_gatekeeper(tmp_path / name) for name in "ab"]  # two silos whose data has nothing in common
     stream = random.Random(1)
     # of a shape no silo here takes: even what survives mutation is malformed

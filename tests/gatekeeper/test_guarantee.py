@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -9,21 +10,27 @@ import numpy.typing as npt
 import pytest
 
 from fedcpsc.errors import LedgerError, PolicyError, RefusalCode
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Charge
+from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge
+from fedcpsc.gatekeeper.composition import composed_epsilon
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
-from fedcpsc.gatekeeper.guarantee import guarantee_of, initial_budget
+from fedcpsc.gatekeeper.guarantee import check_training, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
 from fedcpsc.gatekeeper.owner_account import OwnerAccount
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.promise import parts_with, trainings_that_fit
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.privacy.accounting import gaussian_epsilon
+from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal
 
-DATA = "ds-" + "0" * 64
+POPULATION = "north"
 SHARDS = {"kind": "shards", "shards": 4}
-DP_SGD = {"kind": "dp_sgd", "epsilon": 1.95, "delta": 1e-5, "n": 15_000, "history": [[2.0, 0.02, 2000]]}
+DP_SGD = {
+    "kind": "dp_sgd", "epsilon": 1.95, "delta": 1e-5, "records": 15_000, "noise_source": NOISE_SOURCE,
+    "history": [[2.0, 0.02, 2000]],
+}  # fmt: skip
 MAX_ANSWERS = {  # K, sigma on the mean -> answers with epsilon <= 8, delta 1e-5
     (50, 0.05): 8, (50, 0.1): 34, (50, 0.2): 138, (50, 0.5): 867,
     (100, 0.05): 34, (100, 0.1): 138, (100, 0.2): 555, (100, 0.5): 3469,
@@ -50,11 +57,11 @@ class Shards:
         return outputs
 
 
-def manifest(privacy: dict[str, Any] | None, version: str = "1") -> Manifest:
+def manifest(privacy: dict[str, Any] | None, version: str = "1", train_size: int = 15_000) -> Manifest:
     return Manifest(
         silo="north", architecture="convnet", width=4, classes=5, image_shape=(1, 4, 4), normalisation=Normalisation(),
-        dataset_id=DATA, train_size=15_000, training={}, weights_sha256=version * 64, fingerprint="2" * 64,
-        private_class_counts=(5000, 4000, 3000, 2000, 1000), privacy=privacy,
+        population=POPULATION, train_size=train_size, training={}, weights_sha256=version * 64, fingerprint="2" * 64,
+        private_class_counts=(train_size - 10_000, 4000, 3000, 2000, 1000), privacy=privacy,
     )  # fmt: skip
 
 
@@ -64,7 +71,12 @@ def policy(mechanism: dict[str, Any], **fields: Any) -> Policy:
 
 def begun(tmp_path: Path, rules: Policy) -> Ledger:
     budget = initial_budget(rules)
-    return Ledger.create(tmp_path / "l.sqlite", DATA, budget.answers, mu2=budget.mu2)
+    return Ledger.create(tmp_path / "l.sqlite", POPULATION, budget.answers, mu2=budget.mu2)
+
+
+def begun_again(tmp_path: Path) -> Ledger:
+    (tmp_path / "again").mkdir()
+    return begun(tmp_path / "again", policy(VOTES))
 
 
 def opened(tmp_path: Path, rules: Policy, facts: Manifest, teacher: Any) -> Gatekeeper:
@@ -86,7 +98,7 @@ def test_the_ledger_refuses_exactly_at_the_reference_count(
     tmp_path: Path, case: tuple[int, float], answers: int, batch: int
 ) -> None:
     teachers, sigma = case
-    rules = policy({**VOTES, "sigma": sigma}, answers=10**6)
+    rules = policy({**VOTES, "sigma": sigma, "levels": 8}, answers=10**6)
     ledger = begun(tmp_path, rules)
     mechanism = guarantee_of(rules, manifest({"kind": "shards", "shards": teachers}), ledger).mechanism
 
@@ -141,12 +153,13 @@ def test_noise_only_states_its_true_large_epsilon(tmp_path: Path) -> None:
     [
         ({"kind": "dp_sgd", "epsilon": 4.0}, None, "no proof"),
         ({"kind": "dp_sgd", "epsilon": 4.0}, SHARDS, "no proof"),
-        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "n": 7}, "train_size"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "noise_source": "torch"}, "train the teacher again"),
+        ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "unit": "person"}, "counts what each record loses"),
         ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "relation": "replace_one"}, "is no proof"),
         ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "history": []}, "is no proof"),
         ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "history": [[1.0, 1.5, 3]]}, "is no proof"),
         ({"kind": "dp_sgd", "epsilon": 4.0}, {**DP_SGD, "epsilon": 1.0}, "proves only 1.944"),
-        ({"kind": "dp_sgd", "epsilon": 1.0}, DP_SGD, "comes to 1.95 at delta"),
+        ({"kind": "dp_sgd", "epsilon": 1.0}, DP_SGD, "comes to epsilon 1.94"),
         (VOTES, None, "disjoint shards"),
         (VOTES, DP_SGD, "disjoint shards"),
         (VOTES, {**SHARDS, "assignment": "index"}, "is no proof"),
@@ -187,12 +200,12 @@ def test_a_ledger_without_a_noise_budget_is_refused(tmp_path: Path) -> None:
         guarantee_of(policy(VOTES), manifest(SHARDS), ledger)
 
 
-def test_dp_sgd_answers_are_free_and_the_claim_is_the_trainings(tmp_path: Path) -> None:
+def test_dp_sgd_answers_are_free_and_the_claim_is_the_policys(tmp_path: Path) -> None:
     rules = policy({"kind": "dp_sgd", "epsilon": 4.0})
     gatekeeper = opened(tmp_path, rules, manifest(DP_SGD), Shards())
     assert isinstance(gatekeeper.answer(asked(1, 100)), Answer)
     status = gatekeeper.ledger.status()
-    assert (status.spent.mu2, status.unprotected, gatekeeper.guarantee.claim.epsilon) == (0, 0, 1.95)
+    assert (status.spent.mu2, status.unprotected, gatekeeper.guarantee.claim.epsilon) == (0, 0, 4.0)
 
 
 def test_a_second_dp_sgd_teacher_of_the_same_data_composes_with_the_first(tmp_path: Path) -> None:
@@ -201,11 +214,9 @@ def test_a_second_dp_sgd_teacher_of_the_same_data_composes_with_the_first(tmp_pa
     for _ in range(2):
         record_training(manifest(DP_SGD, "a"), ledger)
     assert len(ledger.releases()) == 1
-    assert guarantee_of(strict, manifest(DP_SGD, "a"), ledger).claim.epsilon == 1.95
-    both = guarantee_of(generous, manifest(DP_SGD, "b"), ledger).claim.epsilon
-    assert both is not None
-    assert both > 2.1
-    with pytest.raises(PolicyError, match="all that leaves this data set"):
+    assert guarantee_of(strict, manifest(DP_SGD, "a"), ledger).claim.epsilon == 2.0
+    assert guarantee_of(generous, manifest(DP_SGD, "b"), ledger).claim.epsilon == 8.0
+    with pytest.raises(PolicyError, match="all that leaves this population comes to epsilon 2.8.*2 DP-SGD teachers"):
         guarantee_of(strict, manifest(DP_SGD, "b"), ledger)
 
 
@@ -218,6 +229,139 @@ def test_noised_class_counts_are_charged_once_and_stay_the_same(tmp_path: Path) 
     assert ledger.status().spent.mu2 == MU2_UNIT // 400
     assert np.abs(np.array(first.counts) - (5000, 4000, 3000, 2000, 1000)).max() < 20 * 8
     assert first.dp.epsilon == pytest.approx(gaussian_epsilon(0.05, 1e-5))
+
+
+def test_class_counts_beyond_a_tightened_policy_are_refused_before_they_are_told(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, policy({**VOTES, "epsilon": 8.0}))
+    tightened = policy({**VOTES, "epsilon": 1.0}, share_class_counts=True, class_count_sigma=1.0)
+    with pytest.raises(PolicyError, match=r"comes to epsilon 4.377 .*class counts still to be told 4.377"):
+        guarantee_of(tightened, manifest(SHARDS), ledger)
+    with pytest.raises(LedgerError, match="do not fit"):
+        report_class_counts(tightened, manifest(SHARDS), ledger, limit=Budget(100, MU2_UNIT // 10))
+    assert ledger.status().spent.mu2 == 0
+
+
+def test_what_was_spent_before_counts_together_with_class_counts(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, policy({**VOTES, "epsilon": 8.0}))
+    ledger.reserve("a", "p", Charge(1, MU2_UNIT // 2, private=True))
+    counts: dict[str, Any] = {"share_class_counts": True, "class_count_sigma": 1.0}
+    both = gaussian_epsilon(math.sqrt(1.5), 1e-5)  # 5.66: either alone is within 5
+    with pytest.raises(PolicyError, match=f"comes to epsilon {both:.4g} .*answers and counts so far"):
+        guarantee_of(policy({**VOTES, "epsilon": 5.0}, **counts), manifest(SHARDS), ledger)
+    enough = policy({**VOTES, "epsilon": 6.0}, **counts)
+    limit = guarantee_of(enough, manifest(SHARDS), ledger).limit
+    report_class_counts(enough, manifest(SHARDS), ledger, limit)
+    assert guarantee_of(enough, manifest(SHARDS), ledger).limit == limit  # once told, they are not planned again
+    assert ledger.status().spent.mu2 == 3 * MU2_UNIT // 2
+
+
+def test_no_promise_after_answers_without_one_in_a_ledger_that_was_carried_over(tmp_path: Path) -> None:
+    rules = policy({**VOTES, "epsilon": 1.0})
+    ledger = begun(tmp_path, rules)
+    ledger.carry("old: answers", Charge(7, private=False), "{}")
+    with pytest.raises(PolicyError, match="7 releases of this population had no guarantee"):
+        guarantee_of(rules, manifest(SHARDS), ledger)
+
+
+def test_a_training_that_was_carried_over_leaves_less_for_noisy_answers(tmp_path: Path) -> None:
+    rules = policy({**VOTES, "epsilon": 4.0})
+    ledger = begun(tmp_path, rules)
+    alone = guarantee_of(rules, manifest(SHARDS), ledger).limit.mu2
+    ledger.carry("old: teacher", Charge(0, private=True, model="w"), json.dumps({"history": [[2.0, 0.02, 2000]]}))
+    limit = guarantee_of(rules, manifest(SHARDS), ledger).limit.mu2
+    assert 0 < limit < alone
+    composed = composed_epsilon(limit / MU2_UNIT, 1e-5, [[(2.0, 0.02, 2000)]]).epsilon
+    assert 3.95 < composed <= 4.0
+    with pytest.raises(PolicyError, match="1 DP-SGD teacher"):
+        guarantee_of(policy({**VOTES, "epsilon": 1.5}), manifest(SHARDS), ledger)
+
+
+@pytest.mark.parametrize("privacy", [DP_SGD, {"kind": "shards", "shards": 100}])
+@pytest.mark.parametrize("counts", [{}, {"share_class_counts": True, "class_count_sigma": 50.0}])
+def test_descriptions_of_neighbours_are_equal_to_the_byte(
+    tmp_path: Path, privacy: dict[str, Any], counts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedcpsc.gatekeeper.releases.rounded_gaussian", lambda sigma, shape: np.zeros(shape, np.int64))
+    kind = {"kind": "dp_sgd", "epsilon": 4.0} if privacy is DP_SGD else {**VOTES, "delta": 1e-5}
+    said = []
+    for records in (99_998, 99_999):
+        folder = tmp_path / str(records)
+        folder.mkdir()
+        found = opened(folder, policy(kind, **counts), manifest(privacy, train_size=records), Shards(100)).describe(
+            DescribeRequest()
+        )
+        assert isinstance(found, Description)
+        said.append(to_bytes(dataclasses.replace(found, class_report=None)))  # its noise covers the one record
+    assert said[0] == said[1]
+
+
+def test_where_a_public_number_of_records_stands_the_private_one_decides_nothing(tmp_path: Path) -> None:
+    rules = policy({"kind": "dp_sgd", "epsilon": 4.0})
+    ledger = begun(tmp_path, rules)
+    for records in (99_999, 100_000, 200_000):
+        assert guarantee_of(rules, manifest(DP_SGD, train_size=records), ledger).claim.epsilon == 4.0
+    with pytest.raises(PolicyError, match="must be below 1 / 100000"):  # an owner's refusal: shards have no such number
+        guarantee_of(policy(VOTES), manifest(SHARDS, train_size=100_000), begun_again(tmp_path))
+
+
+MONTHLY = [(1.89453125, 0.02, 500)]  # epsilon 0.999 at delta 1e-5
+THAT_FIT = {1.0: 1, 1.9: 3, 2.0: 3, 4.0: 12}
+
+
+@pytest.mark.parametrize(("budget", "fit"), THAT_FIT.items())
+def test_monthly_trainings_are_refused_where_their_composition_passes_the_budget_and_forecast_before(
+    tmp_path: Path, budget: float, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # dp-accounting is tighter by 0.01
+    rules = policy({"kind": "dp_sgd", "epsilon": budget})
+    ledger = begun(tmp_path, rules)
+    for month in range(fit):
+        assert trainings_that_fit(rules.mechanism, parts_with(rules, ledger), MONTHLY) == fit - month  # type: ignore[arg-type]
+        check_training(rules, ledger, MONTHLY)
+        note = json.dumps({"epsilon": 1.0, "delta": 1e-5, "history": MONTHLY})
+        ledger.release(f"teacher:{month}", Charge(0, private=True, model=str(month)), note)
+    assert trainings_that_fit(rules.mechanism, parts_with(rules, ledger), MONTHLY) == 0  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match=rf"mechanism.epsilon={budget}.*{fit + 1} DP-SGD teachers.*smaller epsilon"):
+        check_training(rules, ledger, MONTHLY)
+    check_training(policy({"kind": "none"}), ledger, MONTHLY)  # which promises nothing
+
+
+def test_a_training_after_unprotected_answers_is_refused_before_it_begins(tmp_path: Path) -> None:
+    rules = policy({"kind": "dp_sgd", "epsilon": 8.0})
+    ledger = begun(tmp_path, rules)
+    ledger.reserve("a", "p", Charge(1, private=False))
+    with pytest.raises(PolicyError, match="had no guarantee"):
+        check_training(rules, ledger, MONTHLY)
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        {**VOTES, "sigma": 100.0},
+        {"kind": "gnmax", "sigma": 9000.0, "epsilon": 8.0},
+        {"kind": "confident_gnmax", "sigma": 8.0, "threshold": 3, "threshold_sigma": 9000.0, "epsilon": 8.0},
+    ],
+)
+def test_noise_beyond_the_table_is_found_before_anything_is_charged(tmp_path: Path, mechanism: dict[str, Any]) -> None:
+    rules = policy(mechanism)
+    ledger = begun(tmp_path, rules)
+    with pytest.raises(PolicyError, match=r"must be in \(0, 8192\]"):
+        guarantee_of(rules, manifest(SHARDS), ledger)
+    loud = policy({"kind": "none"}, share_class_counts=True, class_count_sigma=9000.0)
+    with pytest.raises(PolicyError, match="class_count_sigma"):
+        report_class_counts(loud, manifest(None), ledger)
+    assert ledger.status().events == 1
+
+
+def test_an_old_teacher_whose_noise_can_be_replayed_still_counts_in_the_ledger(tmp_path: Path) -> None:
+    old = {"kind": "dp_sgd", "epsilon": 1.95, "delta": 1e-5, "n": 15_000, "history": [[2.0, 0.02, 2000]]}
+    ledger = begun(tmp_path, policy({"kind": "none"}))
+    record_training(manifest(old), ledger)
+    assert not guarantee_of(policy({"kind": "none"}), manifest(old), ledger).claim.dp
+    with pytest.raises(PolicyError, match="its claim is lost; train the teacher again: both trainings then count"):
+        guarantee_of(policy({"kind": "dp_sgd", "epsilon": 4.0}), manifest(old), ledger)
+    with pytest.raises(PolicyError, match="2 DP-SGD teachers"):
+        check_training(policy({"kind": "dp_sgd", "epsilon": 2.0}), ledger, MONTHLY)
 
 
 def test_class_counts_that_the_budget_does_not_hold_are_an_error(tmp_path: Path) -> None:

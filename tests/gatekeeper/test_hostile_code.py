@@ -133,7 +133,7 @@ def test_run_code_gets_answers_by_the_policy_or_codes_the_ledger_shows_all_and_h
     subprocess.run(as_user(OWNER, *ledger), env=ENVIRONMENT, cwd="/", check=True, capture_output=True)
     assert isinstance(silo.honest(asked(3)), Answer)
 
-    book = Ledger.open(silo.folder / "ledger.sqlite", load_manifest(silo.folder).dataset_id)
+    book = Ledger.open(silo.folder / "ledger.sqlite", load_manifest(silo.folder).population)
     rows = list(book.export())
     spent = book.verify().spent.answers
     book.close()

@@ -9,12 +9,12 @@ import pytest
 from silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
-from fedcpsc.distillation.answer_bank import AnswerBank
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import FIELDS, JsonLines, TextLines
+from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS = ("north", "south")
 
@@ -25,7 +25,7 @@ def logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Path, list
     caplog.set_level(logging.DEBUG, "fedcpsc")
     for digit, name, answers in zip("01", SILOS, (1000, 50), strict=True):
         policy = {"answers": answers, "images_per_query": 30, "bits": 32}
-        make_folder(tmp_path / f"secret-{name}", policy=policy, silo=name, dataset_id="ds-" + digit * 64)
+        make_folder(tmp_path / f"secret-{name}", policy=policy, silo=name, population=f"patients {digit}")
     gatekeepers = [open_gatekeeper(tmp_path / f"secret-{name}") for name in SILOS]
     distill(tiny_config(), LocalTeachers(gatekeepers), tmp_path / "run")
     for gatekeeper in gatekeepers:

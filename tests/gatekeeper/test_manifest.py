@@ -62,7 +62,11 @@ def test_saved_manifest_reloads_equal(tmp_path):
         {"dataset_id": "a" * 64},
         {"classes": 1, "private_class_counts": (6,)},
         {"kind": "pickle"},
-        {"format_version": 2},
+        {"format_version": 3},
+        {"population": "two\nlines"},
+        {"population": ""},
+        {"unit": "household"},
+        {"origin": "found"},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, tmp_path):

@@ -106,7 +106,7 @@ def test_the_counters_say_what_was_asked_and_answered(tmp_path: Path) -> None:
 def test_no_metric_depends_on_the_private_data(tmp_path: Path) -> None:
     make_folder(tmp_path / "a", b"128")
     counts = {"private_class_counts": (1, 19_999), "train_size": 20_000}
-    make_folder(tmp_path / "b", b"1", dataset_id="ds-" + "1" * 64, silo="south", **counts)
+    make_folder(tmp_path / "b", b"1", population="south", silo="south", **counts)
     found: list[Shown] = []
     replies: list[list[Answer | Refusal]] = []
     for name in "ab":

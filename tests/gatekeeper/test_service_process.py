@@ -67,4 +67,4 @@ def test_a_gatekeeper_lives_alone_dies_gracefully_and_remembers(tmp_path: Path) 
     finally:
         process.kill()
         process.communicate()
-    assert Ledger.open(folder / "ledger.sqlite", manifest.dataset_id).verify().spent.answers == 4
+    assert Ledger.open(folder / "ledger.sqlite", manifest.population).verify().spent.answers == 4

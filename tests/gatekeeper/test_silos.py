@@ -1,16 +1,19 @@
 """Making silos: whole or not at all, reused where they match, and no ledger is ever lost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.picture_sources import pictures, png, write_parquet
 
 from fedcpsc.config import RunConfig
-from fedcpsc.data.silo_images import load_silo_train
+from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
-from fedcpsc.gatekeeper import silos
+from fedcpsc.gatekeeper import silo_maker, silos
 from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import MARK_FILE
 from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.silos import make_silos
@@ -30,13 +33,13 @@ def config(**sections) -> RunConfig:
 
 
 def spend(folder, answers: int = 7) -> None:
-    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).dataset_id)
+    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).population)
     ledger.reserve(f"{answers:032x}", "a" * 64, Charge(answers))
     ledger.close()
 
 
 def spent(folder) -> int:
-    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).dataset_id)
+    ledger = Ledger.open(folder / LEDGER_FILE, load_manifest(folder).population)
     answers = ledger.status().spent.answers
     ledger.close()
     return answers
@@ -59,11 +62,14 @@ def test_a_silo_is_what_its_manifest_says(tmp_path):
         predicted = open_teacher(report.folder, manifest).predict(evaluation.images).argmax(1)
         assert report.accuracy == pytest.approx((predicted == evaluation.labels).mean())
         assert load_policy(report.folder / POLICY_FILE).answers == 500
-        ledger = Ledger.open(report.folder / LEDGER_FILE, manifest.dataset_id)
+        ledger = Ledger.open(report.folder / LEDGER_FILE, manifest.population)
         assert ledger.status().budget.answers == 500
         ledger.close()
+        assert (manifest.origin, manifest.population, manifest.unit) == ("trained", report.silo, "record")
         names = {path.name for path in report.folder.iterdir()}
-        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE, LEDGER_FILE}
+        private = {"records.seen", "shard.key"}
+        ledger_files = {LEDGER_FILE, f"{LEDGER_FILE}-journal", MARK_FILE}
+        assert names == {WEIGHTS_FILE, MANIFEST_FILE, POLICY_FILE} | ledger_files | private
         assert "accuracy" not in (report.folder / MANIFEST_FILE).read_text()
         assert report.folder.stat().st_mode & 0o077 == 0
     assert "silo-0: convnet, 40 private images, " in str(reports[0])
@@ -79,7 +85,7 @@ def test_without_held_out_images_nothing_is_measured(tmp_path):
 def test_what_matches_is_reused(tmp_path):
     first = make_silos(config(), tmp_path)
     spend(tmp_path / "0")
-    before = {path: path.read_bytes() for path in tmp_path.glob("*/*") if path.name != LEDGER_FILE}
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*") if not path.name.startswith("ledger.")}
     lines: list[str] = []
     again = make_silos(config(), tmp_path, lines.append)
     assert lines == []
@@ -112,25 +118,63 @@ def test_another_teacher_of_the_same_data_keeps_the_ledger(change, tmp_path):
     assert spent(tmp_path / "0") == 7
 
 
-def test_a_ledger_comes_back_with_its_data(tmp_path):
+def test_other_records_of_the_population_keep_its_ledger(tmp_path):
     make_silos(config(), tmp_path)
     spend(tmp_path / "0", 7)
+    first = load_manifest(tmp_path / "0")
     make_silos(config(seed=2), tmp_path)
-    assert spent(tmp_path / "0") == 0  # other images, another budget
+    assert load_manifest(tmp_path / "0").dataset_id != first.dataset_id
+    assert spent(tmp_path / "0") == 7
     spend(tmp_path / "0", 9)
     make_silos(config(), tmp_path)
-    assert spent(tmp_path / "0") == 7
-    make_silos(config(seed=2), tmp_path)
-    assert spent(tmp_path / "0") == 9
+    assert load_manifest(tmp_path / "0").weights_sha256 == first.weights_sha256
+    assert spent(tmp_path / "0") == 16
+    assert not list((tmp_path / "0").rglob("past/ledger*"))
 
 
-def test_a_ledger_in_use_is_not_put_aside(tmp_path):
+def test_the_population_is_named_by_the_configuration_and_does_not_change_by_it(tmp_path):
+    named = {"count": 2, "partition": {"kind": "iid"}, "population": "patients of {silo}"}
+    make_silos(config(silos=named), tmp_path)
+    assert load_manifest(tmp_path / "1").population == "patients of silo-1"
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    told = r"silos.population='silo-0': .* holds the silo of the population 'patients of silo-0'.*ledger population"
+    for again in (config(), config(teachers={"epochs": 2})):
+        with pytest.raises(LedgerError, match=told):
+            make_silos(again, tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_persons_and_records_are_not_counted_in_one_ledger(tmp_path, monkeypatch):
     make_silos(config(), tmp_path)
-    ledger = Ledger.open(tmp_path / "0" / LEDGER_FILE, load_manifest(tmp_path / "0").dataset_id)
-    with pytest.raises(LedgerError, match="is in use; stop the silo's gatekeeper first"):
-        make_silos(config(seed=2), tmp_path)
-    ledger.close()
-    assert load_manifest(tmp_path / "0").dataset_id  # the old silo still stands
+
+    def with_persons(config, wanted):
+        for silo, images in images_of_silos(config, wanted):
+            yield silo, replace(images, persons=np.array([f"p{i // 4}" for i in range(len(images))]))
+
+    monkeypatch.setattr(silos, "images_of_silos", with_persons)
+    with pytest.raises(LedgerError, match="unit='person': the ledger .* counts what each record loses"):
+        make_silos(config(), tmp_path)
+    make_silos(config(), tmp_path / "persons")
+    assert load_manifest(tmp_path / "persons" / "0").unit == "person"
+
+
+def test_records_are_checked_before_a_training_and_noted_after_it(tmp_path, monkeypatch):
+    calls = []
+
+    def refuse(folder, population, ids):
+        raise LedgerError("seen under another population")
+
+    monkeypatch.setattr(silo_maker, "check_records", refuse)
+    with pytest.raises(LedgerError, match="seen under another population"):
+        make_silos(config(), tmp_path)
+    assert not (tmp_path / "0" / WEIGHTS_FILE).exists()
+    monkeypatch.setattr(silo_maker, "check_records", lambda folder, population, ids: None)
+    monkeypatch.setattr(silo_maker, "note_records", lambda *given: calls.append(given))
+    make_silos(config(), tmp_path)
+    assert [(folder.name, population, len(ids)) for folder, population, ids in calls] == [
+        ("0", "silo-0", 40),
+        ("1", "silo-1", 40),
+    ]
 
 
 def test_a_missing_ledger_is_not_begun_afresh(tmp_path):
@@ -141,9 +185,10 @@ def test_a_missing_ledger_is_not_begun_afresh(tmp_path):
             make_silos(config(**change), tmp_path)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, MANIFEST_FILE])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_teacher_is_made_again(name, damage, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "damage"), [(WEIGHTS_FILE, "cut"), (MANIFEST_FILE, "cut"), (MANIFEST_FILE, "gone")], ids=str
+)
+def test_a_damaged_teacher_is_refused_and_nothing_is_overwritten(name, damage, tmp_path):
     make_silos(config(), tmp_path)
     spend(tmp_path / "0")
     path = tmp_path / "0" / name
@@ -152,34 +197,35 @@ def test_a_damaged_teacher_is_made_again(name, damage, tmp_path):
         path.write_bytes(original[:-9])
     else:
         path.unlink()
-    reports = make_silos(config(), tmp_path)
-    assert [report.reused for report in reports] == [False, True]
-    assert load_manifest(tmp_path / "0").weights_sha256 == load_manifest(tmp_path / "0").weights_sha256
-    assert path.read_bytes() == original  # the same data, the same seed, the same teacher
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for again in (config(), config(teachers={"epochs": 2})):
+        with pytest.raises(
+            ManifestError, match="no whole teacher, so nothing is overwritten.*; restore .* from a backup"
+        ):
+            make_silos(again, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    path.write_bytes(original)
+    assert all(report.reused for report in make_silos(config(), tmp_path))
+
+
+def test_a_trained_teacher_whose_weights_are_gone_is_made_again(tmp_path):
+    make_silos(config(), tmp_path)
+    spend(tmp_path / "0")
+    (tmp_path / "0" / WEIGHTS_FILE).unlink()
+    manifest = load_manifest(tmp_path / "0")
+    assert [report.reused for report in make_silos(config(), tmp_path)] == [False, True]
+    assert load_manifest(tmp_path / "0").weights_sha256 == manifest.weights_sha256  # the same data, the same seed
     assert spent(tmp_path / "0") == 7
 
 
-@pytest.mark.parametrize("step", ["train_teacher", "save_policy", "save_manifest"])
-def test_a_crash_leaves_no_half_silo(step, tmp_path, monkeypatch):
-    def crash(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    for base, before in ((tmp_path / "fresh", None), (tmp_path / "replaced", config(teachers={"epochs": 2}))):
-        if before is not None:
-            make_silos(before, base)
-            spend(base / "0")
-        with monkeypatch.context() as patched:
-            patched.setattr(silos, step, crash)
-            with pytest.raises(KeyboardInterrupt):
-                make_silos(config(), base)
-        if before is None or step != "train_teacher":
-            with pytest.raises(ManifestError):
-                load_manifest(base / "0")
-        else:  # nothing was touched yet: the old silo is whole
-            assert load_manifest(base / "0").training["epochs"] == 2
-        assert [report.reused for report in make_silos(config(), base)] == [False, False]
-        assert open_teacher(base / "0", load_manifest(base / "0")).classes == 10
-        assert spent(base / "0") == (0 if before is None else 7)
+def test_a_silo_of_the_version_before_populations_is_migrated_by_a_command_alone(tmp_path):
+    make_silos(config(), tmp_path)
+    path = tmp_path / "0" / MANIFEST_FILE
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ManifestError, match="fedcpsc ledger migrate"):
+        make_silos(config(), tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_configured_policy_is_written_until_its_owner_edits_it(tmp_path):

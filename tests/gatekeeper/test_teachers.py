@@ -153,3 +153,29 @@ def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS_FILE).write_bytes(b"changed")
     with pytest.raises(ManifestError, match="SHA-256"):
         open_teacher(tmp_path, manifest)
+
+
+def test_a_file_of_torch_save_is_named_with_the_lines_that_convert_it(tmp_path: Path) -> None:
+    (network,) = networks(1)
+    stream = io.BytesIO()
+    torch.save(network.state_dict(), stream)
+    manifest = make_folder(tmp_path, stream.getvalue(), **SOME)
+    told = "was written by torch.save.*torch.load.*weights_only=True.*safetensors.torch.save_file"
+    with pytest.raises(ManifestError, match=told):
+        open_teacher(tmp_path, manifest)
+
+
+def test_the_prefix_of_a_parallel_network_is_named_in_few_words(tmp_path: Path) -> None:
+    (network,) = networks(1)
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
+    manifest = make_folder(tmp_path, save_tensors(state), **SOME)
+    with pytest.raises(ManifestError, match="every key begins with 'module.'") as caught:
+        open_teacher(tmp_path, manifest)
+    assert len(str(caught.value)) < 250
+
+
+def test_the_width_of_another_network_is_named(tmp_path: Path) -> None:
+    wider = build_classifier("convnet", 2, SHAPE, 5, seed=0)
+    manifest = make_folder(tmp_path, save_tensors(dict(wider.state_dict())), **SOME)
+    with pytest.raises(ManifestError, match="do not fit convnet: a tensor has another shape; check width"):
+        open_teacher(tmp_path, manifest)

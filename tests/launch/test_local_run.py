@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedcpsc.cli import app
 from fedcpsc.errors import RunError
 from fedcpsc.launch.run import Request, run_once, run_seeds
-from fedcpsc.launch.run_folder import Existing
+from fedcpsc.runs.claim import Existing
 
 
 @pytest.fixture

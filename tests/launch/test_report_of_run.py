@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from fedcpsc import cli
 from fedcpsc.launch.run import Request, run_once
-from fedcpsc.launch.run_folder import Existing
 from fedcpsc.report import page
+from fedcpsc.runs.claim import Existing
 
 runner = CliRunner()
 

@@ -1,9 +1,11 @@
 """A run is followed to its end, also through a SuperLink's restart; and how the command `flwr` fails is told."""
 
 import itertools
+import json
 import subprocess
 
 import pytest
+from support.run_results import result
 
 from fedcpsc.errors import RunError
 from fedcpsc.launch import submitted
@@ -43,7 +45,7 @@ class Flower:
 def run_dir(tmp_path, monkeypatch):
     monkeypatch.setattr(submitted, "_SETTLE_S", -1.0)  # the first status counts
     monkeypatch.setattr(submitted, "_LOOK_S", 0.01)
-    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "result.json").write_text(json.dumps(result()))
     (tmp_path / "flower.log").write_text("an earlier attempt\n")
     return tmp_path
 
@@ -54,7 +56,7 @@ def see(flower, run_dir, **options):
 
 def test_a_superlink_that_comes_back_costs_nothing_and_its_log_is_told_once(run_dir):
     flower = Flower(RunError("away"), RunError("away"), RUNNING, RUNNING, COMPLETED)
-    assert see(flower, run_dir, patience_s=30) == {}
+    assert see(flower, run_dir, patience_s=30) == result()
     assert flower.followed == 3
     assert (run_dir / "flower.log").read_text() == "an earlier attempt\ntold from the beginning, time 3\n"
 

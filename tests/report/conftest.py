@@ -1,65 +1,13 @@
-"""A finished run of 30 rounds and 5 silos, made once, and what may belong to it."""
+"""What may belong to a run of 30 rounds: an audit, a silo's folder."""
 
 import json
-import shutil
 
 import pytest
 from gatekeeper.silo_folder import make_folder
-from support.fakes import FakeSilo, brightness_probabilities
-from support.tiny_runs import evaluation, tiny_config
 
-from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.privacy.gnmax import ORDERS
-from fedcpsc.protocol.messages import ClassReport
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>{}</title><rect width="9" height="9"/></svg>'
-
-
-def make_run(folder):
-    """30 rounds, 5 silos, 10 classes, 28x28; one silo's budget ends early."""
-    small = {
-        "silos__count": 5,
-        "queries__rounds": 30,
-        "queries__answers_per_silo": 900,
-        "student__steps_per_round": 1,
-        "student__committee": 1,
-        "student__final_steps": 4,
-        "synthesis__steps": 1,
-        "synthesis__candidates": 1,
-        "evaluation__every": 3,
-        "aggregation__rule": "class_prior_log",
-        "data__path": "/secret/place",
-        "output__name": "thirty",
-    }
-    config = tiny_config(**small)
-    shape = {"classes": 10, "image_shape": (1, 28, 28)}
-    fakes = [
-        FakeSilo(
-            f"silo-{i}",
-            budget=400 if i == 3 else 5000 + 1000 * i,
-            class_report=ClassReport(tuple(float(1 + (i * k) % 7) for k in range(10))),
-            **shape,
-        )
-        for i in range(5)
-    ]
-    facts = {f.description.silo: SiloFacts(640, lambda images: brightness_probabilities(images, 10)) for f in fakes}
-    held_out = evaluation(100, classes=10, side=28)
-    distill(config, LocalTeachers(fakes), folder, evaluation=held_out, silo_facts=facts)
-
-
-@pytest.fixture(scope="session")
-def thirty(tmp_path_factory):
-    """Not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "thirty"
-    make_run(folder)
-    return folder
-
-
-@pytest.fixture
-def run(thirty, tmp_path):
-    """A copy to be changed."""
-    return shutil.copytree(thirty, tmp_path / "run")
 
 
 @pytest.fixture

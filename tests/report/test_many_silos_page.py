@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fedcpsc.report.blocks import LONG, Chart, Folded, Section, Table
-from fedcpsc.report.gather import gather
 from fedcpsc.report.overview import outcome
 from fedcpsc.report.silos_part import budgets, confusions, contributions, times
+from fedcpsc.runs.read import gather
 
 
 def many(facts, count):

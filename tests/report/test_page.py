@@ -10,8 +10,9 @@ from page_reader import addresses, contrast, mixed, read
 from fedcpsc import report
 from fedcpsc.errors import AuditError, RunError
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.gather import gather
 from fedcpsc.report.page import render, write_report
+from fedcpsc.report.provenance import audited
+from fedcpsc.runs.read import gather
 
 CSS = (Path(report.__file__).parent / "templates/page.css").read_text()
 
@@ -181,6 +182,27 @@ def test_the_audits_verdict_plots_and_figures_are_shown(thirty, audit):
         ["policy", "epsilon", "claimed epsilon", "violated"],
         ["plain", "2.5", "1", "yes"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "mark", "words"),
+    [
+        ({"violation": False, "testable": True}, "No violation found:", None),
+        ({"violation": False, "testable": False}, "Not every claim could be tested:", "could not have been refuted"),
+        ({"violation": False}, "No violation found; what could have been found is not known:", "Run the audit again"),
+        ({"violation": True, "testable": False}, "Violation:", "could not have been refuted"),
+    ],
+)
+def test_what_an_audit_could_not_have_refuted_is_told_also_where_its_file_is_older(thirty, audit, verdict, mark, words):
+    path = audit / "audit.json"
+    bound = {"policy": "plain", "unit": "person", "epsilon": 0.1, "reachable_epsilon": 2.77, "claimed_epsilon": 8.0}
+    changed = {"verdict": {"text": "THE VERDICT"} | verdict, "bounds": [bound]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    text = " ".join(str(block) for block in audited(read_audit(audit, run="thirty", owner=None)).blocks)
+    assert f"mark='{mark.removesuffix(':')}'" in text
+    assert "person" in text
+    for sentence in ("could not have been refuted", "Run the audit again"):
+        assert (sentence in text) == (sentence == words)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The time line's drawing: few bars however many stretches, and all its figures in words."""
 
-from fedcpsc.distillation.timeline import Stretch
 from fedcpsc.report.time_line import time_line_chart
+from fedcpsc.runs.timeline import Stretch
 
 
 def stretches(rounds, silos=3):

@@ -9,7 +9,7 @@ from support.inproc_grid import InProcGrid
 import server.app
 from fedcpsc.app_config import AppConfig
 from fedcpsc.errors import ConfigError, DataError, RunError
-from fedcpsc.files import worked_on_alone
+from fedcpsc.runs.claim import worked_on_alone
 from server.app import is_simulation, prepare
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import typer
 from fedcpsc.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+_AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES = sorted([*(ROOT / name for name in _AT_THE_TOP), *(ROOT / "docs").rglob("*.md")])
 
 _FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?$')
 
@@ -103,13 +105,18 @@ def _words(line: str) -> tuple[str, ...]:
     return tuple(words[:end])
 
 
+@functools.cache
+def _whole() -> click.Command:
+    return typer.main.get_command(app)
+
+
 def leaf_command(words: tuple[str, ...]) -> tuple[click.Command, list[str]]:
     """The command that `words` name, and its arguments.
 
     Raises:
         KeyError: there is no such command.
     """
-    command, rest = typer.main.get_command(app), list(words)
+    command, rest = _whole(), list(words)
     while isinstance(command, click.Group) and rest:
         command = command.commands[rest.pop(0)]
     return command, rest

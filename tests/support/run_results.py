@@ -14,8 +14,16 @@ def result(seed: int = 1, student: float | None = 0.9, ensemble: float | None = 
         "refusals": {},
         "dp": False,
         "epsilon": None,
+        "unit": None,
     }
-    private = silo | {"id": "silo-1", "dp": True, "epsilon": 3.5, "refusals": {"budget": 2}, "train_size": None}
+    private = silo | {
+        "id": "silo-1",
+        "dp": True,
+        "epsilon": 3.5,
+        "unit": "record",
+        "refusals": {"budget": 2},
+        "train_size": None,
+    }
     if ensemble is not None:
         private["teacher_accuracy"] = 0.7
     return {

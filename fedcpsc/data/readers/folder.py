@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedcpsc.config import DataConfig
+from fedcpsc.data.persons import from_file, from_folders
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.errors import DataError, explain
 
@@ -19,7 +21,6 @@ class _Folder(DataSource):
         return (folder / split).is_dir()
 
     def read(self, config: DataConfig, folder: Path, split: SplitName) -> Split:
-        del config
         here = _listing(folder / split)
         names: list[str] = _listing(folder / "train").classes if (folder / "train").is_dir() else here.classes
         unknown = sorted(set(here.classes) - set(names))
@@ -28,7 +29,15 @@ class _Folder(DataSource):
             raise DataError(explain("label", unknown[0], constraint, f"classes are {', '.join(names)}"))
         number = {name: names.index(name) for name in here.classes}
         labels = np.array([number[here.classes[label]] for _, label in here.samples], np.int64)
-        return Split([Path(file) for file, _ in here.samples], labels, tuple(names), str(folder / split))
+        pictures = [Path(file) for file, _ in here.samples]
+        found = Split(pictures, labels, tuple(names), str(folder / split))
+        persons = config.persons if split == "train" else None
+        if persons is not None and persons.kind == "folder":
+            return replace(found, persons=from_folders(pictures, folder / split))
+        if persons is not None and persons.kind == "file":
+            records = [picture.relative_to(folder / split).as_posix() for picture in pictures]
+            return replace(found, persons=from_file(folder / persons.file, "picture", records))
+        return found
 
     def place_of(self, split: SplitName) -> str:
         return f"folder {split}/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from fedcpsc.config import DataConfig
 from fedcpsc.data.decode import Picture
+from fedcpsc.data.persons import from_column, from_file
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.errors import DataError, explain
 
@@ -27,8 +29,12 @@ class _Parquet(DataSource):
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         place = str(files[0])
+        persons = config.persons if split == "train" else None
+        wanted = {"data.image_column": config.image_column, "data.label_column": config.label_column}
+        if persons is not None and persons.kind == "column":
+            wanted["data.persons.column"] = persons.column
         try:
-            tables = [pq.read_table(file, columns=_columns(pq.read_schema(file), file, config)) for file in files]
+            tables = [pq.read_table(file, columns=_columns(pq.read_schema(file), file, wanted)) for file in files]
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 explain("data.path", place, f"cannot be read ({error})", "restore the parquet file")
@@ -38,7 +44,13 @@ class _Parquet(DataSource):
         for table in tables:
             pictures += _encoded_images(table, config.image_column, place)
         names = _class_names(_parquet_files(folder, "train") or files, config)
-        return Split(pictures, labels, names, place)
+        found = Split(pictures, labels, names, place)
+        if persons is not None and persons.kind == "column":
+            return replace(found, persons=from_column(tables, persons.column, place))
+        if persons is not None and persons.kind == "file":
+            rows = [str(row) for row in range(len(labels))]
+            return replace(found, persons=from_file(folder / persons.file, "row", rows))
+        return found
 
     def place_of(self, split: SplitName) -> str:
         return f"{split}.parquet"
@@ -50,13 +62,13 @@ def _parquet_files(root: Path, split: SplitName) -> list[Path]:
     return [single] if single.is_file() else sorted(root.glob(f"{split}-*.parquet"))
 
 
-def _columns(schema: Any, file: Path, config: DataConfig) -> list[str]:
-    for field in ("image_column", "label_column"):
-        wanted = getattr(config, field)
-        if wanted not in schema.names:
+def _columns(schema: Any, file: Path, wanted: dict[str, str]) -> list[str]:
+    """The columns to read, by the configuration's key for each, all of them there."""
+    for field, column in wanted.items():
+        if column not in schema.names:
             there = ", ".join(schema.names)
-            raise DataError(explain(f"data.{field}", wanted, f"no such column in {file.name}", f"use one of: {there}"))
-    return [config.image_column, config.label_column]
+            raise DataError(explain(field, column, f"no such column in {file.name}", f"use one of: {there}"))
+    return list(wanted.values())
 
 
 def _whole_numbers(table: Any, name: str, place: str) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fedcpsc.choices import DATA_SOURCES
 from fedcpsc.config import DataConfig
 from fedcpsc.data.decode import Picture
+from fedcpsc.data.persons import Persons
 from fedcpsc.errors import DataError, explain
 from fedcpsc.registry import Entry, Registry
 
@@ -36,12 +37,15 @@ class Split:
         labels: int64 [N], in [0, len(class_names)).
         class_names: K names in label order; numbers where the source has no names.
         place: where they lie, for errors.
+        persons: id of the person behind each picture; None where each stands for itself, and in a test split, which
+            nobody trains on.
     """
 
     pictures: Sequence[Picture]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     place: str
+    persons: Persons | None = None
 
     def name_of(self, i: int) -> str:
         """What to call picture i in an error."""
@@ -72,7 +76,7 @@ class DataSource(Entry, ABC):
 
     @abstractmethod
     def read(self, config: DataConfig, folder: Path, split: SplitName) -> Split:
-        """The split `split`, which is there.
+        """The split `split`, which is there; of the training split also the persons, where `config.persons` names them.
 
         Args:
             config: the run's data section.
@@ -80,7 +84,7 @@ class DataSource(Entry, ABC):
             split: name of the split.
 
         Raises:
-            DataError: files that cannot be read.
+            DataError: files that cannot be read, or that do not name every training record's person.
         """
 
     def place_of(self, split: SplitName) -> str:
@@ -102,7 +106,8 @@ def read_split(config: DataConfig, root: Path | None, split: SplitName) -> Split
     """The split `split` of the source in `root` (None for sources that need no folder).
 
     Raises:
-        DataError: where files are missing, cannot be read, or hold labels that are no classes.
+        DataError: where files are missing, cannot be read, hold labels that are no classes, or do not name every
+            training record's person as configured.
     """
     source = SOURCES.get(config.source)
     folder = _folder_of(source, root)

@@ -41,8 +41,8 @@ def make_authority(folder: Path, days: int = 3650) -> None:
     """Writes `ca.key` (mode 0600) and `ca.crt`, a certificate authority for one federation.
 
     Args:
-        folder: where to.
-        days: until it ends, >= 1.
+        folder: folder to write into.
+        days: days until it ends, >= 1.
 
     Raises:
         ConfigError: one of the files is there; every silo would have to be given the new one.
@@ -72,7 +72,7 @@ def make_server_certificate(
     Args:
         folder: holds `ca.key` and `ca.crt`.
         hosts: names and IP addresses under which silos reach the server, at least one; localhost is always added.
-        days: until it ends, counted from `begins`, >= 1.
+        days: days until it ends, counted from `begins`, >= 1.
         begins: aware; None takes an hour ago.
 
     Returns:

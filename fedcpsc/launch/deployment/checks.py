@@ -32,7 +32,7 @@ class Link:
 
     Attributes:
         address: host:port.
-        ends: when its certificate ends, in UTC.
+        ends: end of its certificate, in UTC.
         control_open: whether who may connect may also start runs: nothing stands before the SuperLink.
     """
 
@@ -59,7 +59,7 @@ def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
     Args:
         address: host:port of the SuperLink, or of the proxy before it.
         authority: certificate that the server's must be signed by (PEM).
-        timeout_s: for each connection.
+        timeout_s: longest wait for each connection, in seconds, > 0.
 
     Raises:
         FederationError: the server cannot be reached, has no TLS, or shows a certificate that is not trusted here: of

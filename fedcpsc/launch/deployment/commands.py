@@ -35,11 +35,11 @@ def local(
         Path, typer.Option(help="Certificates, keys, logs and runs; an earlier deployment's there go, its runs stay.")
     ] = Path("runs/deployment"),
     port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="Of the SuperLink, on loopback, instead of a free one.")
+        int | None, typer.Option(min=1, max=65_535, help="Port of the SuperLink on loopback, instead of a free one.")
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Do the run, then take everything down.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="As --run, but go on with the last run of this name in the folder.")
+        bool, typer.Option("--resume", help="Do as --run, but go on with the last run of this name in the folder.")
     ] = False,
 ) -> None:
     """Bring up a federation on this machine as on several: TLS, authentication, each gatekeeper its own process.
@@ -66,8 +66,8 @@ def certificate(
         list[str], typer.Argument(help="Names and addresses under which silos reach the server.", show_default=False)
     ],
     *,
-    folder: Annotated[Path, typer.Option(help="Where the authority lies, or is made.")] = Path(),
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Until it ends.")] = 365,
+    folder: Annotated[Path, typer.Option(help="Folder of the authority, which is made where there is none.")] = Path(),
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it ends.")] = 365,
 ) -> None:
     """Make the server's certificate (link.pem, link.key), and first an authority (ca.crt, ca.key) where there is none.
 

@@ -33,7 +33,7 @@ class Member:
     """One process.
 
     Attributes:
-        name: for people, unique.
+        name: name for people, unique.
         command: program and arguments.
         where: address or socket, for people.
         folder: working directory.
@@ -42,7 +42,7 @@ class Member:
         ready: whether it does its work now; called often, so it must be quick.
         rank: those of a lower rank are stopped first.
         stop_s: seconds it may take to stop when told to.
-        restart_s: where the crew is kept up, it is started again so many seconds after it died.
+        restart_s: seconds between its death and its next start, where the crew is kept up.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Standing:
 
     Attributes:
         member: who.
-        pid: of its process.
+        pid: number of its process.
         exit_code: None while it runs.
         ready: whether it does its work.
     """
@@ -113,7 +113,7 @@ class Crew:
         Args:
             happened: looked at again and again.
             what: is waited for, for people.
-            timeout_s: at most so long.
+            timeout_s: longest wait, in seconds.
 
         Raises:
             RunError: a member has ended, or the time is up.

@@ -39,11 +39,11 @@ class Federation:
     """One that is up.
 
     Attributes:
-        layout: where its files are.
+        layout: paths of its files.
         crew: its processes.
         flower: commands to its SuperLink.
-        address: of the SuperLink.
-        sockets: of the gatekeepers, by the silos' numbers.
+        address: host:port of the SuperLink.
+        sockets: sockets of the gatekeepers, by the silos' numbers.
     """
 
     layout: Layout
@@ -60,7 +60,7 @@ def federation(
     """Brings up SuperLink, SuperExec, and for each silo a gatekeeper and a registered SuperNode.
 
     Args:
-        layout: of a claimed folder.
+        layout: paths in a claimed folder.
         silos: the silos' folders, each with teacher, policy and ledger; none brings up the server alone.
         port: the SuperLink's; None takes a free one.
         tell: told what is being done, a line each time.
@@ -143,7 +143,7 @@ def check_start(port: int | None) -> None:
     """Does nothing where a federation could be brought up now.
 
     Args:
-        port: as of `federation`.
+        port: port of the SuperLink, see `federation`.
 
     Raises:
         RunError: the port is taken, or a program is missing.

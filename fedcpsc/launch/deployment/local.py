@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,9 +21,11 @@ from fedcpsc.launch.deployment.federation import Federation, check_start, federa
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.deployment.show import stand_by
-from fedcpsc.launch.run import Request, finished_before, make_teachers, with_absolute_data
+from fedcpsc.launch.run import Request, check_no_adopted, make_teachers, with_absolute_data
 from fedcpsc.launch.show import RunView, result_table
 from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.runs.claim import finished
+from fedcpsc.runs.result import RunResult
 
 __all__ = ["LocalDeployment", "deploy_local"]
 
@@ -38,9 +39,9 @@ class LocalDeployment:
 
     Attributes:
         request: the run's file and overrides.
-        folder: of the deployment.
+        folder: folder of the deployment.
         silos: how many; None takes the configuration's.
-        port: of the SuperLink; None takes a free one.
+        port: port of the SuperLink; None takes a free one.
         run: do the run, and take everything down when it has ended.
         resume: go on with the last run of this name in the folder, rather than begin another; implies `run`.
     """
@@ -64,7 +65,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
         config = request.load()
         run_dir = _run_folder(layout, config, resume=wanted.resume)
-        if wanted.resume and (done := finished_before(run_dir, config.in_deployment())):
+        if wanted.resume and (done := finished(run_dir, config.in_deployment())):
             _show(done, run_dir, console)
             return
         check_start(wanted.port)  # before teachers are trained for nothing
@@ -90,6 +91,7 @@ def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
     number = silos or config.silos.count
     own = [f"silos.count={number}", f"output.root={layout.runs}"]
     if number != config.silos.count:
+        check_no_adopted(config, "--silos", number, "leave it out, or set silos.count and another silos.root")
         own.append(f"silos.root={config.silos.root}-of-{number}")
     return replace(request, overrides=(*request.overrides, *own))
 
@@ -118,7 +120,7 @@ def _run(made: Federation, request: Request, run_dir: Path, resume: bool, consol
     _show(result, run_dir, console)
 
 
-def _show(result: dict[str, Any], run_dir: Path, console: Console) -> None:
+def _show(result: RunResult, run_dir: Path, console: Console) -> None:
     console.print(result_table(result))
     console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
 

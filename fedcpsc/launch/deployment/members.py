@@ -15,6 +15,7 @@ from fedcpsc.launch.deployment.certificates import AUTHORITY, SERVER, SERVER_KEY
 from fedcpsc.launch.deployment.crew import Member
 from fedcpsc.launch.deployment.layout import Layout
 from fedcpsc.launch.processes import flower_environment
+from fedcpsc.runs.layout import SUPERLINK_LOG
 
 __all__ = [
     "CONNECTION",
@@ -53,8 +54,8 @@ def superlink(layout: Layout, port: int) -> Member:
     """TLS, authenticated SuperNodes, tasks only for who knows the secret, state in a file.
 
     Args:
-        layout: of the deployment.
-        port: on loopback.
+        layout: paths of the deployment.
+        port: port on loopback.
     """
     command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth"]
     command += ["--ssl-ca-certfile", AUTHORITY, "--ssl-certfile", SERVER, "--ssl-keyfile", SERVER_KEY]
@@ -71,16 +72,14 @@ def superlink(layout: Layout, port: int) -> Member:
             return False
 
     environment = flower_environment(folder / "flwr")
-    return Member(
-        "SuperLink", command, f"127.0.0.1:{port}", folder, environment, folder / "superlink.log", ready, _LAST
-    )
+    return Member("SuperLink", command, f"127.0.0.1:{port}", folder, environment, folder / SUPERLINK_LOG, ready, _LAST)
 
 
 def superexec(layout: Layout, port: int) -> Member:
     """Starts the ServerApp of each run.
 
     Args:
-        layout: of the deployment.
+        layout: paths of the deployment.
         port: the SuperLink's.
     """
     command = ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}"]
@@ -94,10 +93,10 @@ def gatekeeper(layout: Layout, number: int, silo: Path, socket: Path) -> Member:
     """A silo's gatekeeper.
 
     Args:
-        layout: of the deployment.
-        number: of the silo, from 0.
+        layout: paths of the deployment.
+        number: number of the silo, from 0.
         silo: its folder.
-        socket: where to listen.
+        socket: path of the socket to listen on.
     """
     command = [sys.executable, "-m", "fedcpsc.cli", "gatekeeper", "serve", str(silo), "--socket", str(socket)]
     folder = layout.silo(number)
@@ -120,10 +119,10 @@ def supernode(layout: Layout, number: int, port: int, own_port: int, socket: Pat
     """A silo's SuperNode, which runs the relay.
 
     Args:
-        layout: of the deployment.
-        number: of the silo, from 0.
+        layout: paths of the deployment.
+        number: number of the silo, from 0.
         port: the SuperLink's.
-        own_port: where its own helpers reach it.
+        own_port: port at which its own helpers reach it.
         socket: the gatekeeper's.
     """
     folder = layout.silo(number)

@@ -1,0 +1,116 @@
+"""Silos whose teacher this project did not train: they are used as they are.
+
+Their folder is read, never written: no private data is looked for, nothing is trained, policy and ledger stay their
+owner's. Only the gatekeeper, when it is asked, charges the ledger. Whether such a silo fits the run is checked before
+any silo is asked anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fedcpsc.data.images import ImageSet
+from fedcpsc.errors import FederationError, explain
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
+from fedcpsc.gatekeeper.manifest import Manifest
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.silo_folder import check_writable, standing_teacher
+from fedcpsc.gatekeeper.silo_report import SiloReport
+from fedcpsc.gatekeeper.teachers import Teacher, open_teacher
+
+__all__ = ["accuracy_of", "adopted_silos", "check_fit", "check_names", "use_adopted"]
+
+
+def adopted_silos(base: Path, silos: Iterable[int]) -> dict[int, Manifest]:
+    """Manifests of those silos in `<base>/<number>` whose teacher is adopted, by the silo's number.
+
+    Raises:
+        ManifestError: where a folder holds a teacher that is damaged, or of a version that must be migrated.
+    """
+    standing = {silo: standing_teacher(base / str(silo)) for silo in silos}
+    return {silo: manifest for silo, manifest in standing.items() if manifest and manifest.origin == "adopted"}
+
+
+def check_fit(adopted: Mapping[int, Manifest], classes: int, image_shape: tuple[int, int, int], whose: str) -> None:
+    """Does nothing where every adopted teacher takes such images and knows so many classes.
+
+    Args:
+        adopted: manifests of the adopted silos.
+        classes: K that is wanted.
+        image_shape: (C, H, W) that is wanted.
+        whose: what has those classes and that shape, for the error.
+
+    Raises:
+        FederationError: naming the silo, what its teacher has and what is wanted.
+    """
+    remedy = "let the run's data have what the adopted teacher has, or leave that silo out"
+    for silo, manifest in adopted.items():
+        name = f"silo {silo} ({manifest.silo})"
+        if manifest.image_shape != image_shape:
+            shown = f"{whose} have image_shape {image_shape}, and an adopted teacher is used as it is"
+            with_data = f"set data.image_size and data.channels; or {remedy}"
+            raise FederationError(explain(f"{name}: image_shape", manifest.image_shape, shown, with_data))
+        if manifest.classes != classes:
+            shown = f"{whose} have {classes} classes, and an adopted teacher is used as it is"
+            raise FederationError(explain(f"{name}: classes", manifest.classes, shown, remedy))
+
+
+def check_names(names: Mapping[int, str]) -> None:
+    """Does nothing where every silo has a name of its own.
+
+    Args:
+        names: the silos' names, by number.
+
+    Raises:
+        FederationError: naming two silos that share one.
+    """
+    seen: dict[str, int] = {}
+    for silo, name in names.items():
+        if name in seen:
+            both = f"silos {seen[name]} and {silo} have this name"
+            raise FederationError(explain("silo", name, both, "give each silo its own name in its manifest.json"))
+        seen[name] = silo
+
+
+def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -> SiloReport:
+    """Opens an adopted silo once, as its gatekeeper will, and leaves it as it is.
+
+    Args:
+        folder: of the silo.
+        manifest: of its teacher.
+        evaluation: held-out images to measure the teacher with; None measures nothing.
+
+    Raises:
+        ManifestError: where the teacher cannot be opened.
+        TeacherError: where it gives something that is no answer.
+        PolicyError: where `policy.yaml` is missing or cannot be honoured.
+        SiloError: where the folder is read-only.
+        LedgerError: where the ledger is missing, damaged, or of another population or unit.
+    """
+    started = time.monotonic()
+    check_writable(folder)
+    policy = load_policy(folder / POLICY_FILE)
+    mark = mark_path(folder, policy)
+    Ledger.open(folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark).close()
+    teacher = open_teacher(folder, manifest, policy.service.batch_size)
+    return SiloReport(
+        silo=manifest.silo,
+        folder=folder,
+        architecture=manifest.architecture,
+        train_size=manifest.train_size,
+        reused=True,
+        policy_kept=True,
+        accuracy=accuracy_of(teacher, evaluation),
+        seconds=time.monotonic() - started,
+        adopted=True,
+    )
+
+
+def accuracy_of(teacher: Teacher, evaluation: ImageSet | None) -> float | None:
+    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images."""
+    if evaluation is None:
+        return None
+    return float((teacher.predict(evaluation.images).argmax(1) == evaluation.labels).mean())

@@ -1,0 +1,173 @@
+"""DP-SGD with a record or a person as the unit: Poisson batches, one clipped gradient a unit, noise nobody can replay.
+
+Formal guarantee: the weights are (epsilon, delta)-DP per unit under add/remove, and with them every answer. Proof:
+each step is the Poisson-subsampled Gaussian mechanism. Every unit is drawn by a coin of its own. The sum of clipped
+gradients (`unit_gradients`) moves by at most `max_grad_norm` with one unit; Gaussian noise of noise multiplier times
+that is added; the rest (division, momentum, learning rate) is post-processing. Opacus' PRV accountant composes the
+steps (Abadi et al. 2016, arXiv 1607.00133; Gopi, Lee & Wutschitz 2021, arXiv 2106.02848).
+
+Nothing else depends on the private records: noise, rate, steps and the divisor follow from the configuration
+(`planned_history`); normalisation is public; nothing is selected or stopped by the data. What the proof in the manifest
+says is therefore the same for neighbouring data sets, byte for byte.
+
+| case | what is done |
+|---|---|
+| an empty batch | a step all the same, of noise alone |
+| more or fewer units than planned | batches are larger or smaller; rate, noise, steps and divisor stay |
+| no units at all | noise alone |
+| a person with many records | one mean gradient, clipped as one |
+| weights that are no longer finite | an error: a function of released weights, hence post-processing |
+
+Coins, noise and the random views of private images come from `SecretStream`: a cipher keyed by the operating system.
+Two trainings of one configuration and one seed therefore differ. That normals are floats is covered there as far as it
+can be; `privacy.randomness` says what remains.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedcpsc.config import TeachersConfig
+from fedcpsc.data.augment import mirrored, shifted
+from fedcpsc.data.images import ImageSet, to_pixels
+from fedcpsc.errors import ConfigError, TeacherError, explain
+from fedcpsc.gatekeeper.proof import DpSgdProof
+from fedcpsc.gatekeeper.sharding import unit_numbers, unit_of
+from fedcpsc.gatekeeper.training import Progress, TrainedTeacher
+from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history
+from fedcpsc.gatekeeper.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["private_architecture", "train_dp_sgd"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+_GROUP_NORM_TWIN = {"convnet": "convnet_gn"}
+_FAR_OFF = 2  # the owner hears of a true number of units so many times the planned one, or so many times less
+
+
+def private_architecture(architecture: str, image_shape: tuple[int, int, int], width: int) -> str:
+    """The architecture itself, or its twin without batch norm: statistics across images have no per-image gradient.
+
+    Raises:
+        ConfigError: where it has batch norm and no twin.
+    """
+    network = build_classifier(architecture, 2, image_shape, width)
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        return architecture
+    if architecture in _GROUP_NORM_TWIN:
+        return _GROUP_NORM_TWIN[architecture]
+    remedy = "use scattering, convnet_gn or lenet5"
+    raise ConfigError(explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", remedy))
+
+
+def train_dp_sgd(
+    images: ImageSet,
+    config: TeachersConfig,
+    plan: DpSgdTraining,
+    units: int,
+    seed: int,
+    architecture: str,
+    progress: Progress,
+    device: torch.device | str = "cpu",
+) -> TrainedTeacher:
+    """A classifier that is (epsilon, delta)-DP per unit, and with it all its answers.
+
+    Args:
+        images: the private images; persons, where they are named, are the units.
+        config: epochs, batch size (expected number of units in a batch), learning rate and so on.
+        plan: the guarantee.
+        units: public number of units (`public_units`).
+        seed: seed of the initialisation alone.
+        architecture: name of an architecture in `models.registry`; `convnet` becomes `convnet_gn`.
+        progress: told of that, and how far the training is. For the owner alone: it may say how many units there are.
+        device: device to train on.
+
+    Raises:
+        ConfigError: where the architecture has batch norm and no twin, or the plan cannot be kept.
+        TeacherError: where the weights diverge.
+    """
+    history = planned_history(plan, config.epochs, config.batch_size, units)
+    ((noise_multiplier, rate, steps),) = history
+    chosen = private_architecture(architecture, images.image_shape, config.width)
+    if chosen != architecture:
+        progress(
+            f"{architecture} has batch norm, which DP-SGD cannot train: {chosen}, with group norm, takes its place"
+        )
+    members = members_of(unit_numbers(images))
+    if not units / _FAR_OFF <= len(members) <= units * _FAR_OFF:
+        progress(f"{len(members)} {unit_of(images)}s, planned for {units}: teachers.training.records should be nearer")
+    device, stream = torch.device(device), SecretStream()
+    network = build_classifier(
+        chosen, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
+    ).to(device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # pixels need no gradient
+        source = _source(network, images, config, stream, device)
+        optimiser, said = _optimiser(source.parameters, config, plan), time.monotonic()
+        for step in range(steps):
+            drawn = np.flatnonzero(stream.coins(rate, len(members)))
+            total = clipped_sum(source, [members[unit] for unit in drawn], plan.max_grad_norm)
+            noise = torch.from_numpy(stream.normals((len(total),))) * (noise_multiplier * plan.max_grad_norm)
+            _give((total + noise) / config.batch_size, source.parameters)
+            optimiser.step()
+            if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                progress(f"step {step + 1} of {steps}")
+    proof = DpSgdProof(
+        epsilon=plan.epsilon,
+        delta=plan.delta,
+        unit=unit_of(images),
+        records=units,
+        noise_source=NOISE_SOURCE,
+        history=tuple(history),
+    )
+    states = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if not all(torch.isfinite(tensor).all() for tensor in states.values()):
+        raise TeacherError(explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it"))
+    progress(f"epsilon {plan.epsilon:g} at delta {plan.delta:g} per {proof.unit}, noise {noise_multiplier:.3f}")
+    return TrainedTeacher("torch", chosen, states, proof.model_dump(mode="json"))
+
+
+def _source(
+    network: Classifier, images: ImageSet, config: TeachersConfig, stream: SecretStream, device: torch.device
+) -> GradientSource:
+    """Where only the head learns and images are not moved about, their features are computed once."""
+    pictures, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels)
+    if config.shift == 0 and not config.flip and network.only_head_learns:
+        with torch.no_grad():
+            chunks = torch.split(pictures, 256) if len(pictures) else ()
+            parts = [network.features(to_pixels(part.to(device))).cpu() for part in chunks]
+        features = torch.cat([torch.empty(0, network.feature_size), *parts])
+        return HeadGradients(network.head, features, labels, device)
+    return NetworkGradients(network, pictures, labels, lambda raw: _view(raw, config, stream), device)
+
+
+def _view(raw: Tensor, config: TeachersConfig, stream: SecretStream) -> Tensor:
+    """uint8 [B, C, H, W] -> pixels, moved and mirrored by secret draws."""
+    x, count = to_pixels(raw), len(raw)
+    if config.shift:
+        down, right = (
+            torch.from_numpy(stream.below(2 * config.shift + 1, count)).to(raw.device) for _ in ("down", "right")
+        )
+        x = shifted(x, config.shift, down, right)
+    return mirrored(x, torch.from_numpy(stream.coins(0.5, count)).to(raw.device)) if config.flip else x
+
+
+def _give(gradient: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Cuts a gradient [P] into those of the parameters."""
+    pieces = torch.split(gradient, [parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces, strict=True):
+        parameter.grad = piece.view_as(parameter).to(parameter)
+
+
+def _optimiser(parameters: list[nn.Parameter], config: TeachersConfig, plan: DpSgdTraining) -> torch.optim.Optimizer:
+    if plan.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=0.9)
+    return torch.optim.Adam(parameters, lr=config.learning_rate)

@@ -1,0 +1,92 @@
+"""K teachers on disjoint shards: each unit's records go, together, where a keyed hash of the unit sends them.
+
+They are not private: only mechanisms that noise their votes are (`privacy.votes`). A person's records lie in one shard,
+so that a person more or less changes one vote, as a record does where nobody names persons.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedcpsc.config import TeachersConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.errors import DataError, explain
+from fedcpsc.gatekeeper.proof import ShardsProof
+from fedcpsc.gatekeeper.shard_teacher import stacked
+from fedcpsc.gatekeeper.sharding import read_or_make_key, shards_of, unit_ids, unit_numbers, unit_of
+from fedcpsc.gatekeeper.training import Progress, TrainedTeacher, train_classifier
+from fedcpsc.gatekeeper.training_plan import PlainTraining, ShardsTraining
+from fedcpsc.models.device import torch_threads
+from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["train_shards"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def train_shards(
+    images: ImageSet,
+    config: TeachersConfig,
+    plan: ShardsTraining,
+    seed: int,
+    architecture: str,
+    progress: Progress,
+    folder: Path,
+    device: torch.device | str = "cpu",
+) -> TrainedTeacher:
+    """K classifiers on disjoint shards. They are not private: only mechanisms that noise their votes are.
+
+    Args:
+        images: the private images; persons, where they are named, are dealt as a whole.
+        config: epochs, batch size, learning rate and so on, of each teacher.
+        plan: number of teachers and their optimiser.
+        seed: seed of initialisation, order and augmentation; never of the dealing.
+        architecture: name of an architecture in `models.registry`.
+        progress: told how far it is.
+        folder: folder of the silo, where its secret key lies.
+        device: device to train on.
+
+    Raises:
+        DataError: where there are fewer than two units a shard on average.
+    """
+    units, unit = int(unit_numbers(images).max(initial=-1)) + 1, unit_of(images)
+    if units < 2 * plan.shards:
+        called = "images" if unit == "record" else "persons"
+        raise DataError(
+            explain("teachers.training.shards", plan.shards, f"is too many for {units} {called}", "use fewer")
+        )
+    dealt = shards_of(unit_ids(images), read_or_make_key(folder), plan.shards)
+    networks, said = [], time.monotonic()
+    with torch_threads(1):
+        for shard in range(plan.shards):
+            own = images.subset((dealt == shard).nonzero()[0])
+            networks.append(_of_shard(own, config, plan, derive_seed(seed, "shard", shard), architecture, device))
+            if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                progress(f"shard {shard + 1} of {plan.shards}")
+    proof = ShardsProof(shards=plan.shards, unit=unit).model_dump(mode="json")
+    return TrainedTeacher("shards", architecture, stacked(networks), proof)
+
+
+def _of_shard(
+    images: ImageSet,
+    config: TeachersConfig,
+    plan: ShardsTraining,
+    seed: int,
+    architecture: str,
+    device: torch.device | str,
+) -> Classifier:
+    """A shard's teacher; one with too few images to train on votes for all classes alike."""
+    if len(images) >= 2:
+        return train_classifier(
+            images, config, seed, architecture, None, device, PlainTraining(optimiser=plan.optimiser)
+        )
+    network = build_classifier(architecture, images.classes, images.image_shape, config.width, seed=seed)
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    return network.eval()

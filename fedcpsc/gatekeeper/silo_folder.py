@@ -1,0 +1,118 @@
+"""A silo's folder on the disk: what lies there whole, and what may be put there.
+
+    teacher.safetensors  manifest.json  canaries.json  policy.yaml    the silo
+    ledger.sqlite                                                     its population's record, see `ledger.py`
+    past/teacher-<first 12 of weights_sha256>/                        teachers that were replaced, see `replacing.py`
+    making/  making.json                                              a new teacher on its way in, likewise
+
+Weights that lie there without a manifest that fits them, and without a `making.json`, are their owner's: they are
+refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedcpsc.errors import ManifestError, SiloError, explain
+from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
+
+__all__ = [
+    "MAKING_FILE",
+    "PAST",
+    "STAGED",
+    "check_writable",
+    "explained_silo_reads",
+    "explained_silo_writes",
+    "standing_teacher",
+]
+
+MAKING_FILE, STAGED, PAST = "making.json", "making", "past"
+
+
+def standing_teacher(folder: Path) -> Manifest | None:
+    """The manifest of the teacher that lies whole in a silo's folder; None where one may be made.
+
+    One may be made where neither weights nor manifest lie there, where only the weights are missing of a teacher that
+    this project trained, and where putting a new teacher in place was interrupted.
+
+    Raises:
+        ManifestError: where weights and manifest do not belong together, or must be migrated: what lies there is not
+            overwritten.
+        SiloError: where the folder cannot be read.
+    """
+    with explained_silo_reads(folder):
+        there = [name for name in (WEIGHTS_FILE, MANIFEST_FILE) if (folder / name).exists()]
+        interrupted = (folder / MAKING_FILE).exists()
+    if not there:
+        return None
+    if MANIFEST_FILE in there and _stated_version(folder / MANIFEST_FILE) == 1:
+        return load_manifest(folder)  # raises, naming the command that migrates
+    try:
+        manifest = load_manifest(folder)
+        if manifest.origin == "trained" and WEIGHTS_FILE not in there:
+            return None
+        read_weights(folder, manifest)
+    except ManifestError as error:
+        if interrupted:
+            return None
+        lie = " and ".join(there) + (" lies" if len(there) == 1 else " lie")
+        reason = str(error).rpartition("; ")[0]
+        remedy = (
+            f"restore {WEIGHTS_FILE} and {MANIFEST_FILE} from a backup; or move what is left of them out of the folder,"
+            " but not the ledger, and a teacher is trained anew"
+        )
+        constraint = f"{lie} there and no whole teacher, so nothing is overwritten ({reason})"
+        raise ManifestError(explain("silo", str(folder), constraint, remedy)) from error
+    return manifest
+
+
+def check_writable(folder: Path) -> None:
+    """Does nothing where this user may write in a silo's folder: without its ledger, no silo answers.
+
+    Raises:
+        SiloError: where the folder or its file system is read-only.
+    """
+    if not os.access(folder, os.W_OK):
+        remedy = "make the folder and its file system writable for this user: the ledger is written in it"
+        raise SiloError(explain("silo", str(folder), "is read-only here", remedy))
+
+
+@contextmanager
+def explained_silo_writes(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong while a silo's folder is written into words for its owner.
+
+    Raises:
+        SiloError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "free space, or make the folder and its file system writable for this user"
+        raise SiloError(explain("silo", str(folder), f"cannot be written ({error.strerror})", remedy)) from error
+
+
+@contextmanager
+def explained_silo_reads(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong while a silo's folder is read into words for its owner.
+
+    Raises:
+        SiloError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "check the path, and that this user may read it"
+        raise SiloError(explain("silo", str(folder), f"cannot be read ({error.strerror})", remedy)) from error
+
+
+def _stated_version(manifest: Path) -> object:
+    """What a manifest says of its version; None where it says nothing."""
+    try:
+        tree = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return tree.get("format_version") if isinstance(tree, dict) else None

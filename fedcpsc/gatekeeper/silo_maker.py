@@ -1,0 +1,246 @@
+"""Making the silo whose teacher this project trains: reused where it matches, else trained and put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+
+from fedcpsc.config import RunConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.errors import DataError, explain
+from fedcpsc.files import durable
+from fedcpsc.gatekeeper.adopted import accuracy_of
+from fedcpsc.gatekeeper.canaries import planted, save_canaries
+from fedcpsc.gatekeeper.guarantee import check_training
+from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
+from fedcpsc.gatekeeper.ledger_mark import mark_path
+from fedcpsc.gatekeeper.manifest import (
+    WEIGHTS_FILE,
+    Manifest,
+    Normalisation,
+    dataset_id,
+    save_manifest,
+    sha256_hex,
+)
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
+from fedcpsc.gatekeeper.private_training import train_teacher
+from fedcpsc.gatekeeper.replacing import Replacement
+from fedcpsc.gatekeeper.seen_records import check_records, note_records
+from fedcpsc.gatekeeper.sharding import record_ids, unit_ids
+from fedcpsc.gatekeeper.silo_folder import check_writable, explained_silo_writes, standing_teacher
+from fedcpsc.gatekeeper.silo_report import SiloReport
+from fedcpsc.gatekeeper.take_up import choose_policy, take_up_ledger, write_policy
+from fedcpsc.gatekeeper.teachers import open_teacher
+from fedcpsc.gatekeeper.training import Progress, TrainedTeacher
+from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
+from fedcpsc.privacy.randomness import NOISE_SOURCE
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["SiloMaker"]
+
+
+@dataclass(frozen=True)
+class SiloMaker:
+    """Makes one silo whose teacher this project trains.
+
+    Attributes:
+        config: configuration of the run.
+        silo: number of the silo.
+        folder: path of its folder.
+        device: device to train on.
+    """
+
+    config: RunConfig
+    silo: int
+    folder: Path
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The silo's name in the run."""
+        return f"silo-{self.silo}"
+
+    @property
+    def seed(self) -> int:
+        """Seed of whatever in the training need not be secret."""
+        return derive_seed(self.config.seed, "teacher", self.silo)
+
+    @property
+    def population(self) -> str:
+        """Name of the population whose records the silo holds."""
+        return self.config.silos.population.replace("{silo}", self.name)
+
+    def make(
+        self,
+        images: ImageSet,
+        architecture: str,
+        configured: Policy,
+        evaluation: ImageSet | None,
+        progress: Progress,
+    ) -> SiloReport:
+        """Reuses the teacher that stands in the folder, or trains one and puts it in its place.
+
+        Args:
+            images: private images of the silo.
+            architecture: name of the teacher's architecture in `models.registry`.
+            configured: policy of the run's configuration, for where the owner has edited none.
+            evaluation: held-out images to measure the teacher with; None measures nothing.
+            progress: told what is being done, a line each time.
+
+        Raises:
+            FedcpscError: as `make_silos`; whatever stood in the folder then stands there still.
+        """
+        started = time.monotonic()
+        if evaluation is not None and evaluation.image_shape != images.image_shape:
+            held_out, own = evaluation.image_shape, images.image_shape
+            remedy = "set data.image_size and data.channels"
+            raise DataError(explain("evaluation images", held_out, f"{self.name}'s images are {own}", remedy))
+        with explained_silo_writes(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private data has touched what lies here
+        check_writable(self.folder)
+        kept = self._finish_interrupted(progress)
+        old = standing_teacher(self.folder)
+        policy, owners = choose_policy(self.folder, old, configured)
+        fingerprint = self._fingerprint(images, architecture)
+        reused = old is not None and old.fingerprint == fingerprint
+        with contextlib.closing(take_up_ledger(self.folder, self.population, _unit(images), policy, old)) as ledger:
+            if old is not None and reused:
+                manifest = self._with_policy(old, None if owners else policy)
+            else:
+                self._check_before(images, policy, ledger)
+                progress(f"{self.name}: training {architecture} on {len(images)} images")
+                made = self._train(images, architecture, policy, progress)
+                self._check_before(images, policy, ledger)  # others may have been answered meanwhile
+                note_records(self.folder, self.population, _ids(images))
+                manifest = self._stage(made, images, fingerprint, None if owners else policy)
+                kept = Replacement(self.folder).commit(ledger) or kept
+        if kept is not None:
+            progress(f"{self.name}: the teacher before it is kept in {kept}")
+        teacher = None if evaluation is None else open_teacher(self.folder, manifest)
+        return SiloReport(
+            silo=self.name,
+            folder=self.folder,
+            architecture=manifest.architecture,
+            train_size=len(images),
+            reused=reused,
+            policy_kept=owners,
+            accuracy=accuracy_of(teacher, evaluation) if teacher else None,
+            seconds=time.monotonic() - started,
+            kept=kept,
+        )
+
+    def _finish_interrupted(self, progress: Progress) -> Path | None:
+        """Puts a teacher in place whose way there was cut off; returns the folder that keeps the one before it."""
+        replacement = Replacement(self.folder)
+        found = replacement.interrupted()
+        if found is None:
+            return None
+        new, beside = found
+        progress(f"{self.name}: putting the teacher in place whose training was interrupted")
+        mark = mark_path(self.folder, load_policy(beside / POLICY_FILE))
+        ledger = Ledger.open(self.folder / LEDGER_FILE, new.population, unit=new.unit, high_water_mark=mark)
+        with contextlib.closing(ledger):
+            return replacement.finish(ledger)
+
+    def _check_before(self, images: ImageSet, policy: Policy, ledger: Ledger) -> None:
+        """What must not be trained on, or not once more, is refused while the old teacher stands."""
+        check_records(self.folder, self.population, _ids(images))
+        plan, teachers = training_plan(self.config.teachers), self.config.teachers
+        if isinstance(plan, DpSgdTraining):
+            true = len(images if images.persons is None else np.unique(images.persons))
+            units = public_units(plan, true, public_size=policy.public_size)
+            check_training(policy, ledger, planned_history(plan, teachers.epochs, teachers.batch_size, units))
+
+    def _train(self, images: ImageSet, architecture: str, policy: Policy, progress: Progress) -> TrainedTeacher:
+        return train_teacher(
+            images,
+            self.config.teachers,
+            self.seed,
+            architecture,
+            lambda line: progress(f"{self.name}: {line}"),
+            self.folder,
+            self.device,
+            public_size=policy.public_size,
+        )
+
+    def _stage(self, made: TrainedTeacher, images: ImageSet, fingerprint: str, policy: Policy | None) -> Manifest:
+        """Writes the new teacher, and the policy where it is the configuration's, to where `Replacement` takes them."""
+        weights, data = save_tensors(made.states), dataset_id(images.images, images.labels)
+        digest, unit = sha256_hex(weights), _unit(images)
+        with Replacement(self.folder).staging() as staged:
+            with durable(staged / WEIGHTS_FILE) as file:
+                file.write(weights)
+            if made.canaries is not None:
+                save_canaries(made.canaries, staged, digest)
+                images = planted(images, made.canaries)  # sizes and counts are of what was trained on
+            channels = images.image_shape[0]
+            manifest = Manifest(
+                silo=self.name,
+                population=self.population,
+                unit=unit,
+                origin="trained",
+                kind=made.kind,
+                architecture=made.architecture,
+                width=self.config.teachers.width,
+                classes=images.classes,
+                image_shape=images.image_shape,
+                normalisation=Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels),  # what `to_pixels` does
+                dataset_id=data,
+                train_size=len(images),
+                training=self._recipe(),
+                weights_sha256=digest,
+                fingerprint=fingerprint,
+                private_class_counts=tuple(np.bincount(images.labels, minlength=images.classes).tolist()),
+                privacy=made.proof,
+            )
+            if policy is not None:
+                manifest = write_policy(manifest, policy, staged)
+            save_manifest(manifest, staged)
+        return manifest
+
+    def _with_policy(self, manifest: Manifest, policy: Policy | None) -> Manifest:
+        """The manifest of a reused teacher, with the configuration's policy beside it; None keeps the owner's own."""
+        if policy is None:
+            return manifest
+        with explained_silo_writes(self.folder):
+            changed = write_policy(manifest, policy, self.folder)
+            if changed != manifest:
+                save_manifest(changed, self.folder)
+        return changed
+
+    def _recipe(self) -> dict[str, Any]:
+        return used_settings(training_plan(self.config.teachers), self.config.teachers) | {"seed": self.seed}
+
+    def _fingerprint(self, images: ImageSet, architecture: str) -> str:
+        parts: dict[str, Any] = {
+            "silo": self.name,
+            "dataset_id": dataset_id(images.images, images.labels),
+            "architecture": architecture,
+            "width": self.config.teachers.width,
+            "training": self._recipe(),
+        }
+        if isinstance(training_plan(self.config.teachers), DpSgdTraining):
+            parts["noise_source"] = NOISE_SOURCE  # noise of another source carries no guarantee: it is trained anew
+        if images.persons is not None:
+            records = zip(record_ids(images.images, images.labels), unit_ids(images), strict=True)
+            parts["persons"] = sha256_hex(b"".join(sorted(record + person for record, person in records)))
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _unit(images: ImageSet) -> Literal["record", "person"]:
+    return "record" if images.persons is None else "person"
+
+
+def _ids(images: ImageSet) -> list[bytes]:
+    """What another population must not have used: the records, and where persons are named, the persons."""
+    records = record_ids(images.images, images.labels)
+    return records if images.persons is None else [*records, *dict.fromkeys(unit_ids(images))]

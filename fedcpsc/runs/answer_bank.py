@@ -1,0 +1,203 @@
+"""The answer bank: every paid-for (image, pseudo-label, answers) triple, on disk, never asked twice.
+
+Layout of the folder:
+
+    journal.jsonl     what is committed; one line an event, each written only after its data were synced
+    images.u8         [rows, C, H, W] uint8, appended
+    pseudo.i64        [rows] the y each image was made for (-1: from the prior)
+    answers-<i>.f32   [rows, K] decoded answers of silo i, written at the rows it answered
+    targets.f32       [rows, K] aggregated soft targets; derived, rewritten at will
+
+The folder and its files are its owner's alone (modes 0700 and 0600), also those of a run from before they were.
+
+A crash at any point loses at most what was not yet journalled; data beyond the journal are cut off when the bank is
+opened. In memory: the journal's index, one answered-flag per row and silo, nothing that grows with the images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.errors import BankError, explain
+from fedcpsc.files import owner_only, private_folder
+from fedcpsc.runs.bank_index import (
+    IMAGES,
+    PSEUDO_LABELS,
+    TARGETS,
+    BankIndex,
+    Batch,
+    Floats,
+    answers_file,
+    damaged,
+    replay,
+)
+from fedcpsc.runs.layout import JOURNAL_FILE
+
+__all__ = ["AnswerBank"]
+
+
+class AnswerBank(BankIndex):
+    """Opens the bank in `folder`, or makes it.
+
+    Args:
+        folder: created where missing.
+        image_shape: (C, H, W).
+        classes: K.
+        silos: names; their order is the order of `answers`.
+
+    Raises:
+        BankError: where the folder holds a bank of another shape, is damaged, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, image_shape: tuple[int, int, int], classes: int, silos: Sequence[str]) -> None:
+        super().__init__(folder, image_shape, classes, silos)
+        self._by_query: dict[str, Batch] = {}
+        self._journal_path = folder / JOURNAL_FILE
+        try:
+            private_folder(folder)  # silos' answers: for whoever paid for them alone
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        head = {"format": 1, "image_shape": list(image_shape), "classes": classes, "silos": self.silos}
+        self.nonce = self._recover(head)
+        self._mapped: dict[str, npt.NDArray[Any]] = {}
+
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def images(self) -> npt.NDArray[np.uint8]:
+        """uint8 [rows, C, H, W], memory-mapped."""
+        return self._map(IMAGES, np.uint8, self.image_shape)
+
+    @property
+    def pseudo_labels(self) -> npt.NDArray[np.int64]:
+        """int64 [rows], memory-mapped; -1 for images of the prior."""
+        return self._map(PSEUDO_LABELS, np.int64, ())
+
+    @property
+    def targets(self) -> Floats:
+        """float32 [rows, K], memory-mapped; rows without any answer hold zeros."""
+        return self._map(TARGETS, np.float32, (self.classes,))
+
+    def batch_of(self, query_id: str) -> Batch | None:
+        """The batch a query id belongs to."""
+        return self._by_query.get(query_id)
+
+    # Writing ---------------------------------------------------------------------------------------------------------
+
+    def add_batch(self, round_index: int, images: npt.NDArray[np.uint8], pseudo_labels: npt.NDArray[np.int64]) -> Batch:
+        """Commits images before they are asked about; their query id is fixed by bank, round and row."""
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            got = f"{images.dtype}{list(images.shape)}"
+            raise BankError(explain("images", got, f"must be uint8 [N, {self.image_shape}]", "check the synthesis"))
+        first = self.rows
+        query_id = sha256(f"{self.nonce}/{round_index}/{first}".encode()).hexdigest()[:32]
+        self._write(IMAGES, first, images)
+        self._write(PSEUDO_LABELS, first, pseudo_labels.astype(np.int64))
+        self._write(TARGETS, first, np.zeros((len(images), self.classes), np.float32))
+        batch = Batch(query_id, round_index, first, len(images))
+        self._commit({"batch": query_id, "round": round_index, "first": first, "count": len(images)})
+        self.batches.append(batch)
+        self._by_query[query_id] = batch
+        return batch
+
+    def add_answers(self, query_id: str, silo: str, probabilities: Floats) -> bool:
+        """Commits one silo's decoded answers to one batch; False where they are there already.
+
+        Args:
+            probabilities: float32 [count, K].
+        """
+        batch = self._by_query.get(query_id)
+        if batch is None or silo not in self._index:
+            known = f"{len(self.batches)} queries of {len(self.silos)} silos"
+            raise BankError(explain("answer", (query_id, silo), f"is to no query of this bank ({known})", "drop it"))
+        if silo in batch.answered:
+            return False
+        if probabilities.shape != (batch.count, self.classes) or not np.isfinite(probabilities).all():
+            wanted = f"finite [{batch.count}, {self.classes}]"
+            raise BankError(explain("probabilities", probabilities.shape, f"must be {wanted}", "check the silo"))
+        self._write(answers_file(self._index[silo]), batch.first, probabilities.astype(np.float32))
+        self._commit({"answered": query_id, "silo": silo})
+        batch.answered.add(silo)
+        return True
+
+    def set_targets(self, batch: Batch, targets: Floats) -> None:
+        """Stores a batch's aggregated targets [n, K]; derived from the answers, so not journalled."""
+        self._write(TARGETS, batch.first, targets.astype(np.float32), sync=False)
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _recover(self, head: dict[str, Any]) -> str:
+        """Replays the journal; returns the bank's nonce."""
+        try:
+            text = self._journal_path.read_bytes() if self._journal_path.exists() else b""
+            whole = text[: text.rfind(b"\n") + 1]
+            if not whole and (self.folder / IMAGES).exists():
+                raise damaged(self._journal_path, "it is empty, though images were banked")
+            if len(whole) != len(text):  # a crash in the middle of the last line
+                os.truncate(self._journal_path, len(whole))
+        except OSError as error:
+            raise _cannot_write(self._journal_path, error) from error
+        if not whole:
+            nonce = uuid.uuid4().hex
+            self._commit({**head, "nonce": nonce})
+            return nonce
+        found, self.batches = replay(self._journal_path, whole)
+        nonce = str(found.pop("nonce", ""))
+        if found != head:
+            remedy = "use a new run name, or the configuration this run began with"
+            raise BankError(explain("bank", found, f"was made for other silos or images than {head}", remedy))
+        self._by_query = {batch.query_id: batch for batch in self.batches}
+        return nonce
+
+    def _map(self, name: str, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        wanted = (self.rows, *shape)
+        mapped = self._mapped.get(name)
+        if mapped is None or mapped.shape != wanted:
+            if self.rows == 0:
+                return np.zeros(wanted, dtype)
+            needed = int(np.prod(wanted)) * np.dtype(dtype).itemsize
+            path = self.folder / name
+            if not path.exists() or path.stat().st_size < needed:
+                with open(
+                    path, "ab", opener=owner_only
+                ) as file:  # rows that this silo has not answered yet read as zeros
+                    file.truncate(needed)
+            mapped = np.memmap(path, dtype, "r+", shape=wanted)
+            self._mapped[name] = mapped
+        return mapped
+
+    def _write(self, name: str, first: int, values: npt.NDArray[Any], *, sync: bool = True) -> None:
+        path = self.folder / name
+        try:
+            with open(path, "r+b" if path.exists() else "w+b", opener=owner_only) as file:
+                row_bytes = values.nbytes // max(len(values), 1)
+                file.seek(first * row_bytes)
+                file.write(np.ascontiguousarray(values).tobytes())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def _commit(self, event: dict[str, Any]) -> None:
+        try:
+            with open(self._journal_path, "ab", opener=owner_only) as file:
+                file.write(json.dumps(event).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot_write(self._journal_path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> BankError:
+    remedy = "free space or fix the permissions, then resume: what was journalled is kept"
+    return BankError(explain("bank", str(path), f"cannot be written ({error.strerror})", remedy))

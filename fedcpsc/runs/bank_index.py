@@ -1,0 +1,177 @@
+"""What a bank's journal says: the batches, who answered them, and where each answer lies.
+
+`AnswerBank` writes it, `BankView` only looks. Both are a `BankIndex`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.errors import BankError, explain
+from fedcpsc.runs.strict_json import parse_mapping
+
+__all__ = ["IMAGES", "PSEUDO_LABELS", "TARGETS", "BankIndex", "Batch", "Floats", "answers_file", "damaged", "replay"]
+
+Floats = npt.NDArray[np.float32]
+
+IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
+_PIECE = 2**22  # probabilities that are looked at together, 16 MiB
+
+
+@dataclass
+class Batch:
+    """One query's rows in the bank.
+
+    Attributes:
+        query_id: what the silos know the batch by.
+        round: in which it was made, from 0.
+        first, count: rows [first, first + count).
+        answered: silos whose answers are banked.
+    """
+
+    query_id: str
+    round: int
+    first: int
+    count: int
+    answered: set[str] = field(default_factory=set)
+
+    @property
+    def rows(self) -> slice:
+        """The batch's rows."""
+        return slice(self.first, self.first + self.count)
+
+
+class BankIndex:
+    """A bank's batches and answers, to be read.
+
+    Args:
+        folder: folder of the bank.
+        image_shape: (C, H, W).
+        classes: number of classes K.
+        silos: names; their order is the order of `answers`.
+        batches: in the order they were made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        silos: Sequence[str],
+        batches: Sequence[Batch] = (),
+    ) -> None:
+        self.folder = folder
+        self.image_shape = image_shape
+        self.classes = classes
+        self.silos = list(silos)
+        self.batches = list(batches)
+        self._index = {silo: index for index, silo in enumerate(self.silos)}
+
+    @property
+    def rows(self) -> int:
+        """Images in the bank, answered or not."""
+        return self.batches[-1].first + self.batches[-1].count if self.batches else 0
+
+    def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
+
+        Args:
+            rows: of the bank, inside the batch; None: all of them.
+
+        Raises:
+            BankError: answers that the journal tells of are not on the disk.
+        """
+        wanted = batch.rows if rows is None else rows
+        count = wanted.stop - wanted.start
+        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
+        given = np.zeros((len(self.silos), count), bool)
+        for name in batch.answered:
+            index = self._index[name]
+            dense[index] = self._read(answers_file(index), wanted.start, dense[index].shape)
+            given[index] = True
+        return dense, given
+
+    def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
+        """The same in parts that stay small however many silos there are: rows of the bank, and their `answers`."""
+        step = max(1, _PIECE // (len(self.silos) * self.classes))
+        for first in range(batch.first, batch.first + batch.count, step):
+            rows = slice(first, min(first + step, batch.first + batch.count))
+            yield rows, *self.answers(batch, rows)
+
+    def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
+        """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
+        chosen = [b for b in self.batches if b.answered and (rounds is None or b.round in rounds)]
+        if not chosen:
+            return np.zeros(0, np.int64)
+        return np.concatenate([np.arange(b.first, b.first + b.count) for b in chosen])
+
+    def round_batches(self, round_index: int) -> list[Batch]:
+        """The batches made in one round."""
+        return [batch for batch in self.batches if batch.round == round_index]
+
+    def batches_before(self, before: int | None) -> list[Batch]:
+        """The batches made in rounds before `before`; None: all."""
+        return [batch for batch in self.batches if before is None or batch.round < before]
+
+    def answers_of(self, silo: str) -> int:
+        """Images of this bank that the silo has answered."""
+        return sum(batch.count for batch in self.batches if silo in batch.answered)
+
+    def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
+        """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
+        path, wanted = self.folder / name, np.dtype(np.float32).itemsize * shape[0] * shape[1]
+        try:
+            with path.open("rb") as file:
+                file.seek(wanted // shape[0] * first)
+                found = file.read(wanted)
+        except OSError as error:
+            raise damaged(path, str(error.strerror)) from error
+        if len(found) != wanted:
+            raise damaged(path, "it is shorter than the journal says")
+        return np.frombuffer(found, np.float32).reshape(shape)
+
+
+def answers_file(index: int) -> str:
+    """Name of the file of one silo's answers; `index` counts the bank's silos from 0."""
+    return f"answers-{index}.f32"
+
+
+def replay(path: Path, journal: bytes) -> tuple[dict[str, Any], list[Batch]]:
+    """What a journal says: its head, and the batches with their answers.
+
+    Args:
+        path: of the journal, for the error alone.
+        journal: whole lines.
+
+    Raises:
+        BankError: it is damaged.
+    """
+    try:
+        head, *events = [parse_mapping(line) for line in journal.splitlines()]
+        batches: dict[str, Batch] = {}
+        rows = 0
+        for event in events:
+            if "batch" in event:
+                first, count = int(event["first"]), int(event["count"])
+                if first != rows or count < 1:
+                    raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
+                rows += count
+                batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+            else:
+                batches[event["answered"]].answered.add(str(event["silo"]))
+    except (ValueError, KeyError, TypeError) as error:
+        remedy = "restore the folder from a backup, or start a new run"
+        raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error
+    return head, list(batches.values())
+
+
+def damaged(path: Path, why: str) -> BankError:
+    """The error for a file of a bank that does not hold what it should."""
+    remedy = "restore the folder from a backup, or start a new run"
+    return BankError(explain("bank", str(path), f"cannot be read ({why})", remedy))

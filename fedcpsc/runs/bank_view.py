@@ -1,0 +1,115 @@
+"""An answer bank looked at: opened for reading alone, also while a run goes on writing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.errors import BankError, explain
+from fedcpsc.runs.bank_index import (
+    IMAGES,
+    PSEUDO_LABELS,
+    TARGETS,
+    BankIndex,
+    Batch,
+    Floats,
+    answers_file,
+    damaged,
+    replay,
+)
+from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
+
+__all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
+
+_RESTORE = "restore the folder from a backup"
+
+
+class BankView(BankIndex):
+    """What is committed.
+
+    Attributes:
+        images: uint8 [rows, C, H, W], memory-mapped.
+        pseudo_labels: int64 [rows], memory-mapped; -1 for images of the prior.
+        targets: float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
+
+    Raises:
+        BankError: fewer images, labels, targets or answers are there than the journal says.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        silos: tuple[str, ...],
+        batches: list[Batch],
+    ) -> None:
+        super().__init__(folder, image_shape, classes, silos, batches)
+        self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
+        self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
+        ends: dict[str, int] = {}
+        for batch in batches:
+            ends |= dict.fromkeys(batch.answered, batch.rows.stop)
+        if unknown := ends.keys() - set(silos):
+            raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
+        for silo, end in ends.items():
+            path = folder / answers_file(self._index[silo])
+            if not path.exists() or path.stat().st_size < end * classes * np.dtype(np.float32).itemsize:
+                raise damaged(path, "it is shorter than the journal says")
+
+
+def find_bank(run_dir: Path) -> BankView | None:
+    """The bank in a run's folder; None where the folder has none.
+
+    Raises:
+        BankError: it is damaged.
+    """
+    folder = run_dir / BANK_FOLDER
+    return read_bank(folder) if (folder / JOURNAL_FILE).exists() else None
+
+
+def read_bank(folder: Path) -> BankView:
+    """Opens the bank in `folder` without writing a byte.
+
+    Raises:
+        BankError: it is not there, or damaged.
+    """
+    journal = folder / JOURNAL_FILE
+    try:
+        text = journal.read_bytes()
+    except OSError as error:
+        remedy = "give the folder of a run that keeps its bank"
+        raise BankError(explain("bank", str(folder), f"cannot be read ({error.strerror})", remedy)) from error
+    head, batches = replay(journal, text[: text.rfind(b"\n") + 1])
+    try:
+        channels, height, width = (int(size) for size in head["image_shape"])
+        silos, classes = tuple(str(silo) for silo in head["silos"]), int(head["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
+    return BankView(folder, (channels, height, width), classes, silos, batches)
+
+
+def map_rows(
+    folder: Path, rows: int, image_shape: tuple[int, int, int], classes: int
+) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """The first `rows` images uint8 [rows, C, H, W] and targets float32 [rows, K] of a bank, memory-mapped.
+
+    Raises:
+        BankError: fewer are there.
+    """
+    images = _map(folder / IMAGES, np.uint8, (rows, *image_shape))
+    return images, _map(folder / TARGETS, np.float32, (rows, classes))
+
+
+def _map(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if shape[0] == 0:
+        return np.zeros(shape, dtype)
+    try:
+        return np.memmap(path, dtype, "r", shape=shape)
+    except (OSError, ValueError) as error:
+        raise BankError(
+            explain("bank", str(path), f"is missing or shorter than its journal says ({error})", _RESTORE)
+        ) from error

@@ -1,0 +1,64 @@
+"""checkpoint/state.pt: the engine's state after a round, as tensors and numbers; the engine knows what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedcpsc.errors import RunError, explain
+from fedcpsc.files import durable, private_folder
+from fedcpsc.runs.layout import CHECKPOINT_FILE
+
+__all__ = ["damaged_checkpoint", "read_state", "rounds_asked", "write_state"]
+
+_NEEDED = {"members", "seconds", "generator"}
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Replaces the checkpoint in `folder`, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written; the one before it is kept.
+    """
+    path = folder / CHECKPOINT_FILE
+    try:
+        private_folder(folder)  # half-fitted students and optimisers: nobody is to work with them but the run
+        with durable(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch calls a full disk a RuntimeError
+        remedy = "free space or fix the permissions, then resume: the checkpoint before it is kept"
+        raise RunError(explain("checkpoint", str(path), f"cannot be written ({error})", remedy)) from error
+
+
+def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """What `write_state` wrote; None where there is no checkpoint yet.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if not state.keys() >= _NEEDED or not state.keys() & {"ends", "next_round"}:
+            raise ValueError("it lacks something")
+        rounds_asked(state)
+    except Exception as error:  # torch raises whatever damaged bytes lead it to
+        raise damaged_checkpoint(folder, error) from error
+    return state
+
+
+def rounds_asked(state: dict[str, Any]) -> tuple[int, ...]:
+    """The round after each bundle's last, ascending; empty where none was asked about."""
+    ends = state["ends"] if "ends" in state else range(1, int(state["next_round"]) + 1)  # of earlier versions
+    return tuple(map(int, ends))
+
+
+def damaged_checkpoint(folder: Path, error: Exception) -> RunError:
+    """The error for a checkpoint that cannot be used, with the way out."""
+    path, why = folder / CHECKPOINT_FILE, (str(error) or type(error).__name__).splitlines()[0]
+    remedy = "restore it, or delete the checkpoint folder: the rounds are fitted anew, on answers that the bank keeps"
+    return RunError(explain("checkpoint", str(path), f"does not fit this run ({why})", remedy))

@@ -1,0 +1,163 @@
+"""Who may work in a run's folder, and whether what lies there can be gone on with. What was paid for is never deleted.
+
+One process at a time works on a run (`worked_on_alone`). A folder that holds a run is refused, resumed or moved aside
+(`claim`); a run is resumed only with its own configuration and only where its files are whole (`check_resumable`), and
+this is looked at before anything is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from fedcpsc.config import RunConfig, load_config
+from fedcpsc.errors import BankError, RunError, explain
+from fedcpsc.files import explained_writes
+from fedcpsc.runs.bank_view import find_bank
+from fedcpsc.runs.layout import (
+    BANK_FOLDER,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    JOURNAL_FILE,
+    LOCK_FILE,
+    RESULT_FILE,
+    TIMELINE_FILE,
+)
+from fedcpsc.runs.metrics import read_metrics
+from fedcpsc.runs.read import gather
+from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.timeline import read_timeline
+
+__all__ = ["Existing", "check_resumable", "check_run_folder", "claim", "finished", "worked_on_alone"]
+
+
+class Existing(Enum):
+    """What to do with a run that lies there already."""
+
+    REFUSE = "refuse"
+    RESUME = "resume"
+    OVERWRITE = "overwrite"
+
+
+def claim(run_dir: Path, existing: Existing) -> bool:
+    """Makes the folder ready; returns whether a run is to be resumed in it.
+
+    `OVERWRITE` moves the earlier run to `<name>.previous`, and so deletes only the one before that.
+
+    Raises:
+        RunError: it holds a run and `existing` is REFUSE, or it cannot be moved aside.
+    """
+    if not (run_dir / CONFIG_FILE).exists():
+        return False
+    if existing is Existing.REFUSE:
+        state = "a finished run" if (run_dir / RESULT_FILE).exists() else "an unfinished run"
+        remedy = "go on with --resume, start anew with --overwrite, or give the new run a --name"
+        raise RunError(explain("run", str(run_dir), f"holds {state} already", remedy))
+    if existing is Existing.RESUME:
+        return True
+    previous = run_dir.with_name(f"{run_dir.name}.previous")
+    try:
+        if previous.exists():
+            shutil.rmtree(previous)
+        run_dir.rename(previous)
+    except OSError as error:
+        constraint = f"cannot be moved to {previous.name} ({error.strerror})"
+        raise RunError(explain("run", str(run_dir), constraint, "give the new run a --name")) from error
+    return False
+
+
+@contextmanager
+def worked_on_alone(run_dir: Path) -> Iterator[None]:
+    """Holds the run's folder, which is made; a process that dies lets go of it.
+
+    Raises:
+        RunError: another process works on the run: two would mix what they write.
+    """
+    with explained_writes(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / LOCK_FILE).open("w", encoding="ascii")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            remedy = "wait for its end, or stop that one first"
+            raise RunError(explain("run", str(run_dir), "another process works on it", remedy)) from error
+        yield
+
+
+def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
+    """Refuses to mix two runs in one folder, and to go on with files that are damaged. Nothing is written.
+
+    Raises:
+        RunError: the folder holds a run and `resume` is off; or it is on and the configurations differ, or a file is
+            damaged.
+        BankError: the answer bank is damaged.
+    """
+    if not (run_dir / CONFIG_FILE).exists():
+        return
+    if not resume:
+        remedy = "resume it with --resume, or choose another output.name"
+        raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
+    _check_unchanged(run_dir, config)
+    check_resumable(run_dir, config)
+
+
+def finished(run_dir: Path, config: RunConfig) -> RunResult | None:
+    """The result of a run that needs no resuming; None of one that does, once it is known that it can be resumed.
+
+    Raises:
+        RunError, BankError: as `check_run_folder`; or the run has finished, and what it left is damaged.
+    """
+    if not (run_dir / RESULT_FILE).exists():
+        check_run_folder(run_dir, config, resume=True)
+        return None
+    from fedcpsc.runs.student import check_student  # noqa: PLC0415 - brings torch
+
+    _check_unchanged(run_dir, config)
+    check_student(run_dir)
+    return gather(run_dir).result
+
+
+def check_resumable(run_dir: Path, config: RunConfig) -> None:
+    """Reads all that a resumed run goes on with. Half a last line, which a crash leaves, is no damage.
+
+    Raises:
+        RunError: metrics.jsonl, timeline.jsonl or the checkpoint is damaged.
+        BankError: the answer bank is, or its journal ends before the rounds that the checkpoint has seen.
+    """
+    from fedcpsc.runs.checkpoint import read_state, rounds_asked  # noqa: PLC0415 - brings torch
+
+    read_metrics(run_dir)
+    read_timeline(run_dir / TIMELINE_FILE)
+    journal = run_dir / BANK_FOLDER / JOURNAL_FILE
+    begun = journal.exists() and b"\n" in journal.read_bytes()
+    bank = find_bank(run_dir) if begun else None
+    state = read_state(run_dir / CHECKPOINT_FOLDER)
+    asked = (rounds_asked(state) or (0,))[-1] if state is not None else 0
+    needed = config.queries.answers_per_silo * asked // config.queries.rounds
+    kept = 0 if bank is None else bank.rows
+    if kept < needed:
+        constraint = f"tells of {kept:,} images, the checkpoint of round {asked} of {needed:,}"
+        remedy = "restore the bank's folder from a backup, or begin anew with --overwrite: silos count new answers anew"
+        raise BankError(explain("journal", str(journal), constraint, remedy))
+
+
+def _check_unchanged(run_dir: Path, config: RunConfig) -> None:
+    before = load_config(run_dir / CONFIG_FILE).model_dump(mode="json")
+    now = config.model_dump(mode="json")
+    changed = [
+        f"{section}.{key}: {value} -> {now[section][key]}"
+        for section in before
+        if section not in ("runtime", "output") and isinstance(before[section], dict)
+        for key, value in before[section].items()
+        if now[section][key] != value
+    ]
+    if before["seed"] != now["seed"]:
+        changed.append(f"seed: {before['seed']} -> {now['seed']}")
+    if changed:
+        remedy = "resume with the configuration it began with"
+        raise RunError(explain("run", str(run_dir), "began with another configuration: " + "; ".join(changed), remedy))

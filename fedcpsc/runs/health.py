@@ -1,0 +1,192 @@
+"""How a run does, from its folder alone: while it goes on and after its end, wherever the folder can be seen.
+
+The folder does not tell whether a process still works on it, only when something was last written. So a run that has
+written nothing for longer than it may is called stalled: it waits for no answer for so long, and none of its rounds has
+taken a third of that.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.failure import read_failure
+from fedcpsc.runs.layout import (
+    BANK_FOLDER,
+    CHECKPOINT_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    ERROR_FILE,
+    FLOWER_LOG,
+    JOURNAL_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SUPERLINK_LOG,
+)
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.read import RunFacts, gather
+
+__all__ = ["Health", "SiloHealth", "State", "read_health"]
+
+State: TypeAlias = Literal["starting", "running", "finished", "failed", "stalled"]
+
+_LOGS = (FLOWER_LOG, SUPERLINK_LOG, ERROR_FILE)
+_CHECKPOINT = f"{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"
+_ALIVE = (CONFIG_FILE, METRICS_FILE, f"{BANK_FOLDER}/{JOURNAL_FILE}", _CHECKPOINT, RESULT_FILE)
+_STARTING_S = 600.0  # silos are made and processes started, of which the folder tells nothing
+_LEEWAY_S = 60.0
+_SLOWEST_ROUNDS = 3.0
+
+
+@dataclass(frozen=True)
+class SiloHealth:
+    """One silo in a run.
+
+    Attributes:
+        id: its name.
+        answers: images it has answered in this run.
+        left: of its budget over all time; None where not known yet.
+        gone: why it is no longer asked; empty where it is.
+    """
+
+    id: str
+    answers: int
+    left: int | None
+    gone: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """A run's health.
+
+    Attributes:
+        name: of the run.
+        state: see `State`; a stalled run may be waiting for its user to resume it.
+        phase: `round` or `final`, of the last line of metrics.jsonl; None before the first.
+        round, rounds: the last round done, and how many there are to be.
+        share_done: of the whole work, in [0, 1].
+        seconds: spent on the run, earlier attempts counted in.
+        seconds_left: as estimated then; None where nothing is known.
+        waiting_share: of `seconds`, spent waiting for answers, in [0, 1].
+        answers_budget: images to be asked of each silo.
+        silos: in the bank's order; empty before they have joined.
+        silent_s: seconds since anything was written.
+        line_age_s: seconds since the last line of metrics.jsonl; None before the first.
+        checkpoint_age_s: seconds since the last checkpoint; None before the first.
+        stalled_after_s: with so many silent seconds the run is called stalled.
+        alarms: what an operator should look at, in words.
+        error: what the run died of; None where it did not.
+        student_accuracy: on held-out images, in [0, 1]; None where not measured.
+    """
+
+    name: str
+    state: State
+    phase: str | None = None
+    round: int = 0
+    rounds: int = 0
+    share_done: float = 0.0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    waiting_share: float = 0.0
+    answers_budget: int = 0
+    silos: tuple[SiloHealth, ...] = ()
+    silent_s: float = 0.0
+    line_age_s: float | None = None
+    checkpoint_age_s: float | None = None
+    stalled_after_s: float = _STARTING_S
+    alarms: tuple[str, ...] = ()
+    error: str | None = None
+    student_accuracy: float | None = None
+
+
+def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float | None = None) -> Health:
+    """The health of the run in `run_dir`.
+
+    Args:
+        run_dir: the run's folder; nothing in it is changed.
+        stalled_after_s: None for the deadline of a round and a minute, or three times the longest pause so far.
+        now: seconds since 1970; None for the present.
+
+    Raises:
+        ConfigError: there is no run.
+        RunError, BankError: a file of it is damaged.
+    """
+    now = time.time() if now is None else now
+    if not (run_dir / CONFIG_FILE).exists():
+        return _before_the_silos_joined(run_dir, stalled_after_s or _STARTING_S, now)
+    facts = gather(run_dir)
+    limit = stalled_after_s or max(
+        facts.config.queries.deadline_s + _LEEWAY_S, _SLOWEST_ROUNDS * _longest_pause(facts.lines)
+    )
+    silent = now - max(_written(run_dir / name) or 0.0 for name in _ALIVE)
+    last = facts.lines[-1] if facts.lines else None
+    seconds = 0.0 if last is None else float(last["seconds"])
+    return Health(
+        name=facts.name,
+        state=_state(facts, silent > limit),
+        phase=None if last is None else last["phase"],
+        round=0 if last is None else last["round"],
+        rounds=facts.config.queries.rounds,
+        share_done=0.0 if last is None else float(last["share_done"]),
+        seconds=seconds,
+        seconds_left=None if last is None else last["seconds_left"],
+        waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
+        answers_budget=facts.config.queries.answers_per_silo,
+        silos=(silos := tuple(SiloHealth(s.id, s.answers, s.left, s.gone or "") for s in facts.silos)),
+        silent_s=round(silent, 1),
+        line_age_s=_age(run_dir / METRICS_FILE, now) if facts.lines else None,
+        checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),
+        stalled_after_s=limit,
+        alarms=_alarms(last, silos),
+        error=facts.error,
+        student_accuracy=next((line["student_accuracy"] for line in reversed(facts.lines) if _measured(line)), None),
+    )
+
+
+def _before_the_silos_joined(run_dir: Path, limit: float, now: float) -> Health:
+    written = [moment for name in _LOGS if (moment := _written(run_dir / name)) is not None]
+    if not written:
+        remedy = "give the folder that fedcpsc run makes, for example runs/digits"
+        raise ConfigError(explain("run", str(run_dir), "holds no run", remedy))
+    told = read_failure(run_dir)
+    silent = now - max(written)
+    state: State = "failed" if told is not None else "stalled" if silent > limit else "starting"
+    return Health(run_dir.name, state, silent_s=round(silent, 1), stalled_after_s=limit, error=told)
+
+
+def _state(facts: RunFacts, silent: bool) -> State:
+    if facts.result is not None:
+        return "finished"
+    if facts.error is not None:
+        return "failed"
+    return "stalled" if silent else "running"
+
+
+def _alarms(last: MetricsLine | None, silos: tuple[SiloHealth, ...]) -> tuple[str, ...]:
+    found = []
+    if last is not None and last["alarm"]:
+        found.append(f"the silos call nearly everything one class (class entropy {last['entropy']:.2f})")
+    found += [f"{silo.id} is no longer asked: {silo.gone}" for silo in silos if silo.gone]
+    return tuple(found)
+
+
+def _longest_pause(lines: tuple[MetricsLine, ...]) -> float:
+    moments = [0.0, *(float(line["seconds"]) for line in lines)]
+    return max((after - before for before, after in pairwise(moments)), default=0.0)
+
+
+def _measured(line: MetricsLine) -> bool:
+    return "student_accuracy" in line
+
+
+def _written(path: Path) -> float | None:
+    return path.stat().st_mtime if path.exists() else None
+
+
+def _age(path: Path, now: float) -> float | None:
+    moment = _written(path)
+    return None if moment is None else round(now - moment, 1)

@@ -1,0 +1,110 @@
+"""metrics.jsonl: how a run goes, one line a round and one a part of the final fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, NotRequired, cast
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from fedcpsc.errors import RunError, explain
+from fedcpsc.runs.layout import METRICS_FILE
+from fedcpsc.runs.strict_json import parse_json
+
+__all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics"]
+
+
+class SiloLine(TypedDict):
+    """One silo after a round.
+
+    Attributes:
+        answers: images it has answered in this run.
+        left: images that its owner still allows.
+        gone: reason why it is no longer asked; empty where it is.
+    """
+
+    answers: int
+    left: int
+    gone: NotRequired[str]
+
+
+class MetricsLine(TypedDict):
+    """One line.
+
+    Attributes:
+        round, rounds: number of the round that is done, from 1, and number of all rounds.
+        bank: images in the answer bank.
+        answers_used, answers_budget: most images that a silo has answered, and images to be asked of each.
+        entropy: entropy of the classes that the silos see in the images, in [0, 1].
+        alarm: whether the entropy is below `output.alarm_entropy`.
+        seconds, waiting_s: seconds spent on the run, earlier attempts counted in, and those of them spent waiting.
+        share_done: share of the whole work, in [0, 1].
+        seconds_left: estimated seconds to the end.
+        active_silos: number of silos that are still asked.
+        silos: figures of each silo, in lines of rounds.
+        student_accuracy, ensemble_accuracy: shares of held-out images classified rightly, in [0, 1], where measured.
+    """
+
+    phase: Literal["round", "final"]
+    round: int
+    rounds: int
+    bank: int
+    answers_used: int
+    answers_budget: int
+    entropy: float
+    alarm: bool
+    seconds: float
+    waiting_s: float
+    share_done: float
+    seconds_left: float
+    active_silos: NotRequired[int]
+    silos: NotRequired[dict[str, SiloLine]]
+    student_accuracy: NotRequired[float]
+    ensemble_accuracy: NotRequired[float]
+
+
+_LINE = TypeAdapter(MetricsLine)
+
+
+def append_line(path: Path, line: MetricsLine) -> None:
+    """Adds a line to the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(run_dir: Path) -> tuple[MetricsLine, ...]:
+    """The lines, each round and each part of the final fit once and in order; none where there is no file.
+
+    Of lines that a resumed run wrote again the last one counts. A line that is still being written is left out.
+
+    Raises:
+        RunError: a line is damaged.
+    """
+    path = run_dir / METRICS_FILE
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        remedy = "give yourself the right to read it"
+        raise RunError(explain("metrics", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    found: dict[tuple[str, int, float], MetricsLine] = {}
+    for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            line = parse_json(text)
+            _LINE.validate_python(line, strict=True)
+        except ValueError as error:  # pydantic's ValidationError is one
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            remedy = "delete that line, or restore the file"
+            raise RunError(explain("metrics", f"{path}, line {number}", f"is damaged ({why})", remedy)) from error
+        key = (line["phase"], line["round"], float(line["share_done"]))
+        found.pop(key, None)
+        found[key] = cast(MetricsLine, line)
+    order = sorted(found, key=lambda key: (key[0] == "final", key[1], key[2]))
+    return tuple(found[key] for key in order)

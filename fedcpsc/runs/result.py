@@ -1,0 +1,218 @@
+"""result.json: the figures of a finished run, written last, so that a run with it is finished.
+
+Schema 1 is schema 0 (files without the key `schema`, of earlier versions) with that key. Keys that not every earlier
+version wrote are not required.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NotRequired, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from fedcpsc.errors import RunError, explain
+from fedcpsc.runs.layout import RESULT_FILE
+from fedcpsc.runs.strict_json import parse_mapping
+
+__all__ = [
+    "RESULT_SCHEMA",
+    "EnsembleResult",
+    "Network",
+    "RunResult",
+    "Seconds",
+    "SiloResult",
+    "WhiteBoxResult",
+    "check_schema",
+    "read_result",
+    "read_white_box_result",
+]
+
+RESULT_SCHEMA: Final = 1
+
+
+class Network(TypedDict):
+    """A network and how it does.
+
+    Attributes:
+        accuracy: share of the held-out images classified rightly, in [0, 1]; None where not measured.
+        parameters: number of its weights.
+    """
+
+    accuracy: float | None
+    architecture: NotRequired[str]
+    width: NotRequired[int]
+    parameters: NotRequired[int]
+
+
+class EnsembleResult(TypedDict):
+    """What the teachers reach together under the aggregation rule; the accuracy is None outside a simulation."""
+
+    accuracy: float | None
+    rule: str
+
+
+class SiloResult(TypedDict):
+    """One silo.
+
+    Attributes:
+        teacher_accuracy, train_size: accuracy in [0, 1] and number of training images; None outside a simulation.
+        form, noise_sigma: answer form it was asked for; standard deviation of the noise on each probability.
+        queries_answered: images it answered in this run.
+        answers_left: images that its owner still allows.
+        refusals, replies: numbers of refusals by code, and of replies by outcome.
+        left: reason why it was no longer asked; None where it was asked to the end.
+        weight: mean weight of its answers in the targets, in [0, 1].
+        reply_seconds: median seconds of a round trip; None where it answered nothing.
+        dp, epsilon, delta, unit, relation, mechanism: its privacy claim.
+    """
+
+    id: str
+    teacher_accuracy: float | None
+    train_size: int | None
+    queries_answered: int
+    refusals: dict[str, int]
+    dp: bool
+    epsilon: float | None
+    form: NotRequired[str | None]
+    noise_sigma: NotRequired[float | None]
+    answers_left: NotRequired[int | None]
+    replies: NotRequired[dict[str, int]]
+    left: NotRequired[str | None]
+    weight: NotRequired[float]
+    reply_seconds: NotRequired[float | None]
+    delta: NotRequired[float | None]
+    unit: NotRequired[str | None]
+    relation: NotRequired[str | None]
+    mechanism: NotRequired[str | None]
+
+
+class Seconds(TypedDict):
+    """Where the seconds went; the waiting shares are in [0, 1]."""
+
+    total: float
+    distillation: float
+    waiting: float
+    waiting_share: NotRequired[float]
+    waiting_share_after_first_round: NotRequired[float]
+
+
+class RunResult(TypedDict):
+    """The whole file.
+
+    Attributes:
+        schema: number of this layout of the file; missing in files of earlier versions.
+        queries_per_silo: most images that a silo has answered.
+        form: answer forms, separated by ", ".
+        peak_memory_mib: largest resident memory of the server's process; None where the system does not tell it.
+        image_shape: [C, H, W].
+        evaluation_images: number of held-out images; None without any.
+        simulated: whether the silos' private figures were measured beside the run.
+        not_joined: number of silos that were expected and did not join.
+    """
+
+    schema: NotRequired[int]
+    name: str
+    student: Network
+    ensemble: EnsembleResult
+    silos: list[SiloResult]
+    queries_per_silo: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: Seconds
+    seed: int
+    versions: dict[str, str]
+    commit: str | None
+    form: NotRequired[str]
+    peak_memory_mib: NotRequired[float | None]
+    classes: NotRequired[int]
+    image_shape: NotRequired[list[int]]
+    evaluation_images: NotRequired[int | None]
+    device: NotRequired[str]
+    simulated: NotRequired[bool]
+    not_joined: NotRequired[int]
+
+
+class WhiteBoxResult(TypedDict):
+    """The whole file of a white-box run.
+
+    Attributes:
+        seconds: of the teacher's training and of the distillation.
+        chosen_on_held_out: whether the epoch was chosen by the held-out images, as the published code does.
+    """
+
+    schema: NotRequired[int]
+    name: str
+    mode: str
+    private: bool
+    student: Network
+    teacher: Network
+    generator_parameters: int
+    result_of_epoch: int
+    chosen_on_held_out: bool
+    reference_quirks: bool
+    teacher_images: int
+    evaluation_images: int | None
+    evaluated_on: str
+    seconds: dict[str, float]
+    device: str
+    threads: int
+    seed: int
+    versions: dict[str, str]
+    commit: str | None
+
+
+Form = TypeVar("Form")
+
+
+def read_result(run_dir: Path) -> RunResult | None:
+    """The figures of a run; None where it has not finished.
+
+    Raises:
+        RunError: the file is damaged, lacks something, or was written by a newer version.
+    """
+    return _read(run_dir / RESULT_FILE, TypeAdapter(RunResult))
+
+
+def read_white_box_result(run_dir: Path) -> WhiteBoxResult | None:
+    """The same of a white-box run.
+
+    Raises:
+        RunError: as `read_result`.
+    """
+    return _read(run_dir / RESULT_FILE, TypeAdapter(WhiteBoxResult))
+
+
+def check_schema(tree: dict[str, Any], path: Path, newest: int) -> None:
+    """Lets pass what this version can read: `newest` and below; a file without the key has schema 0.
+
+    Raises:
+        RunError: the file is of a newer version, or its schema is no number.
+    """
+    schema = tree.get("schema", 0)
+    if isinstance(schema, bool) or not isinstance(schema, int) or schema < 0:
+        raise RunError(explain("schema", schema, f"must be a number in {path}", "restore the file"))
+    if schema > newest:
+        constraint = f"{path} was written by a newer version (this one knows 0 to {newest})"
+        remedy = "read it with the version of fedcpsc that wrote it"
+        raise RunError(explain("schema", schema, constraint, remedy))
+
+
+def _read(path: Path, form: TypeAdapter[Form]) -> Form | None:
+    restore = f"restore the file, or delete {path.name} and let the run end again with --resume"
+    try:
+        tree = parse_mapping(path.read_bytes())
+        check_schema(tree, path, RESULT_SCHEMA)
+        form.validate_python(tree, strict=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        remedy = "give yourself the right to read it"
+        raise RunError(explain("run", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3])
+        raise RunError(explain("run", str(path), f"its files lack something ({faults})", restore)) from error
+    except ValueError as error:
+        raise RunError(explain("run", str(path), f"is damaged ({error})", restore)) from error
+    return tree  # type: ignore[return-value]  # checked by `form` just now, and returned with the keys it does not know

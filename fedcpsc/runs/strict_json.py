@@ -1,0 +1,47 @@
+"""JSON as its standard has it: Python's own parser takes NaN and Infinity, and deep nests end in a RecursionError."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+__all__ = ["parse_json", "parse_mapping"]
+
+
+def parse_json(text: bytes) -> Any:
+    """What the text says.
+
+    Args:
+        text: UTF-8.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, nested too deeply, or holds a number that is not finite.
+    """
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_refused, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_mapping(text: bytes) -> dict[str, Any]:
+    """The same, where it must be an object.
+
+    Raises:
+        ValueError: as `parse_json`, and for any other kind of value.
+    """
+    found = parse_json(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"it is a {type(found).__name__}, not a mapping")
+    return found
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value

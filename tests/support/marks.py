@@ -1,0 +1,105 @@
+"""Which tests `make test-fast` leaves out, by file, or by `file::test`, and why each of them takes its time.
+
+Seconds are of one CPU core. What is named here gets its marker while tests are collected (`tests/conftest.py`); what is
+not stays in the inner loop and should take under a second.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LEFT_OUT", "mark_of"]
+
+LEFT_OUT: dict[str, dict[str, str]] = {
+    "e2e": {
+        "tests/e2e/": "starts Flower's processes, for minutes: Ray alone takes 8 to 18 s to start",
+    },
+    "browser": {
+        "tests/report/test_chromium.py": "renders pages in Chromium",
+    },
+    "processes": {
+        "tests/audit/test_bounds.py::test_the_bounds_need_no_torch": "imports in a process of its own",
+        "tests/bench/": "measures parts in processes of their own",
+        "tests/clients/test_node.py::test_the_relay_imports_no_torch": "imports in a process of its own",
+        "tests/clients/test_node.py::test_the_server_app_imports_no_torch_before_the_silos_have_joined": "as above",
+        "tests/contracts/test_gatekeeper_socket.py::test_the_relays_side_imports_neither_torch_nor_the_model": "as above",
+        "tests/data/test_partition.py::test_importing_the_loaders_is_light": "imports in a process of its own",
+        "tests/deploy/": "asks systemd and nginx what they think of our files",
+        "tests/distillation/test_crash_points.py": "kills a run at every point of its records",
+        "tests/distillation/test_fitting.py": "two processes share every batch",
+        "tests/docs/test_site.py": "builds sites with mkdocs",
+        "tests/gatekeeper/test_hostile_code.py": "runs hostile code under another user",
+        "tests/gatekeeper/test_ledger.py::test_the_owners_modules_import_neither_torch_nor_flwr": "imports in processes",
+        "tests/gatekeeper/test_ledger_crashes.py": "kills a thousand ledgers in the middle of a write",
+        "tests/gatekeeper/test_logs_of_a_run.py": "serves a gatekeeper",
+        "tests/gatekeeper/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
+        "tests/gatekeeper/test_service_process.py": "serves a gatekeeper and stops it",
+        "tests/launch/test_certificates.py": "asks openssl and ssh-keygen what they think of our files",
+        "tests/launch/test_deployment_crew.py": "starts, kills and starts processes again",
+        "tests/launch/test_last_resort.py::test_a_reader_that_goes_away_is_passed_over_in_silence": "writes into a pipe from a process of its own",
+        "tests/launch/test_without_flower.py": "imports each part of the library in a process of its own",
+        "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
+    },
+    "slow": {
+        "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",
+        "tests/audit/test_bounds.py::test_one_run_bounds_rise_with_right_guesses_and_fall_with_confidence_and_delta": "a grid of bounds, each by bisection",
+        "tests/audit/test_copying.py::test_scattering_sees_copies_that_were_moved_by_a_pixel_and_pixels_do_not": "scattering coefficients of its images",
+        "tests/audit/test_copying.py::test_without_copying_z_is_standard_normal": "a statistic drawn many times",
+        "tests/audit/test_dp_sgd_audit.py": "trains 25 networks, 20 honest ones for the rate of false alarms",
+        "tests/audit/test_over_run.py": "a run and its audit",
+        "tests/audit/test_run_audit.py": "whole audits, cut at every stage",
+        "tests/audit/test_shadows.py::test_the_noise_is_what_the_accountant_asks_for": "the numerical accountant",
+        "tests/data/test_partition.py::test_a_silo_reads_its_own_files_where_no_other_silos_are": "makes silos",
+        "tests/data/test_partition.py::test_parts_are_disjoint_complete_and_decided_by_the_seed": "a property over many examples",
+        "tests/distillation/test_by_recipe.py": "whole runs, by images and by recipe",
+        "tests/distillation/test_contribution.py": "a small federation for each case",
+        "tests/distillation/test_denoising.py::test_rows_are_distributions_and_keep_their_order": "a property over many examples",
+        "tests/distillation/test_events.py": "whole runs, cut at several rounds, with TensorBoard's reader",
+        "tests/distillation/test_full_disk.py": "whole runs on a disk that is full",
+        "tests/distillation/test_information.py::test_a_mixed_federation_runs_and_tells_who_counted_how_much": "two runs",
+        "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
+        "tests/distillation/test_overlap.py": "whole runs with answers out of order",
+        "tests/distillation/test_run.py": "whole runs, cut at every round and resumed",
+        "tests/distillation/test_targets.py::test_silos_that_never_saw_a_class_leave_it_to_those_that_did": "trains teachers",
+        "tests/export/test_export.py": "torch's exporters, on a thousand images each",
+        "tests/gatekeeper/test_canaries.py": "trains teachers with canaries, with DP-SGD too",
+        "tests/gatekeeper/test_gatekeeper_fuzz.py": "100,000 malformed requests",
+        "tests/gatekeeper/test_guarantee.py::test_a_second_dp_sgd_teacher_of_the_same_data_composes_with_the_first": "composes trainings by their numerical accountant",
+        "tests/gatekeeper/test_private_training.py": "trains teachers with DP-SGD",
+        "tests/gatekeeper/test_silos.py::test_a_crash_leaves_no_half_silo": "makes silos",
+        "tests/gatekeeper/test_training.py": "trains teachers",
+        "tests/launch/test_audit_command.py": "whole audits",
+        "tests/launch/test_local_run.py": "whole runs",
+        "tests/launch/test_report_of_run.py": "whole runs",
+        "tests/launch/test_status.py": "a whole run",
+        "tests/models/test_classifiers.py::test_a_training_step_of_the_small_convnet_is_quick": "measures the wall's clock, which a busy machine fails",
+        "tests/models/test_classifiers.py::test_every_architecture_takes_every_size": "one pass of every network at every size",
+        "tests/models/test_classifiers.py::test_parameter_counts_are_the_published_ones": "the largest networks",
+        "tests/models/test_classifiers.py::test_small_architectures_learn": "trains a network of each kind",
+        "tests/models/test_classifiers.py::test_the_gradient_reaches_the_image_and_every_parameter": "one pass of every network",
+        "tests/privacy/test_accounting.py::test_epsilon_of_a_training": "the numerical accountant over long trainings",
+        "tests/privacy/test_accounting.py::test_the_second_opinion_is_opacus": "as above, by Opacus",
+        "tests/privacy/test_accounting.py::test_trainings_and_answers_compose_above_each_alone": "as above",
+        "tests/protocol/test_messages.py::test_bytes_and_back_is_the_same_message": "a property over many examples",
+        "tests/protocol/test_recipe.py::test_bytes_that_went_wrong_are_a_message_or_a_protocol_error": "a property over many examples",
+        "tests/report/test_gather.py": "reads a whole run",
+        "tests/report/test_page.py": "draws whole reports",
+        "tests/report/test_public.py": "draws whole reports",
+        "tests/server/test_server_app.py": "whole runs over an in-process grid",
+        "tests/statistical/": "two-sided tests of noise: as many draws as their false-alarm rate asks for, minutes in all",
+        "tests/white_box/test_white_box_engine.py::test_in_the_generator_phase_only_generator_adapter_and_z_learn": "whole phases of training",
+        "tests/white_box/test_white_box_run.py": "whole runs; one trains until it is far above chance",
+    },
+}
+
+
+def mark_of(nodeid: str) -> tuple[str, str] | None:
+    """The marker of a test and the reason for it, None where it is fast.
+
+    Args:
+        nodeid: pytest's name of the test, e.g. tests/test_cli.py::test_seeds.
+    """
+    plain = nodeid.partition("[")[0]
+    for mark, places in LEFT_OUT.items():
+        for place, reason in places.items():
+            if plain == place or plain.startswith(place if place.endswith("/") else place + "::"):
+                return mark, reason
+    return None
