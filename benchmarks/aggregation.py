@@ -31,13 +31,13 @@ from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.gatekeeper.manifest import load_manifest
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import derive_seed, numpy_generator
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.typed_yaml import read_yaml
 
 TOP_K = 3  # of silos that show so many classes

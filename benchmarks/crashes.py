@@ -34,8 +34,6 @@ from rich.console import Console
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
 from fedcpsc.errors import FedcpscError
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.deployment.crew import MARK
 from fedcpsc.launch.deployment.federation import Federation, federation
@@ -43,9 +41,11 @@ from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.processes import marked
 from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.provenance import commit
 from fedcpsc.runs.bank_index import replay
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE, METRICS_FILE, RESULT_FILE, STUDENT_FILE
+from fedcpsc.teachers.manifest import load_manifest
 
 KINDS = ("ServerApp", "SuperNode", "gatekeeper", "SuperLink")
 CONFIG = Path("configs/smoke.yaml")

@@ -28,13 +28,13 @@ import numpy as np
 
 from benchmarks.record import gatekeeper_command
 from fedcpsc.config import load_config
-from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
-from fedcpsc.gatekeeper.silos import make_silos
+from fedcpsc.ledger.budget import Charge
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
+from fedcpsc.silos.make import make_silos
 
 
 def a_query(shape: tuple[int, int, int], batch: int, seed: int) -> Query:

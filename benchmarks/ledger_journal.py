@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import provenance
-from fedcpsc.gatekeeper import ledger_file
-from fedcpsc.gatekeeper.ledger import Charge, Ledger
+from fedcpsc.ledger import file as ledger_file
+from fedcpsc.ledger.ledger import Charge, Ledger
 
 MODES = (("PERSIST", "FULL"), ("TRUNCATE", "FULL"), ("DELETE", "EXTRA"), ("WAL", "FULL"))
 REPLY_BYTES = 10_000  # 1,000 answers of ten classes in 8 bits

@@ -31,9 +31,9 @@ from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers, Reply, SiloId
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.protocol.messages import Query, QueryTarget
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
+from fedcpsc.silos.make import make_silos
 
 MODES = {
     "each round waited for": ["queries.ahead=0", "queries.in_flight=1", "queries.waiting_goal=1"],

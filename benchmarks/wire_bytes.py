@@ -37,12 +37,12 @@ from fedcpsc.config import load_config
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers, Reply
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.silos import make_silos
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, Message
 from fedcpsc.protocol.records import to_records
 from fedcpsc.runs.bank_view import read_bank
 from fedcpsc.runs.layout import BANK_FOLDER
+from fedcpsc.silos.make import make_silos
 
 # one silo that has every class; accuracy is not looked at, so nothing is trained for long
 HARDLY_TRAINED = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.teachers import SiloId
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, load_manifest
-from fedcpsc.gatekeeper.teachers import open_teacher
+from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
+from fedcpsc.teachers.opening import open_teacher
 
 __all__ = ["read_silo_facts"]
 

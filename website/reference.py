@@ -6,7 +6,7 @@ from fedcpsc import cli
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, PlainTraining, ShardsTraining
+from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining
 from fedcpsc.white_box.plan import WhiteBoxConfig
 from website import commands, fields
 

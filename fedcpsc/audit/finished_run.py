@@ -17,12 +17,9 @@ from fedcpsc.data.silo_images import iterate_silo_images
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import AuditError, DataError, RunError, explain
-from fedcpsc.gatekeeper.canaries import CANARIES_FILE, canary_images, load_canaries
 from fedcpsc.gatekeeper.guarantee import build_mechanism
-from fedcpsc.gatekeeper.manifest import Manifest, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.policy_check import check_policy
-from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.bank_view import BankView
@@ -31,6 +28,10 @@ from fedcpsc.runs.read import gather
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.student import load_student
 from fedcpsc.seeding import numpy_generator
+from fedcpsc.teachers.manifest import Manifest, dataset_id, load_manifest
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.protocol import ShardTeacher, Teacher
+from fedcpsc.training.canaries import CANARIES_FILE, canary_images, load_canaries
 
 __all__ = ["FinishedRun", "SiloUnderAudit"]
 

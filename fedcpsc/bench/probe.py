@@ -229,7 +229,7 @@ def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     from fedcpsc.distillation.run import distill  # noqa: PLC0415
     from fedcpsc.distillation.teachers import LocalTeachers  # noqa: PLC0415
     from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
-    from fedcpsc.gatekeeper.silos import make_silos  # noqa: PLC0415
+    from fedcpsc.silos.make import make_silos  # noqa: PLC0415
 
     silos, run_dir = Path(job["folder"]) / "silos", Path(job["folder"]) / "run"
     made_from = [config.seed, *(part.model_dump(mode="json") for part in (config.data, config.silos, config.teachers))]

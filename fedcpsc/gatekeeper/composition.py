@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Status
-from fedcpsc.gatekeeper.ledger_chain import Row
-from fedcpsc.gatekeeper.proof import histories_of
+from fedcpsc.ledger.budget import MU2_UNIT, Status
+from fedcpsc.ledger.chain import Row
 from fedcpsc.privacy.accounting import History, compose, gaussian_mu, numerical_epsilon, rdp_epsilon
+from fedcpsc.teachers.proof import histories_of
 
 __all__ = ["Account", "Composition", "composed_epsilon", "exposures", "largest_mu2", "released_epsilon"]
 

@@ -26,15 +26,12 @@ import numpy as np
 
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.past_ledgers import check_past
-from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
-from fedcpsc.gatekeeper.teachers import ShardTeacher, Teacher, open_teacher
+from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
@@ -51,6 +48,9 @@ from fedcpsc.protocol.messages import (
     Refusal,
     check_version,
 )
+from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.protocol import ShardTeacher, Teacher
 
 __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 

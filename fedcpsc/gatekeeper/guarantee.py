@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedcpsc.errors import PolicyError, explain
-from fedcpsc.gatekeeper.budget import Budget
 from fedcpsc.gatekeeper.composition import Account, largest_mu2
-from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import (
     ConfidentGnMaxPolicy,
     DpPolicy,
@@ -32,11 +30,13 @@ from fedcpsc.gatekeeper.promise import (
     counts_to_tell,
     parts_with,
 )
-from fedcpsc.gatekeeper.proof import DpSgdProof, ShardsProof, histories_of, proof_of
+from fedcpsc.ledger.budget import Budget
 from fedcpsc.privacy.accounting import History, dp_sgd_epsilon
 from fedcpsc.privacy.mechanisms import DpSgdTeacher, Hardening, Mechanism, Plain
 from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes
 from fedcpsc.protocol.messages import DpClaim
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.proof import DpSgdProof, ShardsProof, histories_of, proof_of
 
 __all__ = ["Guarantee", "build_mechanism", "check_training", "count_cost", "guarantee_of", "initial_budget"]
 

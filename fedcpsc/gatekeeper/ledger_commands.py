@@ -10,16 +10,16 @@ from typing import Annotated
 import typer
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_backup import back_up, restore_backup
-from fedcpsc.gatekeeper.ledger_clock import iso_time
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, mark_path
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader
 from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.owner_words import Json, SiloDir, say, told
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.ledger.backup import back_up, restore_backup
+from fedcpsc.ledger.budget import MU2_UNIT
+from fedcpsc.ledger.clock import iso_time
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.mark import HighWaterMark
+from fedcpsc.ledger.reading import LedgerReader
+from fedcpsc.teachers.manifest import load_manifest
 
 __all__ = ["ledger_app"]
 

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fedcpsc.gatekeeper.budget import MU2_UNIT
-from fedcpsc.gatekeeper.ledger_chain import Row
-from fedcpsc.gatekeeper.ledger_clock import iso_time
-from fedcpsc.gatekeeper.ledger_mark import MarkState
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader
-from fedcpsc.gatekeeper.proof import histories_of
+from fedcpsc.ledger.budget import MU2_UNIT
+from fedcpsc.ledger.chain import Row
+from fedcpsc.ledger.clock import iso_time
+from fedcpsc.ledger.mark import MarkState
+from fedcpsc.ledger.reading import LedgerReader
+from fedcpsc.teachers.proof import histories_of
 
 __all__ = ["as_csv", "as_jsonl", "clock_words", "epsilon_so_far", "ledger_facts", "mark_words", "readable"]
 

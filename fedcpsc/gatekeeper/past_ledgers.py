@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import Charge, Status
 from fedcpsc.gatekeeper.composition import Account
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.ledger_chain import Row
+from fedcpsc.ledger.budget import Charge, Status
+from fedcpsc.ledger.chain import Row
+from fedcpsc.ledger.ledger import Ledger
 
 __all__ = [
     "PAST",

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from fedcpsc.errors import ConfigError, PolicyError, explain
+from fedcpsc.ledger.mark import MARK_FILE
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 
@@ -31,6 +32,7 @@ __all__ = [
     "ServicePolicy",
     "ShardVotesPolicy",
     "load_policy",
+    "mark_path",
     "save_policy",
 ]
 
@@ -235,3 +237,13 @@ def load_policy(path: str | Path) -> Policy:
 def save_policy(policy: Policy, path: str | Path) -> None:
     """Writes every value, whole or not at all; `load_policy(path) == policy`."""
     save_config(policy, path)
+
+
+def mark_path(folder: str | Path, policy: Policy) -> Path:
+    """The file of a silo's high-water mark: the one its policy names, else `ledger.mark` beside the ledger.
+
+    Args:
+        folder: the silo's folder; a relative name in the policy is meant in there.
+        policy: the silo's policy.
+    """
+    return Path(folder) / (policy.high_water_mark or MARK_FILE)

@@ -9,18 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.gatekeeper.budget import MU2_UNIT
 from fedcpsc.gatekeeper.composition import Account, composed_epsilon, released_epsilon
 from fedcpsc.gatekeeper.folder_rights import loose_rights
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import Manifest, load_manifest
 from fedcpsc.gatekeeper.past_ledgers import check_past
-from fedcpsc.gatekeeper.policy import POLICY_FILE, DpPolicy, DpSgdPolicy, HardeningPolicy, Policy, load_policy
+from fedcpsc.gatekeeper.policy import (
+    POLICY_FILE,
+    DpPolicy,
+    DpSgdPolicy,
+    HardeningPolicy,
+    Policy,
+    load_policy,
+    mark_path,
+)
 from fedcpsc.gatekeeper.promise import counts_to_tell, parts_with, trainings_that_fit
-from fedcpsc.gatekeeper.proof import DpSgdProof, histories_of, proof_of
+from fedcpsc.ledger.budget import MU2_UNIT
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.teachers.manifest import Manifest, load_manifest
+from fedcpsc.teachers.proof import DpSgdProof, histories_of, proof_of
 
 __all__ = ["PolicyReport", "check_policy"]
 

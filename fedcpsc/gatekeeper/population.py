@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcpsc.errors import LedgerError, ManifestError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge, Status
 from fedcpsc.gatekeeper.guarantee import initial_budget
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.ledger_owner import check_name
-from fedcpsc.gatekeeper.manifest import load_manifest, load_old_manifest, save_manifest
 from fedcpsc.gatekeeper.past_ledgers import (
     Past,
     carry_over,
@@ -26,9 +21,13 @@ from fedcpsc.gatekeeper.past_ledgers import (
     past_ledgers,
     past_path,
 )
-from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.seen_records import allow_population, records_seen
 from fedcpsc.gatekeeper.swapping import population_in_place, prepare, swap
+from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Status
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.owner import check_name
+from fedcpsc.teachers.manifest import load_manifest, load_old_manifest, save_manifest
 
 __all__ = ["change_population", "migrate"]
 

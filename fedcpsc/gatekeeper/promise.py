@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fedcpsc.errors import PolicyError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT
 from fedcpsc.gatekeeper.composition import Account, Composition, composed_epsilon, exposures
 from fedcpsc.gatekeeper.policy import DpPolicy, Policy
-from fedcpsc.gatekeeper.proof import histories_of
+from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.privacy.accounting import History
 from fedcpsc.privacy.noise import LARGEST_SIGMA
+from fedcpsc.teachers.proof import histories_of
 
 __all__ = [
     "COUNTS",

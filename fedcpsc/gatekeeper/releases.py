@@ -10,15 +10,15 @@ from fractions import Fraction
 import numpy as np
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge, Denied, Stored
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.promise import COUNTS, check_noise, count_cost, count_name
-from fedcpsc.gatekeeper.proof import history_in
+from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Stored
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.privacy.accounting import gaussian_epsilon
 from fedcpsc.privacy.noise import rounded_gaussian
 from fedcpsc.protocol.messages import ClassReport, DpClaim
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.proof import history_in
 
 __all__ = ["record_training", "report_class_counts"]
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.gatekeeper.sharding import KEY_FILE, read_or_make_key
+from fedcpsc.training.sharding import KEY_FILE, read_or_make_key
 
 __all__ = ["SEEN_FILE", "allow_population", "check_records", "note_records", "records_seen"]
 

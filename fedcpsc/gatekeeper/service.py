@@ -28,10 +28,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, SiloError, VersionError, explain
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE
 from fedcpsc.gatekeeper.listening import bound_socket, bounded_protocol
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.policy import ServicePolicy
+from fedcpsc.ledger.ledger import LEDGER_FILE
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, Message, QueryTarget, Refusal

@@ -12,11 +12,11 @@ import contextlib
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import Budget
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import default_mark, mark_path
 from fedcpsc.gatekeeper.past_ledgers import check_in_use, past_path
-from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.policy import Policy, mark_path
+from fedcpsc.ledger.budget import Budget
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.mark import default_mark
 
 __all__ = ["population_in_place", "prepare", "swap"]
 

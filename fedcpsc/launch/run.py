@@ -58,7 +58,7 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
     Raises:
         FedcpscError: data or silos are not as configured.
     """
-    from fedcpsc.gatekeeper.silos import make_silos  # noqa: PLC0415
+    from fedcpsc.silos.make import make_silos  # noqa: PLC0415
 
     folder = Path(config.silos.root).absolute()
     with console.status("silos") as status:
@@ -127,7 +127,7 @@ def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str)
         ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
         ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
     """
-    from fedcpsc.gatekeeper.adopted import adopted_silos  # noqa: PLC0415
+    from fedcpsc.silos.adopted import adopted_silos  # noqa: PLC0415
 
     adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
     if adopted:

@@ -21,6 +21,8 @@ possible values, and a released sum x + z betrays x where no such value leads fr
 2107.10138, section 5.1; Opacus' secure mode does the same). What remains, and is covered by no proof: sums are rounded
 to floats, each draw ends at 8.29 standard deviations (mass beyond: 2^-53), and delta is proven for the continuous
 Gaussian. Where integers can be released instead, `fedcpsc.privacy.noise` has none of this.
+
+Speed: 39,700 normals (a linear head on MNIST's scattering coefficients) take 5 to 7 ms of one core.
 """
 
 from __future__ import annotations

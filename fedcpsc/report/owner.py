@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
 from fedcpsc.gatekeeper.ledger_words import ledger_facts
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.teachers.manifest import load_manifest
 
 __all__ = ["OwnerFacts", "read_owner"]
 

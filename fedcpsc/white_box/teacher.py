@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.gatekeeper.training import train_classifier
-from fedcpsc.gatekeeper.training_plan import PlainTraining
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.training.plain import train_classifier
+from fedcpsc.training.plan import PlainTraining
 from fedcpsc.white_box.objective import batch_norms
 from fedcpsc.white_box.plan import WhiteBoxConfig
 

@@ -17,10 +17,10 @@ from fedcpsc.audit.attacks import guesses_from, loss_scores
 from fedcpsc.audit.bounds import one_run_epsilon
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
-from fedcpsc.gatekeeper.canaries import canary_images
-from fedcpsc.gatekeeper.private_training import train_teacher
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.randomness import SecretStream
+from fedcpsc.training.canaries import canary_images
+from fedcpsc.training.teacher import train_teacher
 
 CANARIES, EACH_WAY, DELTA = 200, 40, 1e-4
 CLAIM = {"kind": "dp_sgd", "epsilon": 1.0, "delta": DELTA, "canaries": CANARIES, "records": 2 * CANARIES}

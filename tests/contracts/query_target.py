@@ -14,10 +14,9 @@ from support.tiny_recipes import a_recipe, both_ways
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.releases import report_class_counts
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import (
     Answer,
@@ -29,6 +28,7 @@ from fedcpsc.protocol.messages import (
     Refusal,
     decode_answers,
 )
+from fedcpsc.teachers.manifest import Manifest, Normalisation
 
 SHAPE, CLASSES = (1, 4, 4), 5
 FORMS = (AnswerForm.PROBABILITIES, AnswerForm.TOP_K, AnswerForm.LABEL)

@@ -25,10 +25,10 @@ import fedcpsc.distillation.run
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.manifest import load_manifest
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import replay
+from fedcpsc.teachers.manifest import load_manifest
 
 CONFIG = tiny_config(queries__deadline_s=100, queries__ahead=2, queries__in_flight=2)
 ANSWERS, FAILED = 120, 3

@@ -17,7 +17,7 @@ from fedcpsc.distillation.information import Window, sample_answers
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.errors import BankError
 from fedcpsc.protocol.messages import AnswerForm
-from fedcpsc.runs import answer_bank
+from fedcpsc.runs import answer_bank, bank_index
 from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS, K, COUNT = 40, 10, 500
@@ -80,7 +80,7 @@ def test_a_batch_is_looked_at_in_pieces_where_silos_are_many(tmp_path, monkeypat
     bank = banked(tmp_path, 2, silos=7, count=50)
     whole = [(rule, *_aggregated(bank, rule)) for rule in RULES]
     sample = sample_answers(bank)
-    monkeypatch.setattr(answer_bank, "_PIECE", 7 * K * 8)  # eight rows at a time
+    monkeypatch.setattr(bank_index, "_PIECE", 7 * K * 8)  # eight rows at a time
     assert [rows.stop - rows.start for rows, _, _ in bank.pieces(bank.batches[1])] == [8] * 6 + [2]
     for rule, targets, (images, shares) in whole:
         again, (images_again, shares_again) = _aggregated(bank, rule)

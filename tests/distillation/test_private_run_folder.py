@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from fedcpsc.distillation.answer_bank import AnswerBank
 
 from fedcpsc.distillation.checkpoint import save_checkpoint
 from fedcpsc.distillation.pace import Course
 from fedcpsc.errors import BankError
+from fedcpsc.runs.answer_bank import AnswerBank
 
 
 def modes(folder):
@@ -58,6 +58,6 @@ def test_a_bank_on_a_read_only_file_system_is_told_in_a_line(tmp_path, monkeypat
     def read_only(*args, **kwargs):
         raise OSError(30, os.strerror(30))
 
-    monkeypatch.setattr("fedcpsc.distillation.answer_bank.private_folder", read_only)
+    monkeypatch.setattr("fedcpsc.runs.answer_bank.private_folder", read_only)
     with pytest.raises(BankError, match=r"cannot be written \(Read-only file system\)"):
         AnswerBank(tmp_path / "bank", (1, 8, 8), 2, ["a"])

@@ -12,8 +12,8 @@ from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
-from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import parse_overrides, validate
 from website.reference import pages as reference_pages
 

@@ -10,9 +10,8 @@ from support.adopted_silo import adopt, fingerprints
 from support.documented import ROOT
 from support.tiny_runs import SMOKE, TINY_SMOKE
 
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

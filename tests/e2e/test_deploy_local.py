@@ -14,11 +14,11 @@ import psutil
 import pytest
 from support.documented import ROOT
 
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.flower_commands import FlowerCommands
 from fedcpsc.launch.processes import flower_environment
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.teachers.manifest import load_manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

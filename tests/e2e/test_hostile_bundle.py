@@ -19,12 +19,12 @@ from support.nginx import NGINX, shipped_proxy
 from support.other_users import NODE, needs_other_users, node_environment, served, under
 
 from fedcpsc.errors import RefusalCode
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.launch.deployment.certificates import AUTHORITY, make_supernode_key
 from fedcpsc.launch.deployment.federation import federation
 from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.processes import end, free_ports, marked
+from fedcpsc.ledger.ledger import Ledger
+from fedcpsc.teachers.manifest import load_manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

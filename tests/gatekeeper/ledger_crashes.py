@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from fedcpsc.gatekeeper.ledger import Charge, Ledger, Reserved, Stored
+from fedcpsc.ledger.ledger import Charge, Ledger, Reserved, Stored
 
 DATA, BUDGET, NAMES, ROUNDS_PER_LEDGER, FAILED = "ds", 60, 24, 25, 3
 

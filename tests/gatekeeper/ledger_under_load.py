@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from fedcpsc.gatekeeper.ledger import Charge, Ledger, Reserved
+from fedcpsc.ledger.ledger import Charge, Ledger, Reserved
 
 DATA, IMAGES, REPLY_BYTES = "clinic north", 5, 10_000
 

@@ -3,8 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from fedcpsc.gatekeeper.ledger import Charge, Ledger
-from fedcpsc.gatekeeper.ledger_chain import COLUMNS, schema
+from fedcpsc.ledger.chain import COLUMNS, schema
+from fedcpsc.ledger.ledger import Charge, Ledger
 
 OLD_NAME = "ds-" + "0" * 64
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.gatekeeper.gatekeeper import begin_ledger
-from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 
 SHAPE = (1, 8, 8)
 

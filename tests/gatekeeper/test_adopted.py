@@ -10,15 +10,15 @@ from test_silos import config
 from fedcpsc.data import silo_images
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, FederationError, LedgerError, ManifestError, PolicyError, SiloError
-from fedcpsc.gatekeeper import silo_folder
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.teachers import open_teacher
 from fedcpsc.launch.deployment.local import LocalDeployment, deploy_local
 from fedcpsc.launch.local import run_local
 from fedcpsc.launch.run import Request, run_seeds
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.silos import folder as silo_folder
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest
+from fedcpsc.teachers.opening import open_teacher
 
 
 def test_beside_trained_silos_it_is_used_as_it_is_and_they_are_what_they_were_without_it(tmp_path):

@@ -17,7 +17,13 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import load_silo_train
 from fedcpsc.errors import ConfigError, DataError, ManifestError
-from fedcpsc.gatekeeper.canaries import (
+from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.privacy.accounting import gaussian_mu
+from fedcpsc.protocol.messages import DescribeRequest, Description
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import dataset_id, load_manifest
+from fedcpsc.teachers.proof import DpSgdProof, proof_of
+from fedcpsc.training.canaries import (
     CANARIES_FILE,
     Canaries,
     canary_images,
@@ -26,13 +32,7 @@ from fedcpsc.gatekeeper.canaries import (
     planted,
     save_canaries,
 )
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.manifest import dataset_id, load_manifest
-from fedcpsc.gatekeeper.proof import DpSgdProof, proof_of
-from fedcpsc.gatekeeper.sharding import record_ids, unit_numbers
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.privacy.accounting import gaussian_mu
-from fedcpsc.protocol.messages import DescribeRequest, Description
+from fedcpsc.training.sharding import record_ids, unit_numbers
 
 FALSE_ALARM = 1e-6
 

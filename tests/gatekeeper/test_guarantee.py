@@ -10,20 +10,20 @@ import numpy.typing as npt
 import pytest
 
 from fedcpsc.errors import LedgerError, PolicyError, RefusalCode
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge
 from fedcpsc.gatekeeper.composition import composed_epsilon
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.guarantee import check_training, guarantee_of, initial_budget
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import Manifest, Normalisation
 from fedcpsc.gatekeeper.owner_account import OwnerAccount
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.promise import parts_with, trainings_that_fit
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
+from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.privacy.accounting import gaussian_epsilon
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query, Refusal
+from fedcpsc.teachers.manifest import Manifest, Normalisation
 
 POPULATION = "north"
 SHARDS = {"kind": "shards", "shards": 4}

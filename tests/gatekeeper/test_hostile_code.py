@@ -24,11 +24,11 @@ from support.hostile_outcomes import nothing_was_touched, refused_beyond_the_pol
 from support.other_users import ENVIRONMENT, NODE, OWNER, as_user, needs_other_users, served
 
 from fedcpsc.errors import RefusalCode
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, save_policy
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, Message, Query, Refusal
+from fedcpsc.teachers.manifest import load_manifest
 
 BUDGET = 400
 

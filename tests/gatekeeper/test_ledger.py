@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedcpsc.errors import LedgerError
-from fedcpsc.gatekeeper.ledger import Budget, Charge, Denied, Ledger, Reserved, Stored
+from fedcpsc.ledger.ledger import Budget, Charge, Denied, Ledger, Reserved, Stored
 
 DATA = "clinic north"
 
@@ -146,7 +146,7 @@ def test_many_threads_and_connections_spend_exactly_the_budget(tmp_path: Path) -
 def test_refusals_stop_being_recorded_so_that_strangers_cannot_fill_the_disk(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedcpsc.gatekeeper.ledger._REFUSALS_KEPT", 3)
+    monkeypatch.setattr("fedcpsc.ledger.ledger._REFUSALS_KEPT", 3)
     for number in range(10):
         assert ledger.reserve(str(number), "p", Charge(11)) == Denied(conflict=False)
     assert ledger.status().events == 1 + 3

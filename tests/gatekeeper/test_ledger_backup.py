@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fedcpsc.errors import ConfigError, LedgerError
-from fedcpsc.gatekeeper.ledger import Budget, Charge, Denied, Ledger, Stored
-from fedcpsc.gatekeeper.ledger_backup import back_up, restore_backup
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark
+from fedcpsc.ledger.backup import back_up, restore_backup
+from fedcpsc.ledger.ledger import Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.ledger.mark import HighWaterMark
 
 DATA = "clinic north"
 WHY = {"accept_loss": True, "reason": "the disk died"}
@@ -190,8 +190,8 @@ def test_a_restore_that_is_cut_short_anywhere_loses_nothing_and_can_be_done_agai
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from fedcpsc.gatekeeper import ledger_backup
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark
+from fedcpsc.ledger import backup as ledger_backup
+from fedcpsc.ledger.mark import HighWaterMark
 calls = 0
 def dying(event, args):
     global calls

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedcpsc.gatekeeper.ledger import Budget, Charge, Ledger, Reserved, Stored
 from fedcpsc.gatekeeper.ledger_words import ledger_facts
+from fedcpsc.ledger.ledger import Budget, Charge, Ledger, Reserved, Stored
 
 DATA = "clinic north"
 HOUR_NS, YEAR_NS = 3600 * 10**9, 365 * 24 * 3600 * 10**9
@@ -143,8 +143,8 @@ def test_a_machine_whose_clock_stands_at_1970_goes_on_and_its_owner_is_told(
 def test_time_may_fall_at_a_clock_row_alone(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.create(tmp_path / "ledger.sqlite", DATA, 100)
     clocks.wrong = -2 * HOUR_NS
-    monkeypatch.setattr("fedcpsc.gatekeeper.ledger_clock.TOLERANCE_NS", YEAR_NS)
-    monkeypatch.setattr("fedcpsc.gatekeeper.ledger_writing.max", lambda now, before: now, raising=False)
+    monkeypatch.setattr("fedcpsc.ledger.clock.TOLERANCE_NS", YEAR_NS)
+    monkeypatch.setattr("fedcpsc.ledger.writing.max", lambda now, before: now, raising=False)
     ledger.reserve("a", "p", Charge(1))
     with pytest.raises(Exception, match="contradicts the row before it"):
         ledger.verify()

@@ -12,9 +12,9 @@ from old_ledger import OLD_NAME, make_old_ledger
 from silo_folder import make_folder
 from typer.testing import CliRunner, Result
 
-from fedcpsc.gatekeeper.budget import Charge
 from fedcpsc.gatekeeper.commands import mount
-from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.ledger.budget import Charge
+from fedcpsc.ledger.ledger import Ledger
 
 NOISY = {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}
 

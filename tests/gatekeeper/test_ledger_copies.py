@@ -11,7 +11,7 @@ import pytest
 from ledger_under_load import DATA
 
 from fedcpsc.errors import LedgerError
-from fedcpsc.gatekeeper.ledger import Ledger
+from fedcpsc.ledger.ledger import Ledger
 
 SCRIPT = Path(__file__).with_name("ledger_under_load.py")
 MOMENTS = 100
@@ -99,7 +99,7 @@ def test_a_copy_of_the_file_alone_opens_for_reading_and_not_for_writing(tmp_path
 @pytest.mark.parametrize("index", ["asked_once", "answered_once"])
 def test_a_copy_torn_between_table_and_index_is_refused(tmp_path: Path, index: str) -> None:
     """A replayed query that the index lacks would be charged a second time, or its reply be lost."""
-    from fedcpsc.gatekeeper.ledger import Charge
+    from fedcpsc.ledger.ledger import Charge
 
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger.create(path, DATA, 100)

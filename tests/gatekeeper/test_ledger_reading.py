@@ -14,7 +14,7 @@ import pytest
 from old_ledger import OLD_NAME, make_old_ledger
 
 from fedcpsc.errors import LedgerError
-from fedcpsc.gatekeeper.ledger import Charge, Denied, Ledger, Reserved, Stored
+from fedcpsc.ledger.ledger import Charge, Denied, Ledger, Reserved, Stored
 
 DATA = "clinic north"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcpsc.errors import ManifestError
-from fedcpsc.gatekeeper.manifest import (
+from fedcpsc.teachers.manifest import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
     Manifest,
@@ -139,5 +139,5 @@ def test_dataset_id_is_stable_across_versions():
 
 
 def test_reading_a_manifest_imports_no_torch():
-    code = "import sys, fedcpsc.gatekeeper.manifest; sys.exit('torch' in sys.modules)"
+    code = "import sys, fedcpsc.teachers.manifest; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,15 +6,15 @@ from support.picture_sources import pictures, png, write_parquet
 
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import PolicyError
-from fedcpsc.gatekeeper import replacing, silo_maker
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import load_manifest
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.silo_folder import MAKING_FILE, PAST
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.privacy.accounting import compose, dp_sgd_epsilon
+from fedcpsc.silos import maker as silo_maker
+from fedcpsc.silos import replacing
+from fedcpsc.silos.folder import MAKING_FILE, PAST
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.training.plan import DpSgdTraining, planned_history
 
 DELTA = 1e-5
 TRAINING = {"kind": "dp_sgd", "epsilon": 1.0, "delta": DELTA, "records": 200}

@@ -15,11 +15,11 @@ import torch
 
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.gatekeeper.dp_sgd_training import train_dp_sgd
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.randomness import SecretStream
 from fedcpsc.seeding import derive_seed
+from fedcpsc.training.dp_sgd import train_dp_sgd
+from fedcpsc.training.plan import DpSgdTraining, planned_history
 
 UNITS, BATCH, EPOCHS, NORM, RATE, RUN_SEED = 200, 50, 3, 0.1, 0.5, 7
 TEACHER_SEED = derive_seed(RUN_SEED, "teacher", 0)

@@ -8,9 +8,9 @@ from support.adopted_silo import SHAPE, adopt, onnx_model
 
 from fedcpsc.errors import ManifestError
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.manifest import load_manifest
-from fedcpsc.gatekeeper.onnx_teacher import OnnxTeacher
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.onnx_teacher import OnnxTeacher
 
 
 def test_a_whole_model_answers(tmp_path):

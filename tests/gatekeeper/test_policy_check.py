@@ -8,12 +8,12 @@ import pytest
 from silo_folder import make_folder
 
 from fedcpsc.errors import PolicyError
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Charge
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.policy_check import check_policy
 from fedcpsc.gatekeeper.promise import counts_to_tell
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
+from fedcpsc.ledger.budget import MU2_UNIT, Charge
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 
 NOISY = {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}
@@ -67,7 +67,7 @@ def test_the_check_says_how_many_more_trainings_fit(tmp_path: Path, monkeypatch:
 
 
 def make_again(folder: Path, month: int) -> Any:
-    from fedcpsc.gatekeeper.manifest import load_manifest, save_manifest
+    from fedcpsc.teachers.manifest import load_manifest, save_manifest
 
     manifest = load_manifest(folder).model_copy(update={"weights_sha256": f"{month}" * 64})
     save_manifest(manifest, folder)

@@ -12,17 +12,17 @@ from typer.testing import CliRunner
 
 from fedcpsc.errors import LedgerError, ManifestError, PolicyError
 from fedcpsc.gatekeeper import population, swapping
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Charge
 from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.gatekeeper.composition import released_epsilon
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import MARK_FILE
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, load_manifest
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.population import change_population, migrate
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
+from fedcpsc.ledger.budget import MU2_UNIT, Charge
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.mark import MARK_FILE
+from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
 
 NEW, OLD, OLDER = ("ds-" + digit * 64 for digit in "012")
 HISTORY = [[1.89453125, 0.02, 500]]

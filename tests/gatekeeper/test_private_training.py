@@ -9,15 +9,17 @@ import torch
 from fedcpsc.config import RunConfig, TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, DataError, PolicyError
-from fedcpsc.gatekeeper.dp_sgd_training import private_architecture, train_dp_sgd
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.manifest import load_manifest
-from fedcpsc.gatekeeper.private_training import train_teacher
-from fedcpsc.gatekeeper.proof import proof_of
-from fedcpsc.gatekeeper.shard_training import train_shards
-from fedcpsc.gatekeeper.sharding import record_ids, shards_of, unit_ids
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.training_plan import (
+from fedcpsc.models.registry import build_classifier
+from fedcpsc.privacy.accounting import dp_sgd_epsilon, gaussian_epsilon
+from fedcpsc.privacy.randomness import NOISE_SOURCE
+from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
+from fedcpsc.seeding import derive_seed
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.proof import proof_of
+from fedcpsc.training.dp_sgd import private_architecture, train_dp_sgd
+from fedcpsc.training.plan import (
     DpSgdTraining,
     PlainTraining,
     ShardsTraining,
@@ -25,11 +27,9 @@ from fedcpsc.gatekeeper.training_plan import (
     training_plan,
     used_settings,
 )
-from fedcpsc.models.registry import build_classifier
-from fedcpsc.privacy.accounting import dp_sgd_epsilon, gaussian_epsilon
-from fedcpsc.privacy.randomness import NOISE_SOURCE
-from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
-from fedcpsc.seeding import derive_seed
+from fedcpsc.training.sharding import record_ids, shards_of, unit_ids
+from fedcpsc.training.shards import train_shards
+from fedcpsc.training.teacher import train_teacher
 
 SHAPE = (1, 8, 8)
 

@@ -7,11 +7,13 @@ import pytest
 from test_silos import config, spend, spent
 
 from fedcpsc.errors import LedgerError, ManifestError, SiloError
-from fedcpsc.gatekeeper import private_training, replacing, silo_maker
-from fedcpsc.gatekeeper.canaries import CANARIES_FILE, load_canaries
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest, read_weights
-from fedcpsc.gatekeeper.silo_folder import MAKING_FILE, PAST, STAGED
-from fedcpsc.gatekeeper.silos import make_silos
+from fedcpsc.silos import maker as silo_maker
+from fedcpsc.silos import replacing
+from fedcpsc.silos.folder import MAKING_FILE, PAST, STAGED
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest, read_weights
+from fedcpsc.training import teacher as private_training
+from fedcpsc.training.canaries import CANARIES_FILE, load_canaries
 
 ONE = {"count": 1, "partition": {"kind": "iid"}, "policy": {"answers": 500}}
 BEFORE = config(silos=ONE, teachers={"training": {"kind": "plain", "canaries": 10}})

@@ -10,7 +10,7 @@ from fedcpsc.gatekeeper.seen_records import (
     note_records,
     records_seen,
 )
-from fedcpsc.gatekeeper.sharding import KEY_FILE
+from fedcpsc.training.sharding import KEY_FILE
 
 IDS = [bytes([number]) * 32 for number in range(5)]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from silo_folder import SHAPE, make_folder
 
-from fedcpsc.gatekeeper.ledger import Ledger
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 

@@ -10,14 +10,15 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
-from fedcpsc.gatekeeper import silo_maker, silos
-from fedcpsc.gatekeeper.budget import Charge
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import MARK_FILE
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.silos import make_silos
-from fedcpsc.gatekeeper.teachers import open_teacher
+from fedcpsc.ledger.budget import Charge
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.mark import MARK_FILE
+from fedcpsc.silos import make as silos
+from fedcpsc.silos import maker as silo_maker
+from fedcpsc.silos.make import make_silos
+from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, dataset_id, load_manifest
+from fedcpsc.teachers.opening import open_teacher
 
 
 def config(**sections) -> RunConfig:

@@ -13,12 +13,13 @@ from torch import nn
 
 from fedcpsc.errors import ManifestError, RefusalCode, TeacherError
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
-from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE
-from fedcpsc.gatekeeper.shard_teacher import stacked
-from fedcpsc.gatekeeper.teachers import ShardTeacher, checked, open_teacher
 from fedcpsc.logs import JsonLines, TextLines
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
+from fedcpsc.teachers.manifest import WEIGHTS_FILE
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.protocol import ShardTeacher, checked
+from fedcpsc.teachers.shard_teacher import stacked
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), dtype=np.uint8)
 SOME = {"kind": "torch", "architecture": "convnet", "entry_point": None, "width": 4}

@@ -10,9 +10,9 @@ from fedcpsc.config import DataConfig, TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import ConfigError, DataError, TeacherError
-from fedcpsc.gatekeeper import training
-from fedcpsc.gatekeeper.training import train_classifier
-from fedcpsc.gatekeeper.training_plan import PlainTraining, training_plan
+from fedcpsc.training import plain as training
+from fedcpsc.training.plain import train_classifier
+from fedcpsc.training.plan import PlainTraining, training_plan
 
 
 def some(count: int, seed: int = 0) -> ImageSet:

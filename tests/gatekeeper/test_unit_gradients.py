@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedcpsc.data.images import to_pixels
-from fedcpsc.gatekeeper.unit_gradients import HeadGradients, NetworkGradients, clipped_sum, members_of
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.training.unit_gradients import HeadGradients, NetworkGradients, clipped_sum, members_of
 
 CPU = torch.device("cpu")
 RECORDS, CLASSES = 40, 3

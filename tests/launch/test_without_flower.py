@@ -8,7 +8,7 @@ import pytest
 PARTS = [
     "fedcpsc.distillation.run",
     "fedcpsc.gatekeeper.gatekeeper",
-    "fedcpsc.gatekeeper.silos",
+    "fedcpsc.silos.make",
     "fedcpsc.export.run",
     "fedcpsc.launch.local",
     "fedcpsc.protocol.codec",

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pytest
 from audit import mu_lower_bound
 
-from fedcpsc.gatekeeper.ledger import Charge, Ledger, Reserved, Stored
-from fedcpsc.gatekeeper.sharding import shards_of
+from fedcpsc.ledger.ledger import Charge, Ledger, Reserved, Stored
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes, quantised
+from fedcpsc.training.sharding import shards_of
 
 Floats = npt.NDArray[np.float32]
 RELEASES = 200_000

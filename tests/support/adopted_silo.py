@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fedcpsc.gatekeeper.gatekeeper import begin_ledger
-from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 
 SHAPE = (1, 8, 8)
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.ledger_chain import COLUMNS, SPENDING, Row, chain_hash
-from fedcpsc.gatekeeper.ledger_clock import RELEASED_NS, Clock, ClockEvent, Reading, iso_time
-from fedcpsc.gatekeeper.ledger_file import durable, to_format_2, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, older_than_mark
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader
+from fedcpsc.ledger.chain import COLUMNS, SPENDING, Row, chain_hash
+from fedcpsc.ledger.clock import RELEASED_NS, Clock, ClockEvent, Reading, iso_time
+from fedcpsc.ledger.file import durable, to_format_2, translated
+from fedcpsc.ledger.mark import HighWaterMark, older_than_mark
+from fedcpsc.ledger.reading import LedgerReader
 from fedcpsc.logs import fields
 
 __all__ = ["LedgerWriter"]

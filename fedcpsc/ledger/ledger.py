@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import MU2_UNIT, Budget, Charge, Denied, Reserved, Status, Stored
-from fedcpsc.gatekeeper.ledger_chain import SCHEMA, Row, sha256_hex
-from fedcpsc.gatekeeper.ledger_clock import iso_time
-from fedcpsc.gatekeeper.ledger_file import connect, durable, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, default_mark, missing_mark
-from fedcpsc.gatekeeper.ledger_owner import LARGEST, LedgerOwner, check_name, recorded
-from fedcpsc.gatekeeper.ledger_reading import check_population, checked, missing
+from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Reserved, Status, Stored
+from fedcpsc.ledger.chain import SCHEMA, Row, sha256_hex
+from fedcpsc.ledger.clock import iso_time
+from fedcpsc.ledger.file import connect, durable, translated
+from fedcpsc.ledger.mark import HighWaterMark, default_mark, missing_mark
+from fedcpsc.ledger.owner import LARGEST, LedgerOwner, check_name, recorded
+from fedcpsc.ledger.reading import check_population, checked, missing
 
 __all__ = ["LEDGER_FILE", "MU2_UNIT", "Budget", "Charge", "Denied", "Ledger", "Reserved", "Status", "Stored"]
 

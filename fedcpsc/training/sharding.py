@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import DataError, explain
-from fedcpsc.gatekeeper.proof import Unit
+from fedcpsc.teachers.proof import Unit
 
 if TYPE_CHECKING:
     from fedcpsc.data.images import ImageSet  # imports torch

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import Charge, Status
-from fedcpsc.gatekeeper.ledger_chain import Row
-from fedcpsc.gatekeeper.ledger_writing import LedgerWriter
+from fedcpsc.ledger.budget import Charge, Status
+from fedcpsc.ledger.chain import Row
+from fedcpsc.ledger.writing import LedgerWriter
 
 __all__ = ["LARGEST", "LedgerOwner", "check_name", "recorded"]
 

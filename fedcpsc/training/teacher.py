@@ -12,12 +12,12 @@ import torch
 
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.gatekeeper.canaries import draw_canaries, planted
-from fedcpsc.gatekeeper.dp_sgd_training import train_dp_sgd
-from fedcpsc.gatekeeper.shard_training import train_shards
-from fedcpsc.gatekeeper.sharding import unit_numbers, unit_of
-from fedcpsc.gatekeeper.training import Progress, TrainedTeacher, train_classifier
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, ShardsTraining, public_units, training_plan
+from fedcpsc.training.canaries import draw_canaries, planted
+from fedcpsc.training.dp_sgd import train_dp_sgd
+from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
+from fedcpsc.training.plan import DpSgdTraining, ShardsTraining, public_units, training_plan
+from fedcpsc.training.sharding import unit_numbers, unit_of
+from fedcpsc.training.shards import train_shards
 
 __all__ = ["train_teacher"]
 

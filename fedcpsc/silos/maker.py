@@ -18,12 +18,18 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
 from fedcpsc.files import durable
-from fedcpsc.gatekeeper.adopted import accuracy_of
-from fedcpsc.gatekeeper.canaries import planted, save_canaries
 from fedcpsc.gatekeeper.guarantee import check_training
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import (
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
+from fedcpsc.gatekeeper.seen_records import check_records, note_records
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.privacy.randomness import NOISE_SOURCE
+from fedcpsc.seeding import derive_seed
+from fedcpsc.silos.adopted import accuracy_of
+from fedcpsc.silos.folder import check_writable, explained_silo_writes, standing_teacher
+from fedcpsc.silos.replacing import Replacement
+from fedcpsc.silos.report import SiloReport
+from fedcpsc.silos.take_up import choose_policy, take_up_ledger, write_policy
+from fedcpsc.teachers.manifest import (
     WEIGHTS_FILE,
     Manifest,
     Normalisation,
@@ -31,19 +37,12 @@ from fedcpsc.gatekeeper.manifest import (
     save_manifest,
     sha256_hex,
 )
-from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
-from fedcpsc.gatekeeper.private_training import train_teacher
-from fedcpsc.gatekeeper.replacing import Replacement
-from fedcpsc.gatekeeper.seen_records import check_records, note_records
-from fedcpsc.gatekeeper.sharding import record_ids, unit_ids
-from fedcpsc.gatekeeper.silo_folder import check_writable, explained_silo_writes, standing_teacher
-from fedcpsc.gatekeeper.silo_report import SiloReport
-from fedcpsc.gatekeeper.take_up import choose_policy, take_up_ledger, write_policy
-from fedcpsc.gatekeeper.teachers import open_teacher
-from fedcpsc.gatekeeper.training import Progress, TrainedTeacher
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
-from fedcpsc.privacy.randomness import NOISE_SOURCE
-from fedcpsc.seeding import derive_seed
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.training.canaries import planted, save_canaries
+from fedcpsc.training.plain import Progress, TrainedTeacher
+from fedcpsc.training.plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
+from fedcpsc.training.sharding import record_ids, unit_ids
+from fedcpsc.training.teacher import train_teacher
 
 __all__ = ["SiloMaker"]
 

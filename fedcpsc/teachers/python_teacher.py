@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
-from fedcpsc.gatekeeper.manifest import Manifest, read_weights
-from fedcpsc.gatekeeper.teachers import Floats, checked
+from fedcpsc.teachers.manifest import Manifest, read_weights
+from fedcpsc.teachers.protocol import Floats, checked
 
 __all__ = ["PythonTeacher", "open_python"]
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.budget import Budget, Status
-from fedcpsc.gatekeeper.ledger_chain import ASKED, Row, verify_chain, verify_reply
-from fedcpsc.gatekeeper.ledger_file import check_file, connect_to_read, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark, MarkState, default_mark, older_than_mark
+from fedcpsc.ledger.budget import Budget, Status
+from fedcpsc.ledger.chain import ASKED, Row, verify_chain, verify_reply
+from fedcpsc.ledger.file import check_file, connect_to_read, translated
+from fedcpsc.ledger.mark import HighWaterMark, MarkState, default_mark, older_than_mark
 
 __all__ = ["LedgerReader", "check_population", "checked", "missing"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.ledger_chain import FORMAT_VERSION, schema
+from fedcpsc.ledger.chain import FORMAT_VERSION, schema
 
 __all__ = [
     "JOURNAL_MODE",

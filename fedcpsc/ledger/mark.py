@@ -15,19 +15,15 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fedcpsc.errors import LedgerError, explain
-
-if TYPE_CHECKING:
-    from fedcpsc.gatekeeper.policy import Policy
 
 __all__ = [
     "MARK_FILE",
     "HighWaterMark",
     "MarkState",
     "default_mark",
-    "mark_path",
     "missing_mark",
     "older_than_mark",
 ]
@@ -35,16 +31,6 @@ __all__ = [
 MARK_FILE = "ledger.mark"
 _SLOT = 4096  # bytes; no disk writes a smaller part of it alone and leaves the next slot torn
 _DIGITS = 16
-
-
-def mark_path(folder: str | Path, policy: Policy) -> Path:
-    """The file of a silo's high-water mark: the one its policy names, else `ledger.mark` beside the ledger.
-
-    Args:
-        folder: the silo's folder; a relative name in the policy is meant in there.
-        policy: the silo's policy.
-    """
-    return Path(folder) / (policy.high_water_mark or MARK_FILE)
 
 
 def default_mark(ledger: Path) -> Path:

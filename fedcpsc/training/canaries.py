@@ -42,9 +42,9 @@ from pydantic import BaseModel, Field, ValidationError
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import ConfigError, DataError, ManifestError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.gatekeeper.manifest import Manifest
-from fedcpsc.gatekeeper.sharding import record_ids, unit_numbers
 from fedcpsc.privacy.randomness import SecretStream
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.training.sharding import record_ids, unit_numbers
 from fedcpsc.typed_yaml import Strict
 
 __all__ = ["CANARIES_FILE", "Canaries", "canary_images", "draw_canaries", "load_canaries", "planted", "save_canaries"]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import FederationError, explain
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import Manifest
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
-from fedcpsc.gatekeeper.silo_folder import check_writable, standing_teacher
-from fedcpsc.gatekeeper.silo_report import SiloReport
-from fedcpsc.gatekeeper.teachers import Teacher, open_teacher
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.silos.folder import check_writable, standing_teacher
+from fedcpsc.silos.report import SiloReport
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.protocol import Teacher
 
 __all__ = ["accuracy_of", "adopted_silos", "check_fit", "check_names", "use_adopted"]
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedcpsc.errors import ManifestError, SiloError, explain
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
+from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
 
 __all__ = [
     "MAKING_FILE",

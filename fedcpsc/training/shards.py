@@ -15,14 +15,14 @@ from torch import nn
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
-from fedcpsc.gatekeeper.proof import ShardsProof
-from fedcpsc.gatekeeper.shard_teacher import stacked
-from fedcpsc.gatekeeper.sharding import read_or_make_key, shards_of, unit_ids, unit_numbers, unit_of
-from fedcpsc.gatekeeper.training import Progress, TrainedTeacher, train_classifier
-from fedcpsc.gatekeeper.training_plan import PlainTraining, ShardsTraining
 from fedcpsc.models.device import torch_threads
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.teachers.proof import ShardsProof
+from fedcpsc.teachers.shard_teacher import stacked
+from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
+from fedcpsc.training.plan import PlainTraining, ShardsTraining
+from fedcpsc.training.sharding import read_or_make_key, shards_of, unit_ids, unit_numbers, unit_of
 
 __all__ = ["train_shards"]
 

@@ -16,10 +16,10 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
-from fedcpsc.gatekeeper.canaries import Canaries
-from fedcpsc.gatekeeper.training_plan import PlainTraining
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.training.canaries import Canaries
+from fedcpsc.training.plan import PlainTraining
 
 __all__ = ["Progress", "TrainedTeacher", "train_classifier"]
 

@@ -12,9 +12,9 @@ from safetensors.torch import load as load_tensors
 from torch import nn
 
 from fedcpsc.errors import ManifestError, explain
-from fedcpsc.gatekeeper.manifest import WEIGHTS_FILE, Manifest, read_weights
-from fedcpsc.gatekeeper.teachers import Floats, checked
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.protocol import Floats, checked
 
 __all__ = ["Pixels", "TorchTeacher", "open_torch"]
 

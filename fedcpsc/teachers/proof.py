@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fedcpsc.errors import PolicyError, explain
-from fedcpsc.gatekeeper.ledger_chain import Row
-from fedcpsc.gatekeeper.manifest import Manifest
+from fedcpsc.ledger.chain import Row
 from fedcpsc.privacy.accounting import History
 from fedcpsc.privacy.randomness import NOISE_SOURCE
+from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.typed_yaml import Strict
 
 __all__ = ["DpSgdProof", "ShardsProof", "Unit", "histories_of", "history_in", "proof_of"]

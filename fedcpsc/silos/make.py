@@ -17,15 +17,15 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import evaluation_images
-from fedcpsc.gatekeeper.adopted import adopted_silos, check_fit, check_names, use_adopted
-from fedcpsc.gatekeeper.manifest import Manifest
 from fedcpsc.gatekeeper.policy import Policy
-from fedcpsc.gatekeeper.silo_maker import SiloMaker
-from fedcpsc.gatekeeper.silo_report import SiloReport
-from fedcpsc.gatekeeper.training import Progress
-from fedcpsc.gatekeeper.training_plan import training_plan
 from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.registry import check_architecture
+from fedcpsc.silos.adopted import adopted_silos, check_fit, check_names, use_adopted
+from fedcpsc.silos.maker import SiloMaker
+from fedcpsc.silos.report import SiloReport
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.training.plain import Progress
+from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import validate
 
 __all__ = ["SiloReport", "make_silos"]

@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedcpsc.errors import ConfigError, LedgerError, explain
-from fedcpsc.gatekeeper.budget import Status
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.ledger_clock import iso_time
-from fedcpsc.gatekeeper.ledger_file import connect, durable, translated
-from fedcpsc.gatekeeper.ledger_mark import HighWaterMark
-from fedcpsc.gatekeeper.ledger_reading import LedgerReader, checked
+from fedcpsc.ledger.budget import Status
+from fedcpsc.ledger.clock import iso_time
+from fedcpsc.ledger.file import connect, durable, translated
+from fedcpsc.ledger.ledger import Ledger
+from fedcpsc.ledger.mark import HighWaterMark
+from fedcpsc.ledger.reading import LedgerReader, checked
 
 __all__ = ["PAST", "back_up", "restore_backup"]
 

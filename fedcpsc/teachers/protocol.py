@@ -1,17 +1,15 @@
-"""Teachers behind one Protocol: uint8 images in, probabilities out. Each kind is imported only where it is used."""
+"""What every teacher is to the gatekeeper: uint8 images in, probabilities out."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
-from fedcpsc.gatekeeper.manifest import Manifest
 
-__all__ = ["ShardTeacher", "Teacher", "checked", "open_teacher"]
+__all__ = ["Floats", "ShardTeacher", "Teacher", "checked"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,32 +66,3 @@ def checked(probabilities: Floats, count: int, classes: int) -> Floats:
     if probabilities.min() < -1e-5 or np.abs(probabilities.sum(1) - 1.0).max() > 1e-3:
         raise TeacherError(explain("teacher output", "no distribution", "rows must be >= 0, sum 1", "add a softmax"))
     return probabilities
-
-
-def open_teacher(folder: Path, manifest: Manifest, batch_size: int = 500) -> Teacher:
-    """The teacher in a silo's folder, of the kind its manifest names.
-
-    Args:
-        folder: the silo's.
-        manifest: of the teacher.
-        batch_size: images per forward pass.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    # imported where used: an ONNX silo needs no torch, a torch silo no onnxruntime
-    if manifest.kind == "onnx":
-        from fedcpsc.gatekeeper.onnx_teacher import open_onnx  # noqa: PLC0415
-
-        return open_onnx(folder, manifest, batch_size)
-    if manifest.kind == "python":
-        from fedcpsc.gatekeeper.python_teacher import open_python  # noqa: PLC0415
-
-        return open_python(folder, manifest)
-    if manifest.kind == "shards":
-        from fedcpsc.gatekeeper.shard_teacher import open_shards  # noqa: PLC0415
-
-        return open_shards(folder, manifest, batch_size)
-    from fedcpsc.gatekeeper.torch_teacher import open_torch  # noqa: PLC0415
-
-    return open_torch(folder, manifest, batch_size)

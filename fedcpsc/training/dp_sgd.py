@@ -36,14 +36,14 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import mirrored, shifted
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, TeacherError, explain
-from fedcpsc.gatekeeper.proof import DpSgdProof
-from fedcpsc.gatekeeper.sharding import unit_numbers, unit_of
-from fedcpsc.gatekeeper.training import Progress, TrainedTeacher
-from fedcpsc.gatekeeper.training_plan import DpSgdTraining, planned_history
-from fedcpsc.gatekeeper.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
 from fedcpsc.seeding import derive_seed
+from fedcpsc.teachers.proof import DpSgdProof
+from fedcpsc.training.plain import Progress, TrainedTeacher
+from fedcpsc.training.plan import DpSgdTraining, planned_history
+from fedcpsc.training.sharding import unit_numbers, unit_of
+from fedcpsc.training.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
 
 __all__ = ["private_architecture", "train_dp_sgd"]
 

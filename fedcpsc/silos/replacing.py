@@ -25,12 +25,12 @@ from typing import Literal
 
 from fedcpsc.errors import ConfigError, LedgerError, ManifestError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.gatekeeper.canaries import CANARIES_FILE
-from fedcpsc.gatekeeper.ledger import Ledger
-from fedcpsc.gatekeeper.manifest import MANIFEST_FILE, WEIGHTS_FILE, Digest, Manifest, load_manifest, sha256_hex
 from fedcpsc.gatekeeper.policy import POLICY_FILE
 from fedcpsc.gatekeeper.releases import record_training
-from fedcpsc.gatekeeper.silo_folder import MAKING_FILE, PAST, STAGED, explained_silo_reads, explained_silo_writes
+from fedcpsc.ledger.ledger import Ledger
+from fedcpsc.silos.folder import MAKING_FILE, PAST, STAGED, explained_silo_reads, explained_silo_writes
+from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Digest, Manifest, load_manifest, sha256_hex
+from fedcpsc.training.canaries import CANARIES_FILE
 from fedcpsc.typed_yaml import Strict, validate
 
 __all__ = ["Replacement"]

@@ -7,11 +7,10 @@ from typing import Literal
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.gatekeeper.gatekeeper import create_ledger
-from fedcpsc.gatekeeper.ledger import LEDGER_FILE, Ledger
-from fedcpsc.gatekeeper.ledger_mark import mark_path
-from fedcpsc.gatekeeper.manifest import Manifest, sha256_hex
 from fedcpsc.gatekeeper.past_ledgers import check_past
-from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, save_policy
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path, save_policy
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.teachers.manifest import Manifest, sha256_hex
 
 __all__ = ["choose_policy", "take_up_ledger", "write_policy"]
 

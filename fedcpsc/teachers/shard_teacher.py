@@ -13,10 +13,10 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from fedcpsc.errors import ManifestError, explain
-from fedcpsc.gatekeeper.manifest import Manifest, read_weights
-from fedcpsc.gatekeeper.teachers import Floats, checked
-from fedcpsc.gatekeeper.torch_teacher import Pixels
 from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.teachers.manifest import Manifest, read_weights
+from fedcpsc.teachers.protocol import Floats, checked
+from fedcpsc.teachers.torch_teacher import Pixels
 
 __all__ = ["TorchShardTeacher", "open_shards", "stacked"]
 

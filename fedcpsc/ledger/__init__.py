@@ -1,0 +1,1 @@
+"""The silo's durable record of every charge and reply: one SQLite file, tamper-evident, for years."""

@@ -1,0 +1,1 @@
+"""A silo's teacher as files: its manifest, its proof, and one file for each format that can be opened."""

@@ -1,0 +1,1 @@
+"""Training a silo's teacher: plainly, by DP-SGD, or as K shards; with canaries where its owner asks for them."""
