@@ -1,8 +1,8 @@
 """The error tree, one class for each thing a caller would do about it, and the codes that cross the wire.
 
     FedcpscError
-    ├── ConfigError        mend the run's YAML, an override, or a command-line value
-    ├── DataError          mend the private data: its path, its columns, its partition
+    ├── ConfigError        fix the run's YAML, an override, or a command-line value
+    ├── DataError          fix the private data: its path, its columns, its partition
     ├── SiloError          the silo's owner acts
     │   ├── ManifestError    teacher file and manifest disagree, or are missing or corrupt
     │   ├── TeacherError     the teacher gave something that is not an answer (NaN, wrong shape)

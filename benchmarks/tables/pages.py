@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, audits, costs, deployments
+from benchmarks.tables import accuracy, audits, costs, deployments, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
 PAGES = (
     "README.md",
     "docs/recipe.md",
+    "docs/silos.md",
     "docs/deployment.md",
     "docs/bench.md",
     "docs/privacy.md",
@@ -34,6 +35,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-reach": audits.reach,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
+    "mechanisms": silo_choices.mechanisms,
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
@@ -44,6 +46,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "overlap-deployed": deployments.overlap_deployed,
     "shard-votes": accuracy.shard_votes,
     "socket": costs.socket,
+    "teacher-formats": silo_choices.teacher_formats,
     "throughput": costs.throughput,
     "wire-bytes": costs.wire_bytes,
 }
