@@ -128,7 +128,7 @@ class Refused(FedcpscError):
     """Raised inside a silo to refuse a query; only `code` leaves it.
 
     Args:
-        code: what the server is told.
+        code: code that the server is shown.
         owner_note: reason for the owner's log; never sent.
     """
 

@@ -12,7 +12,7 @@ interactive mechanisms compose concurrently as if they were not interactive (Vad
 | trainings, or a mixture | the smaller of Rényi's bound and a numerical one, both shown |
 | a training chosen by what was released before | Rényi's bound alone holds (Feldman & Zrnic 2021, arXiv 2008.11193) |
 | answers or counts without noise | no epsilon: `exposures` counts them |
-| one teacher in two ledgers of the population | one release: teachers are told apart by their weights' hash |
+| one teacher in two ledgers of the population | one release: teachers are distinguished by their weights' hash |
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Composition:
-    """epsilon of several releases together, by each accountant that can tell it.
+    """epsilon of several releases together, by each accountant that can compute it.
 
     Attributes:
         renyi: epsilon by Rényi DP; the exact one where every release is Gaussian. >= 0.
@@ -123,7 +123,7 @@ def largest_mu2(epsilon: float, delta: float, histories: Sequence[History]) -> i
 
 
 def exposures(ledger: Account) -> int:
-    """Releases without any guarantee: images answered so, and class counts told exactly."""
+    """Releases without any guarantee: images answered so, and class counts shared exactly."""
     bare = sum(not row["private"] and row["answers"] == 0 for row in ledger.releases())
     return int(ledger.status().unprotected + bare)
 

@@ -127,7 +127,7 @@ def check_in_use(path: Path) -> None:
 
 
 def _holders(path: Path) -> bool:
-    """Whether a process that this user may look into has the file open; elsewhere than on Linux nobody can tell."""
+    """Whether a process that this user may look into has the file open; known on Linux alone."""
     wanted = path.stat()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):

@@ -93,7 +93,7 @@ class SiloMaker:
             architecture: name of the teacher's architecture in `models.registry`.
             configured: policy of the run's configuration, for where the owner has edited none.
             evaluation: held-out images to measure the teacher with; None measures nothing.
-            progress: told what is being done, a line each time.
+            progress: function that is called with what is being done, a line each time.
 
         Raises:
             FedcpscError: as `make_silos`; whatever stood in the folder then stands there still.

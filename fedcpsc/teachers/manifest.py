@@ -1,7 +1,7 @@
 """The manifest beside a teacher's weights: what the file is, how it was made, and which private data it knows.
 
 A silo's folder holds `teacher.safetensors` and `manifest.json`. The manifest never leaves the silo; the gatekeeper
-reads from it what a teacher needs, and tells the server only what the policy allows. Torch-free, so that tools that
+reads from it what a teacher needs, and shows the server only what the policy allows. Torch-free, so that tools that
 look at a silo's folder start at once.
 """
 
@@ -68,7 +68,7 @@ class Manifest(Strict):
         kind: teacher format: what the weights file is, one of `choices.TEACHER_FORMATS`.
         architecture: name of the network in `models.registry`; the kind again where it has none.
         width: width of the network in `models.registry`; 1 where it is not of there.
-        entry_point: "module:function", for kind "python" alone; see `python_teacher`.
+        entry_point: name "module:function", for kind "python" alone; see `python_teacher`.
         classes: number K of classes, >= 2.
         image_shape: shape (C, H, W) of the images that the teacher takes.
         normalisation: public constants, one per channel.

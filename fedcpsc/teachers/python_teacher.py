@@ -27,8 +27,8 @@ class PythonTeacher:
     """Implements `Teacher`.
 
     Args:
-        predict: uint8 [N, C, H, W] -> probabilities float32 [N, K].
-        manifest: of the teacher.
+        predict: function from uint8 [N, C, H, W] to probabilities float32 [N, K].
+        manifest: manifest of the teacher.
     """
 
     def __init__(self, predict: Predict, manifest: Manifest) -> None:

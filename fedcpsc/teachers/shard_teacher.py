@@ -26,10 +26,10 @@ class TorchShardTeacher:
     """Implements `ShardTeacher`.
 
     Args:
-        skeleton: a network of the shards' architecture; its weights are replaced.
+        skeleton: network of the shards' architecture; its weights are replaced.
         states: stacked state dict, each tensor [T, ...].
-        manifest: of the teacher.
-        batch_size: images per forward pass.
+        manifest: manifest of the teacher.
+        batch_size: number of images per forward pass.
     """
 
     def __init__(
