@@ -20,14 +20,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from fedcpsc.ledger.budget import MU2_UNIT, Status
 from fedcpsc.ledger.chain import Row
 from fedcpsc.privacy.accounting import History, compose, gaussian_mu, numerical_epsilon, rdp_epsilon
 from fedcpsc.teachers.proof import histories_of
 
-__all__ = ["Account", "Composition", "composed_epsilon", "exposures", "largest_mu2", "released_epsilon"]
+__all__ = [
+    "Account",
+    "Composition",
+    "CompositionFacts",
+    "composed_epsilon",
+    "exposures",
+    "largest_mu2",
+    "released_epsilon",
+]
 
 _BISECTIONS = 12
 
@@ -46,6 +54,15 @@ class Account(Protocol):
     def export(self) -> Iterator[Row]:
         """Every row, oldest first."""
         ...
+
+
+class CompositionFacts(TypedDict):
+    """A composition as `--json` shows it; the names are those of `Composition`."""
+
+    epsilon: float
+    renyi: float
+    pld: float | None
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Composition:
         numerical = "" if self.pld is None else f", {self.pld:.4g} numerically"
         return f"epsilon {self.epsilon:.4g} ({self.renyi:.4g} by Rényi DP{numerical})"
 
-    def as_json(self) -> dict[str, float | bool | None]:
+    def as_json(self) -> CompositionFacts:
         """Plain values, for `--json`."""
         return {"epsilon": self.epsilon, "renyi": self.renyi, "pld": self.pld, "exact": self.exact}
 

@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
-from fedcpsc.logs import fields
+from fedcpsc.logs import LogFields, fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
@@ -241,7 +240,7 @@ class Gatekeeper:
             log.error("could not answer a query", extra=shown)
         return Refusal(code, query.query_id if query else "")
 
-    def _asked(self, query: AnyQuery | None, **more: Any) -> dict[str, Any]:
+    def _asked(self, query: AnyQuery | None, **more: object) -> LogFields:
         """Who asked for how much, as fields of the log."""
         if query is None:
             return fields(silo=self.silo, **more)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from fedcpsc.gatekeeper.composition import Account, composed_epsilon, released_epsilon
+from fedcpsc.gatekeeper.composition import Account, CompositionFacts, composed_epsilon, released_epsilon
 from fedcpsc.gatekeeper.folder_rights import loose_rights
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
@@ -55,13 +54,13 @@ class PolicyReport:
     relation: str | None
     mechanism: str
     answers: int
-    released: dict[str, Any] | None
-    next_training: dict[str, Any] | None
+    released: CompositionFacts | None
+    next_training: CompositionFacts | None
     trainings_left: int | None
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """Plain values."""
         return asdict(self)
 
@@ -136,7 +135,7 @@ def _answers(silo: _Silo) -> int:
 
 @dataclass(frozen=True)
 class _Forecast:
-    after: dict[str, Any]
+    after: CompositionFacts
     budget: float
     left: int
 

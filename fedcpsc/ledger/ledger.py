@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Reserved, Status, Stored
@@ -150,7 +150,7 @@ class Ledger(LedgerOwner):
         cls,
         path: str | Path,
         population: str,
-        facts: dict[str, Any],
+        facts: Mapping[str, object],
         *,
         unit: str | None = None,
         high_water_mark: str | Path | None = None,
@@ -176,7 +176,8 @@ class Ledger(LedgerOwner):
             ledger._prepare(version)
             with ledger._writing(new_mark=True) as head:
                 spent = {name: head[name] for name in ("answers_spent", "mu2_spent")}
-                note = facts | {"row": head["seq"], "head": head["hash"], "time": iso_time(head["time_ns"]), **spent}
+                accepted = {"row": head["seq"], "head": head["hash"], "time": iso_time(head["time_ns"]), **spent}
+                note = {**facts, **accepted}
                 ledger._append("restored", note=json.dumps(note))
                 if spend_rest:
                     ledger._carry_rest(head)

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from fedcpsc.choices import TEACHER_FORMATS
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.typed_yaml import OneOf, Strict, validate
+from fedcpsc.typed_yaml import OneOf, Strict, Tree, validate
 
 __all__ = [
     "MANIFEST_FILE",
@@ -223,7 +223,7 @@ def load_old_manifest(folder: str | Path) -> OldManifest | None:
     return old
 
 
-def _tree(path: Path) -> dict[str, Any]:
+def _tree(path: Path) -> Tree:
     """The file's JSON object, unchecked."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

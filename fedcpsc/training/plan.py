@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,7 @@ __all__ = [
     "DpSgdTraining",
     "PlainTraining",
     "ShardsTraining",
+    "TrainingFacts",
     "TrainingPlan",
     "planned_history",
     "public_units",
@@ -90,6 +91,8 @@ class ShardsTraining(Strict):
 
 
 TrainingPlan: TypeAlias = PlainTraining | DpSgdTraining | ShardsTraining
+TrainingFacts: TypeAlias = dict[str, object]
+"""Settings of a training by name, as a manifest records them: plain values."""
 
 _KINDS: dict[str, type[PlainTraining] | type[DpSgdTraining] | type[ShardsTraining]] = {
     "plain": PlainTraining,
@@ -110,7 +113,7 @@ def training_plan(config: TeachersConfig) -> TrainingPlan:
     return validate(_KINDS[kind], dict(config.training), "teachers.training")
 
 
-def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> dict[str, Any]:
+def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts:
     """What a manifest records of a training: the settings that it used, and no others.
 
     Args:
