@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, audits, costs, deployments, silo_choices
+from benchmarks.tables import accuracy, audits, choices, costs, deployments, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -25,8 +25,10 @@ PAGES = (
 _TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": accuracy.ablation,
     "aggregation": accuracy.aggregation,
+    "aggregation-rules": choices.rules,
     "compression": costs.compression,
     "crashes": deployments.crashes,
+    "data-sources": choices.data_sources,
     "accuracy": accuracy.accuracy,
     "audit": audits.audit,
     "audit-found": audits.found_at_one_percent,
@@ -39,6 +41,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
+    "prior-kinds": choices.prior_kinds,
     "priors": accuracy.priors,
     "scale-constants": deployments.scale_constants,
     "scale-plan": deployments.scale_plan,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from fedcpsc.config import DataConfig
+from fedcpsc.config import DataConfig, Mixture
 from fedcpsc.errors import explain
 from fedcpsc.typed_yaml import Strict
 
@@ -70,7 +70,7 @@ class StudentsPlan(Strict):
     batch_size: Positive = 64
     learning_rate: Rate = 2e-3
     noise: Annotated[float, Field(ge=0)] = 0.05
-    prior: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"smooth": 1.0})
+    prior: Mixture = Field(default_factory=lambda: {"smooth": 1.0})
     mean: Annotated[float, Field(gt=-1, lt=1)] | None = None
 
     @field_validator("answers")
