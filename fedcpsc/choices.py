@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.registry import Choices
 
-__all__ = ["AGGREGATION_RULES", "DATA_SOURCES", "DEFAULT_MIXTURE", "PRIORS", "check_mixture"]
+__all__ = [
+    "AGGREGATION_RULES",
+    "DATA_SOURCES",
+    "DEFAULT_MIXTURE",
+    "MECHANISMS",
+    "PRIORS",
+    "TEACHER_FORMATS",
+    "check_mixture",
+]
 
 AGGREGATION_RULES = Choices("aggregation rule", group="fedcpsc.aggregation_rules")
 AGGREGATION_RULES.register("uniform", "fedcpsc.aggregation.uniform:UNIFORM")
@@ -41,6 +49,21 @@ DATA_SOURCES.register("mnist", "fedcpsc.data.readers.torchvision:MNIST")
 DATA_SOURCES.register("fashion_mnist", "fedcpsc.data.readers.torchvision:FASHION_MNIST")
 DATA_SOURCES.register("cifar10", "fedcpsc.data.readers.torchvision:CIFAR10")
 DATA_SOURCES.register("cifar100", "fedcpsc.data.readers.torchvision:CIFAR100")
+
+MECHANISMS = Choices("mechanism")  # no group: a promise that this project tells must be this project's own
+MECHANISMS.register("none", "fedcpsc.gatekeeper.mechanisms.none:NONE")
+MECHANISMS.register("hardening", "fedcpsc.gatekeeper.mechanisms.hardening:HARDENING")
+MECHANISMS.register("dp_sgd", "fedcpsc.gatekeeper.mechanisms.dp_sgd:DP_SGD")
+MECHANISMS.register("shard_votes", "fedcpsc.gatekeeper.mechanisms.shard_votes:SHARD_VOTES")
+MECHANISMS.register("noise_only", "fedcpsc.gatekeeper.mechanisms.noise_only:NOISE_ONLY")
+MECHANISMS.register("gnmax", "fedcpsc.gatekeeper.mechanisms.gnmax:GNMAX")
+MECHANISMS.register("confident_gnmax", "fedcpsc.gatekeeper.mechanisms.confident_gnmax:CONFIDENT_GNMAX")
+
+TEACHER_FORMATS = Choices("teacher format")  # no group: the format `python` opens what an owner has installed
+TEACHER_FORMATS.register("torch", "fedcpsc.teachers.torch_teacher:TORCH")
+TEACHER_FORMATS.register("shards", "fedcpsc.teachers.shard_teacher:SHARDS")
+TEACHER_FORMATS.register("onnx", "fedcpsc.teachers.onnx_teacher:ONNX")
+TEACHER_FORMATS.register("python", "fedcpsc.teachers.python_teacher:PYTHON")
 
 
 def check_mixture(mixture: Mapping[str, float], *, built_in: bool = False) -> None:

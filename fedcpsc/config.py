@@ -125,7 +125,7 @@ class DataConfig(Strict):
     persons: ColumnPersons | FolderPersons | FilePersons | BlockPersons | None = Field(
         None,
         discriminator="kind",
-        description="where the persons behind the training records are named; null: every record stands for itself",
+        description="place that names the persons behind the training records; null: every record stands for itself",
     )
 
     @model_validator(mode="after")
@@ -191,7 +191,7 @@ class SilosConfig(Strict):
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
     )
     policies: tuple[dict[str, Any], ...] = Field(
-        (), description="where owners differ: fields that replace those of policy, dealt round-robin to the silos"
+        (), description="fields that replace those of policy where owners differ, dealt round-robin to the silos"
     )
 
 
@@ -201,13 +201,13 @@ class TeachersConfig(Strict):
     architecture: str | tuple[str, ...] = Field(
         "convnet", description="one name for all silos, or a list dealt round-robin"
     )
-    width: Positive = Field(24, description="as student.width")
+    width: Positive = Field(24, description="width of the networks; the meaning is that of student.width")
     epochs: Positive = Field(20, description="passes over the silo's images")
     batch_size: Positive = Field(
         64,
         description="images in a batch; by DP-SGD the expected number of records (of persons, where they are the unit)",
     )
-    learning_rate: Rate = Field(2e-3, description="of the optimiser that teachers.training names")
+    learning_rate: Rate = Field(2e-3, description="learning rate of the optimiser that teachers.training names")
     weight_decay: Weight = Field(5e-4, description="weight decay of the same optimiser; not used by DP-SGD")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
     flip: bool = Field(False, description="random horizontal flips during training")
@@ -244,7 +244,7 @@ class QueriesConfig(Strict):
     )
     waiting_goal: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        description="where the server waits a larger share of its time, several rounds share a query; null: 1 (never), in a deployment 0.05",
+        description="share of the server's time spent waiting above which several rounds share a query; null: 1 (never), in a deployment 0.05",
     )
 
     @model_validator(mode="after")
@@ -272,7 +272,7 @@ class SynthesisConfig(Strict):
     width: Positive = Field(16, description="channels of the generator")
     steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
     batch_size: Positive = Field(64, description="images a generator step")
-    learning_rate: Rate = Field(2e-3, description="of the generator's Adam")
+    learning_rate: Rate = Field(2e-3, description="learning rate of the generator's Adam")
     shift: Annotated[int, Field(ge=0)] = Field(
         1, description="random shift in pixels before the committee sees a generated image"
     )
@@ -288,7 +288,8 @@ class SynthesisConfig(Strict):
         None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
     )
     precision: Precision = Field(
-        "float32", description="of passes through generator and committee while images are invented"
+        "float32",
+        description="floating-point format of passes through generator and committee while images are invented",
     )
 
 
@@ -315,8 +316,8 @@ class StudentConfig(Strict):
     )
     batch_size: Positive = Field(64, description="banked images a step")
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
-    learning_rate: Rate = Field(2e-3, description="of Adam; falls to zero in the final fit")
-    weight_decay: Weight = Field(0.0, description="of Adam")
+    learning_rate: Rate = Field(2e-3, description="learning rate of Adam; falls to zero in the final fit")
+    weight_decay: Weight = Field(0.0, description="weight decay of Adam")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
     flip: bool = Field(
         False, description="random horizontal flips of student inputs, where a mirror image is of the same class"
@@ -329,10 +330,10 @@ class StudentConfig(Strict):
     contrastive_weight: Weight = Field(
         0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
     )
-    contrastive_temperature: Rate = Field(0.07, description="of that contrast")
+    contrastive_temperature: Rate = Field(0.07, description="temperature of the contrastive loss")
     precision: Precision = Field(
         "float32",
-        description="of passes in the fit; bfloat16 is faster where the machine has it, weights and losses stay float32",
+        description="floating-point format of passes in the fit; bfloat16 is faster where the machine has it, weights and losses stay float32",
     )
 
 
@@ -360,7 +361,7 @@ class OutputConfig(Strict):
     """Where the run leaves its results."""
 
     root: str = Field("runs", description="folder of run folders, relative to the working directory")
-    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="of the run's folder")
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$", description="name of the run's folder")
     alarm_entropy: Share = Field(0.5, description="alarm when the bank's normalised class entropy falls below this")
     tensorboard: bool = Field(False, description="also write event files for TensorBoard, into the run's folder")
     log_format: Literal["text", "json"] | None = Field(
@@ -376,7 +377,7 @@ class RuntimeConfig(Strict):
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
     processes: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
-        description="that share every batch of the student's fit, each with a GPU of its own; must divide student.batch_size",
+        description="number of processes that share every batch of the student's fit, each with a GPU of its own; must divide student.batch_size",
     )
 
 
@@ -384,7 +385,7 @@ class RunConfig(Strict):
     """All of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        1, description="of everything random except what protects privacy, which is never seeded"
+        1, description="seed of everything random except what protects privacy, which is never seeded"
     )
     data: DataConfig = DataConfig()
     silos: SilosConfig = SilosConfig()

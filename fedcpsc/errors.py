@@ -1,8 +1,8 @@
 """The error tree, one class for each thing a caller would do about it, and the codes that cross the wire.
 
     FedcpscError
-    ├── ConfigError        mend the run's YAML, an override, or a command-line value
-    ├── DataError          mend the private data: its path, its columns, its partition
+    ├── ConfigError        fix the run's YAML, an override, or a command-line value
+    ├── DataError          fix the private data: its path, its columns, its partition
     ├── SiloError          the silo's owner acts
     │   ├── ManifestError    teacher file and manifest disagree, or are missing or corrupt
     │   ├── TeacherError     the teacher gave something that is not an answer (NaN, wrong shape)
@@ -128,7 +128,7 @@ class Refused(FedcpscError):
     """Raised inside a silo to refuse a query; only `code` leaves it.
 
     Args:
-        code: what the server is told.
+        code: code that the server is shown.
         owner_note: reason for the owner's log; never sent.
     """
 

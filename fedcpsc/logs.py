@@ -52,8 +52,11 @@ FIELDS = (
 )
 _MINUTE_S = 60.0
 
+LogFields: TypeAlias = dict[str, Mapping[str, object]]
+"""What a logging call takes as `extra`: values by the names in `FIELDS`, under one key of this project's own."""
 
-def fields(**values: Any) -> dict[str, Any]:
+
+def fields(**values: object) -> LogFields:
     """What to give a logging call as `extra`.
 
     Args:

@@ -46,7 +46,7 @@ def commit() -> str | None:
 
 def peak_memory_mib() -> float | None:
     """The most memory this process has ever had resident, in MiB, mapped pages of files counted in; None where the
-    system does not tell it (only Linux does; `getrusage` there counts what the parent had before the start).
+    system does not report it (only Linux does; `getrusage` there counts what the parent had before the start).
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")

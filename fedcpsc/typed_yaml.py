@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, LiteralString, TypeVar, get_args, get_origin
+from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -16,7 +17,7 @@ from fedcpsc.files import write_whole
 from fedcpsc.plain_yaml import NotPlain, dump_plain, load_plain
 from fedcpsc.registry import Choices
 
-__all__ = ["OneOf", "Strict", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
+__all__ = ["OneOf", "Strict", "Tree", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
 
 
 class Strict(BaseModel):
@@ -41,6 +42,9 @@ class Strict(BaseModel):
 
 _KIND = "kind"
 Model = TypeVar("Model", bound=Strict)
+
+Tree: TypeAlias = dict[str, object]
+"""Content of a YAML or JSON file before it is checked: values by key, sections as mappings of their own."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,13 @@ def save_config(config: Strict, path: str | Path) -> None:
     write_whole(path, dump_plain(config.model_dump(mode="json")))
 
 
-def parse_overrides(overrides: list[str]) -> dict[str, Any]:
+def parse_overrides(overrides: list[str]) -> Tree:
     """`["a.b=1", ...]` as `{"a.b": 1}`; values are YAML.
 
     Raises:
         ConfigError: where an item has no `=` or its value is not YAML.
     """
-    parsed: dict[str, Any] = {}
+    parsed: Tree = {}
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals or not key.strip():
@@ -103,7 +107,7 @@ def parse_overrides(overrides: list[str]) -> dict[str, Any]:
     return parsed
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> Tree:
     """A YAML mapping; an empty file is an empty mapping.
 
     Raises:
@@ -126,7 +130,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return tree
 
 
-def validate(model: type[Model], tree: dict[str, Any], where: str) -> Model:
+def validate(model: type[Model], tree: Mapping[str, object], where: str) -> Model:
     """`tree` as `model`.
 
     Raises:
@@ -199,7 +203,7 @@ def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
     return list(options[0].model_fields)
 
 
-def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+def _set(tree: Tree, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):

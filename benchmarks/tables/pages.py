@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, audits, choices, costs, deployments
+from benchmarks.tables import accuracy, audits, choices, costs, deployments, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -37,6 +37,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-reach": audits.reach,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
+    "mechanisms": silo_choices.mechanisms,
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
@@ -48,6 +49,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "overlap-deployed": deployments.overlap_deployed,
     "shard-votes": accuracy.shard_votes,
     "socket": costs.socket,
+    "teacher-formats": silo_choices.teacher_formats,
     "throughput": costs.throughput,
     "wire-bytes": costs.wire_bytes,
 }

@@ -28,8 +28,8 @@ def load_train(config: DataConfig, seed: int) -> ImageSet:
     (`blocks`) belong to simulated silos and are not set here.
 
     Args:
-        config: where the images lie and what to make of them.
-        seed: decides the held-out split, where the source has none, and which `train_limit` images are drawn.
+        config: configuration of the images: where they are and what to make of them.
+        seed: seed of the held-out split, where the source has none, and of the draw of `train_limit` images.
 
     Raises:
         DataError: where the source cannot be read as configured.

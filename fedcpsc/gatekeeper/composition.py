@@ -12,7 +12,7 @@ interactive mechanisms compose concurrently as if they were not interactive (Vad
 | trainings, or a mixture | the smaller of Rényi's bound and a numerical one, both shown |
 | a training chosen by what was released before | Rényi's bound alone holds (Feldman & Zrnic 2021, arXiv 2008.11193) |
 | answers or counts without noise | no epsilon: `exposures` counts them |
-| one teacher in two ledgers of the population | one release: teachers are told apart by their weights' hash |
+| one teacher in two ledgers of the population | one release: teachers are distinguished by their weights' hash |
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from fedcpsc.ledger.budget import MU2_UNIT, Status
 from fedcpsc.ledger.chain import Row
 from fedcpsc.privacy.accounting import History, compose, gaussian_mu, numerical_epsilon, rdp_epsilon
 from fedcpsc.teachers.proof import histories_of
 
-__all__ = ["Account", "Composition", "composed_epsilon", "exposures", "largest_mu2", "released_epsilon"]
+__all__ = [
+    "Account",
+    "Composition",
+    "CompositionFacts",
+    "composed_epsilon",
+    "exposures",
+    "largest_mu2",
+    "released_epsilon",
+]
 
 _BISECTIONS = 12
 
@@ -48,9 +56,18 @@ class Account(Protocol):
         ...
 
 
+class CompositionFacts(TypedDict):
+    """A composition as `--json` shows it; the names are those of `Composition`."""
+
+    epsilon: float
+    renyi: float
+    pld: float | None
+    exact: bool
+
+
 @dataclass(frozen=True)
 class Composition:
-    """epsilon of several releases together, by each accountant that can tell it.
+    """epsilon of several releases together, by each accountant that can compute it.
 
     Attributes:
         renyi: epsilon by Rényi DP; the exact one where every release is Gaussian. >= 0.
@@ -73,7 +90,7 @@ class Composition:
         numerical = "" if self.pld is None else f", {self.pld:.4g} numerically"
         return f"epsilon {self.epsilon:.4g} ({self.renyi:.4g} by Rényi DP{numerical})"
 
-    def as_json(self) -> dict[str, float | bool | None]:
+    def as_json(self) -> CompositionFacts:
         """Plain values, for `--json`."""
         return {"epsilon": self.epsilon, "renyi": self.renyi, "pld": self.pld, "exact": self.exact}
 
@@ -123,7 +140,7 @@ def largest_mu2(epsilon: float, delta: float, histories: Sequence[History]) -> i
 
 
 def exposures(ledger: Account) -> int:
-    """Releases without any guarantee: images answered so, and class counts told exactly."""
+    """Releases without any guarantee: images answered so, and class counts shared exactly."""
     bare = sum(not row["private"] and row["answers"] == 0 for row in ledger.releases())
     return int(ledger.status().unprotected + bare)
 

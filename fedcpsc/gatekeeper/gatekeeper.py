@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
-from fedcpsc.logs import fields
+from fedcpsc.logs import LogFields, fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.codec import from_bytes, to_bytes
@@ -71,9 +70,9 @@ class Gatekeeper:
         policy: what it may be asked.
         ledger: open, of the teacher's population.
         guarantee: mechanism, caps and claim, as `guarantee_of` found them.
-        class_report: what is told of the class counts, None for nothing.
-        owner_account: where the gnmax kinds note what they really lost, for the owner alone.
-        meter: is told of public quantities, see `metrics.py`.
+        class_report: class counts that are shared, None for none.
+        owner_account: record in which the gnmax kinds note what they really lost, for the owner alone.
+        meter: counter of public quantities, see `metrics.py`.
     """
 
     silo: str
@@ -213,7 +212,7 @@ class Gatekeeper:
         except TeacherError:
             if not mechanism.cost():
                 raise
-            # an error would tell something of the data that the noise does not cover: abstain under noise instead
+            # an error would show something of the data that the noise does not cover: abstain under noise instead
             outputs = np.full((len(query.images), self.teacher.classes), np.nan, np.float32)
         return mechanism.release(outputs[np.newaxis])
 
@@ -237,11 +236,11 @@ class Gatekeeper:
             log.error("could not answer a query", extra=self._asked(query, code=code.value, note=str(error)))
         else:  # where it happened, not what it says: a foreign message may quote data
             where = "".join(traceback.format_tb(error.__traceback__))
-            told = self._asked(query, code=code.value, note=type(error).__name__, where=where)
-            log.error("could not answer a query", extra=told)
+            shown = self._asked(query, code=code.value, note=type(error).__name__, where=where)
+            log.error("could not answer a query", extra=shown)
         return Refusal(code, query.query_id if query else "")
 
-    def _asked(self, query: AnyQuery | None, **more: Any) -> dict[str, Any]:
+    def _asked(self, query: AnyQuery | None, **more: object) -> LogFields:
         """Who asked for how much, as fields of the log."""
         if query is None:
             return fields(silo=self.silo, **more)

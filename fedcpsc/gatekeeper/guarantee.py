@@ -10,30 +10,22 @@ from dataclasses import dataclass
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.composition import Account, largest_mu2
-from fedcpsc.gatekeeper.policy import (
-    ConfidentGnMaxPolicy,
-    DpPolicy,
-    DpSgdPolicy,
-    GnMaxPolicy,
-    HardeningPolicy,
-    NoiseOnlyPolicy,
-    NoisyPolicy,
-    Policy,
-    ShardVotesPolicy,
-)
+from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
+from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
+from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, NoisyPolicy
+from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.promise import (
     Parts,
     check_exposures,
     check_noise,
     check_promise,
     count_cost,
-    counts_to_tell,
+    counts_to_share,
     parts_with,
 )
 from fedcpsc.ledger.budget import Budget
 from fedcpsc.privacy.accounting import History, dp_sgd_epsilon
-from fedcpsc.privacy.mechanisms import DpSgdTeacher, Hardening, Mechanism, Plain
-from fedcpsc.privacy.votes import ConfidentGnMax, GnMax, NoiseOnly, ShardVotes
+from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import DpClaim
 from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.proof import DpSgdProof, ShardsProof, histories_of, proof_of
@@ -46,9 +38,9 @@ class Guarantee:
     """What a gatekeeper promises and how it keeps it.
 
     Attributes:
-        mechanism: how answers are privatised.
+        mechanism: mechanism that privatises answers.
         limit: caps on all that is ever spent, also before this policy; the ledger's own, where lower, go first.
-        claim: the policy's epsilon, which all that is ever released stays within.
+        claim: claim of the policy's epsilon, which all that is ever released stays within.
     """
 
     mechanism: Mechanism
@@ -60,48 +52,14 @@ def build_mechanism(policy: Policy, manifest: Manifest) -> Mechanism:
     """The policy's mechanism, where the teacher fits it.
 
     Raises:
-        PolicyError: where the manifest does not prove what the mechanism rests on, or its noise is too large to draw.
+        PolicyError: the manifest does not prove what the mechanism rests on, or its noise is too large to draw.
+        ConfigError: an unknown kind of mechanism.
     """
     section = policy.mechanism
-    if isinstance(section, HardeningPolicy):
-        return Hardening(section.temperature, section.decimals)
-    if isinstance(section, DpSgdPolicy):
-        if not isinstance(proof_of(manifest), DpSgdProof):
-            raise PolicyError(
-                explain("mechanism.kind", "dp_sgd", "the manifest has no proof of it", "train with kind: dp_sgd")
-            )
-        return DpSgdTeacher()
-    if isinstance(section, NoiseOnlyPolicy):
-        return _within_table(NoiseOnly(mean_sigma=section.exact_sigma, levels=section.levels))
-    if isinstance(section, NoisyPolicy):
-        proof = proof_of(manifest)
-        if not isinstance(proof, ShardsProof):
-            raise PolicyError(
-                explain("mechanism", section, "needs a teacher of disjoint shards", "train with kind: shards")
-            )
-        return _within_table(_of_shards(section, proof.shards))
-    return Plain()
-
-
-def _within_table(mechanism: GnMax | ShardVotes) -> Mechanism:
-    """The mechanism, where all its noise can be drawn: known before anything is charged."""
-    scales = {"sigma": mechanism.sigma}
-    if isinstance(mechanism, ConfidentGnMax):
-        scales["threshold_sigma"] = float(mechanism.threshold_sigma)
-    for name, scale in scales.items():
+    mechanism = MECHANISM_KINDS.get(section.kind).build(section, manifest)
+    for name, scale in mechanism.scales.items():  # known before anything is charged
         check_noise(f"mechanism.{name}", scale)
     return mechanism
-
-
-def _of_shards(section: NoisyPolicy, shards: int) -> GnMax | ShardVotes:
-    if isinstance(section, ShardVotesPolicy):
-        return ShardVotes(shards, section.exact_sigma, section.levels)
-    if isinstance(section, ConfidentGnMaxPolicy):
-        exact = NoisyPolicy(epsilon=section.epsilon, sigma=section.threshold_sigma).exact_sigma
-        return ConfidentGnMax(shards, section.exact_sigma, section.threshold, exact)
-    if isinstance(section, GnMaxPolicy):
-        return GnMax(shards, section.exact_sigma)
-    raise PolicyError(explain("mechanism", section, "is unknown here", "install the version that wrote the policy"))
 
 
 def initial_budget(policy: Policy) -> Budget:
@@ -115,7 +73,7 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
     """What may be promised under this policy, for this teacher, after all that already left.
 
     The promise is the policy's epsilon. It is kept by holding it against everything the population ever released and
-    everything that may still be: the noisy answers up to their cap, class counts not told yet, this teacher.
+    everything that may still be: the noisy answers up to their cap, class counts not shown yet, this teacher.
 
     Raises:
         PolicyError: naming what stands against the promise, its parts, and the remedy.
@@ -132,11 +90,11 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
     # where a public number stands in the proof, the private one decides nothing
     _check_delta(section, proof.records if isinstance(proof, DpSgdProof) else manifest.train_size)
     check_exposures(mechanism.name, ledger)
-    counts = counts_to_tell(policy, ledger)
+    counts = counts_to_share(policy, ledger)
     own = {manifest.weights_sha256: proof.history} if isinstance(proof, DpSgdProof) else {}
     histories = list({**histories_of(ledger.releases()), **own}.values())
     cap = status.spent.mu2 + counts  # what is certain to be spent
-    check_promise(section, Parts(status.spent.mu2, counts, histories), "accept that epsilon, or tell no class counts")
+    check_promise(section, Parts(status.spent.mu2, counts, histories), "accept that epsilon, or share no class counts")
     if isinstance(section, NoisyPolicy):
         cap = min(status.budget.mu2, largest_mu2(section.epsilon, section.delta, histories))
         if cap == 0:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.chain import Row
@@ -15,7 +15,19 @@ from fedcpsc.ledger.mark import MarkState
 from fedcpsc.ledger.reading import LedgerReader
 from fedcpsc.teachers.proof import histories_of
 
-__all__ = ["as_csv", "as_jsonl", "clock_words", "epsilon_so_far", "ledger_facts", "mark_words", "readable"]
+if TYPE_CHECKING:
+    from fedcpsc.gatekeeper.composition import CompositionFacts
+
+__all__ = [
+    "LedgerFacts",
+    "as_csv",
+    "as_jsonl",
+    "clock_words",
+    "epsilon_so_far",
+    "ledger_facts",
+    "mark_words",
+    "readable",
+]
 
 _KINDS = {
     "created": "ledger begun",
@@ -31,7 +43,41 @@ _KINDS = {
 }
 
 
-def ledger_facts(ledger: LedgerReader) -> dict[str, Any]:
+class LedgerFacts(TypedDict):
+    """What the command `ledger show` prints; its JSON holds these names.
+
+    Attributes:
+        answers, mu2: budget, what was spent and what is left; mu2 in units of mu^2.
+        delta: delta of every epsilon here.
+        epsilon_spent: epsilon of all that was released; None where some had no guarantee.
+        epsilon_by: the same by each accountant.
+        answers_without_guarantee: number of answers that no guarantee covers.
+        newest_row, head: time and hash of the newest row.
+        epsilon_realised_private: epsilon that the votes really cost, where it was asked for; None where unknown.
+        backup: advice how to copy the ledger, for people.
+    """
+
+    population: str
+    unit: str
+    relation: str
+    delta: float
+    answers: dict[str, int]
+    mu2: dict[str, float]
+    epsilon_spent: float | None
+    epsilon_by: CompositionFacts | None
+    answers_without_guarantee: int
+    queries: int
+    refused: int
+    events: int
+    newest_row: str
+    head: str
+    clock_events: list[str]
+    mark: str
+    epsilon_realised_private: NotRequired[float | None]
+    backup: NotRequired[str]
+
+
+def ledger_facts(ledger: LedgerReader) -> LedgerFacts:
     """What the command `ledger show` prints, as plain values.
 
     Raises:
@@ -91,7 +137,7 @@ def mark_words(state: MarkState) -> str:
     }[state.kind]
 
 
-def readable(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+def readable(rows: Iterable[Row]) -> Iterator[Mapping[str, object]]:
     """Each row as an owner reads it: ISO time, kind in words, its cost, and the totals and epsilon so far.
 
     Args:
@@ -132,12 +178,12 @@ def readable(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
         }
 
 
-def as_jsonl(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def as_jsonl(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
     """One line of JSON for each row."""
     return (json.dumps(row) for row in rows)
 
 
-def as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def as_csv(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
     """A line of names, then one line for each row; None is empty."""
     for number, row in enumerate(rows):
         if number == 0:

@@ -109,8 +109,8 @@ def bounded_protocol(timeout_s: float, connections: int) -> type[H11Protocol]:
     """uvicorn's protocol with these bounds, counted over all connections of the class returned.
 
     Args:
-        timeout_s: in which the next request's headers must have come, and in which a caller must go on taking what is
-            sent to it, > 0.
+        timeout_s: seconds in which the next request's headers must have come, and in which a caller must go on taking
+            what is sent to it, > 0.
         connections: open at a time, >= 1; those with a request under way are never closed for another's sake, so let
             it be more than the requests that may wait.
     """

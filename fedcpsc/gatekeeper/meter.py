@@ -10,7 +10,7 @@ __all__ = ["Meter", "Unmetered"]
 
 
 class Meter(Protocol):
-    """Counts. Called from several threads; never told what a teacher said, except as the reply that is sent."""
+    """Counts. Called from several threads; it never gets what a teacher said, except as the reply that is sent."""
 
     def replied(self, reply: Message, seconds: float) -> None:
         """A reply is sent, `seconds` after its request came."""

@@ -1,11 +1,11 @@
 """A gatekeeper's counters for Prometheus: public quantities only, off by default.
 
-Each exported number is a function of what the asker sent and was told, or of the clock:
+Each exported number is a function of what the asker sent and was answered, or of the clock:
 
-| metric (`fedcpsc_gatekeeper_...`) | why it tells nothing of the private data |
+| metric (`fedcpsc_gatekeeper_...`) | why it shows nothing of the private data |
 |---|---|
 | `up` | constant |
-| `answers_total`, `answers_left` | images asked and answered; each answer tells the asker `answers_left` anyway |
+| `answers_total`, `answers_left` | images asked and answered; each answer shows the asker `answers_left` anyway |
 | `replies_total{kind}`, `refusals_total{code}`, `replays_total` | what was sent, without its content |
 | `reply_seconds`, `ledger_write_seconds` | time: see below |
 
@@ -103,8 +103,8 @@ def serving_metrics(meter: PrometheusMeter, address: str, group: str | None = No
     """Shows the metrics at `address` while the block runs, from a thread of its own.
 
     Args:
-        address: as `bound_address`.
-        group: whose members may read too, where the address is a socket's path.
+        address: address as `bound_address` takes it.
+        group: group whose members may read too, where the address is a socket's path.
 
     Raises:
         ConfigError, SiloError: as `bound_address`.
@@ -130,8 +130,8 @@ def serving_metrics(meter: PrometheusMeter, address: str, group: str | None = No
             thread.join(_TIMEOUT_S)
 
 
-def _seconds(name: str, told: str, bounds: tuple[float, ...], registry: CollectorRegistry) -> Histogram:
-    return Histogram(_PREFIX + name, told, registry=registry, buckets=bounds)
+def _seconds(name: str, meaning: str, bounds: tuple[float, ...], registry: CollectorRegistry) -> Histogram:
+    return Histogram(_PREFIX + name, meaning, registry=registry, buckets=bounds)
 
 
 def _class_of(seconds: float, bounds: tuple[float, ...]) -> float:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.gatekeeper.composition import Account
@@ -32,19 +32,35 @@ PAST = "past"
 _NOTHING = "nothing was released"
 
 
+class CarriedNote(TypedDict):
+    """Note of a row `carried`.
+
+    Attributes:
+        source, head, events: name of the ledger's file, hash of its newest row and number of its rows.
+        epsilon, delta, history: proof of a DP-SGD training, where the charge is one.
+    """
+
+    source: str
+    head: str
+    events: int
+    epsilon: NotRequired[float]
+    delta: NotRequired[float]
+    history: NotRequired[list[list[float]]]
+
+
 @dataclass(frozen=True)
 class Past:
     """A sound ledger in `past/`.
 
     Attributes:
-        path: its file.
-        status: its totals.
-        charges: what it holds as charges to carry over: name, charge, facts.
+        path: file of the ledger.
+        status: totals of the ledger.
+        charges: charges to carry over: name, charge, note.
     """
 
     path: Path
     status: Status
-    charges: tuple[tuple[str, Charge, dict[str, Any]], ...]
+    charges: tuple[tuple[str, Charge, CarriedNote], ...]
 
     @property
     def released(self) -> bool:
@@ -127,7 +143,7 @@ def check_in_use(path: Path) -> None:
 
 
 def _holders(path: Path) -> bool:
-    """Whether a process that this user may look into has the file open; elsewhere than on Linux nobody can tell."""
+    """Whether a process that this user may look into has the file open; known on Linux alone."""
     wanted = path.stat()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
@@ -151,9 +167,10 @@ def _read(path: Path) -> Past:
     return found
 
 
-def _charges(source: str, status: Status, rows: Iterator[Row]) -> Iterator[tuple[str, Charge, dict[str, Any]]]:
+def _charges(source: str, status: Status, rows: Iterator[Row]) -> Iterator[tuple[str, Charge, CarriedNote]]:
     """One charge for each release, two for the answers: those under a guarantee, and those without."""
-    facts, empty = {"source": source, "head": status.head, "events": status.events}, True
+    facts: CarriedNote = {"source": source, "head": status.head, "events": status.events}
+    empty = True
     noisy, bare = Charge(0, 0, private=True, mechanism="answers"), Charge(0, 0, mechanism="answers")
     for row in rows:
         charge = Charge(
@@ -167,11 +184,12 @@ def _charges(source: str, status: Status, rows: Iterator[Row]) -> Iterator[tuple
         )
         if row["kind"] in ("released", "carried") or (row["kind"] == "charged" and not charge.answers):
             note = json.loads(row["note"]) if row["note"] else {}
+            proof: Any = {name: note[name] for name in ("epsilon", "delta", "history") if name in note}
             empty = False
             yield (
                 f"{source}: {row['query_id']}",
                 charge,
-                facts | {name: note[name] for name in ("epsilon", "delta", "history") if name in note},
+                {**facts, **proof},
             )
         elif row["kind"] == "charged":
             if charge.private:

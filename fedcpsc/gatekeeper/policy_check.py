@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from fedcpsc.gatekeeper.composition import Account, composed_epsilon, released_epsilon
+from fedcpsc.gatekeeper.composition import Account, CompositionFacts, composed_epsilon, released_epsilon
 from fedcpsc.gatekeeper.folder_rights import loose_rights
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
+from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
+from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
+from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
 from fedcpsc.gatekeeper.past_ledgers import check_past
-from fedcpsc.gatekeeper.policy import (
-    POLICY_FILE,
-    DpPolicy,
-    DpSgdPolicy,
-    HardeningPolicy,
-    Policy,
-    load_policy,
-    mark_path,
-)
-from fedcpsc.gatekeeper.promise import counts_to_tell, parts_with, trainings_that_fit
+from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
+from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_that_fit
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.protocol.messages import AnswerForm
@@ -60,13 +54,13 @@ class PolicyReport:
     relation: str | None
     mechanism: str
     answers: int
-    released: dict[str, Any] | None
-    next_training: dict[str, Any] | None
+    released: CompositionFacts | None
+    next_training: CompositionFacts | None
     trainings_left: int | None
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """Plain values."""
         return asdict(self)
 
@@ -93,7 +87,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
         silo = _Silo(folder, manifest, policy, ledger, guarantee_of(policy, manifest, ledger))
         claim, answers, forecast = silo.guarantee.claim, _answers(silo), _forecast(silo)
         released = released_epsilon(ledger, claim.delta)
-        told = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
+        sentences = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
         return PolicyReport(
             population=manifest.population,
             dp=claim.dp,
@@ -106,7 +100,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
             released=None if released is None else released.as_json(),
             next_training=None if forecast is None else forecast.after,
             trainings_left=None if forecast is None else forecast.left,
-            learns=tuple(told),
+            learns=tuple(sentences),
             warnings=tuple(_warnings(silo)),
         )
 
@@ -128,20 +122,20 @@ def _ledger(folder: Path, manifest: Manifest, policy: Policy) -> Iterator[Accoun
 
 
 def _answers(silo: _Silo) -> int:
-    """Images that both budgets still hold, after what was spent and the class counts that will be told."""
+    """Images that both budgets still hold, after what was spent and the class counts that will be shared."""
     status, limit = silo.ledger.status(), silo.guarantee.limit
     left = max(0, min(limit.answers, status.budget.answers) - status.spent.answers)
     each = silo.guarantee.mechanism.cost() * MU2_UNIT
     if not each:
         return left
-    counts = counts_to_tell(silo.policy, silo.ledger)
+    counts = counts_to_share(silo.policy, silo.ledger)
     mu2 = min(limit.mu2, status.budget.mu2) - status.spent.mu2 - counts
     return max(0, min(left, int(mu2 / each)))
 
 
 @dataclass(frozen=True)
 class _Forecast:
-    after: dict[str, Any]
+    after: CompositionFacts
     budget: float
     left: int
 
@@ -168,29 +162,31 @@ def _forecast(silo: _Silo) -> _Forecast | None:
 def _learns(silo: _Silo, answers: int) -> list[str]:
     claim, population = silo.guarantee.claim, silo.manifest.population
     forms = ", ".join(form.value for form in silo.policy.forms)
-    told = [
+    sentences = [
         f"A server gets at most {answers} more answers ({forms}), over all runs together, of the population"
         f" {population!r}."
     ]
     if not claim.dp:
-        told.append(
+        sentences.append(
             "Nothing bounds what those answers give away: whether an image was in the training data, the mix of"
             " classes, look-alikes of training images, and in the end a copy of the teacher. epsilon is infinite."
         )
-        return told
-    told.append(
+        return sentences
+    sentences.append(
         f"After all of them, epsilon is {claim.epsilon:.4g} at delta {claim.delta:g}, for each {claim.unit}, under"
         f" {claim.relation} ({claim.mechanism}): with and without one {claim.unit}, whatever the server sees is as"
         f" likely up to a factor of e^{claim.epsilon:.3g}, but for a chance of {claim.delta:g}."
     )
     released = released_epsilon(silo.ledger, claim.delta)
     if released is not None:
-        told.append(f"What was released of this population so far comes to {released}.")
+        sentences.append(f"What was released of this population so far comes to {released}.")
     if claim.unit == "record":
-        told.append("A person with several records, or in several silos, is protected less: their epsilons add up.")
+        sentences.append(
+            "A person with several records, or in several silos, is protected less: their epsilons add up."
+        )
     else:
-        told.append("A person in several silos is protected less: the silos' epsilons add up.")
-    return told
+        sentences.append("A person in several silos is protected less: the silos' epsilons add up.")
+    return sentences
 
 
 def _warnings(silo: _Silo) -> list[str]:
@@ -200,17 +196,17 @@ def _warnings(silo: _Silo) -> list[str]:
         found.append("no differential privacy: access is controlled, privacy is not")
         if set(policy.forms) == {AnswerForm.LABEL}:
             found.append("labels alone are no differential privacy: attacks on labels match those on probabilities")
-        if isinstance(section, HardeningPolicy):
-            found.append("temperature and rounding cost an attacker queries, not the possibility")
     elif claim.epsilon is not None and claim.epsilon > 10:
         found.append(f"epsilon {claim.epsilon:.4g} is so large that it promises next to nothing")
+    caution = MECHANISM_KINDS.get(section.kind).caution
+    found += [caution] if caution else []
     if isinstance(section, DpPolicy) and section.delta * silo.manifest.train_size >= 1:
         found.append(f"delta {section.delta:g} is not below 1 / {silo.manifest.train_size} records")
     if policy.public_size:
-        found.append("public_size: whoever sees the claim may tell from it how many records there are")
+        found.append("public_size: whoever sees the claim may find out how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:
         found.append(
-            "exact class counts are shared: they tell the mix of classes, and each record's absence or presence"
+            "exact class counts are shared: they show the mix of classes, and each record's absence or presence"
         )
     elif policy.share_class_counts:
         found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each, and charged")

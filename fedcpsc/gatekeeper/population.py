@@ -100,7 +100,7 @@ def migrate(
         for one in counted:
             rows = carry_over(one, ledger)
             done.append(f"{one.path.name} counts: {one.status.spent.answers:,} answers ({rows} rows written)")
-        done += _told_of(ledger.status())
+        done += _remainder(ledger.status())
     save_manifest(new, folder)
     return done
 
@@ -181,16 +181,16 @@ def _count_past(folder: Path, policy: Policy, population: str) -> list[str]:
             if one.status.population == population and not is_older_copy(one.status, ledger):
                 rows = carry_over(one, ledger)
                 done.append(f"{one.path.name} counts for {population!r}: {rows} rows written")
-        return done + _told_of(ledger.status())
+        return done + _remainder(ledger.status())
 
 
-def _told_of(status: Status) -> list[str]:
-    told = [f"spent: {status.spent.answers:,} of {status.budget.answers:,} answers"]
+def _remainder(status: Status) -> list[str]:
+    shown = [f"spent: {status.spent.answers:,} of {status.budget.answers:,} answers"]
     if status.budget.mu2 or status.spent.mu2:
-        told.append(f"mu^2 {status.spent.mu2 / MU2_UNIT:.4g} of {status.budget.mu2 / MU2_UNIT:.4g} for noisy releases")
+        shown.append(f"mu^2 {status.spent.mu2 / MU2_UNIT:.4g} of {status.budget.mu2 / MU2_UNIT:.4g} for noisy releases")
     if status.spent.answers >= status.budget.answers or status.spent.mu2 > status.budget.mu2:
-        told.append(
+        shown.append(
             "nothing is left: all that was ever released of these records counts; who wants more answers from them"
             " raises the budget, on the record: fedcpsc ledger raise"
         )
-    return told
+    return shown

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.composition import Account, Composition, composed_epsilon, exposures
-from fedcpsc.gatekeeper.policy import DpPolicy, Policy
+from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
+from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.privacy.accounting import History
 from fedcpsc.privacy.noise import LARGEST_SIGMA
@@ -23,7 +24,7 @@ __all__ = [
     "check_promise",
     "count_cost",
     "count_name",
-    "counts_to_tell",
+    "counts_to_share",
     "parts_with",
     "trainings_that_fit",
 ]
@@ -39,7 +40,7 @@ class Parts:
 
     Attributes:
         spent: sum of mu^2 released so far, in units of 1e-12.
-        counts: mu^2 of class counts that the policy tells and that were not told yet, in the same units.
+        counts: mu^2 of class counts that the policy shares and that were not shared yet, in the same units.
         histories: accountant's states of every DP-SGD training, this teacher's and a planned one's with them.
     """
 
@@ -51,7 +52,7 @@ class Parts:
         """All of it together."""
         return composed_epsilon((self.spent + self.counts) / MU2_UNIT, delta, self.histories)
 
-    def told(self, delta: float) -> str:
+    def listed(self, delta: float) -> str:
         """Each part with its own epsilon; they do not simply add up."""
         noisy = composed_epsilon(self.spent / MU2_UNIT, delta, [])
         counts = composed_epsilon(self.counts / MU2_UNIT, delta, [])
@@ -59,14 +60,14 @@ class Parts:
         number = len(self.histories)
         parts = [
             f"noisy answers and counts so far {noisy.epsilon:.4g}" if self.spent else "",
-            f"class counts still to be told {counts.epsilon:.4g}" if self.counts else "",
+            f"class counts still to be shared {counts.epsilon:.4g}" if self.counts else "",
             f"{number} DP-SGD teacher{'s' * (number > 1)} {trained.epsilon:.4g}" if number else "",
         ]
         return ", ".join(part for part in parts if part) or "nothing yet"
 
 
 def count_cost(policy: Policy) -> int:
-    """mu^2 of noised class counts in units of 1e-12, rounded up; 0 where none are told, or exactly.
+    """mu^2 of noised class counts in units of 1e-12, rounded up; 0 where none are shared, or exactly.
 
     A record is one count: under add/remove the sensitivity of the counts is 1.
     """
@@ -80,7 +81,7 @@ def count_name(policy: Policy) -> str:
     return f"{COUNTS} sigma={Fraction(repr(policy.class_count_sigma))}"
 
 
-def counts_to_tell(policy: Policy, ledger: Account) -> int:
+def counts_to_share(policy: Policy, ledger: Account) -> int:
     """`count_cost`, or 0 where these counts were charged before."""
     cost = count_cost(policy)
     if not cost:
@@ -93,7 +94,7 @@ def counts_to_tell(policy: Policy, ledger: Account) -> int:
 def parts_with(policy: Policy, ledger: Account, more: Sequence[History] = ()) -> Parts:
     """What the population has lost, and would lose with these trainings."""
     histories = [*histories_of(ledger.releases()).values(), *more]
-    return Parts(ledger.status().spent.mu2, counts_to_tell(policy, ledger), histories)
+    return Parts(ledger.status().spent.mu2, counts_to_share(policy, ledger), histories)
 
 
 def check_exposures(mechanism: str, ledger: Account) -> None:
@@ -116,9 +117,8 @@ def check_promise(section: DpPolicy, parts: Parts, remedy: str) -> None:
     """
     found = parts.composed(section.delta)
     if found.epsilon > section.epsilon * (1 + _ROUNDING):
-        why = (
-            f"all that leaves this population comes to {found} at delta {section.delta:g}: {parts.told(section.delta)}"
-        )
+        total = f"all that leaves this population comes to {found} at delta {section.delta:g}"
+        why = f"{total}: {parts.listed(section.delta)}"
         raise PolicyError(explain("mechanism.epsilon", section.epsilon, why, remedy))
 
 

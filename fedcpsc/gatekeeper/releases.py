@@ -41,7 +41,7 @@ def record_training(manifest: Manifest, ledger: Ledger) -> None:
 def report_class_counts(
     policy: Policy, manifest: Manifest, ledger: Ledger, limit: Budget | None = None
 ) -> ClassReport | None:
-    """The class counts the policy tells, noised at most once: the same counts ever after.
+    """The class counts that the policy shares, noised at most once: the same counts ever after.
 
     Args:
         policy: policy of the silo.

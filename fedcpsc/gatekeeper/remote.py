@@ -31,8 +31,8 @@ class SocketGatekeeper:
     owner finds the reason in the log. One of another major version is a refusal with code `version`, in its version.
 
     Args:
-        socket_path: where the gatekeeper listens.
-        timeout_s: seconds to wait for an answer.
+        socket_path: path of the gatekeeper's socket.
+        timeout_s: number of seconds to wait for an answer, > 0.
     """
 
     def __init__(self, socket_path: str | Path, timeout_s: float = 600.0) -> None:

@@ -21,9 +21,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.files import write_whole
@@ -167,7 +168,15 @@ def _read(folder: Path) -> dict[str, _Population]:
     return populations
 
 
-def _population(line: dict[str, Any]) -> tuple[str, _Population]:
+class _Line(TypedDict):
+    """A line of the file, for one population: its hashes run together, in hex."""
+
+    population: str
+    shared_with: dict[str, str]
+    records: str
+
+
+def _population(line: _Line) -> tuple[str, _Population]:
     whole = bytes.fromhex(line["records"])
     records = frozenset(whole[start : start + _BYTES] for start in range(0, len(whole), _BYTES))
     return line["population"], _Population(records, dict(line["shared_with"]))
@@ -175,7 +184,7 @@ def _population(line: dict[str, Any]) -> tuple[str, _Population]:
 
 def _write(folder: Path, key: bytes, seen: dict[str, _Population]) -> None:
     path = folder / SEEN_FILE
-    lines: list[dict[str, Any]] = [{"format": _FORMAT, "version": _VERSION, "key": _check(key)}]
+    lines: list[Mapping[str, object]] = [{"format": _FORMAT, "version": _VERSION, "key": _check(key)}]
     for name, one in sorted(seen.items()):
         records = b"".join(sorted(one.records)).hex()
         lines.append({"population": name, "shared_with": one.shared_with, "records": records})

@@ -51,8 +51,8 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter:
     Args:
         target: answers.
         limits: queue length and seconds to read a request.
-        max_bytes: of a request's body.
-        meter: is told every reply.
+        max_bytes: largest size of a request's body, in bytes.
+        meter: counter of every reply.
     """
     counted = meter or Unmetered()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -104,10 +104,10 @@ def serve(
 
     Args:
         silo_dir: the silo's folder.
-        socket_path: where to listen; the file gets mode 0600, or 0660 with a group.
-        group: whose members may connect too.
-        metrics: where Prometheus may read, a loopback address with a port or the path of another socket; None: nowhere.
-        metrics_group: whose members may connect to that socket too.
+        socket_path: path of the socket to listen at; the file gets mode 0600, or 0660 with a group.
+        group: group whose members may connect too.
+        metrics: address at which Prometheus may read: loopback with a port, or the path of another socket; None: none.
+        metrics_group: group whose members may connect to that socket too.
 
     Raises:
         SiloError: where the silo cannot be opened, another gatekeeper serves it, or the socket's path is taken.

@@ -29,7 +29,7 @@ class Charge:
 
     Attributes:
         answers: images answered, >= 0.
-        mu2: in units of 1e-12, >= 0 (rounded up by whoever computed it).
+        mu2: mu^2 in units of 1e-12, >= 0 (rounded up by whoever computed it).
         private: whether a differential-privacy guarantee covers this release.
         mechanism: name, version and parameters of the mechanism.
         model: version of the teacher.

@@ -16,7 +16,7 @@ Rules: a charge is committed before inference and never refunded; the same query
 stored bytes back without charge; a query charged but not answered (a crash between) is computed again without charge;
 of two racers for one query the second discards its reply. Several processes and threads may use one file at once:
 every write is one `BEGIN IMMEDIATE` transaction. What it decides depends on public quantities alone. Time decides
-nothing: a clock that went wrong is recorded and told to the owner.
+nothing: a clock that went wrong is recorded and shown to the owner.
 
 Torch-free and flwr-free: an owner reads the ledger at once.
 """
@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Reserved, Status, Stored
@@ -122,8 +122,8 @@ class Ledger(LedgerOwner):
             path: SQLite file.
             population: name of the silo's population; the ledger's must be the same.
             unit: what one guarantee must protect; None takes the ledger's own.
-            high_water_mark: as for `create`.
-            new_mark: let the mark begin at this ledger's newest row, where there is none; a row records it.
+            high_water_mark: file of the mark, as for `create`.
+            new_mark: whether the mark may begin at this ledger's newest row, where there is none; a row records it.
 
         Raises:
             LedgerError: where the ledger is missing, of another population or unit, damaged, tampered with, made by a
@@ -150,7 +150,7 @@ class Ledger(LedgerOwner):
         cls,
         path: str | Path,
         population: str,
-        facts: dict[str, Any],
+        facts: Mapping[str, object],
         *,
         unit: str | None = None,
         high_water_mark: str | Path | None = None,
@@ -163,8 +163,8 @@ class Ledger(LedgerOwner):
             population: name of the silo's population; the ledger's must be the same.
             facts: what the row of kind `restored` says, beside the row, hash and totals that were accepted.
             unit: what one guarantee must protect; None takes the ledger's own.
-            high_water_mark: as for `create`; replaced where it exists.
-            spend_rest: also charge all that is left of the budget, where it is not known what was spent since.
+            high_water_mark: file of the mark, as for `create`; replaced where it exists.
+            spend_rest: whether to charge all that is left of the budget, too, for what may have been spent since.
 
         Raises:
             LedgerError: as for `open`, but for the mark.
@@ -176,7 +176,8 @@ class Ledger(LedgerOwner):
             ledger._prepare(version)
             with ledger._writing(new_mark=True) as head:
                 spent = {name: head[name] for name in ("answers_spent", "mu2_spent")}
-                note = facts | {"row": head["seq"], "head": head["hash"], "time": iso_time(head["time_ns"]), **spent}
+                accepted = {"row": head["seq"], "head": head["hash"], "time": iso_time(head["time_ns"]), **spent}
+                note = {**facts, **accepted}
                 ledger._append("restored", note=json.dumps(note))
                 if spend_rest:
                     ledger._carry_rest(head)
@@ -218,7 +219,7 @@ class Ledger(LedgerOwner):
             payload: SHA-256 of the question.
             charge: what answering costs.
             principal: who asks.
-            run: for the record only.
+            run: name of the run, for the record only.
             limit: a policy's caps; the lower of these and the ledger's own hold.
 
         Raises:

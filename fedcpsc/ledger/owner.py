@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from fedcpsc.errors import LedgerError, explain
 from fedcpsc.ledger.budget import Charge, Status
@@ -90,7 +89,7 @@ class LedgerOwner(LedgerWriter):
         self._append("carried", query_id=f"lost after {head['hash']}", **recorded(rest))
 
 
-def recorded(charge: Charge) -> dict[str, Any]:
+def recorded(charge: Charge) -> dict[str, str | int | float]:
     """A charge as columns of a row."""
     return vars(charge) | {"private": int(charge.private)}
 

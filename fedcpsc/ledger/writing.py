@@ -147,7 +147,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _tell(now: Reading) -> None:
-    """Tells the owner of a clock that went wrong."""
+    """Warns the owner of a clock that went wrong."""
     event = now.event
     if event is None:
         return

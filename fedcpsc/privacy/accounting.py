@@ -53,7 +53,7 @@ class Epsilon:
 
     Attributes:
         value: > 0; `math.inf` where nothing is guaranteed.
-        delta: in (0, 1).
+        delta: delta of the guarantee, in (0, 1).
         unit: what is protected, e.g. "record".
         relation: the neighbouring relation, e.g. "add_remove".
     """
@@ -84,7 +84,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
     Args:
         mu: > 0, up to 1e6.
-        delta: in (0, 1).
+        delta: delta of the guarantee, in (0, 1).
     """
     _positive("mu", mu)
     _share("delta", delta)
@@ -100,7 +100,7 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
     Args:
         epsilon: > 0.
-        delta: in (0, 1).
+        delta: delta of the guarantee, in (0, 1).
     """
     _positive("epsilon", epsilon)
     _share("delta", delta)
@@ -114,7 +114,7 @@ def max_answers(cost: Fraction, epsilon: float, delta: float) -> int:
     Args:
         cost: mu^2 of one answer, > 0.
         epsilon: > 0.
-        delta: in (0, 1).
+        delta: delta of the guarantee, in (0, 1).
     """
     _positive("cost", float(cost))
     return int(Fraction(gaussian_mu(epsilon, delta)) ** 2 / cost)
@@ -125,8 +125,8 @@ def rdp_epsilon(mu2: float, delta: float, histories: Sequence[History] = ()) -> 
 
     Args:
         mu2: sum of mu^2 over Gaussian releases, >= 0.
-        delta: in (0, 1).
-        histories: of DP-SGD trainings on the same data.
+        delta: delta of the guarantee, in (0, 1).
+        histories: accountant's states of DP-SGD trainings on the same data.
     """
     from opacus.accountants.analysis import rdp  # noqa: PLC0415 - imports torch
 
@@ -162,8 +162,8 @@ def dp_sgd_epsilon(history: History, delta: float) -> float:
     """epsilon of one DP-SGD training by Opacus' PRV accountant: its upper estimate, as the training itself reports.
 
     Args:
-        history: of the training's accountant.
-        delta: in (0, 1).
+        history: state of the training's accountant.
+        delta: delta of the guarantee, in (0, 1).
     """
     from opacus.accountants import PRVAccountant  # noqa: PLC0415 - imports torch
 

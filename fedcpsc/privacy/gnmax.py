@@ -25,8 +25,8 @@ def log_chance_of_another_winner(votes: npt.NDArray[np.int64], sigma: float) -> 
     """log q, q >= P[the noisy winner is not the true one], by a union bound.
 
     Args:
-        votes: of one query, [K].
-        sigma: noise on each count.
+        votes: numbers of votes of one query, int64 [K].
+        sigma: standard deviation of the noise on each count, > 0.
     """
     behind = votes.max() - np.delete(votes, votes.argmax())
     union = float(logsumexp(log_ndtr(-behind / (math.sqrt(2) * sigma))))
@@ -37,9 +37,9 @@ def realised_rdp(logq: float, sigma: float, orders: Sequence[float] = ORDERS) ->
     """Renyi divergence of one GNMax answer at each order, given q; never above the data-independent order / sigma^2.
 
     Args:
-        logq: of `log_chance_of_another_winner`, <= 0.
-        sigma: noise on each count.
-        orders: > 1.
+        logq: log q from `log_chance_of_another_winner`, <= 0.
+        sigma: standard deviation of the noise on each count, > 0.
+        orders: orders of the divergence, > 1.
     """
     alpha = np.asarray(orders, np.float64)
     plain = alpha / sigma**2
@@ -66,8 +66,8 @@ def realised_curve(votes: npt.NDArray[np.int64], sigma: float) -> Floats:
     """Sum over queries of `realised_rdp` at `ORDERS`.
 
     Args:
-        votes: [N, K].
-        sigma: noise on each count.
+        votes: numbers of votes of N queries, int64 [N, K].
+        sigma: standard deviation of the noise on each count, > 0.
     """
     curve = np.zeros(len(ORDERS))
     for one in votes:

@@ -23,7 +23,7 @@ class Mechanism(ABC):
     """What the gatekeeper needs to know of a mechanism.
 
     Attributes:
-        name: as in the policy.
+        name: name of the mechanism in policies.
         dp: whether each answer is covered by a differential-privacy guarantee.
         shards: whether it needs the outputs of K disjoint teachers rather than of one.
     """
@@ -41,6 +41,11 @@ class Mechanism(ABC):
     def sigma(self) -> float:
         """Noise scale; 0 where there is none."""
         return 0.0
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Standard deviation of each noise that is drawn, in levels or votes, by the policy's key; {} where none is."""
+        return {}
 
     @property
     def noise_sigma(self) -> float:

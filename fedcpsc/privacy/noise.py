@@ -42,7 +42,7 @@ def rounded_gaussian(sigma: Fraction, shape: tuple[int, ...]) -> npt.NDArray[np.
 
     Args:
         sigma: standard deviation before rounding, in (0, 8192].
-        shape: of the draws.
+        shape: shape of the draws.
 
     Raises:
         PolicyError: where sigma is out of range.

@@ -95,6 +95,11 @@ class ShardVotes(Mechanism):
         return float(self.scale)
 
     @property
+    def scales(self) -> dict[str, float]:
+        """`sigma`, in levels."""
+        return {"sigma": self.sigma}
+
+    @property
     def noise_sigma(self) -> float:
         """`mean_sigma`."""
         return float(self.mean_sigma)
@@ -161,6 +166,11 @@ class GnMax(Mechanism):
         """`vote_sigma`."""
         return float(self.vote_sigma)
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """`sigma`, in votes."""
+        return {"sigma": self.sigma}
+
     def release(self, outputs: Floats) -> Floats:
         """One-hot rows, float32 [N, K]."""
         return self._winners(self._histogram(outputs))
@@ -168,9 +178,8 @@ class GnMax(Mechanism):
     def realised(self, outputs: Floats, released: Floats) -> npt.NDArray[np.float64]:
         """What this release lost on these very votes, at `gnmax.ORDERS`: for the owner alone, never sent.
 
-        Args:
-            outputs: as given to `release`.
-            released: what it returned.
+            Args:
+        XX
         """
         return realised_curve(self._histogram(outputs)[released.any(1)], self.sigma)
 
@@ -208,6 +217,11 @@ class ConfidentGnMax(GnMax):
         """1 / sigma_1^2 + 2 / sigma^2."""
         return super().cost() + 1 / self.threshold_sigma**2
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """Both noises, in votes."""
+        return {"sigma": self.sigma, "threshold_sigma": float(self.threshold_sigma)}
+
     def release(self, outputs: Floats) -> Floats:
         """One-hot rows, or zeros below the threshold, float32 [N, K]."""
         votes = self._histogram(outputs)
@@ -223,5 +237,5 @@ class ConfidentGnMax(GnMax):
 def _as_many(outputs: Floats, teachers: int) -> None:
     if len(outputs) != teachers:
         raise TeacherError(
-            explain("teachers", len(outputs), f"the mechanism was proven for {teachers}", "mend the policy")
+            explain("teachers", len(outputs), f"the mechanism was proven for {teachers}", "fix the policy")
         )

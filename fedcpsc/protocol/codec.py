@@ -34,7 +34,7 @@ from fedcpsc.protocol.messages import (
     Refusal,
     check_version,
 )
-from fedcpsc.protocol.recipe import Recipe
+from fedcpsc.protocol.recipe import Recipe, Scalars
 
 __all__ = ["fields_of", "from_bytes", "from_fields", "to_bytes"]
 
@@ -49,10 +49,10 @@ _KINDS: dict[str, type[Any]] = {
 _ARRAYS = ("images", "values", "indices")
 
 
-def fields_of(message: Message) -> tuple[dict[str, Any], dict[str, Array]]:
+def fields_of(message: Message) -> tuple[Scalars, dict[str, Array]]:
     """A message as JSON-able scalars (with its `kind`) and named arrays: what every transport carries."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(message, cls))
-    scalars: dict[str, Any] = {"kind": kind}
+    scalars: Scalars = {"kind": kind}
     arrays: dict[str, Array] = {}
     for name in message.__dataclass_fields__:
         value = getattr(message, name)

@@ -100,9 +100,9 @@ class DescribeRequest:
 
 @dataclass(frozen=True)
 class Description:
-    """What a silo tells about itself: facts of its policy, its teacher's shape and its budget.
+    """What a silo says of itself: facts of its policy, its teacher's shape and its budget.
 
-    Of the private data it tells only what it is made to tell: the class counts, where the owner shares them, with their
+    Of the private data it shows only what the owner lets it: the class counts, where the owner shares them, with their
     own claim. All else is equal for a silo with one record more, as long as its owner declared no size public.
 
     Attributes:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
 
-__all__ = ["Pool", "Recipe"]
+__all__ = ["Pool", "Recipe", "Scalars"]
+
+Scalars: TypeAlias = dict[str, object]
+"""Fields of a message that are no arrays, by name: values that JSON can hold."""
 
 _MOST_POOLS, _MOST_NAMES, _MOST_IMAGES = 256, 16, 2**22
 _LARGEST_NUMBER = 1e300  # finite, and within what every float holds
@@ -118,13 +121,13 @@ class Recipe:
 
     @property
     def nbytes(self) -> int:
-        """Of its arrays."""
+        """Number of bytes of its arrays."""
         return self.weights.nbytes + self.chosen.nbytes
 
-    def to_fields(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def to_fields(self) -> tuple[Scalars, dict[str, npt.NDArray[Any]]]:
         """JSON-able scalars and named arrays."""
         names = ("image_shape", "classes", "latent", "width")
-        scalars: dict[str, Any] = {name: getattr(self, name) for name in names}
+        scalars: Scalars = {name: getattr(self, name) for name in names}
         scalars["pools"] = [vars(pool) for pool in self.pools]
         return scalars, {"weights": self.weights, "chosen": self.chosen}
 

@@ -50,7 +50,7 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         facts = ledger_facts(ledger)
     return OwnerFacts(
         silo=manifest.silo,
-        ledger=facts,
+        ledger={**facts},
         epsilon_realised=OwnerAccount(silo_dir / OWNER_FILE).epsilon(facts["delta"]),
         class_counts=manifest.private_class_counts,
         training=manifest.training,

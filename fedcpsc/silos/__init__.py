@@ -1,1 +1,1 @@
-"""Making the silos' folders: what is trained, what was adopted, and what is kept of what was there."""
+"""A silo's folder, of a simulation or of a real owner: made, taken up with its adopted teacher, or made again."""

@@ -79,8 +79,8 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
     """Opens an adopted silo once, as its gatekeeper will, and leaves it as it is.
 
     Args:
-        folder: of the silo.
-        manifest: of its teacher.
+        folder: folder of the silo.
+        manifest: manifest of its teacher.
         evaluation: held-out images to measure the teacher with; None measures nothing.
 
     Raises:

@@ -42,7 +42,7 @@ def make_silos(
     Args:
         config: configuration of the run.
         base: folder of the silos' folders.
-        progress: told what is being done, a line each time.
+        progress: function that is called with what is being done, a line each time.
         only: number of the one silo to make, as its owner does on a machine of its own; None makes all.
 
     Raises:
@@ -69,7 +69,7 @@ def make_silos(
     makers = {silo: SiloMaker(config, silo, base / str(silo), device) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
-    tell = progress or _silent
+    report = progress or _silent
     with torch_threads(config.runtime.threads):
         reports = {silo: use_adopted(base / str(silo), manifest, evaluation) for silo, manifest in adopted.items()}
         if only is None:
@@ -79,7 +79,7 @@ def make_silos(
         for silo, images in trained:
             check_fit(adopted, images.classes, images.image_shape, f"{makers[silo].name}'s images")
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
-            reports[silo] = makers[silo].make(images, architecture, policy, evaluation, tell)
+            reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
     return [reports[silo] for silo in silos]
 
 
@@ -93,4 +93,4 @@ def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) ->
 
 
 def _silent(line: str) -> None:
-    """Tells nobody."""
+    """Shows nobody."""

@@ -8,7 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -40,7 +40,14 @@ from fedcpsc.teachers.manifest import (
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.training.canaries import planted, save_canaries
 from fedcpsc.training.plain import Progress, TrainedTeacher
-from fedcpsc.training.plan import DpSgdTraining, planned_history, public_units, training_plan, used_settings
+from fedcpsc.training.plan import (
+    DpSgdTraining,
+    TrainingFacts,
+    planned_history,
+    public_units,
+    training_plan,
+    used_settings,
+)
 from fedcpsc.training.sharding import record_ids, unit_ids
 from fedcpsc.training.teacher import train_teacher
 
@@ -93,7 +100,7 @@ class SiloMaker:
             architecture: name of the teacher's architecture in `models.registry`.
             configured: policy of the run's configuration, for where the owner has edited none.
             evaluation: held-out images to measure the teacher with; None measures nothing.
-            progress: told what is being done, a line each time.
+            progress: function that is called with what is being done, a line each time.
 
         Raises:
             FedcpscError: as `make_silos`; whatever stood in the folder then stands there still.
@@ -216,11 +223,11 @@ class SiloMaker:
                 save_manifest(changed, self.folder)
         return changed
 
-    def _recipe(self) -> dict[str, Any]:
-        return used_settings(training_plan(self.config.teachers), self.config.teachers) | {"seed": self.seed}
+    def _recipe(self) -> TrainingFacts:
+        return {**used_settings(training_plan(self.config.teachers), self.config.teachers), "seed": self.seed}
 
     def _fingerprint(self, images: ImageSet, architecture: str) -> str:
-        parts: dict[str, Any] = {
+        parts: dict[str, object] = {
             "silo": self.name,
             "dataset_id": dataset_id(images.images, images.labels),
             "architecture": architecture,

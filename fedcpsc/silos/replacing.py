@@ -138,7 +138,7 @@ class Replacement:
         return new, self.staged if (self.staged / POLICY_FILE).exists() else self.folder
 
     def finish(self, ledger: Ledger) -> Path | None:
-        """Goes on with the `commit` that `interrupted` told of; as that.
+        """Goes on with the `commit` that `interrupted` reported; as that.
 
         Raises:
             LedgerError: where the training cannot be recorded; it can be tried again.

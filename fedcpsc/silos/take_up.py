@@ -36,7 +36,7 @@ def choose_policy(folder: Path, old: Manifest | None, configured: Policy) -> tup
 
 
 def write_policy(manifest: Manifest, policy: Policy, folder: Path) -> Manifest:
-    """Writes the policy to the folder; returns the manifest that tells it from one that its owner edited."""
+    """Writes the policy to the folder; returns the manifest that distinguishes it from one that its owner edited."""
     save_policy(policy, folder / POLICY_FILE)
     return manifest.model_copy(update={"policy_sha256": sha256_hex((folder / POLICY_FILE).read_bytes())})
 

@@ -1,7 +1,7 @@
 """The manifest beside a teacher's weights: what the file is, how it was made, and which private data it knows.
 
 A silo's folder holds `teacher.safetensors` and `manifest.json`. The manifest never leaves the silo; the gatekeeper
-reads from it what a teacher needs, and tells the server only what the policy allows. Torch-free, so that tools that
+reads from it what a teacher needs, and shows the server only what the policy allows. Torch-free, so that tools that
 look at a silo's folder start at once.
 """
 
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from fedcpsc.choices import TEACHER_FORMATS
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.typed_yaml import Strict, validate
+from fedcpsc.typed_yaml import OneOf, Strict, Tree, validate
 
 __all__ = [
     "MANIFEST_FILE",
@@ -57,32 +58,32 @@ class Manifest(Strict):
     """All that a gatekeeper must know of a teacher.
 
     Attributes:
-        format_version: of this file.
-        silo: the silo's name.
+        format_version: version of this file's format.
+        silo: name of the silo.
         population: name of the population whose protection is counted, printable, 1 to 120 characters; the silo's name
             where left out. Budget, ledger and every later teacher of the folder belong to it.
-        unit: what one guarantee protects.
-        origin: "trained": by this project from a configuration, by which it may be trained anew; "adopted": by its
-            owner, and used as it is.
-        kind: what the weights file is; "torch": a state dict for `models.registry.build_classifier`; "shards": several,
-            stacked; "onnx": a model for onnxruntime; "python": whatever `entry_point` reads.
-        architecture: its name there; the kind again where there is no such name.
-        width: its width there.
-        entry_point: "module:function", for kind "python" alone; see `python_teacher`.
-        classes: K >= 2.
-        image_shape: (C, H, W) the teacher takes.
+        unit: record or person: what one guarantee protects.
+        origin: "trained": made by this project from a configuration, by which it may be trained anew; "adopted": made
+            by its owner, and used as it is.
+        kind: teacher format: what the weights file is, one of `choices.TEACHER_FORMATS`.
+        architecture: name of the network in `models.registry`; the kind again where it has none.
+        width: width of the network in `models.registry`; 1 where it is not of there.
+        entry_point: name "module:function", for kind "python" alone; see `python_teacher`.
+        classes: number K of classes, >= 2.
+        image_shape: shape (C, H, W) of the images that the teacher takes.
         normalisation: public constants, one per channel.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
-        train_size: private images the teacher was fitted to, with its canaries: not those that were left out.
+        train_size: number of private images that the teacher was fitted to, with its canaries but without those that
+            were left out.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
-        weights_sha256: of the weights file.
-        fingerprint: of everything that determines the teacher; an equal one may be reused.
-        private_class_counts: of those images, by the label trained on; leaves the silo only by
+        weights_sha256: SHA-256 of the weights file.
+        fingerprint: SHA-256 of everything that determines the teacher; one with an equal fingerprint may be reused.
+        private_class_counts: number of those images in each class, by the label trained on; leaves the silo only by
             `policy.share_class_counts`.
         privacy: the training's differential-privacy claim, see `proof`; None where the training claims nothing.
-        policy_sha256: of the `policy.yaml` that the silo was made with; a file with another one was edited by its
-            owner, and is left alone when the silo is made again.
+        policy_sha256: SHA-256 of the `policy.yaml` that the silo was made with; a file with another hash was edited by
+            its owner, and is left alone when the silo is made again.
     """
 
     format_version: Literal[2] = 2
@@ -90,7 +91,7 @@ class Manifest(Strict):
     population: Annotated[str, Field(min_length=1, max_length=120)]
     unit: Literal["record", "person"] = "record"
     origin: Literal["trained", "adopted"] = "adopted"
-    kind: Literal["torch", "shards", "onnx", "python"] = "torch"
+    kind: Annotated[str, OneOf(TEACHER_FORMATS)] = "torch"
     architecture: str
     width: Size
     entry_point: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
@@ -222,7 +223,7 @@ def load_old_manifest(folder: str | Path) -> OldManifest | None:
     return old
 
 
-def _tree(path: Path) -> dict[str, Any]:
+def _tree(path: Path) -> Tree:
     """The file's JSON object, unchecked."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
 from fedcpsc.teachers.protocol import Floats, checked
 
-__all__ = ["OnnxTeacher", "open_onnx"]
+__all__ = ["ONNX", "OnnxTeacher"]
 
 
 class OnnxTeacher:
@@ -74,8 +75,8 @@ class OnnxTeacher:
         return checked(np.concatenate(parts), len(images), self.classes)
 
 
-def open_onnx(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
-    """The ONNX teacher whose model lies in `folder` as the weights file.
+def _open(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
+    """The ONNX teacher whose model is the weights file in `folder`.
 
     Raises:
         ManifestError: where weights and manifest disagree.
@@ -132,3 +133,13 @@ def _softmax(logits: npt.NDArray[np.float32]) -> Floats:
     powers = np.exp(logits - logits.max(1, keepdims=True))
     probabilities: Floats = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return probabilities
+
+
+ONNX = TeacherFormat(
+    name="onnx",
+    summary="a model for onnxruntime",
+    when="for a classifier from another framework",
+    needs="`pip install 'fedcpsc[onnx]'`",
+    weights_file="an ONNX model in one file: float32 [N, C, H, W], normalised as the manifest says, to logits",
+    open=_open,
+)

@@ -60,9 +60,9 @@ def checked(probabilities: Floats, count: int, classes: int) -> Floats:
     shape = (count, classes)
     if probabilities.shape != shape or probabilities.dtype != np.float32:
         got = f"{probabilities.dtype}{list(probabilities.shape)}"
-        raise TeacherError(explain("teacher output", got, f"must be float32{list(shape)}", "mend the teacher"))
+        raise TeacherError(explain("teacher output", got, f"must be float32{list(shape)}", "fix the teacher"))
     if not np.isfinite(probabilities).all():
-        raise TeacherError(explain("teacher output", "NaN or inf", "must be finite", "mend the teacher's weights"))
+        raise TeacherError(explain("teacher output", "NaN or inf", "must be finite", "fix the teacher's weights"))
     if probabilities.min() < -1e-5 or np.abs(probabilities.sum(1) - 1.0).max() > 1e-3:
         raise TeacherError(explain("teacher output", "no distribution", "rows must be >= 0, sum 1", "add a softmax"))
     return probabilities

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Floats, checked
 
-__all__ = ["PythonTeacher", "open_python"]
+__all__ = ["PYTHON", "PythonTeacher"]
 
 Predict = Callable[[npt.NDArray[np.uint8]], Floats]
 
@@ -26,8 +27,8 @@ class PythonTeacher:
     """Implements `Teacher`.
 
     Args:
-        predict: uint8 [N, C, H, W] -> probabilities float32 [N, K].
-        manifest: of the teacher.
+        predict: function from uint8 [N, C, H, W] to probabilities float32 [N, K].
+        manifest: manifest of the teacher.
     """
 
     def __init__(self, predict: Predict, manifest: Manifest) -> None:
@@ -43,22 +44,33 @@ class PythonTeacher:
         """
         try:
             found = np.asarray(self._predict(images))
-        except Exception as error:  # the owner's code: whatever it raises, only its kind is told
+        except Exception as error:  # the owner's code: whatever it raises, only its kind is shown
             raise TeacherError(explain("teacher", type(error).__name__, "was raised by its code", "fix it")) from error
         return checked(found, len(images), self.classes)
 
 
-def open_python(folder: Path, manifest: Manifest) -> PythonTeacher:
+def _open(folder: Path, manifest: Manifest, batch_size: int) -> PythonTeacher:
     """Calls the manifest's `module:function` with the weights' bytes; what it returns is the teacher's `predict`.
 
     Raises:
         ManifestError: where weights and manifest disagree, or the entry point cannot be imported or called.
     """
+    del batch_size  # the owner's code decides how many images it takes at a time
     module, _, name = (manifest.entry_point or "").partition(":")
     weights = read_weights(folder, manifest)
     try:
         return PythonTeacher(getattr(importlib.import_module(module), name)(weights), manifest)
-    except Exception as error:  # the owner's code, told to the owner
+    except Exception as error:  # the owner's code, shown to the owner
         raise ManifestError(
             explain("entry_point", manifest.entry_point, f"cannot be used ({error!r})", "install or fix it")
         ) from error
+
+
+PYTHON = TeacherFormat(
+    name="python",
+    summary="Python code that the silo's owner has installed",
+    when="for a classifier that is neither a network of this project nor an ONNX model",
+    needs="the module, installed at the silo",
+    weights_file="anything; `entry_point: module:function` is called with its bytes and returns `predict(images)`",
+    open=_open,
+)

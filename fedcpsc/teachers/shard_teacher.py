@@ -14,21 +14,22 @@ from torch import Tensor, nn
 
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.torch_teacher import Pixels
 
-__all__ = ["TorchShardTeacher", "open_shards", "stacked"]
+__all__ = ["SHARDS", "TorchShardTeacher", "stacked"]
 
 
 class TorchShardTeacher:
     """Implements `ShardTeacher`.
 
     Args:
-        skeleton: a network of the shards' architecture; its weights are replaced.
+        skeleton: network of the shards' architecture; its weights are replaced.
         states: stacked state dict, each tensor [T, ...].
-        manifest: of the teacher.
-        batch_size: images per forward pass.
+        manifest: manifest of the teacher.
+        batch_size: number of images per forward pass.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
-def open_shards(folder: Path, manifest: Manifest, batch_size: int) -> TorchShardTeacher:
-    """The shards whose weights lie in `folder`.
+def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchShardTeacher:
+    """The shards whose weights are in `folder`.
 
     Raises:
         ManifestError: where weights and manifest disagree.
@@ -99,3 +100,13 @@ def open_shards(folder: Path, manifest: Manifest, batch_size: int) -> TorchShard
             explain("weights", str(folder), f"are not {shards} x {manifest.architecture}", "make the teacher again")
         )
     return TorchShardTeacher(skeleton, states, manifest, batch_size)
+
+
+SHARDS = TeacherFormat(
+    name="shards",
+    summary="several small networks, each trained on records of its own",
+    when="where the mechanism is `shard_votes`, `gnmax` or `confident_gnmax`",
+    needs="a training by `teachers.training.kind: shards`",
+    weights_file="state dicts of K networks of one architecture, stacked, as safetensors",
+    open=_open,
+)

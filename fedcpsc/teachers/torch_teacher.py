@@ -13,10 +13,11 @@ from torch import nn
 
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
 from fedcpsc.teachers.protocol import Floats, checked
 
-__all__ = ["Pixels", "TorchTeacher", "open_torch"]
+__all__ = ["TORCH", "Pixels", "TorchTeacher"]
 
 
 _TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")  # a zip archive since torch 1.6, a bare pickle before
@@ -67,8 +68,8 @@ class TorchTeacher:
         return checked(np.concatenate(parts), len(images), self.classes)
 
 
-def open_torch(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose weights lie in `folder`.
+def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
+    """The teacher whose weights are in `folder`.
 
     Raises:
         ManifestError: where weights and manifest disagree.
@@ -120,3 +121,12 @@ def _misfit(found: set[str], wanted: set[str], architecture: str) -> ManifestErr
 
 def _few(keys: list[str]) -> str:
     return f" ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})" if keys else ""
+
+
+TORCH = TeacherFormat(
+    name="torch",
+    summary="a network of fedcpsc.models.registry",
+    when="for a classifier of your own in PyTorch, or one that this project trains",
+    weights_file="state dict of an architecture of `fedcpsc.models.registry`, as safetensors",
+    open=_open,
+)

@@ -2,7 +2,7 @@
 
 Every unit (a record, or a person with all its records) becomes a canary by a coin of its own. A canary's records get
 labels drawn uniformly from the wrong ones, and a fair coin decides whether the teacher is trained on them under those
-labels or not at all. Whoever can tell from the teacher how the coins fell has shown what it remembers of single units
+labels or not at all. Whoever can say from the teacher how the coins fell has shown what it remembers of single units
 (Steinke, Nasr & Jagielski 2023, arXiv 2305.08846; `fedcpsc.audit.bounds`).
 
 Formal guarantee: the training's (epsilon, delta) per unit under add/remove holds for the training with canaries too.

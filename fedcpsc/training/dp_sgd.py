@@ -86,7 +86,8 @@ def train_dp_sgd(
         units: public number of units (`public_units`).
         seed: seed of the initialisation alone.
         architecture: name of an architecture in `models.registry`; `convnet` becomes `convnet_gn`.
-        progress: told of that, and how far the training is. For the owner alone: it may say how many units there are.
+        progress: function that is called with that, and with how far the training is. For the owner alone: it may say
+            how many units there are.
         device: device to train on.
 
     Raises:

@@ -67,9 +67,9 @@ def train_classifier(
         config: epochs, batch size, learning rate and so on.
         seed: decides initialisation, order and augmentation; torch's global generators are left alone.
         architecture: a name of `models.registry`.
-        progress: told every ten seconds how far it is.
-        device: to train on.
-        plan: the optimiser; None for Adam.
+        progress: function that is called every ten seconds with how far it is.
+        device: device to train on.
+        plan: plan that names the optimiser; None for Adam.
 
     Returns:
         The network with its last weights, on the CPU, in evaluation mode.

@@ -1,7 +1,7 @@
 """What a configuration may ask of a teacher's training (`teachers.training`, by kind), and what follows from it alone.
 
-A training with a guarantee must not tell neighbouring data sets apart before it begins: noise, sampling rate, number of
-steps and divisor follow from the configuration (`planned_history`), never from the records that a silo happens to hold.
+A training with a guarantee must not distinguish neighbouring data sets before it begins: noise, sampling rate, number
+of steps and divisor follow from the configuration (`planned_history`), never from the records that a silo holds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,7 @@ __all__ = [
     "DpSgdTraining",
     "PlainTraining",
     "ShardsTraining",
+    "TrainingFacts",
     "TrainingPlan",
     "planned_history",
     "public_units",
@@ -58,7 +59,7 @@ class DpSgdTraining(Strict):
         records: public number of units that the plan is made for, a round figure near the true one: sampling rate,
             steps and noise follow from it. Where the true number differs the promise holds all the same; with fewer
             units than planned batches are smaller than `batch_size`, with more they are larger. null is refused unless
-            the silo's policy says `public_size: true`; the true number is then used, and told to everybody.
+            the silo's policy says `public_size: true`; the true number is then used, and shown to everybody.
         max_grad_norm: L2 norm that each unit's mean gradient is clipped to, > 0.
         optimiser: name of the optimiser; "sgd" has momentum 0.9. Weight decay is not used.
         canaries: expected number of canaries, as in plain training, at most half of `records`; the guarantee covers
@@ -90,6 +91,8 @@ class ShardsTraining(Strict):
 
 
 TrainingPlan: TypeAlias = PlainTraining | DpSgdTraining | ShardsTraining
+TrainingFacts: TypeAlias = dict[str, object]
+"""Settings of a training by name, as a manifest records them: plain values."""
 
 _KINDS: dict[str, type[PlainTraining] | type[DpSgdTraining] | type[ShardsTraining]] = {
     "plain": PlainTraining,
@@ -110,7 +113,7 @@ def training_plan(config: TeachersConfig) -> TrainingPlan:
     return validate(_KINDS[kind], dict(config.training), "teachers.training")
 
 
-def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> dict[str, Any]:
+def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts:
     """What a manifest records of a training: the settings that it used, and no others.
 
     Args:
@@ -147,7 +150,7 @@ def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:
             None,
             "dp_sgd plans noise and steps by a public number of records (of persons, where data.persons names them)",
             "give a round figure near the true number, for example records: 12000, "
-            "or tell the true one to everybody by public_size: true in the silo's policy",
+            "or show the true one to everybody by public_size: true in the silo's policy",
         )
     )
 

@@ -47,7 +47,7 @@ def train_shards(
         plan: number of teachers and their optimiser.
         seed: seed of initialisation, order and augmentation; never of the dealing.
         architecture: name of an architecture in `models.registry`.
-        progress: told how far it is.
+        progress: function that is called with how far it is.
         folder: folder of the silo, where its secret key lies.
         device: device to train on.
 

@@ -40,7 +40,7 @@ def train_teacher(
         config: epochs, batch size, learning rate, kind of training and so on.
         seed: seed of whatever need not be secret.
         architecture: name of an architecture in `models.registry`.
-        progress: told how far it is. For the owner alone.
+        progress: function that is called with how far it is. For the owner alone.
         folder: folder of the silo, where its secrets lie.
         device: device to train on.
         public_size: whether the silo's policy makes its number of units public: a DP-SGD plan may then follow from it.

@@ -58,10 +58,10 @@ class NetworkGradients:
     """Gradients of a whole network, by Opacus' `GradSampleModule`.
 
     Args:
-        network: without batch norm; stays usable by itself.
+        network: network without batch norm; stays usable by itself.
         images: records, uint8 [N, C, H, W].
         labels: classes, int64 [N].
-        view: from uint8 [B, C, H, W] on the device to what the network sees, for instance moved about at random.
+        view: function from uint8 [B, C, H, W] on the device to what the network sees, for instance shifted at random.
         device: device of the network.
     """
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # takes seconds, which each process would spend at its first optimiser
 from safetensors.torch import load_file
-from silo_folder import make_folder
+from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
 import fedcpsc.distillation.run

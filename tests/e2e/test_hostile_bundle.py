@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from gatekeeper.silo_folder import make_folder
 from support.documented import ROOT
 from support.hostile_outcomes import nothing_was_touched, refused_beyond_the_policy
 from support.nginx import NGINX, shipped_proxy
 from support.other_users import NODE, needs_other_users, node_environment, served, under
+from support.silo_folder import make_folder
 
 from fedcpsc.errors import RefusalCode
 from fedcpsc.launch.deployment.certificates import AUTHORITY, make_supernode_key

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import typer
-from silo_folder import make_folder
+from support.silo_folder import make_folder
 from typer.testing import CliRunner, Result
 
 from fedcpsc.gatekeeper.commands import mount

@@ -13,7 +13,7 @@ from fedcpsc.gatekeeper.service import _message
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import AnswerForm, AnyQuery, Query, Refusal
 
-from silo_folder import make_folder  # isort: skip
+from support.silo_folder import make_folder  # isort: skip
 
 MALFORMED = 100_000
 

@@ -234,7 +234,7 @@ def test_noised_class_counts_are_charged_once_and_stay_the_same(tmp_path: Path) 
 def test_class_counts_beyond_a_tightened_policy_are_refused_before_they_are_told(tmp_path: Path) -> None:
     ledger = begun(tmp_path, policy({**VOTES, "epsilon": 8.0}))
     tightened = policy({**VOTES, "epsilon": 1.0}, share_class_counts=True, class_count_sigma=1.0)
-    with pytest.raises(PolicyError, match=r"comes to epsilon 4.377 .*class counts still to be told 4.377"):
+    with pytest.raises(PolicyError, match=r"comes to epsilon 4.377 .*class counts still to be shared 4.377"):
         guarantee_of(tightened, manifest(SHARDS), ledger)
     with pytest.raises(LedgerError, match="do not fit"):
         report_class_counts(tightened, manifest(SHARDS), ledger, limit=Budget(100, MU2_UNIT // 10))

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from silo_folder import make_folder
 from support.documented import ROOT
 from support.hostile_outcomes import nothing_was_touched, refused_beyond_the_policy
 from support.other_users import ENVIRONMENT, NODE, OWNER, as_user, needs_other_users, served
+from support.silo_folder import make_folder
 
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, save_policy

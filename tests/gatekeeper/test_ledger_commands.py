@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import typer
-from old_ledger import OLD_NAME, make_old_ledger
-from silo_folder import make_folder
+from support.old_ledger import OLD_NAME, make_old_ledger
+from support.silo_folder import make_folder
 from typer.testing import CliRunner, Result
 
 from fedcpsc.gatekeeper.commands import mount

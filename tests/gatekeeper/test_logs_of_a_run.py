@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from silo_folder import make_folder
+from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
 from fedcpsc.distillation.run import distill

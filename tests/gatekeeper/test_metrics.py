@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
-from silo_folder import SHAPE, make_folder
+from support.silo_folder import SHAPE, make_folder
 
 from fedcpsc.errors import ConfigError, LedgerError, RefusalCode, SiloError
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper

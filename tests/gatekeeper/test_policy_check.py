@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from silo_folder import make_folder
+from support.silo_folder import make_folder
 
 from fedcpsc.errors import PolicyError
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.policy_check import check_policy
-from fedcpsc.gatekeeper.promise import counts_to_tell
+from fedcpsc.gatekeeper.promise import counts_to_share
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.ledger.budget import MU2_UNIT, Charge
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
@@ -35,9 +35,9 @@ def test_class_counts_are_paid_from_the_answers_before_and_after_they_are_told(t
     assert check_policy(tmp_path).answers == 88
     with contextlib.closing(Ledger.open(tmp_path / LEDGER_FILE, manifest.population)) as ledger:
         policy = Policy.model_validate(rules)
-        assert counts_to_tell(policy, ledger) == MU2_UNIT
+        assert counts_to_share(policy, ledger) == MU2_UNIT
         report_class_counts(policy, manifest, ledger)
-        assert counts_to_tell(policy, ledger) == 0
+        assert counts_to_share(policy, ledger) == 0
         assert check_policy(tmp_path).answers == 88
         ledger.reserve("a", "p", Charge(8, 8 * MU2_UNIT // 50, True))
         assert check_policy(tmp_path).answers == 80

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import typer
-from silo_folder import make_folder
+from support.silo_folder import make_folder
 from typer.testing import CliRunner
 
 from fedcpsc.errors import LedgerError, ManifestError, PolicyError

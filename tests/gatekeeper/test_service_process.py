@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from silo_folder import SHAPE, make_folder
+from support.silo_folder import SHAPE, make_folder
 
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 
-HERE = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 
 
 def start(folder: Path, path: Path) -> subprocess.Popen[str]:
     code = f"from fedcpsc.gatekeeper.service import serve; serve({str(folder)!r}, {str(path)!r})"
-    environment = os.environ | {"PYTHONPATH": HERE}
+    environment = os.environ | {"PYTHONPATH": TESTS}
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment)
 
 

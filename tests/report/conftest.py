@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from gatekeeper.silo_folder import make_folder
+from support.silo_folder import make_folder
 
 from fedcpsc.privacy.gnmax import ORDERS
 

@@ -1,4 +1,4 @@
-"""A teacher as a silo's owner might install it: named by `brightness_teacher:make` in the silo's own manifest."""
+"""A teacher as a silo's owner might install it: the silo's manifest names `support.brightness_teacher:make`."""
 
 import numpy as np
 import numpy.typing as npt

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger_under_load import DATA
+from support.ledger_under_load import DATA
 
 from fedcpsc.errors import LedgerError
 from fedcpsc.ledger.ledger import Ledger
 
-SCRIPT = Path(__file__).with_name("ledger_under_load.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "ledger_under_load.py"
 MOMENTS = 100
 BESIDE = ("-journal", "-wal", "-shm")
 

@@ -16,7 +16,7 @@ def make_folder(folder: Path, weights: bytes = b"128", policy: dict[str, Any] | 
         "silo": "north",
         "kind": "python",
         "architecture": "python",
-        "entry_point": "brightness_teacher:make",
+        "entry_point": "support.brightness_teacher:make",
         "width": 1,
         "classes": 2,
         "image_shape": SHAPE,

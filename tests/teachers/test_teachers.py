@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save as save_tensors
-from silo_folder import SHAPE, make_folder
+from support.silo_folder import SHAPE, make_folder
 from torch import nn
 
 from fedcpsc.errors import ManifestError, RefusalCode, TeacherError
@@ -105,7 +105,7 @@ def test_a_python_teacher_is_named_by_the_silos_own_manifest(tmp_path: Path) -> 
 
 
 def test_what_a_python_teacher_raises_stays_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make_folder(tmp_path, entry_point="brightness_teacher:broken")
+    make_folder(tmp_path, entry_point="support.brightness_teacher:broken")
     refused = open_gatekeeper(tmp_path).answer(Query("a" * 32, AnswerForm.PROBABILITIES, IMAGES))
     assert refused == Refusal(RefusalCode.INTERNAL, "a" * 32)
     lines = [form.format(record) for record in caplog.records for form in (TextLines(), JsonLines())]
@@ -113,7 +113,7 @@ def test_what_a_python_teacher_raises_stays_inside(tmp_path: Path, caplog: pytes
     assert all("ValueError" in line for line in lines)
 
 
-@pytest.mark.parametrize("entry_point", ["no_such_module:make", "brightness_teacher:nothing", "json:loads"])
+@pytest.mark.parametrize("entry_point", ["no_such_module:make", "support.brightness_teacher:nothing", "json:loads"])
 def test_an_entry_point_that_cannot_be_used_is_told(tmp_path: Path, entry_point: str) -> None:
     manifest = make_folder(tmp_path, b"?", entry_point=entry_point)
     with pytest.raises(ManifestError, match="entry_point"):

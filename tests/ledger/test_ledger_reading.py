@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from old_ledger import OLD_NAME, make_old_ledger
+from support.old_ledger import OLD_NAME, make_old_ledger
 
 from fedcpsc.errors import LedgerError
 from fedcpsc.ledger.ledger import Charge, Denied, Ledger, Reserved, Stored

@@ -1,0 +1,1 @@
+"""Mechanisms that a policy may name: one file each, with its section of the policy and what it promises."""

@@ -1,0 +1,42 @@
+"""What a teacher format is: what its weights file holds, what it needs, and how its teacher is opened.
+
+Which formats there are stands in `fedcpsc.choices`; a manifest chooses among them by `kind`. A module is imported when
+its format is opened: an ONNX silo needs no torch, a torch silo no onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from fedcpsc.choices import TEACHER_FORMATS
+from fedcpsc.registry import Entry, Registry
+from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.protocol import Teacher
+
+__all__ = ["FORMATS", "Opener", "TeacherFormat"]
+
+Opener: TypeAlias = Callable[[Path, Manifest, int], Teacher]
+"""(the silo's folder, the teacher's manifest, number of images per forward pass) -> the teacher.
+
+Raises ManifestError where weights and manifest disagree. What is loaded are the bytes whose hash the manifest names
+(`read_weights`), and nothing but the manifest chooses code.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherFormat(Entry):
+    """A kind of weights file.
+
+    Attributes:
+        weights_file: description of the weights file's content.
+        open: function that opens the teacher of a silo's folder.
+    """
+
+    weights_file: str
+    open: Opener
+
+
+FORMATS: Registry[TeacherFormat] = Registry(TEACHER_FORMATS, TeacherFormat)

@@ -1,0 +1,135 @@
+"""What every teacher format must do, and what adding one takes."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from safetensors.torch import save as save_tensors
+from support.documented import ROOT
+from support.silo_folder import SHAPE, make_folder
+
+from benchmarks.tables import silo_choices
+from fedcpsc.errors import ConfigError, ManifestError
+from fedcpsc.models.registry import build_classifier
+from fedcpsc.teachers.format import FORMATS
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, load_manifest
+from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.shard_teacher import stacked
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), dtype=np.uint8)
+NETWORK = {"architecture": "convnet", "entry_point": None, "width": 4}
+
+
+def network(seed):
+    return build_classifier("convnet", 2, SHAPE, 4, seed=seed).eval()
+
+
+def torch_silo(folder):
+    make_folder(folder, save_tensors(dict(network(1).state_dict())), kind="torch", **NETWORK)
+
+
+def shards_silo(folder):
+    weights = save_tensors(stacked([network(seed) for seed in range(3)]))
+    make_folder(folder, weights, kind="shards", privacy={"kind": "shards", "shards": 3}, **NETWORK)
+
+
+def onnx_silo(folder):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    weight = np.random.default_rng(1).normal(size=(64, 2)).astype(np.float32)
+    make, floats = onnx.helper.make_node, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [make("Flatten", ["x"], ["flat"]), make("MatMul", ["flat", "w"], ["logits"])],
+        "linear",
+        [onnx.helper.make_tensor_value_info("x", floats, ["n", *SHAPE])],
+        [onnx.helper.make_tensor_value_info("logits", floats, ["n", 2])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    stream = io.BytesIO()
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), stream)
+    make_folder(folder, stream.getvalue(), kind="onnx", architecture="onnx", entry_point=None)
+
+
+def python_silo(folder):
+    make_folder(folder)
+
+
+SILOS = {"torch": torch_silo, "shards": shards_silo, "onnx": onnx_silo, "python": python_silo}
+
+
+@pytest.fixture(params=FORMATS.choices.built_in())
+def folder(request, tmp_path):
+    """A silo's folder with a teacher of each format."""
+    SILOS[request.param](tmp_path)
+    assert load_manifest(tmp_path).kind == request.param
+    return tmp_path
+
+
+def test_a_teacher_gives_a_distribution_for_each_image_in_batches_of_any_size(folder):
+    manifest = load_manifest(folder)
+    whole, by_threes = (open_teacher(folder, manifest, batch_size=size).predict(IMAGES) for size in (100, 3))
+    assert whole.shape == (7, 2)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(whole, by_threes, atol=1e-5)
+
+
+def test_weights_that_are_not_the_manifests_are_refused(folder):
+    manifest, path = load_manifest(folder), folder / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ManifestError, match="SHA-256"):
+        open_teacher(folder, manifest)
+
+
+@pytest.mark.parametrize("name", FORMATS.choices.built_in())
+def test_it_says_what_it_is_and_when_to_take_it_and_the_docs_hold_it(name):
+    entry = FORMATS.get(name)
+    assert len(entry.summary.split()) >= 4
+    assert entry.when.split()[0] in {"where", "for", "to"}, "a clause after `take it`"
+    (row,) = (line for line in silo_choices.teacher_formats() if line.startswith(f"| `{name}` |"))
+    assert row in (ROOT / "docs/silos.md").read_text(encoding="utf-8"), "run python -m benchmarks.tables"
+
+
+def test_a_kind_that_is_not_registered_is_refused(tmp_path):
+    manifest = make_folder(tmp_path)
+    with pytest.raises(ConfigError, match="must be one of torch, shards, onnx, python"):
+        open_teacher(tmp_path, manifest.model_copy(update={"kind": "pickle"}))
+
+
+TOY = """
+import numpy as np
+
+from fedcpsc.teachers.format import TeacherFormat
+from fedcpsc.teachers.manifest import read_weights
+
+
+class Constant:
+    def __init__(self, share, manifest):
+        self.row, self.classes, self.image_shape = [share, 1 - share], manifest.classes, manifest.image_shape
+
+    def predict(self, images):
+        return np.tile(np.array(self.row, np.float32), (len(images), 1))
+
+
+def open_it(folder, manifest, batch_size):
+    return Constant(float(read_weights(folder, manifest)), manifest)
+
+
+TOY = TeacherFormat(
+    name="toy", summary="toy that a test registers", when="to see that one line is enough", weights_file="a number",
+    open=open_it,
+)
+"""
+
+
+def test_one_file_and_one_line_add_a_format_that_a_silo_then_opens(tmp_path, monkeypatch):
+    (tmp_path / "toy_format.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(FORMATS.choices, "_built_in", dict(FORMATS.choices._built_in))
+    FORMATS.choices.register("toy", "toy_format:TOY")  # the one line
+    make_folder(tmp_path / "silo", b"0.25", kind="toy", architecture="toy", entry_point=None)
+    teacher = open_teacher(tmp_path / "silo", load_manifest(tmp_path / "silo"))
+    np.testing.assert_array_equal(teacher.predict(IMAGES), np.tile([0.25, 0.75], (7, 1)))
+    assert "| `toy` | a number | to see that one line is enough | nothing |" in silo_choices.teacher_formats()
+    del sys.modules["toy_format"]
