@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, LiteralString, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.plain_yaml import NotPlain, dump_plain, load_plain
+from fedcpsc.registry import Choices
 
-__all__ = ["Strict", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
+__all__ = ["OneOf", "Strict", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
 
 
 class Strict(BaseModel):
@@ -38,6 +41,29 @@ class Strict(BaseModel):
 
 _KIND = "kind"
 Model = TypeVar("Model", bound=Strict)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates a text that must be one of `choices`: `Annotated[str, OneOf(PRIORS)]`.
+
+    Attributes:
+        choices: names that may be chosen when the text is read.
+    """
+
+    choices: Choices
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "enum": list(self.choices.built_in())}
+
+    def _checked(self, name: str) -> str:
+        try:
+            return self.choices.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
 
 def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
@@ -114,7 +140,7 @@ def validate(model: type[Model], tree: dict[str, Any], where: str) -> Model:
 
 
 def _fault(model: type[Strict], fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")  # pydantic's mark of a mapping's key
     if fault["type"] == "extra_forbidden":
         *parents, unknown = fault["loc"]
         valid = _keys(model, [str(part) for part in parents])

@@ -12,6 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fedcpsc.registry import Choices, Entry, Registry
+from fedcpsc.typed_yaml import OneOf
+
 __all__ = ["Key", "Section", "cell", "reference", "sections"]
 
 Model = type[BaseModel]
@@ -84,7 +87,8 @@ def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> It
             continue
         kind = "list of sections, see below" if inner else _kind(schema["properties"][name], schema)
         meaning = field.description or attributes.get(name, _TAG if name == "kind" and one_of_several else "")
-        keys.append(Key(path, kind, _default(field), meaning.rstrip(".")))
+        told = [meaning.rstrip("."), *(_each(one_of.choices) for one_of in _choices(field))]
+        keys.append(Key(path, kind, _default(field), ". ".join(told)))
     kinds = " / ".join(map(str, get_args(model.model_fields["kind"].annotation))) if one_of_several else ""
     title = f"{top}, kind {kinds}" if kinds else top
     if keys:
@@ -115,6 +119,24 @@ def _models(annotation: Any) -> Iterator[Model]:
         yield annotation
     for part in get_args(annotation):
         yield from _models(part)
+
+
+def _choices(annotation: Any) -> Iterator[OneOf]:
+    """The tables of names that a field, or a type inside its type, is chosen from."""
+    if isinstance(annotation, OneOf):
+        yield annotation
+    elif isinstance(annotation, FieldInfo):
+        for part in (annotation.annotation, *annotation.metadata):
+            yield from _choices(part)
+    for part in get_args(annotation):
+        yield from _choices(part)
+
+
+def _each(choices: Choices) -> str:
+    """Every choice, and when to take it."""
+    told = ". ".join(f"`{e.name}`: {e.summary}; take it {e.when}" for e in Registry(choices, Entry).documented())
+    own = ". Or one that [your own package](../extending.md) brings" if choices.group else ""
+    return told + own
 
 
 def _is_list(annotation: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, audits, costs, deployments
+from benchmarks.tables import accuracy, attacks, audits, costs, deployments
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -27,6 +27,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "compression": costs.compression,
     "crashes": deployments.crashes,
     "accuracy": accuracy.accuracy,
+    "attacks": attacks.attacks,
     "audit": audits.audit,
     "audit-found": audits.found_at_one_percent,
     "audit-needed": audits.needed,

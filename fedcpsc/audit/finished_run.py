@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.audit.claims import Unit
-from fedcpsc.audit.observe import View, through_form
+from fedcpsc.audit.observe import AnswerChannel, through_form
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
@@ -123,7 +123,7 @@ class SiloUnderAudit:
             return self.mechanism.release(self.teacher.predict_shards(images))
         return self.mechanism.release(self.own(images)[np.newaxis])
 
-    def seen_by_server(self, images: Images, view: View) -> Floats:
+    def seen_by_server(self, images: Images, view: AnswerChannel) -> Floats:
         """What a server decodes [N, K]."""
         return through_form(self.released(images), view)
 
@@ -150,7 +150,7 @@ class FinishedRun:
     silos: list[SiloUnderAudit]
     held_out: ImageSet
     student: Callable[[Images], Floats]
-    view: View
+    view: AnswerChannel
 
     @classmethod
     def open(cls, run_dir: Path, silos_dir: Path) -> FinishedRun:
@@ -186,7 +186,7 @@ class FinishedRun:
             silos=silos,
             held_out=held_out,
             student=lambda images: predict(student.network, images, config.evaluation.batch_size),
-            view=View(_form(result), policy.bits, policy.top_k),
+            view=AnswerChannel(_form(result), policy.bits, policy.top_k),
         )
 
     @property

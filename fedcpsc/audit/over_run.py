@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
-from fedcpsc.audit.measure import attack_one, attacks_on, bound, check_coins, check_enough, of_images, per_unit, row
-from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
-from fedcpsc.audit.plan import AuditConfig, Surface
+from fedcpsc.audit.measure import attacks_on, bound, check_coins, check_enough, per_unit, row
+from fedcpsc.audit.observations import Evidence, Observations
+from fedcpsc.audit.observe import AnswerChannel, seen_by_labels, seen_by_probabilities, through_form
+from fedcpsc.audit.plan import BOUND_ATTACK, AuditConfig, Surface
 from fedcpsc.audit.planned import confidence_over_run, in_vain_over_run
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.run_extras import copying, label_mixes, stealing
 from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
 from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
-from fedcpsc.audit.write import written
+from fedcpsc.audit.write import write_audit
 from fedcpsc.data.images import ImageSet
 from fedcpsc.models.device import torch_threads
 from fedcpsc.seeding import derive_seed, numpy_generator
@@ -125,7 +127,7 @@ class _Suite:
             models.append(_model("run", "student", run.answers, float(right.mean())))
         self._say("copying, label mix, stealing")
         copied, pictures = copying(run, self.folder.folder, self.config.seed)
-        return written(
+        return write_audit(
             self.folder,
             self.config,
             rows=rows,
@@ -173,8 +175,8 @@ class _Suite:
             students = distil_students(small, queries, targets, plan, seeds)
             made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
             for part, images in (("pool", sides.pool), ("population", sides.population)):
-                made |= _arrays(part, self._look(lambda view: run.student(view)[None], images, View()))
-                theirs = self._look(lambda view: predict_shadows(small, students, view), images, View())
+                made |= _arrays(part, self._look(lambda view: run.student(view)[None], images, AnswerChannel()))
+                theirs = self._look(lambda view: predict_shadows(small, students, view), images, AnswerChannel())
                 made |= _arrays(f"shadow_{part}", theirs)
             return made
 
@@ -194,13 +196,12 @@ class _Suite:
         found: Arrays,
         rows: list[dict[str, Any]],
     ) -> None:
-        target, their = _seen(found, "pool"), _seen(found, "population")
-        shadows, theirs = _seen(found, "shadow_pool"), _seen(found, "shadow_population")
+        evidence = _evidence(found)
         facts = {"policy": policy, "surface": surface, "answers": answers, "claimed_epsilon": claim}
-        for attack in attacks_on(target, self.config.attacks):
-            scores = attack_one(attack, target, shadows, found["member"].astype(bool), their, theirs)
+        for attack in attacks_on(evidence.target, self.config.attacks):
+            scores = attack.scores(evidence)
             truth = sides.truth[None, sides.scored]
-            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack))
+            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack.name))
 
     def _bound(
         self,
@@ -215,7 +216,7 @@ class _Suite:
         """From the canaries `on`, against the claim of the silo that planted them; none without canaries and claim."""
         if silo.claim is None and not on.any():
             return
-        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": "lira_online"}
+        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": BOUND_ATTACK}
         scores = per_unit(self._canary_scores(on, found), silo.unit_of_record)
         share = self.config.canaries.guesses
         made = bound(scores, silo.coins, share, silo.delta, confidence_over_run(self.config, self.run.silos), silo.unit)
@@ -225,9 +226,7 @@ class _Suite:
     def _canary_scores(self, on: Bools, found: Arrays) -> npt.NDArray[np.float64]:
         if not on.any():
             return np.zeros(0)
-        target, shadows = (of_images(_seen(found, part), on) for part in ("pool", "shadow_pool"))
-        theirs = _seen(found, "population"), _seen(found, "shadow_population")
-        return attack_one("lira_online", target, shadows, found["member"].astype(bool)[:, on], *theirs)
+        return ATTACKS.get(BOUND_ATTACK).scores(_evidence(found).of_images(on))
 
     def _sides(self, silos: list[SiloUnderAudit]) -> _Sides:
         held_out, rng = self.run.held_out, numpy_generator(self.config.seed, "audit", "population")
@@ -255,7 +254,7 @@ class _Suite:
         check_coins(member, "raise shadows.count")
         return net_of(self.config.shadows, sides.pool), member, seeds
 
-    def _look(self, predict: Any, images: ImageSet, view: View) -> Seen:
+    def _look(self, predict: Any, images: ImageSet, view: AnswerChannel) -> Observations:
         if view.labels_only:
             return seen_by_labels(predict, images.images, images.labels)
         return seen_by_probabilities(predict(images.images), images.labels, view)
@@ -265,13 +264,24 @@ class _Suite:
         self.done += 1
 
 
-def _arrays(part: str, seen: Seen) -> dict[str, npt.NDArray[Any]]:
+def _arrays(part: str, seen: Observations) -> dict[str, npt.NDArray[Any]]:
     loss = {} if seen.loss is None else {f"{part}_loss": seen.loss}
     return {f"{part}_statistic": seen.statistic, f"{part}_likelihood": seen.likelihood, **loss}
 
 
-def _seen(found: Arrays, part: str) -> Seen:
-    return Seen(found[f"{part}_statistic"], found[f"{part}_likelihood"], found.get(f"{part}_loss"))
+def _seen(found: Arrays, part: str) -> Observations:
+    return Observations(found[f"{part}_statistic"], found[f"{part}_likelihood"], found.get(f"{part}_loss"))
+
+
+def _evidence(found: Arrays) -> Evidence:
+    """What a stored stage holds, of the one target."""
+    return Evidence(
+        target=_seen(found, "pool"),
+        references=_seen(found, "shadow_pool"),
+        member=found["member"].astype(bool),
+        target_population=_seen(found, "population"),
+        reference_population=_seen(found, "shadow_population"),
+    )
 
 
 def _model(policy: str, surface: Surface, answers: int | None, accuracy: float) -> dict[str, Any]:

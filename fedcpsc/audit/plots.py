@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.verdict import strongest
 
 __all__ = ["save_neighbours", "save_plots"]
@@ -29,7 +30,7 @@ def save_plots(folder: Path, audit: dict[str, Any]) -> list[dict[str, Any]]:
     plots = [_roc(folder, audit)]
     if any(bound["claimed_epsilon"] is not None for bound in audit["bounds"]):
         plots.append(_epsilon(folder, audit))
-    if sum(row["answers"] is not None and row["attack"] == "lira_online" for row in audit["rows"]) > 1:
+    if sum(row["answers"] is not None and row["attack"] == BOUND_ATTACK for row in audit["rows"]) > 1:
         plots.append(_leakage(folder, audit))
     if len(audit["models"]) > 1:
         plots.append(_frontier(folder, audit))
@@ -153,7 +154,7 @@ def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     fpr = f"{max(audit['config']['fprs']):g}"
     for policy, colour in colours.items():
         style: dict[str, Any] = {"color": colour, "marker": "s", "markersize": 4, "label": policy}
-        rows = _by_answers(row for row in audit["rows"] if row["policy"] == policy and row["attack"] == "lira_online")
+        rows = _by_answers(row for row in audit["rows"] if row["policy"] == policy and row["attack"] == BOUND_ATTACK)
         if rows:
             leaked.plot([row["answers"] for row in rows], [100 * row["tpr_at"][fpr] for row in rows], **style)
         copies = _by_answers(model for model in audit["models"] if model["policy"] == policy)

@@ -12,10 +12,10 @@ from fedcpsc.audit.verdict import judge
 from fedcpsc.provenance import commit, versions
 from fedcpsc.runs.audit_file import AUDIT_SCHEMA
 
-__all__ = ["written"]
+__all__ = ["write_audit"]
 
 
-def written(
+def write_audit(
     folder: AuditFolder,
     config: AuditConfig,
     *,
