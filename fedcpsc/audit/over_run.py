@@ -118,7 +118,7 @@ class _Suite:
         for silo in run.silos if "teacher" in self.config.surfaces else ():
             self._say(f"{silo.name}: {self.config.shadows.count} shadow teachers")
             self._teacher(silo, sides[silo.name], rows, bounds)
-            right = silo.seen_by_server(run.held_out.images, run.view).argmax(1) == run.held_out.labels
+            right = silo.seen_by_server(run.held_out.images).argmax(1) == run.held_out.labels
             models.append(_model(silo.name, "teacher", None, float(right.mean())))
         if "student" in self.config.surfaces:
             self._say(f"student: {self.config.shadows.count} shadows")
@@ -154,8 +154,8 @@ class _Suite:
             networks = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
             made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
             for part, images in (("pool", sides.pool), ("population", sides.population)):
-                mine = self._look(lambda view: silo.released(view)[None], images, self.run.view)
-                theirs = self._look(lambda view: predict_shadows(net, networks, view), images, self.run.view)
+                mine = self._look(lambda view: silo.released(view)[None], images, silo.channel)
+                theirs = self._look(lambda view: predict_shadows(net, networks, view), images, silo.channel)
                 made |= _arrays(part, mine) | _arrays(f"shadow_{part}", theirs)
             return made
 
@@ -170,7 +170,7 @@ class _Suite:
             net, member, seeds = self._shadows(sides, "student")
             teachers = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
             queries = run.queries(plan.answers[-1], self.config.seed)
-            targets = through_form(predict_shadows(net, teachers, queries), run.view)
+            targets = through_form(predict_shadows(net, teachers, queries), run.channel)
             small = net_of(plan, sides.pool)
             students = distil_students(small, queries, targets, plan, seeds)
             made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
@@ -254,10 +254,10 @@ class _Suite:
         check_coins(member, "raise shadows.count")
         return net_of(self.config.shadows, sides.pool), member, seeds
 
-    def _look(self, predict: Any, images: ImageSet, view: AnswerChannel) -> Observations:
-        if view.labels_only:
+    def _look(self, predict: Any, images: ImageSet, channel: AnswerChannel) -> Observations:
+        if channel.labels_only:
             return seen_by_labels(predict, images.images, images.labels)
-        return seen_by_probabilities(predict(images.images), images.labels, view)
+        return seen_by_probabilities(predict(images.images), images.labels, channel)
 
     def _say(self, text: str) -> None:
         self.tell(self.done, len(self.run.silos) + 2, text)

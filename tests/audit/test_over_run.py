@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from support.tiny_audit import said, tiny
 
+from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.over_run import audit_run
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
@@ -113,6 +114,15 @@ def test_a_run_that_may_only_be_read_is_audited_and_stays_as_it_was(copy, tmp_pa
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     assert [name for name, _, flags in opened if str(name).startswith(str(run)) and flags & writes] == []
     assert any(str(name).startswith(str(run / "bank")) for name, _, _ in opened)
+
+
+def test_silos_with_different_policies_are_each_looked_at_through_their_own(copy):
+    """The first silo's was taken for all of them; shadow students are fitted through the most telling one."""
+    with (copy[1] / "1/policy.yaml").open("a") as file:
+        file.write("bits: 32\n")
+    run = FinishedRun.open(*copy)
+    assert [silo.channel.bits for silo in run.silos] == [8, 32]
+    assert run.channel.bits == 32
 
 
 def test_a_run_without_transcript_is_refused(copy, tmp_path):
