@@ -53,12 +53,12 @@ def audit_run(
 
     Args:
         config: shadows, students, attacks, false positive rates.
-        run_dir: the run's folder.
+        run_dir: folder of the run.
         silos_dir: folder of its silos' folders.
-        out: the audit's folder.
-        resume: go on with the audit that lies there.
-        tell: told before each stage.
-        warn: told, before anything is trained, which claims the canaries that were planted cannot refute.
+        out: folder of the audit.
+        resume: whether to go on with the audit that lies there.
+        tell: called before each stage with what comes.
+        warn: called, before anything is trained, with each claim that the planted canaries cannot refute.
 
     Raises:
         RunError: the run is not finished.
@@ -82,9 +82,10 @@ class _Sides:
 
     Attributes:
         pool: N images.
-        truth: members of the target [N].
-        scored: as many members as non-members of each class, without canaries [N]: a mix of classes is another leak.
-        canary: canaries [N].
+        truth: whether the target was trained on each image [N].
+        scored: whether each image is scored [N]: as many members as non-members of each class, without canaries:
+            a mix of classes is another leak.
+        canary: whether each image is a canary [N].
         owner: number of the silo that holds it, -1 for held-out images [N].
         population: images that neither target nor shadow has seen.
     """

@@ -62,11 +62,11 @@ def audit_from_scratch(
     """Runs the audit, or what is left of it, and returns `audit.json`.
 
     Args:
-        config: of the audit.
-        out: its folder.
-        resume: go on with the audit that lies there.
-        tell: told before each stage.
-        warn: told, before anything is trained, which claims the plan cannot refute.
+        config: plan of the audit.
+        out: folder of the audit.
+        resume: whether to go on with the audit that lies there.
+        tell: called before each stage with what comes.
+        warn: called, before anything is trained, with each claim that the plan cannot refute.
 
     Raises:
         AuditError: the folder does not fit, or there are too few images for what is asked.
@@ -89,8 +89,8 @@ class _Bench:
 
     Attributes:
         pool: N records, canaries with their false labels.
-        canary: which they are [N].
-        member: the coins [S, N].
+        canary: whether each record is a canary [N].
+        member: coins of all shadows [S, N].
         population: images that no shadow ever sees.
     """
 

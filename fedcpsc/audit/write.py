@@ -29,12 +29,12 @@ def write_audit(
     """Writes the pictures, then `audit.json`; returns its content.
 
     Args:
-        folder: of the audit.
-        config: of the audit.
-        rows: one for each policy, surface and attack.
-        bounds: one for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
+        folder: folder of the audit.
+        config: plan of the audit.
+        rows: one row for each policy, surface and attack.
+        bounds: one bound for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
         models: accuracy and agreement of what was attacked.
-        facts: about the setting.
+        facts: facts of the setting: the run or the pool, the shadows, the queries.
         private_plots: pictures already drawn under `private/`.
         more: further parts: copying, label mix, stealing.
     """
