@@ -112,8 +112,8 @@ def stealing_curve(
         teacher: teacher's own probabilities [n, K].
         copies: number of answers that each copy was fitted to, and its probabilities [n, K].
         labels: true labels [n]; None where nobody knows them.
-        epsilon_of: function from a number of answers to their epsilon: `answers_epsilon` with a mechanism's cost, or the
-            constant epsilon of a DP-SGD teacher; None where the policy guarantees nothing.
+        epsilon_of: function from a number of answers to their epsilon: `answers_epsilon` with a mechanism's cost, or a
+            DP-SGD teacher's constant epsilon; None where the policy guarantees nothing.
 
     Raises:
         AuditError: as `likeness`.
