@@ -15,6 +15,7 @@ from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.over_run import audit_run
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
+from fedcpsc.gatekeeper.policy import load_policy, save_policy
 from fedcpsc.launch.run import Request, run_once
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.report.audit_folder import read_audit
@@ -72,7 +73,10 @@ def test_it_audits_teachers_student_and_transcript(made, once):
         assert row["members"] == row["non_members"] >= 50  # as many of each class
         assert row["targets"] == 1
     bounds = {(bound["policy"], bound["surface"]): bound["canaries"] for bound in audit["bounds"]}
-    assert bounds == {(f"silo-{i}", surface): 20 for i in (0, 1) for surface in ("teacher", "student")}
+    for i in (0, 1):  # their number is binomial about 20: outside of these limits with probability below 1e-4
+        assert bounds[f"silo-{i}", "teacher"] == bounds[f"silo-{i}", "student"]
+        assert 5 <= bounds[f"silo-{i}", "teacher"] <= 42
+    assert len(bounds) == 4
     for bound in audit["bounds"]:
         assert (bound["unit"], bound["outcome"]) == ("record", None)  # nothing is claimed here
         assert bound["reachable_epsilon"] >= bound["epsilon"]
@@ -118,8 +122,8 @@ def test_a_run_that_may_only_be_read_is_audited_and_stays_as_it_was(copy, tmp_pa
 
 def test_silos_with_different_policies_are_each_looked_at_through_their_own(copy):
     """The first silo's was taken for all of them; shadow students are fitted through the most telling one."""
-    with (copy[1] / "1/policy.yaml").open("a") as file:
-        file.write("bits: 32\n")
+    policy = copy[1] / "1/policy.yaml"
+    save_policy(load_policy(policy).model_copy(update={"bits": 32}), policy)
     run = FinishedRun.open(*copy)
     assert [silo.channel.bits for silo in run.silos] == [8, 32]
     assert run.channel.bits == 32
