@@ -14,7 +14,9 @@ from fedcpsc.registry import Choices
 
 __all__ = [
     "AGGREGATION_RULES",
+    "ATTACKS",
     "DATA_SOURCES",
+    "DEFAULT_ATTACKS",
     "DEFAULT_MIXTURE",
     "MECHANISMS",
     "PRIORS",
@@ -64,6 +66,16 @@ TEACHER_FORMATS.register("torch", "fedcpsc.teachers.torch_teacher:TORCH")
 TEACHER_FORMATS.register("shards", "fedcpsc.teachers.shard_teacher:SHARDS")
 TEACHER_FORMATS.register("onnx", "fedcpsc.teachers.onnx_teacher:ONNX")
 TEACHER_FORMATS.register("python", "fedcpsc.teachers.python_teacher:PYTHON")
+
+ATTACKS = Choices("attack")
+ATTACKS.register("loss", "fedcpsc.audit.attacks.loss:LOSS")
+ATTACKS.register("lira_online", "fedcpsc.audit.attacks.lira_online:LIRA_ONLINE")
+ATTACKS.register("lira_offline", "fedcpsc.audit.attacks.lira_offline:LIRA_OFFLINE")
+ATTACKS.register("rmia", "fedcpsc.audit.attacks.rmia:RMIA")
+ATTACKS.register("label_only", "fedcpsc.audit.attacks.label_only:LABEL_ONLY")
+
+DEFAULT_ATTACKS = ("loss", "lira_online", "lira_offline", "rmia", "label_only")
+"""Attacks of an audit whose plan names none; those that cannot work on what a policy lets out are left out."""
 
 
 def check_mixture(mixture: Mapping[str, float], *, built_in: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, audits, choices, costs, deployments, silo_choices
+from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -30,6 +30,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "crashes": deployments.crashes,
     "data-sources": choices.data_sources,
     "accuracy": accuracy.accuracy,
+    "attacks": attacks.attacks,
     "audit": audits.audit,
     "audit-found": audits.found_at_one_percent,
     "audit-needed": audits.needed,

@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon and mu from how well an attack told members from non-members.
+"""Lower bounds on epsilon and mu from how well an attack tells members from non-members.
 
 Each bound holds with the stated confidence over the coins that decided membership and the randomness of the training.
 It is a statement only if nothing was chosen after looking: how many guesses, and the threshold between them, are fixed
@@ -44,11 +44,12 @@ def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, con
     although it is found after looking.
 
     Args:
-        canaries: m >= 1, each included by an independent fair coin; also those no guess was made about.
-        guesses: in [0, canaries], their number fixed beforehand.
-        correct: in [0, guesses].
-        delta: of the claim, in [0, 1).
-        confidence: in (0, 1).
+        canaries: number m of canaries, >= 1, each included by an independent fair coin; also those no guess was made
+            about.
+        guesses: number of guesses, fixed beforehand, in [0, canaries].
+        correct: number of right guesses, in [0, guesses].
+        delta: parameter of the claim, in [0, 1).
+        confidence: confidence of the bound, in (0, 1).
 
     Returns:
         >= 0; 0 where nothing is rejected.
@@ -64,9 +65,9 @@ def one_run_chance(canaries: int, guesses: int, correct: int, epsilon: float, de
     """The most that (epsilon, delta)-DP allows the chance of so many right guesses to be: see `one_run_epsilon`.
 
     Args:
-        canaries: as `one_run_epsilon`.
-        guesses: as `one_run_epsilon`.
-        correct: as `one_run_epsilon`.
+        canaries: number of canaries, >= 1, also those no guess was made about.
+        guesses: number of guesses, fixed beforehand, in [0, canaries].
+        correct: number of right guesses, in [0, guesses].
         epsilon: parameter of the claim, >= 0.
         delta: parameter of the claim, in [0, 1).
 
@@ -96,10 +97,10 @@ def one_run_mu(canaries: int, guesses: int, correct: int, confidence: float = 0.
     trade-off of mu-GDP: one claim about every delta at once, hence sharper than `one_run_epsilon` where it applies.
 
     Args:
-        canaries: as `one_run_epsilon`.
-        guesses: as `one_run_epsilon`.
-        correct: as `one_run_epsilon`.
-        confidence: in (0, 1).
+        canaries: number of canaries, >= 1, also those no guess was made about.
+        guesses: number of guesses, fixed beforehand, in [0, canaries].
+        correct: number of right guesses, in [0, guesses].
+        confidence: confidence of the bound, in (0, 1).
 
     Returns:
         >= 0; 0 where nothing is rejected.
@@ -137,8 +138,8 @@ def two_world_epsilon(
         negatives: outputs of the world without, >= 1.
         false_negatives: outputs of the world with that it took for the world without.
         positives: outputs of the world with, >= 1.
-        delta: of the claim, in [0, 1).
-        confidence: in (0, 1), of both error rates together.
+        delta: parameter of the claim, in [0, 1).
+        confidence: confidence of both error rates together, in (0, 1).
 
     Returns:
         >= 0; 0 where nothing is rejected.
@@ -159,11 +160,11 @@ def two_world_mu(
     Nasr et al. 2023 (arXiv 2302.07956): mu >= Phi^-1(1 - a) - Phi^-1(b), a and b as in `two_world_epsilon`.
 
     Args:
-        false_positives: as `two_world_epsilon`.
-        negatives: as `two_world_epsilon`.
-        false_negatives: as `two_world_epsilon`.
-        positives: as `two_world_epsilon`.
-        confidence: in (0, 1), of both error rates together.
+        false_positives: number of outputs of the world without that the test took for the world with.
+        negatives: number of outputs of the world without, >= 1.
+        false_negatives: number of outputs of the world with that the test took for the world without.
+        positives: number of outputs of the world with, >= 1.
+        confidence: confidence of both error rates together, in (0, 1).
 
     Returns:
         >= 0; 0 where nothing is rejected.

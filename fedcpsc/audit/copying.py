@@ -33,8 +33,8 @@ class CopyTest:
         z: the same, scaled to variance 1 where nothing is copied.
         p_value: P[Z <= z], one-sided: small where there is copying.
         by_cell: the z-score of each cell that had enough images of both kinds to count.
-        worst_p_value: of the lowest of these, times their number (Bonferroni): copying in one cell, which variety in
-            the others may hide from the mean.
+        worst_p_value: p-value of the lowest of these, times their number (Bonferroni): copying in one cell, which
+            variety in the others may hide from the mean.
     """
 
     c_t: float
@@ -49,10 +49,10 @@ class NeighbourTest:
     """Are generated images nearer to private images than to held-out ones?
 
     Attributes:
-        share: of the generated images whose nearest neighbour is private.
+        share: share of the generated images whose nearest neighbour is private.
         expected: the share where private and held-out images are alike to the generator.
         z: (share - expected) / its standard deviation over permutations of who is private.
-        p_value: of so large a share over those permutations, one-sided.
+        p_value: probability of so large a share over those permutations, one-sided.
         neighbours: distinct images that are somebody's nearest: few of them mean hubs, and a share that says little.
     """
 
@@ -108,7 +108,7 @@ def copy_test(
         generated: features of the generator's images [g, d].
         cells: regions of feature space looked at one by one.
         least: images of either kind that a cell needs to count.
-        seed: of k-means.
+        seed: seed of k-means.
 
     Raises:
         AuditError: where no cell has enough images of both kinds, or shapes do not fit.
@@ -164,8 +164,8 @@ def neighbour_test(
         private: features of the private training images [t, d].
         held_out: features of images of the same source that nobody trained on [h, d].
         generated: features of the generator's images [g, d].
-        rng: of the permutations.
-        permutations: how many, >= 99.
+        rng: source of the permutations.
+        permutations: number of permutations, >= 99.
 
     Raises:
         AuditError: where shapes do not fit, or there are too few permutations.

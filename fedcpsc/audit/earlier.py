@@ -1,4 +1,4 @@
-"""Audits written before bounds told what they could have been at most: completed, and judged anew, when read."""
+"""Audits written before bounds said what they could have been at most: completed, and judged anew, when read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def completed(audit: dict[str, Any]) -> dict[str, Any]:
     All audits of then were over single records.
 
     Args:
-        audit: as in `audit.json`.
+        audit: content of `audit.json`.
     """
     if "testable" in audit["verdict"]:
         return audit

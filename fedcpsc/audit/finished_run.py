@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.audit.claims import Unit
-from fedcpsc.audit.observe import View, through_form
+from fedcpsc.audit.observe import AnswerChannel, through_form
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
@@ -20,6 +20,7 @@ from fedcpsc.errors import AuditError, DataError, RunError, explain
 from fedcpsc.gatekeeper.guarantee import build_mechanism
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.policy_check import check_policy
+from fedcpsc.gatekeeper.released import released_scores
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.bank_view import BankView
@@ -30,7 +31,7 @@ from fedcpsc.runs.student import load_student
 from fedcpsc.seeding import numpy_generator
 from fedcpsc.teachers.manifest import Manifest, dataset_id, load_manifest
 from fedcpsc.teachers.opening import open_teacher
-from fedcpsc.teachers.protocol import ShardTeacher, Teacher
+from fedcpsc.teachers.protocol import Teacher
 from fedcpsc.training.canaries import CANARIES_FILE, canary_images, load_canaries
 
 __all__ = ["FinishedRun", "SiloUnderAudit"]
@@ -47,11 +48,11 @@ class SiloUnderAudit:
     """A silo as its owner knows it.
 
     Attributes:
-        name: of the silo.
-        manifest: of its teacher.
-        images: its private images, canaries with the labels they were planted with.
-        member: which of them the teacher was trained on.
-        canary: which of them are canaries [N], R in all.
+        name: name of the silo.
+        manifest: manifest of its teacher.
+        images: private images, canaries with the labels they were planted with.
+        member: whether the teacher was trained on each image [N].
+        canary: whether each image is a canary [N], R in all.
         coins: whether the teacher was trained on each of U canary units [U], as independent coins decided: U is random,
             and may be 0 also where canaries were planted.
         unit_of_record: index of the canary unit of each record that is a canary, in the order of the images [R].
@@ -59,7 +60,8 @@ class SiloUnderAudit:
         claim: epsilon that its policy claims; None for no claim.
         delta: delta of the claim.
         teacher: the network itself.
-        mechanism: what stands between it and an answer.
+        mechanism: mechanism of its policy, between the teacher and an answer.
+        channel: form that the run asked for, with the bits and the top-k of its own policy.
     """
 
     name: str
@@ -74,10 +76,16 @@ class SiloUnderAudit:
     delta: float
     teacher: Teacher
     mechanism: Mechanism
+    channel: AnswerChannel
 
     @classmethod
-    def open(cls, folder: Path, images: ImageSet) -> SiloUnderAudit:
+    def open(cls, folder: Path, images: ImageSet, form: AnswerForm) -> SiloUnderAudit:
         """Reads a silo's folder; charges nothing.
+
+        Args:
+            folder: folder of the silo.
+            images: private images of the silo, as the run's configuration deals them.
+            form: answer form that the run asked for.
 
         Raises:
             SiloError: it claims what it cannot prove, or its files do not fit together.
@@ -111,6 +119,7 @@ class SiloUnderAudit:
             delta=report.delta or _NO_CLAIM_DELTA,
             teacher=open_teacher(folder, manifest),
             mechanism=build_mechanism(policy, manifest),
+            channel=AnswerChannel(form, policy.bits, policy.top_k),
         )
 
     def own(self, images: Images) -> Floats:
@@ -119,13 +128,11 @@ class SiloUnderAudit:
 
     def released(self, images: Images) -> Floats:
         """What the mechanism lets out [N, K], before the answer form. Charged to no ledger: it does not leave."""
-        if self.mechanism.shards and isinstance(self.teacher, ShardTeacher):
-            return self.mechanism.release(self.teacher.predict_shards(images))
-        return self.mechanism.release(self.own(images)[np.newaxis])
+        return released_scores(self.mechanism, self.teacher, images)
 
-    def seen_by_server(self, images: Images, view: View) -> Floats:
-        """What a server decodes [N, K]."""
-        return through_form(self.released(images), view)
+    def seen_by_server(self, images: Images) -> Floats:
+        """What a server decodes of the silo's answers [N, K]."""
+        return through_form(self.released(images), self.channel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +140,15 @@ class FinishedRun:
     """A run's folder and its silos.
 
     Attributes:
-        name: of the run.
-        config: of the run.
+        name: name of the run.
+        config: configuration of the run.
         result: figures of the run.
-        bank: its transcript.
-        silos: those of the bank, in its order.
+        bank: transcript of the run.
+        silos: silos of the bank, in its order.
         held_out: images that no silo holds.
         student: probabilities [N, K] of images uint8 [N, C, H, W].
-        view: the answer form the run asked for, with the first silo's bits and top-k.
+        channel: form that the run asked for, with the most bits and the largest top-k of all silos: shadow students are
+            fitted through it, so that no silo's answers tell more.
     """
 
     name: str
@@ -150,7 +158,7 @@ class FinishedRun:
     silos: list[SiloUnderAudit]
     held_out: ImageSet
     student: Callable[[Images], Floats]
-    view: View
+    channel: AnswerChannel
 
     @classmethod
     def open(cls, run_dir: Path, silos_dir: Path) -> FinishedRun:
@@ -176,8 +184,8 @@ class FinishedRun:
             raise AuditError(explain("data.source", config.data.source, "has no held-out images", remedy))
         names = bank.silos
         dealt = {f"silo-{number}": images for number, images in enumerate(iterate_silo_images(config))}
-        silos = [SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name]) for name in names]
-        policy = load_policy(silos_dir / names[0].removeprefix("silo-") / POLICY_FILE)
+        form = _form(result)
+        silos = [SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name], form) for name in names]
         return cls(
             name=result["name"],
             config=config,
@@ -186,7 +194,7 @@ class FinishedRun:
             silos=silos,
             held_out=held_out,
             student=lambda images: predict(student.network, images, config.evaluation.batch_size),
-            view=View(_form(result), policy.bits, policy.top_k),
+            channel=_most_telling([silo.channel for silo in silos]),
         )
 
     @property
@@ -211,6 +219,16 @@ class FinishedRun:
         if not images:
             raise AuditError(explain("silo", name, "answered nothing in this run", "audit another run"))
         return np.concatenate(images), np.concatenate(answers)
+
+
+def _most_telling(channels: list[AnswerChannel]) -> AnswerChannel:
+    """The channel, of one form, that tells as much as any of several.
+
+    Args:
+        channels: channels of the silos, of one form, at least one.
+    """
+    bits, top_k = (max(getattr(channel, name) for channel in channels) for name in ("bits", "top_k"))
+    return AnswerChannel(channels[0].form, bits, top_k)
 
 
 def _form(result: RunResult) -> AnswerForm:

@@ -26,7 +26,7 @@ class LabelMixLeak:
         estimate: guessed share of each class, sums to 1.
         total_variation: distance from the truth, in [0, 1].
         uniform_total_variation: the distance of the guess "all alike": what no answer at all would give.
-        correlation: with the truth over classes, in [-1, 1]; NaN-free: 0 where one of both is uniform.
+        correlation: correlation with the truth over classes, in [-1, 1]; NaN-free: 0 where one of both is uniform.
     """
 
     estimate: tuple[float, ...]
@@ -83,9 +83,9 @@ def label_mix_leak(
     """The guess from `answers`, held against the silo's true class counts.
 
     Args:
-        answers: as `estimate_mix`.
+        answers: probabilities, top-k probabilities or one-hot labels [n, K], >= 0.
         counts: private images of each class [K].
-        probe_labels: as `estimate_mix`.
+        probe_labels: class of each probe [n] where the probes are public images; None for noise.
 
     Raises:
         AuditError: as `estimate_mix`, and where counts and answers have different classes.

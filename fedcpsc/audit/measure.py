@@ -9,23 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.audit.attacks import guesses_from, lira_offline, lira_online, rmia, roc
+from fedcpsc.audit.attacks.attack import ATTACKS, Attack
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
 from fedcpsc.audit.claims import Unit
-from fedcpsc.audit.observe import Seen
-from fedcpsc.audit.plan import AttackName
+from fedcpsc.audit.observations import Evidence, Observations
+from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.reach import planned_guesses, reachable_epsilon, reachable_mu
+from fedcpsc.audit.roc import guesses_from, roc
 from fedcpsc.errors import AuditError, explain
 
 __all__ = [
     "attack_each_in_turn",
-    "attack_one",
     "attacks_on",
     "bound",
     "canary_scores",
     "check_coins",
     "check_enough",
-    "of_images",
     "per_unit",
     "row",
 ]
@@ -37,45 +36,42 @@ _SCORES_A_FALSE_POSITIVE = 10
 _CURVE_POINTS = 60
 
 
-def attacks_on(seen: Seen, wanted: Sequence[AttackName]) -> list[AttackName]:
-    """Those of `wanted` that make sense: with labels alone there is no loss, with probabilities none need views."""
-    senseless = {"loss", "rmia"} if seen.loss is None else {"label_only"}
-    return [name for name in wanted if name not in senseless]
-
-
-def attack_one(
-    name: AttackName, target: Seen, references: Seen, member: Bools, their: Seen, theirs: Seen, model: int = 0
-) -> Floats:
-    """One model's scores [N].
+def attacks_on(observed: Observations, wanted: Sequence[str]) -> list[Attack]:
+    """Those of the attacks `wanted` that work on what is out: probabilities, or labels alone.
 
     Args:
-        name: the attack.
-        target: seen of the targets, of which `model` is attacked.
-        references: seen of the attacker's shadows [S, N].
-        member: what those were trained on [S, N].
-        their: the targets on the population [*, P], images that no model was trained on.
-        theirs: the shadows on the population [S, P].
-        model: which of the targets.
+        observed: observations of the models that are attacked.
+        wanted: names of attacks.
+
+    Raises:
+        ConfigError: an unknown name.
     """
-    if name in ("loss", "label_only"):
-        plain = target.statistic if target.loss is None else target.loss
-        scores: Floats = plain[model]
-        return scores
-    if name == "rmia":
-        likelihoods = (their.likelihood[model], theirs.likelihood)
-        return rmia(target.likelihood[model], references.likelihood, member, *likelihoods)
-    attack = lira_online if name == "lira_online" else lira_offline
-    return attack(target.statistic[model], references.statistic, member)
+    return [attack for attack in map(ATTACKS.get, wanted) if attack.works_on(labels_only=observed.labels_only)]
 
 
-def attack_each_in_turn(name: AttackName, seen: Seen, member: Bools, population: Seen) -> Floats:
-    """Every shadow's scores [S, N], with all the others as references, as the LiRA repository does."""
+def attack_each_in_turn(attack: Attack, observed: Observations, member: Bools, population: Observations) -> Floats:
+    """Every shadow's scores [S, N], with all the others as references, as the LiRA repository does.
+
+    Args:
+        attack: attack to run.
+        observed: observations of the shadows [S, N].
+        member: whether shadow s was trained with image i [S, N].
+        population: observations of the shadows on the population [S, P].
+
+    Raises:
+        AuditError: where there are too few shadows.
+    """
     scores = []
     for model in range(len(member)):
         others = np.arange(len(member)) != model
-        scores.append(
-            attack_one(name, seen, _of(seen, others), member[others], population, _of(population, others), model)
+        evidence = Evidence(
+            target=observed.of_model(model),
+            references=observed.of_models(others),
+            member=member[others],
+            target_population=population.of_model(model),
+            reference_population=population.of_models(others),
         )
+        scores.append(attack.scores(evidence))
     return np.stack(scores)
 
 
@@ -83,10 +79,10 @@ def row(scores: Floats, truth: Bools, fprs: Sequence[float], **facts: Any) -> di
     """A row of `audit.json`: AUC, its spread over targets, TPR at each FPR, and the curve on a grid.
 
     Args:
-        scores: of all targets [M, N].
-        truth: who was a member [M, N].
-        fprs: asked for.
-        facts: policy, surface, attack and so on.
+        scores: scores of all targets [M, N].
+        truth: whether image i was a member of target m [M, N].
+        fprs: false positive rates asked for, in (0, 1).
+        facts: policy, surface, answers, claim and attack of the row.
 
     Raises:
         AuditError: too few non-members.
@@ -111,8 +107,8 @@ def check_enough(non_members: int, each: int, fprs: Sequence[float], remedy: str
 
     Args:
         non_members: scores of non-members there will be.
-        each: of them, those of one model.
-        fprs: asked for.
+        each: number of them that are one model's.
+        fprs: false positive rates asked for, in (0, 1).
         remedy: how to have more.
     """
     needed = math.ceil(_SCORES_A_FALSE_POSITIVE / min(fprs) - 1e-9)
@@ -122,25 +118,30 @@ def check_enough(non_members: int, each: int, fprs: Sequence[float], remedy: str
         raise AuditError(explain("fprs", min(fprs), constraint, f"{remedy}, or ask for {least:.2g} or more"))
 
 
-def canary_scores(seen: Seen, member: Bools, population: Seen, audited: int) -> Floats:
-    """LiRA's scores of the first `audited` shadows on the canaries [A, C], with the other shadows as references.
+def canary_scores(observed: Observations, member: Bools, population: Observations, audited: int) -> Floats:
+    """Scores of the first `audited` shadows on the canaries [A, C], with the other shadows as references.
 
     Each (shadow, canary) pair is one independent coin that touches one training alone, so the trainings side by side
     are one mechanism with A * C canaries (Steinke, Nasr & Jagielski 2023, arXiv 2305.08846, whose theorem asks no
     more). The attacker may know the references' coins; the audited shadows' own never enter a score.
 
     Args:
-        seen: of all shadows on the canaries [S, C].
-        member: their coins [S, C].
-        population: of all shadows [S, P].
-        audited: A < S.
+        observed: observations of all shadows on the canaries [S, C].
+        member: coins of all shadows [S, C].
+        population: observations of all shadows on the population [S, P].
+        audited: number of audited shadows A, < S.
     """
-    first = np.arange(len(member)) < audited
-    target, references = _of(seen, first), _of(seen, ~first)
-    their, theirs = _of(population, first), _of(population, ~first)
-    scores = [
-        attack_one("lira_online", target, references, member[~first], their, theirs, model) for model in range(audited)
-    ]
+    references = np.arange(len(member)) >= audited
+    attack, scores = ATTACKS.get(BOUND_ATTACK), []
+    for model in range(audited):
+        evidence = Evidence(
+            target=observed.of_model(model),
+            references=observed.of_models(references),
+            member=member[references],
+            target_population=population.of_model(model),
+            reference_population=population.of_models(references),
+        )
+        scores.append(attack.scores(evidence))
     return np.stack(scores)
 
 
@@ -212,14 +213,3 @@ def bound(
         "mu": one_run_mu(scores.size, guesses, correct, confidence) if guesses else 0.0,
         "reachable_mu": reachable_mu(scores.size, guesses, confidence),
     }
-
-
-def of_images(seen: Seen, images: Bools) -> Seen:
-    """The same models on some of the images."""
-    loss = None if seen.loss is None else seen.loss[:, images]
-    return Seen(seen.statistic[:, images], seen.likelihood[:, images], loss)
-
-
-def _of(seen: Seen, models: Bools) -> Seen:
-    loss = None if seen.loss is None else seen.loss[models]
-    return Seen(seen.statistic[models], seen.likelihood[models], loss)

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
-from fedcpsc.audit.measure import attack_one, attacks_on, bound, check_coins, check_enough, of_images, per_unit, row
-from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
-from fedcpsc.audit.plan import AuditConfig, Surface
+from fedcpsc.audit.measure import attacks_on, bound, check_coins, check_enough, per_unit, row
+from fedcpsc.audit.observations import Evidence, Observations
+from fedcpsc.audit.observe import AnswerChannel, seen_by_labels, seen_by_probabilities, through_form
+from fedcpsc.audit.plan import BOUND_ATTACK, AuditConfig, Surface
 from fedcpsc.audit.planned import confidence_over_run, in_vain_over_run
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.run_extras import copying, label_mixes, stealing
 from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
 from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
-from fedcpsc.audit.write import written
+from fedcpsc.audit.write import write_audit
 from fedcpsc.data.images import ImageSet
 from fedcpsc.models.device import torch_threads
 from fedcpsc.seeding import derive_seed, numpy_generator
@@ -51,12 +53,12 @@ def audit_run(
 
     Args:
         config: shadows, students, attacks, false positive rates.
-        run_dir: the run's folder.
+        run_dir: folder of the run.
         silos_dir: folder of its silos' folders.
-        out: the audit's folder.
-        resume: go on with the audit that lies there.
-        tell: told before each stage.
-        warn: told, before anything is trained, which claims the canaries that were planted cannot refute.
+        out: folder of the audit.
+        resume: whether to go on with the audit that lies there.
+        tell: called before each stage with what comes.
+        warn: called, before anything is trained, with each claim that the planted canaries cannot refute.
 
     Raises:
         RunError: the run is not finished.
@@ -80,9 +82,10 @@ class _Sides:
 
     Attributes:
         pool: N images.
-        truth: members of the target [N].
-        scored: as many members as non-members of each class, without canaries [N]: a mix of classes is another leak.
-        canary: canaries [N].
+        truth: whether the target was trained on each image [N].
+        scored: whether each image is scored [N]: as many members as non-members of each class, without canaries:
+            a mix of classes is another leak.
+        canary: whether each image is a canary [N].
         owner: number of the silo that holds it, -1 for held-out images [N].
         population: images that neither target nor shadow has seen.
     """
@@ -116,7 +119,7 @@ class _Suite:
         for silo in run.silos if "teacher" in self.config.surfaces else ():
             self._say(f"{silo.name}: {self.config.shadows.count} shadow teachers")
             self._teacher(silo, sides[silo.name], rows, bounds)
-            right = silo.seen_by_server(run.held_out.images, run.view).argmax(1) == run.held_out.labels
+            right = silo.seen_by_server(run.held_out.images).argmax(1) == run.held_out.labels
             models.append(_model(silo.name, "teacher", None, float(right.mean())))
         if "student" in self.config.surfaces:
             self._say(f"student: {self.config.shadows.count} shadows")
@@ -125,7 +128,7 @@ class _Suite:
             models.append(_model("run", "student", run.answers, float(right.mean())))
         self._say("copying, label mix, stealing")
         copied, pictures = copying(run, self.folder.folder, self.config.seed)
-        return written(
+        return write_audit(
             self.folder,
             self.config,
             rows=rows,
@@ -152,8 +155,8 @@ class _Suite:
             networks = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
             made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
             for part, images in (("pool", sides.pool), ("population", sides.population)):
-                mine = self._look(lambda view: silo.released(view)[None], images, self.run.view)
-                theirs = self._look(lambda view: predict_shadows(net, networks, view), images, self.run.view)
+                mine = self._look(lambda view: silo.released(view)[None], images, silo.channel)
+                theirs = self._look(lambda view: predict_shadows(net, networks, view), images, silo.channel)
                 made |= _arrays(part, mine) | _arrays(f"shadow_{part}", theirs)
             return made
 
@@ -168,13 +171,13 @@ class _Suite:
             net, member, seeds = self._shadows(sides, "student")
             teachers = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
             queries = run.queries(plan.answers[-1], self.config.seed)
-            targets = through_form(predict_shadows(net, teachers, queries), run.view)
+            targets = through_form(predict_shadows(net, teachers, queries), run.channel)
             small = net_of(plan, sides.pool)
             students = distil_students(small, queries, targets, plan, seeds)
             made: dict[str, npt.NDArray[Any]] = {"member": member.astype(np.uint8)}
             for part, images in (("pool", sides.pool), ("population", sides.population)):
-                made |= _arrays(part, self._look(lambda view: run.student(view)[None], images, View()))
-                theirs = self._look(lambda view: predict_shadows(small, students, view), images, View())
+                made |= _arrays(part, self._look(lambda view: run.student(view)[None], images, AnswerChannel()))
+                theirs = self._look(lambda view: predict_shadows(small, students, view), images, AnswerChannel())
                 made |= _arrays(f"shadow_{part}", theirs)
             return made
 
@@ -194,13 +197,12 @@ class _Suite:
         found: Arrays,
         rows: list[dict[str, Any]],
     ) -> None:
-        target, their = _seen(found, "pool"), _seen(found, "population")
-        shadows, theirs = _seen(found, "shadow_pool"), _seen(found, "shadow_population")
+        evidence = _evidence(found)
         facts = {"policy": policy, "surface": surface, "answers": answers, "claimed_epsilon": claim}
-        for attack in attacks_on(target, self.config.attacks):
-            scores = attack_one(attack, target, shadows, found["member"].astype(bool), their, theirs)
+        for attack in attacks_on(evidence.target, self.config.attacks):
+            scores = attack.scores(evidence)
             truth = sides.truth[None, sides.scored]
-            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack))
+            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack.name))
 
     def _bound(
         self,
@@ -215,7 +217,7 @@ class _Suite:
         """From the canaries `on`, against the claim of the silo that planted them; none without canaries and claim."""
         if silo.claim is None and not on.any():
             return
-        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": "lira_online"}
+        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": BOUND_ATTACK}
         scores = per_unit(self._canary_scores(on, found), silo.unit_of_record)
         share = self.config.canaries.guesses
         made = bound(scores, silo.coins, share, silo.delta, confidence_over_run(self.config, self.run.silos), silo.unit)
@@ -225,9 +227,7 @@ class _Suite:
     def _canary_scores(self, on: Bools, found: Arrays) -> npt.NDArray[np.float64]:
         if not on.any():
             return np.zeros(0)
-        target, shadows = (of_images(_seen(found, part), on) for part in ("pool", "shadow_pool"))
-        theirs = _seen(found, "population"), _seen(found, "shadow_population")
-        return attack_one("lira_online", target, shadows, found["member"].astype(bool)[:, on], *theirs)
+        return ATTACKS.get(BOUND_ATTACK).scores(_evidence(found).of_images(on))
 
     def _sides(self, silos: list[SiloUnderAudit]) -> _Sides:
         held_out, rng = self.run.held_out, numpy_generator(self.config.seed, "audit", "population")
@@ -255,23 +255,34 @@ class _Suite:
         check_coins(member, "raise shadows.count")
         return net_of(self.config.shadows, sides.pool), member, seeds
 
-    def _look(self, predict: Any, images: ImageSet, view: View) -> Seen:
-        if view.labels_only:
+    def _look(self, predict: Any, images: ImageSet, channel: AnswerChannel) -> Observations:
+        if channel.labels_only:
             return seen_by_labels(predict, images.images, images.labels)
-        return seen_by_probabilities(predict(images.images), images.labels, view)
+        return seen_by_probabilities(predict(images.images), images.labels, channel)
 
     def _say(self, text: str) -> None:
         self.tell(self.done, len(self.run.silos) + 2, text)
         self.done += 1
 
 
-def _arrays(part: str, seen: Seen) -> dict[str, npt.NDArray[Any]]:
+def _arrays(part: str, seen: Observations) -> dict[str, npt.NDArray[Any]]:
     loss = {} if seen.loss is None else {f"{part}_loss": seen.loss}
     return {f"{part}_statistic": seen.statistic, f"{part}_likelihood": seen.likelihood, **loss}
 
 
-def _seen(found: Arrays, part: str) -> Seen:
-    return Seen(found[f"{part}_statistic"], found[f"{part}_likelihood"], found.get(f"{part}_loss"))
+def _seen(found: Arrays, part: str) -> Observations:
+    return Observations(found[f"{part}_statistic"], found[f"{part}_likelihood"], found.get(f"{part}_loss"))
+
+
+def _evidence(found: Arrays) -> Evidence:
+    """What a stored stage holds, of the one target."""
+    return Evidence(
+        target=_seen(found, "pool"),
+        references=_seen(found, "shadow_pool"),
+        member=found["member"].astype(bool),
+        target_population=_seen(found, "population"),
+        reference_population=_seen(found, "shadow_population"),
+    )
 
 
 def _model(policy: str, surface: Surface, answers: int | None, accuracy: float) -> dict[str, Any]:

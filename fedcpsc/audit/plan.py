@@ -5,16 +5,18 @@ A file such as `configs/audit_digits.yaml` holds only what differs from the defa
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
+from fedcpsc.audit.attacks.attack import ATTACKS
+from fedcpsc.choices import DEFAULT_ATTACKS
 from fedcpsc.config import DataConfig, Mixture
 from fedcpsc.errors import explain
-from fedcpsc.typed_yaml import Strict
+from fedcpsc.typed_yaml import OneOf, Strict
 
 __all__ = [
-    "AttackName",
+    "BOUND_ATTACK",
     "AuditConfig",
     "CanariesPlan",
     "DpSgdAudit",
@@ -28,19 +30,21 @@ __all__ = [
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
-AttackName: TypeAlias = Literal["loss", "lira_online", "lira_offline", "rmia", "label_only"]
 Surface: TypeAlias = Literal["teacher", "student"]
+
+BOUND_ATTACK: Final = "lira_online"
+"""Attack whose scores make the bounds, and the curve of a student's leakage: fixed before anything is looked at."""
 
 
 class ShadowsPlan(Strict):
     """The shadow teachers. Each serves in turn as the target, with all others as the attacker's references.
 
     Attributes:
-        count: how many are trained, in one batch.
+        count: number of shadows, trained in one batch.
         architecture: "mlp": one hidden layer; "convnet": two convolutions without batch norm, ten times as slow.
-        width: of the hidden layer, or channels of the first convolution.
-        epochs: over half the pool.
-        batch_size, learning_rate, weight_decay: of Adam; the learning rate falls to 0.
+        width: units of the hidden layer, or channels of the first convolution.
+        epochs: passes over half the pool.
+        batch_size, learning_rate, weight_decay: parameters of Adam; the learning rate falls to 0.
     """
 
     count: Annotated[int, Field(ge=4, le=4096)] = 64
@@ -57,8 +61,8 @@ class StudentsPlan(Strict):
 
     Attributes:
         answers: images asked; a student is fitted for each number, and the last is the one in the tables.
-        architecture, width: of the students, as in `shadows`.
-        steps, batch_size, learning_rate, noise: of the fit, as in a run's `student`.
+        architecture, width: network of the students, as in `shadows`.
+        steps, batch_size, learning_rate, noise: parameters of the fit, as in a run's `student`.
         prior: mixture of procedural priors, as in a run's `synthesis`.
         mean: public mean of the domain's pixels, in [-1, 1], as the first of `synthesis.moments`.
     """
@@ -113,11 +117,11 @@ class DpSgdAudit(Strict):
 
     Attributes:
         epsilon, delta: the claim, per record under add/remove.
-        width: of the shadows; None takes that of the plainly trained. Fewer weights need less noise.
-        max_grad_norm, epochs, batch_size, learning_rate: of the training; the batch is the mean of the Poisson batches.
+        width: width of the shadows; None takes that of the plainly trained. Fewer weights need less noise.
+        max_grad_norm, epochs, batch_size, learning_rate: parameters of the training; batches are Poisson, of that mean.
         noise_multiplier: None: what the accountant finds necessary. Another value is trained with as it is while the
             claim stays: for showing that the audit sees a training that does not keep its claim.
-        bits: as in a policy.
+        bits: bits of an answered probability, 8 or 32.
     """
 
     kind: Literal["dp_sgd"] = "dp_sgd"
@@ -154,7 +158,7 @@ class CanariesPlan(Strict):
         audited: the first so many shadows are guessed about; the others are the attacker's references, whose own coin
             flips it knows.
         guesses: share of all (shadow, canary) pairs guessed at, half as members and half as not.
-        confidence: that no bound of this audit exceeds the truth.
+        confidence: confidence that no bound of this audit exceeds the truth.
     """
 
     count: Annotated[int, Field(ge=0)] = 100
@@ -167,16 +171,17 @@ class AuditConfig(Strict):
     """All of an audit.
 
     Attributes:
-        name: of the audit's folder under `root`, where `--out` names none.
-        seed: of everything random, shadows' DP-SGD noise included: they are never released.
-        data: as in a run; the held-out images are the attacker's population, which no shadow ever sees.
+        name: name of the audit's folder under `root`, where `--out` names none.
+        seed: seed of everything random, shadows' DP-SGD noise included: they are never released.
+        data: data set, as in a run; the held-out images are the attacker's population, which no shadow ever sees.
         pool: records of the training split that coins are flipped for; None takes all.
         shadows: the teachers that are trained and attacked.
         students: what is distilled from each.
-        policies: side by side; over a finished run they are the silos' own.
-        surfaces: what is attacked. The generator and the query images are looked at over a finished run, always.
-        attacks: which; those that make no sense for what a policy lets out are left out.
-        fprs: false positive rates at which true positive rates are told; each needs 10 / rate scores of non-members.
+        policies: policies to compare; over a finished run they are the silos' own.
+        surfaces: models to attack: "teacher" for the silos' own models, "student" for what is distilled from
+            them. Over a finished run, the generator and the query images are always looked at.
+        attacks: attacks to run; those that cannot work on what a policy lets out are left out.
+        fprs: false positive rates of the reported true positive rates; each needs 10 / rate scores of non-members.
         canaries: what makes the bounds on epsilon.
     """
 
@@ -189,7 +194,7 @@ class AuditConfig(Strict):
     students: StudentsPlan = StudentsPlan()
     policies: tuple[PolicyAudit, ...] = (FormAudit(kind="probabilities"),)
     surfaces: tuple[Surface, ...] = ("teacher", "student")
-    attacks: tuple[AttackName, ...] = ("loss", "lira_online", "lira_offline", "rmia", "label_only")
+    attacks: tuple[Annotated[str, OneOf(ATTACKS.choices)], ...] = DEFAULT_ATTACKS
     fprs: tuple[OpenShare, ...] = (0.01, 0.001)
     canaries: CanariesPlan = CanariesPlan()
     threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 leaves torch's choice")
@@ -202,15 +207,17 @@ class AuditConfig(Strict):
         names = [policy.name for policy in self.policies]
         if len(set(names)) < len(names):
             raise ValueError(explain("policies", names, "must differ", "name each once"))
-        calibrated = {"lira_online", "lira_offline"} & set(self.attacks)
-        labels = "teacher" in self.surfaces and any(policy.kind == "label" for policy in self.policies)
-        others = "student" in self.surfaces or any(policy.kind != "label" for policy in self.policies)
-        if not calibrated and (
-            (labels and "label_only" not in self.attacks) or (others and set(self.attacks) == {"label_only"})
-        ):
-            constraint = "leave a policy or the students unattacked: label_only needs labels, loss and rmia more"
-            raise ValueError(explain("attacks", self.attacks, constraint, "add lira_online"))
+        self._check_that_all_is_attacked()
         if self.canaries.count and self.canaries.audited > self.shadows.count - 2:
             constraint = f"must leave at least 2 of {self.shadows.count} shadows as references"
             raise ValueError(explain("canaries.audited", self.canaries.audited, constraint, "lower it"))
         return self
+
+    def _check_that_all_is_attacked(self) -> None:
+        named = [ATTACKS.get(name) for name in self.attacks]
+        channels = {policy.kind == "label" for policy in self.policies if "teacher" in self.surfaces}
+        channels |= {False} if "student" in self.surfaces else set()  # a student is handed over whole
+        if any(not any(attack.works_on(labels_only=labels) for attack in named) for labels in channels):
+            needs = "; ".join(f"{attack.name} needs {attack.needs}" for attack in named)
+            constraint = f"leave a policy or the students unattacked: {needs}"
+            raise ValueError(explain("attacks", self.attacks, constraint, f"add {BOUND_ATTACK}"))

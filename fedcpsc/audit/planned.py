@@ -1,4 +1,4 @@
-"""What an audit's plan cannot refute, told before anything is trained; and the confidence that its bounds share."""
+"""What an audit's plan cannot refute, reported before anything is trained; and the confidence that its bounds share."""
 
 from __future__ import annotations
 

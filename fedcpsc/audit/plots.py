@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.verdict import strongest
 
 __all__ = ["save_neighbours", "save_plots"]
@@ -23,13 +24,13 @@ def save_plots(folder: Path, audit: dict[str, Any]) -> list[dict[str, Any]]:
     """Draws what the audit has figures for; returns `audit.json`'s list of pictures.
 
     Args:
-        folder: of the audit.
-        audit: as in `audit.json`, without pictures.
+        folder: folder of the audit.
+        audit: content of `audit.json`, without pictures.
     """
     plots = [_roc(folder, audit)]
     if any(bound["claimed_epsilon"] is not None for bound in audit["bounds"]):
         plots.append(_epsilon(folder, audit))
-    if sum(row["answers"] is not None and row["attack"] == "lira_online" for row in audit["rows"]) > 1:
+    if sum(row["answers"] is not None and row["attack"] == BOUND_ATTACK for row in audit["rows"]) > 1:
         plots.append(_leakage(folder, audit))
     if len(audit["models"]) > 1:
         plots.append(_frontier(folder, audit))
@@ -46,11 +47,11 @@ def save_neighbours(
     """Query images above the private images nearest to them, into `private/`.
 
     Args:
-        folder: of the audit.
-        silo: whose private images they are.
-        made: uint8 [n, C, H, W].
-        private: the nearest private image of each, uint8 [n, C, H, W].
-        distances: between them [n].
+        folder: folder of the audit.
+        silo: name of the silo that holds the private images.
+        made: query images, uint8 [n, C, H, W].
+        private: nearest private image of each, uint8 [n, C, H, W].
+        distances: distance of each pair in the space of pixels, >= 0 [n].
     """
     where = folder / "private"
     where.mkdir(mode=0o700, exist_ok=True)
@@ -86,11 +87,11 @@ def _roc(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     figure = Figure(figsize=(5.2 * len(surfaces) + 0.4, 4.9), layout="constrained")
     axes = figure.subplots(1, len(surfaces), squeeze=False)[0]
     colours = _colours(audit)
-    told = []
+    described = []
     for axis, surface in zip(axes, surfaces, strict=True):
         for row in strongest(row for row in audit["rows"] if row["surface"] == surface):
             shown = ", ".join(f"{tpr:.1%}" for tpr in row["tpr_at"].values())
-            told.append(f"{row['policy']} {surface} {shown}")
+            described.append(f"{row['policy']} {surface} {shown}")
             label = f"{row['policy']}, {row['attack']}: AUC {row['auc']:.3f}; {shown}"
             axis.plot(*_points(row), color=colours[row["policy"]], linewidth=1.6, label=label)
         axis.plot([1e-5, 1], [1e-5, 1], color="#5b6770", linestyle=":", linewidth=1, label="guessing")
@@ -107,7 +108,7 @@ def _roc(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": "roc.png",
         "title": "Membership inference, the strongest attack on each policy",
-        "alt": f"Log-log ROC curves. Members found at {fprs} false alarms: " + "; ".join(told) + ".",
+        "alt": f"Log-log ROC curves. Members found at {fprs} false alarms: " + "; ".join(described) + ".",
         "private": False,
     }
 
@@ -115,11 +116,11 @@ def _roc(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
 def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axis = figure.subplots()
-    colours, told = _colours(audit), []
+    colours, described = _colours(audit), []
     held = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     for bound in held:
         label = f"{bound['policy']}, {bound['surface']}: {bound['epsilon']:.2f}"
-        told.append(
+        described.append(
             f"{bound['policy']} {bound['surface']}: {bound['epsilon']:.2f} per {bound['unit']}, of at most "
             f"{bound['reachable_epsilon']:.2f}"
         )
@@ -140,7 +141,7 @@ def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": "epsilon.png",
         "title": "Lower bound on epsilon against the claim",
-        "alt": "Lower bounds on epsilon: " + "; ".join(told) + ". Above the diagonal a claim is violated; a dash "
+        "alt": "Lower bounds on epsilon: " + "; ".join(described) + ". Above the diagonal a claim is violated; a dash "
         "is the largest bound that could have been shown: below the diagonal the claim was not tested.",
         "private": False,
     }
@@ -153,7 +154,7 @@ def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     fpr = f"{max(audit['config']['fprs']):g}"
     for policy, colour in colours.items():
         style: dict[str, Any] = {"color": colour, "marker": "s", "markersize": 4, "label": policy}
-        rows = _by_answers(row for row in audit["rows"] if row["policy"] == policy and row["attack"] == "lira_online")
+        rows = _by_answers(row for row in audit["rows"] if row["policy"] == policy and row["attack"] == BOUND_ATTACK)
         if rows:
             leaked.plot([row["answers"] for row in rows], [100 * row["tpr_at"][fpr] for row in rows], **style)
         copies = _by_answers(model for model in audit["models"] if model["policy"] == policy)
@@ -184,7 +185,7 @@ def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
 def _frontier(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     figure = Figure(figsize=(6.2, 4.6), layout="constrained")
     axis = figure.subplots()
-    colours, told = _colours(audit), []
+    colours, described = _colours(audit), []
     fpr = f"{max(audit['config']['fprs']):g}"
     for row in strongest(audit["rows"]):
         model = next(
@@ -193,7 +194,7 @@ def _frontier(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
         if model is None:
             continue
         x, y = 100 * row["tpr_at"][fpr], 100 * model["accuracy"]["mean"]
-        told.append(f"{row['policy']} {row['surface']} {y:.0f} % right, {x:.1f} % found")
+        described.append(f"{row['policy']} {row['surface']} {y:.0f} % right, {x:.1f} % found")
         style: dict[str, Any] = {"color": colours[row["policy"]], "marker": _MARKS[row["surface"]], "markersize": 7}
         axis.plot([x], [y], linestyle="none", label=f"{row['policy']}, {row['surface']}", **style)
     axis.axvline(100 * float(fpr), color="#5b6770", linestyle=":", linewidth=1, label="guessing")
@@ -205,7 +206,7 @@ def _frontier(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": "frontier.png",
         "title": "Privacy against use",
-        "alt": "Accuracy against members found: " + "; ".join(told) + ".",
+        "alt": "Accuracy against members found: " + "; ".join(described) + ".",
         "private": False,
     }
 

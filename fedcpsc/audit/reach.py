@@ -65,9 +65,9 @@ def reachable_mu(canaries: int, guesses: int, confidence: float = 0.95) -> float
     """The largest bound that `one_run_mu` could have given: all guesses right.
 
     Args:
-        canaries: as `reachable_epsilon`.
-        guesses: as `reachable_epsilon`.
-        confidence: as `reachable_epsilon`.
+        canaries: number of canaries, >= 0.
+        guesses: number of guesses, in [0, canaries].
+        confidence: confidence of the bound alone (after Bonferroni), in (0, 1).
 
     Returns:
         >= 0; 0 without a guess.
@@ -84,8 +84,8 @@ def reachable_worlds(negatives: int, positives: int, delta: float, confidence: f
     Args:
         negatives: number of outputs of the world without, >= 1.
         positives: number of outputs of the world with, >= 1.
-        delta: as `reachable_epsilon`.
-        confidence: as `reachable_epsilon`.
+        delta: parameter of the claim, in [0, 1).
+        confidence: confidence of the bound alone (after Bonferroni), in (0, 1).
 
     Raises:
         AuditError: where an argument is out of range.
@@ -100,8 +100,8 @@ def least_right(canaries: int, guesses: int, epsilon: float, delta: float, confi
         canaries: number of canaries, >= 1.
         guesses: number of guesses, in [0, canaries].
         epsilon: claim, >= 0.
-        delta: as `reachable_epsilon`.
-        confidence: as `reachable_epsilon`.
+        delta: parameter of the claim, in [0, 1).
+        confidence: confidence of the bound alone (after Bonferroni), in (0, 1).
 
     Raises:
         AuditError: where an argument is out of range.
@@ -121,8 +121,8 @@ def guesses_needed(epsilon: float, delta: float, confidence: float = 0.95, share
 
     Args:
         epsilon: claim, >= 0.
-        delta: as `reachable_epsilon`.
-        confidence: as `reachable_epsilon`.
+        delta: parameter of the claim, in [0, 1).
+        confidence: confidence of the bound alone (after Bonferroni), in (0, 1).
         share: share of the canaries that is guessed at, in (0, 1]: so many more canaries are needed.
 
     Returns:

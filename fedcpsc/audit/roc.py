@@ -121,5 +121,5 @@ def _scored(scores: npt.ArrayLike, members: npt.ArrayLike) -> tuple[Floats, Bool
             explain("scores, members", (values.shape, inside.shape), "must both be [n]", "one coin for each score")
         )
     if not np.isfinite(values).all():
-        raise AuditError(explain("scores", "NaN or inf", "must be finite", "mend the model or the attack"))
+        raise AuditError(explain("scores", "NaN or inf", "must be finite", "fix the model or the attack"))
     return values, inside

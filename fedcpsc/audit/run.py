@@ -22,11 +22,11 @@ from fedcpsc.audit.measure import (
     canary_scores,
     check_coins,
     check_enough,
-    of_images,
     row,
 )
-from fedcpsc.audit.observe import Seen, View, seen_by_labels, seen_by_probabilities, through_form
-from fedcpsc.audit.plan import AuditConfig, DpSgdAudit, FormAudit, ShadowsPlan, StudentsPlan, Surface
+from fedcpsc.audit.observations import Observations
+from fedcpsc.audit.observe import AnswerChannel, seen_by_labels, seen_by_probabilities, through_form
+from fedcpsc.audit.plan import BOUND_ATTACK, AuditConfig, DpSgdAudit, FormAudit, ShadowsPlan, StudentsPlan, Surface
 from fedcpsc.audit.planned import confidence_from_scratch, in_vain_from_scratch
 from fedcpsc.audit.shadow_nets import Parameters, ShadowNet
 from fedcpsc.audit.shadows import (
@@ -39,7 +39,7 @@ from fedcpsc.audit.shadows import (
 )
 from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
 from fedcpsc.audit.stealing import likeness
-from fedcpsc.audit.write import written
+from fedcpsc.audit.write import write_audit
 from fedcpsc.data.images import ImageSet, to_uint8
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import AuditError, explain
@@ -62,11 +62,11 @@ def audit_from_scratch(
     """Runs the audit, or what is left of it, and returns `audit.json`.
 
     Args:
-        config: of the audit.
-        out: its folder.
-        resume: go on with the audit that lies there.
-        tell: told before each stage.
-        warn: told, before anything is trained, which claims the plan cannot refute.
+        config: plan of the audit.
+        out: folder of the audit.
+        resume: whether to go on with the audit that lies there.
+        tell: called before each stage with what comes.
+        warn: called, before anything is trained, with each claim that the plan cannot refute.
 
     Raises:
         AuditError: the folder does not fit, or there are too few images for what is asked.
@@ -89,8 +89,8 @@ class _Bench:
 
     Attributes:
         pool: N records, canaries with their false labels.
-        canary: which they are [N].
-        member: the coins [S, N].
+        canary: whether each record is a canary [N].
+        member: coins of all shadows [S, N].
         population: images that no shadow ever sees.
     """
 
@@ -167,7 +167,7 @@ class _Suite:
             "shadows": config.shadows.count,
             "queries": f"images of the priors {', '.join(sorted(config.students.prior))}",
         }
-        return written(self.folder, config, rows=rows, bounds=bounds, models=models, facts=facts)
+        return write_audit(self.folder, config, rows=rows, bounds=bounds, models=models, facts=facts)
 
     # Stages ----------------------------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class _Suite:
         plan, shape = self.config.students, self.bench.pool.image_shape
         net = net_of(plan, self.bench.pool)
         queries = public_queries(plan, shape, self.config.seed)[:answers]
-        targets = through_form(teacher["queries"][:, :answers], _view(policy))
+        targets = through_form(teacher["queries"][:, :answers], _channel(policy))
         return self._outputs(net, distil_students(net, queries, targets, plan, self._seeds()))
 
     def _outputs(self, net: ShadowNet, networks: Parameters) -> dict[str, npt.NDArray[Any]]:
@@ -213,39 +213,39 @@ class _Suite:
 
     # Judging ---------------------------------------------------------------------------------------------------------
 
-    def _seen_teachers(self, policy: FormAudit | DpSgdAudit, teacher: Arrays) -> tuple[Seen, Seen]:
+    def _seen_teachers(self, policy: FormAudit | DpSgdAudit, teacher: Arrays) -> tuple[Observations, Observations]:
         if policy.kind == "label":
             return tuple(  # type: ignore[return-value]  # two of them
-                Seen(teacher[f"{name}_share"], teacher[f"{name}_share_likelihood"], None)
+                Observations(teacher[f"{name}_share"], teacher[f"{name}_share_likelihood"], None)
                 for name in ("pool", "population")
             )
-        return self._seen(teacher, _view(policy))
+        return self._seen(teacher, _channel(policy))
 
-    def _seen_students(self, student: Arrays) -> tuple[Seen, Seen]:
-        return self._seen(student, View())  # a student is handed over whole
+    def _seen_students(self, student: Arrays) -> tuple[Observations, Observations]:
+        return self._seen(student, AnswerChannel())  # a student is handed over whole
 
-    def _seen(self, outputs: Arrays, view: View) -> tuple[Seen, Seen]:
-        pool = seen_by_probabilities(outputs["pool"], self.bench.pool.labels, view)
-        return pool, seen_by_probabilities(outputs["population"], self.bench.population.labels, view)
+    def _seen(self, outputs: Arrays, channel: AnswerChannel) -> tuple[Observations, Observations]:
+        pool = seen_by_probabilities(outputs["pool"], self.bench.pool.labels, channel)
+        return pool, seen_by_probabilities(outputs["population"], self.bench.population.labels, channel)
 
     def _judge(
         self,
         policy: FormAudit | DpSgdAudit,
         surface: Surface,
         answers: int | None,
-        seen: Seen,
-        population: Seen,
+        seen: Observations,
+        population: Observations,
         rows: list[dict[str, Any]],
         bounds: list[dict[str, Any]],
     ) -> None:
         bench, config, plan = self.bench, self.config, self.config.canaries
         last = answers in (None, config.students.answers[-1])
-        wanted = config.attacks if last else ("lira_online",)  # fewer answers: one point of a curve
+        wanted = config.attacks if last else (BOUND_ATTACK,)  # fewer answers: one point of a curve
         facts = {"policy": policy.name, "surface": surface, "answers": answers, "claimed_epsilon": policy.claimed}
         ordinary = ~bench.canary
         for attack in attacks_on(seen, wanted):
             scores = attack_each_in_turn(attack, seen, bench.member, population)[:, ordinary]
-            rows.append(row(scores, bench.member[:, ordinary], config.fprs, **facts, attack=attack))
+            rows.append(row(scores, bench.member[:, ordinary], config.fprs, **facts, attack=attack.name))
         if last and (bench.canary.any() or policy.claimed is not None):
             delta = policy.delta if isinstance(policy, DpSgdAudit) else _NO_CLAIM_DELTA
             coins = bench.member[: config.canaries.audited, bench.canary]
@@ -254,13 +254,13 @@ class _Suite:
             proven = proven_epsilon(policy, len(bench.pool)) if isinstance(policy, DpSgdAudit) else None
             facts |= {"accounted_epsilon": proven if proven is None or np.isfinite(proven) else None}
             held = held_against(found, policy.claimed, None if policy.claimed is None else "record", plan.guesses)
-            bounds.append({**facts, "attack": "lira_online", **found, **held})
+            bounds.append({**facts, "attack": BOUND_ATTACK, **found, **held})
 
-    def _canary_scores(self, seen: Seen, population: Seen) -> npt.NDArray[np.float64]:
+    def _canary_scores(self, seen: Observations, population: Observations) -> npt.NDArray[np.float64]:
         canary, audited = self.bench.canary, self.config.canaries.audited
         if not canary.any():
             return np.zeros((audited, 0))
-        return canary_scores(of_images(seen, canary), self.bench.member[:, canary], population, audited)
+        return canary_scores(seen.of_images(canary), self.bench.member[:, canary], population, audited)
 
     def _student_facts(
         self, policy: FormAudit | DpSgdAudit, answers: int, teacher: Arrays, student: Arrays
@@ -289,7 +289,7 @@ class _Suite:
         self.done += 1
 
 
-def _view(policy: FormAudit | DpSgdAudit) -> View:
+def _channel(policy: FormAudit | DpSgdAudit) -> AnswerChannel:
     if isinstance(policy, DpSgdAudit):
-        return View(AnswerForm.PROBABILITIES, policy.bits)
-    return View(AnswerForm(policy.kind), policy.bits, policy.top_k)
+        return AnswerChannel(AnswerForm.PROBABILITIES, policy.bits)
+    return AnswerChannel(AnswerForm(policy.kind), policy.bits, policy.top_k)

@@ -28,8 +28,8 @@ class Tap:
     """What a layer took and gave, from which each image's own gradient follows.
 
     Attributes:
-        taken: linear [S, B, I]; convolution [B, S * C, H, W].
-        given: before the non-linearity; linear [S, B, O]; convolution [B, S * O, H, W].
+        taken: input of the layer: linear [S, B, I]; convolution [B, S * C, H, W].
+        given: output of the layer before the non-linearity: linear [S, B, O]; convolution [B, S * O, H, W].
     """
 
     taken: Tensor
@@ -43,8 +43,8 @@ class ShadowNet:
     Attributes:
         architecture: "mlp": one hidden layer of `width`; "convnet": two 3x3 convolutions of `width` and 2 `width`
             channels, each with ReLU and max-pooling, and a linear head.
-        width: see there, >= 1.
-        classes: K.
+        width: number of units or channels, >= 1.
+        classes: number of classes K.
         image_shape: (C, H, W), sides of at least 4.
     """
 
@@ -96,10 +96,10 @@ class ShadowNet:
         convolution it is made and measured. Only the sum is kept.
 
         Args:
-            taps: of the forward pass.
-            gradients: of the summed loss by each tap's `given`.
-            most: the clipping norm, > 0.
-            counted: bool [S, B]; the others are padding.
+            taps: inputs and outputs of the layers in the forward pass.
+            gradients: gradient of the summed loss by each tap's `given`.
+            most: clipping norm, > 0.
+            counted: whether each image counts, bool [S, B]; the others are padding.
 
         Returns:
             One tensor for each of the parameters, in their order.

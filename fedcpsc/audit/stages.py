@@ -45,10 +45,10 @@ class AuditFolder:
     """Begins an audit in a folder, or goes on with it.
 
     Args:
-        folder: created where missing.
-        config: of the audit.
+        folder: folder of the audit, created where missing.
+        config: plan of the audit.
         resume: whether an audit may lie there already.
-        run: what is audited, where that is a finished run.
+        run: folder of the finished run that is audited; None for an audit from scratch.
 
     Raises:
         AuditError: it holds an audit and `resume` is off, or one of another configuration or run.

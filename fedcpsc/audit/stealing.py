@@ -27,8 +27,8 @@ class Likeness:
     Attributes:
         agreement: share of the images to which both give the same label.
         kl: mean KL(teacher || copy) in nats; probabilities below 1e-12 are taken for 1e-12.
-        accuracy: of the copy; None where nobody knows the true labels.
-        teacher_accuracy: of the teacher; None likewise.
+        accuracy: accuracy of the copy, in [0, 1]; None where nobody knows the true labels.
+        teacher_accuracy: accuracy of the teacher, in [0, 1]; None likewise.
     """
 
     agreement: float
@@ -42,9 +42,9 @@ class StolenAt:
     """One point of the curve.
 
     Attributes:
-        answers: the copy was fitted to.
-        epsilon: what they cost; None where the policy guarantees nothing.
-        likeness: of the copy.
+        answers: number of answers that the copy was fitted to.
+        epsilon: epsilon that they cost; None where the policy guarantees nothing.
+        likeness: likeness of the copy to its teacher.
     """
 
     answers: int
@@ -67,7 +67,7 @@ def likeness(teacher: npt.ArrayLike, copy: npt.ArrayLike, labels: npt.ArrayLike 
     if p.ndim != 2 or p.shape != q.shape or not p.size:
         raise AuditError(explain("teacher, copy", (p.shape, q.shape), "must both be [n >= 1, K]", "ask both the same"))
     if not (np.isfinite(p).all() and np.isfinite(q).all()):
-        raise AuditError(explain("teacher, copy", "NaN or inf", "must be finite", "mend the models"))
+        raise AuditError(explain("teacher, copy", "NaN or inf", "must be finite", "fix the models"))
     said, repeated = p.argmax(1), q.argmax(1)
     log_p, log_q = (np.log(np.maximum(x, _LEAST)) for x in (p, q))
     accuracies: list[float | None] = [None, None]
@@ -88,9 +88,9 @@ def answers_epsilon(answers: int, cost: Fraction | float, delta: float) -> float
     """epsilon of so many answers, each of mu^2 = `cost` (`Mechanism.cost`): what the ledger has charged for them.
 
     Args:
-        answers: >= 0.
+        answers: number of answers, >= 0.
         cost: mu^2 of one answer, >= 0, of a mechanism that is differentially private.
-        delta: in (0, 1).
+        delta: parameter of the guarantee, in (0, 1).
 
     Raises:
         AuditError: where a number is negative.
@@ -109,11 +109,11 @@ def stealing_curve(
     """Likeness against answers, sorted by their number.
 
     Args:
-        teacher: as `likeness`.
-        copies: for each copy the answers it was fitted to, and its probabilities [n, K].
-        labels: as `likeness`.
-        epsilon_of: what so many answers cost: `answers_epsilon` with a mechanism's cost, or the constant epsilon of a
-            DP-SGD teacher; None where the policy guarantees nothing.
+        teacher: teacher's own probabilities [n, K].
+        copies: number of answers that each copy was fitted to, and its probabilities [n, K].
+        labels: true labels [n]; None where nobody knows them.
+        epsilon_of: function from a number of answers to their epsilon: `answers_epsilon` with a mechanism's cost, or a
+            DP-SGD teacher's constant epsilon; None where the policy guarantees nothing.
 
     Raises:
         AuditError: as `likeness`.

@@ -1,4 +1,4 @@
-"""The audit by two worlds: many trainings with one unit and as many without, told apart by one number each.
+"""The audit by two worlds: many trainings with one unit and as many without, distinguished by one number each.
 
 It needs no canaries and asks about one record, or one person with all records: whatever is in the training in one
 world and not in the other. So it sees what canaries cannot: a training that clips records where it claims to protect

@@ -18,7 +18,7 @@ def judge(audit: dict[str, Any]) -> dict[str, Any]:
     the text says so before anything of the other claims, and no violation is said to be missing.
 
     Args:
-        audit: as in `audit.json`, without verdict and plots.
+        audit: content of `audit.json`, without verdict and plots.
     """
     claims = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     text = []

@@ -12,10 +12,10 @@ from fedcpsc.audit.verdict import judge
 from fedcpsc.provenance import commit, versions
 from fedcpsc.runs.audit_file import AUDIT_SCHEMA
 
-__all__ = ["written"]
+__all__ = ["write_audit"]
 
 
-def written(
+def write_audit(
     folder: AuditFolder,
     config: AuditConfig,
     *,
@@ -29,12 +29,12 @@ def written(
     """Writes the pictures, then `audit.json`; returns its content.
 
     Args:
-        folder: of the audit.
-        config: of the audit.
-        rows: one for each policy, surface and attack.
-        bounds: one for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
+        folder: folder of the audit.
+        config: plan of the audit.
+        rows: one row for each policy, surface and attack.
+        bounds: one bound for each policy and surface with canaries or a claim, as `claims.held_against` completes them.
         models: accuracy and agreement of what was attacked.
-        facts: about the setting.
+        facts: facts of the setting: the run or the pool, the shadows, the queries.
         private_plots: pictures already drawn under `private/`.
         more: further parts: copying, label mix, stealing.
     """

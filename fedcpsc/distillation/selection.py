@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedcpsc.config import Precision
 from fedcpsc.data.images import to_pixels
-from fedcpsc.models.device import passed
+from fedcpsc.models.device import forward_float32
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
 
@@ -67,7 +67,9 @@ def select(
     with frozen(committee), torch.no_grad():
         for part in torch.split(pool, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
             pixels = to_pixels(part.to(device))
-            mean = torch.stack([torch.softmax(passed(net, pixels, precision)[0], dim=1) for net in committee]).mean(0)
+            mean = torch.stack(
+                [torch.softmax(forward_float32(net, pixels, precision)[0], dim=1) for net in committee]
+            ).mean(0)
             entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())
             guesses.append(mean.argmax(1).cpu())
     guess, entropy = torch.cat(guesses), torch.cat(entropies)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fedcpsc.config import Precision
-from fedcpsc.models.device import passed
+from fedcpsc.models.device import forward_float32
 from fedcpsc.models.registry import Classifier
 
 __all__ = ["ALONE", "Passes", "Share", "sharing"]
@@ -55,7 +55,7 @@ def sharing(network: Classifier, share: Share, precision: Precision = "float32")
         precision: number format of the passes; logits and features are float32 in any case.
     """
     if share.processes == 1:
-        yield lambda views: [passed(network, view, precision) for view in views]
+        yield lambda views: [forward_float32(network, view, precision) for view in views]
         return
     together = DistributedDataParallel(_SeveralViews(network, precision))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -80,7 +80,7 @@ class _SeveralViews(nn.Module):
         self.precision = precision
 
     def forward(self, *views: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [passed(self.network, view, self.precision) for view in views]
+        return [forward_float32(self.network, view, self.precision) for view in views]
 
 
 def _gather(own: Tensor, share: Share) -> Tensor:

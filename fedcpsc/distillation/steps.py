@@ -17,7 +17,7 @@ from fedcpsc.data.images import to_pixels
 from fedcpsc.distillation.sharing import ALONE, Passes, Share, sharing
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
-from fedcpsc.models.device import placed
+from fedcpsc.models.device import to_device
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
@@ -95,7 +95,7 @@ def make_committee(
     members = []
     for index in range(config.committee):
         own_seed = derive_seed(seed, "member", index)
-        network = placed(
+        network = to_device(
             build_classifier(config.architecture, classes, image_shape, config.width, seed=own_seed), device
         )
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

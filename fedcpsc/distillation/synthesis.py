@@ -23,7 +23,7 @@ from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.selection import select_of_each
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
-from fedcpsc.models.device import passed, placed, reduced
+from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
@@ -127,7 +127,7 @@ def train_generator(
     generator = make_generator(config, classes, image_shape, seed)
     if projection_seed is not None:
         seed_projection(generator, projection_seed)
-    generator = placed(generator, device)
+    generator = to_device(generator, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
     optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
     with frozen(committee):
@@ -135,7 +135,7 @@ def train_generator(
             y = balanced_labels(config.batch_size, classes, stream)
             z = torch.randn(config.batch_size, config.latent, generator=stream, device=device)
             optimiser.zero_grad(set_to_none=True)
-            with reduced(device, config.precision):
+            with mixed_precision(device, config.precision):
                 pixels = generator(z, y)
             generator_loss(config, pixels.float(), y, committee, stream).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -154,7 +154,7 @@ def generator_loss(
         stream: random generator of the shift, on the pixels' device.
     """
     seen = random_shift(pixels, config.shift, stream)
-    outputs = [passed(net, seen, config.precision) for net in committee]
+    outputs = [forward_float32(net, seen, config.precision) for net in committee]
     logits = torch.stack([logits for logits, _ in outputs]).mean(0)
     loss = config.class_weight * F.cross_entropy(logits, y)
     loss = loss + config.balance_weight * negative_batch_entropy(logits)
@@ -164,6 +164,6 @@ def generator_loss(
         # each network's features live in a space of their own: contrast two views within each, not across
         again = random_shift(pixels, config.shift, stream)
         for net, (_, features) in zip(committee, outputs, strict=True):
-            views = torch.stack([features, passed(net, again, config.precision)[1]])
+            views = torch.stack([features, forward_float32(net, again, config.precision)[1]])
             loss = loss + config.contrastive_weight * supervised_contrastive(views, y) / len(committee)
     return loss

@@ -21,14 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, TeacherError, explain
+from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, explain
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
+from fedcpsc.gatekeeper.released import teacher_outputs
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.logs import LogFields, fields
@@ -49,7 +48,7 @@ from fedcpsc.protocol.messages import (
 )
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.opening import open_teacher
-from fedcpsc.teachers.protocol import ShardTeacher, Teacher
+from fedcpsc.teachers.protocol import Teacher
 
 __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 
@@ -199,22 +198,11 @@ class Gatekeeper:
 
     def _scores(self, query: Query) -> Floats:
         mechanism = self.guarantee.mechanism
-        if mechanism.shards:
-            if not isinstance(self.teacher, ShardTeacher):
-                raise TeacherError(explain("teacher", self.model, "has no shards", "train with kind: shards"))
-            outputs = self.teacher.predict_shards(query.images)
-            scores = mechanism.release(outputs)
-            if self.owner_account and isinstance(mechanism, GnMax):
-                self.owner_account.add(query.query_id, len(scores), mechanism.realised(outputs, scores))
-            return scores
-        try:
-            outputs = self.teacher.predict(query.images)
-        except TeacherError:
-            if not mechanism.cost():
-                raise
-            # an error would show something of the data that the noise does not cover: abstain under noise instead
-            outputs = np.full((len(query.images), self.teacher.classes), np.nan, np.float32)
-        return mechanism.release(outputs[np.newaxis])
+        outputs = teacher_outputs(mechanism, self.teacher, query.images)
+        scores = mechanism.release(outputs)
+        if self.owner_account and isinstance(mechanism, GnMax):
+            self.owner_account.add(query.query_id, len(scores), mechanism.realised(outputs, scores))
+        return scores
 
     def _charge(self, answers: int) -> Charge:
         mechanism = self.guarantee.mechanism

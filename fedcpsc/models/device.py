@@ -13,7 +13,7 @@ from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
 
-__all__ = ["choose_device", "passed", "placed", "reduced", "torch_threads"]
+__all__ = ["choose_device", "forward_float32", "mixed_precision", "to_device", "torch_threads"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -29,7 +29,7 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def placed(network: Network, device: torch.device) -> Network:
+def to_device(network: Network, device: torch.device) -> Network:
     """The network on the device, with channels last in memory: convolutions else rearrange every time.
 
     The same mathematics, but sums run in another order: outputs differ by float rounding.
@@ -37,17 +37,17 @@ def placed(network: Network, device: torch.device) -> Network:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def reduced(device: torch.device, precision: Precision) -> torch.autocast:
-    """Around passes through networks: with bfloat16, convolutions and products compute in it, weights stay float32.
+def mixed_precision(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context for passes through networks: with bfloat16, their products compute in it; weights stay float32.
 
     Enter it anew for every step: inside, torch keeps the weights it rounded, and would not see what the optimiser did.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def passed(network: Classifier, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+def forward_float32(network: Classifier, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
     """(logits [B, K], features [B, D]) of [B, C, H, W], float32 whatever they were computed in: so are all losses."""
-    with reduced(x.device, precision):
+    with mixed_precision(x.device, precision):
         logits, features = network.forward_with_features(x)
     return logits.float(), features.float()
 

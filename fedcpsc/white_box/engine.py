@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcpsc.models.dcgan import build_generator
-from fedcpsc.models.device import passed, placed, reduced
+from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
@@ -60,9 +60,9 @@ class Engine:
             reference_order=self.quirks.norm_after_tanh,
         )
         adapter = build_adapter(student.feature_size, teacher.feature_size, derive_seed(seed, "adapter"))
-        self.teacher = placed(teacher, device).eval().requires_grad_(False)
-        self.student = placed(student, device)
-        self.generator = placed(generator, device)
+        self.teacher = to_device(teacher, device).eval().requires_grad_(False)
+        self.student = to_device(student, device)
+        self.generator = to_device(generator, device)
         self.adapter = adapter.to(device)
         self.z = nn.Parameter(torch.empty(config.batch_size, g.nz, device=device))
         self.generator_optimiser = self._new_adam()
@@ -122,8 +122,8 @@ class Engine:
             z = torch.empty_like(self.z).normal_(generator=stream)
             with torch.no_grad():
                 x = self._images(z, y)
-                teacher_logits, _ = passed(self.teacher, x, self.config.precision)
-            logits, _ = passed(self.student, x, self.config.precision)
+                teacher_logits, _ = forward_float32(self.teacher, x, self.config.precision)
+            logits, _ = forward_float32(self.student, x, self.config.precision)
             loss = student_loss(self.config.loss, teacher_logits, logits, y, softmax_twice=self.quirks.softmax_twice)
             self.student_optimiser.zero_grad()
             torch.autograd.backward(loss.total)
@@ -155,8 +155,8 @@ class Engine:
 
     def _generator_loss(self, y: Tensor, seen: dict[nn.BatchNorm2d, Tensor]) -> Terms:
         x = self._images(self.z, y)
-        teacher = passed(self.teacher, x, self.config.precision)
-        logits, features = passed(self.student, x, self.config.precision)
+        teacher = forward_float32(self.teacher, x, self.config.precision)
+        logits, features = forward_float32(self.student, x, self.config.precision)
         inputs = [seen[norm] for norm in self._norms]
         student = logits, self.adapter(features)
         twice = self.quirks.softmax_twice
@@ -164,7 +164,7 @@ class Engine:
 
     def _images(self, z: Tensor, y: Tensor) -> Tensor:
         """float32 [B, C, H, W]."""
-        with reduced(self.device, self.config.precision):
+        with mixed_precision(self.device, self.config.precision):
             x: Tensor = self.generator(z, y)
         return x.float()
 

@@ -30,7 +30,7 @@ def make_teacher(
     Args:
         config: the run's.
         device: device to train on.
-        tell: told how far the training is.
+        tell: called with how far the training is.
 
     Raises:
         ConfigError: the file does not hold this architecture, or the losses need what it has not.

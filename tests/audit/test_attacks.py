@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import binomtest, norm
 
-from fedcpsc.audit.attacks import (
-    confidence_logit,
-    guesses_from,
-    label_only_scores,
-    lira_offline,
-    lira_online,
-    loss_scores,
-    rmia,
-    roc,
-)
+from fedcpsc.audit.attacks.label_only import label_only_scores
+from fedcpsc.audit.attacks.lira_offline import lira_offline
+from fedcpsc.audit.attacks.lira_online import lira_online
+from fedcpsc.audit.attacks.loss import loss_scores
+from fedcpsc.audit.attacks.rmia import rmia
+from fedcpsc.audit.attacks.statistics import confidence_logit
+from fedcpsc.audit.roc import guesses_from, roc
 from fedcpsc.errors import AuditError
 
 QUANTILES = norm.ppf((np.arange(4000) + 0.5) / 4000)

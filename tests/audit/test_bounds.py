@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binom, norm
 
-from fedcpsc.audit.attacks import guesses_from
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu, two_world_epsilon, two_world_mu
+from fedcpsc.audit.roc import guesses_from
 from fedcpsc.errors import AuditError
 from fedcpsc.privacy.accounting import gaussian_delta, gaussian_epsilon, gaussian_mu
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from fedcpsc.audit.attacks import guesses_from, loss_scores
+from fedcpsc.audit.attacks.loss import loss_scores
 from fedcpsc.audit.bounds import one_run_epsilon
+from fedcpsc.audit.roc import guesses_from
 from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.models.registry import build_classifier

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from fedcpsc.audit.attacks import lira_online
+from fedcpsc.audit.attacks.attack import ATTACKS
+from fedcpsc.audit.attacks.lira_online import lira_online
 from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.measure import attack_each_in_turn, bound, canary_scores, check_coins, check_enough, per_unit, row
-from fedcpsc.audit.observe import Seen
+from fedcpsc.audit.observations import Observations
 from fedcpsc.audit.verdict import judge, strongest
 from fedcpsc.errors import AuditError
 
@@ -15,20 +16,20 @@ def world(strength, shadows=32, images=200, seed=0):
     rng = np.random.default_rng(seed)
     member = rng.random((shadows, images)) < 0.5
     statistic = rng.normal(size=images) + rng.normal(size=member.shape) + strength * member
-    return Seen(statistic, 1 / (1 + np.exp(-statistic)), statistic), member
+    return Observations(statistic, 1 / (1 + np.exp(-statistic)), statistic), member
 
 
-NOBODY = Seen(np.zeros((32, 5)), np.full((32, 5), 0.5), np.zeros((32, 5)))
+NOBODY = Observations(np.zeros((32, 5)), np.full((32, 5), 0.5), np.zeros((32, 5)))
 
 
 def test_each_shadow_is_attacked_with_all_the_others_and_none_with_itself():
     seen, member = world(1.0)
-    scores = attack_each_in_turn("lira_online", seen, member, NOBODY)
+    scores = attack_each_in_turn(ATTACKS.get("lira_online"), seen, member, NOBODY)
     others = np.arange(32) != 7
     expected = lira_online(seen.statistic[7], seen.statistic[others], member[others])
     np.testing.assert_allclose(scores[7], expected)
     member[7] = ~member[7]  # its own coins are no part of its score
-    np.testing.assert_allclose(attack_each_in_turn("lira_online", seen, member, NOBODY)[7], expected)
+    np.testing.assert_allclose(attack_each_in_turn(ATTACKS.get("lira_online"), seen, member, NOBODY)[7], expected)
 
 
 def test_audited_coins_enter_no_score():
@@ -83,7 +84,7 @@ def test_a_unit_without_a_record_or_a_record_without_a_unit_is_an_error(units):
 
 def test_a_row_pools_all_targets():
     seen, member = world(6.0)
-    made = row(attack_each_in_turn("loss", seen, member, NOBODY), member, [0.1, 0.01], policy="p")
+    made = row(attack_each_in_turn(ATTACKS.get("loss"), seen, member, NOBODY), member, [0.1, 0.01], policy="p")
     assert made["policy"] == "p"
     assert made["auc"] > 0.99
     assert made["tpr_at"]["0.1"] >= made["tpr_at"]["0.01"] > 0.5

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from fedcpsc.audit.observe import VIEWS, View, public_views, seen_by_labels, seen_by_probabilities, through_form
+from fedcpsc.audit.observe import (
+    VIEWS,
+    AnswerChannel,
+    public_views,
+    seen_by_labels,
+    seen_by_probabilities,
+    through_form,
+)
 from fedcpsc.protocol.messages import AnswerForm
 
 LABELS = np.array([0, 1, 2, 0])
@@ -16,15 +23,15 @@ def outputs():
 
 
 def test_a_form_hides_what_it_hides(outputs):
-    eight = through_form(outputs, View(AnswerForm.PROBABILITIES, 8))
+    eight = through_form(outputs, AnswerChannel(AnswerForm.PROBABILITIES, 8))
     assert np.abs(eight - outputs).max() < 0.01
-    top = through_form(outputs, View(AnswerForm.TOP_K, 32, 2))
+    top = through_form(outputs, AnswerChannel(AnswerForm.TOP_K, 32, 2))
     ranks = np.argsort(-outputs, -1)
     for model in range(3):
         for image in range(4):
             hidden = top[model, image, ranks[model, image, 2:]]
             assert np.ptp(hidden) == 0  # what was not shown is spread evenly
-    label = through_form(outputs, View(AnswerForm.LABEL))
+    label = through_form(outputs, AnswerChannel(AnswerForm.LABEL))
     assert np.array_equal(label.argmax(-1), outputs.argmax(-1))
     assert set(np.unique(label)) == {0, 1}
 
@@ -37,21 +44,21 @@ def test_two_teachers_that_answer_alike_look_alike(outputs):
     a, b = np.take_along_axis(outputs, third, -1), np.take_along_axis(outputs, fourth, -1)
     np.put_along_axis(swapped, third, b, -1)
     np.put_along_axis(swapped, fourth, a, -1)
-    view = View(AnswerForm.TOP_K, 32, 2)
+    view = AnswerChannel(AnswerForm.TOP_K, 32, 2)
     one, other = (seen_by_probabilities(each, LABELS, view) for each in (outputs, swapped))
     np.testing.assert_allclose(one.statistic, other.statistic, rtol=1e-5)
-    whole = [seen_by_probabilities(each, LABELS, View()).statistic for each in (outputs, swapped)]
+    whole = [seen_by_probabilities(each, LABELS, AnswerChannel()).statistic for each in (outputs, swapped)]
     assert not np.allclose(*whole)
 
 
 def test_eight_bits_never_look_like_certainty():
     sure = np.array([[[1.0, 0.0]], [[0.9999, 0.0001]], [[0.0, 1.0]]], np.float32)
-    seen = seen_by_probabilities(sure, np.array([0]), View(AnswerForm.PROBABILITIES, 8))
+    seen = seen_by_probabilities(sure, np.array([0]), AnswerChannel(AnswerForm.PROBABILITIES, 8))
     limit = np.log(509)  # of 510 halves of a level
     assert seen.statistic[0, 0] == pytest.approx(limit)
     assert seen.statistic[1, 0] == pytest.approx(limit)
     assert seen.statistic[2, 0] == pytest.approx(-limit)
-    exact = seen_by_probabilities(sure, np.array([0]), View()).statistic
+    exact = seen_by_probabilities(sure, np.array([0]), AnswerChannel()).statistic
     assert exact[0, 0] > exact[1, 0] > limit  # 32 bits tell them apart
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fedcpsc.audit.attacks import confidence_logit
+from fedcpsc.audit.attacks.statistics import confidence_logit
 from fedcpsc.audit.two_world import audit_two_worlds, two_worlds
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import AuditError

@@ -40,8 +40,9 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
     },
     "slow": {
-        "tests/audit/test_bounds.py::test_one_run_bounds_rise_with_right_guesses_and_fall_with_confidence_and_delta": "a grid of bounds, each by bisection",
+        "tests/audit/test_attack_contract.py::test_one_file_and_one_line_add_an_attack_that_an_audit_then_runs": "a small audit",
         "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",
+        "tests/audit/test_bounds.py::test_one_run_bounds_rise_with_right_guesses_and_fall_with_confidence_and_delta": "a grid of bounds, each by bisection",
         "tests/audit/test_copying.py::test_scattering_sees_copies_that_were_moved_by_a_pixel_and_pixels_do_not": "scattering coefficients of its images",
         "tests/audit/test_copying.py::test_without_copying_z_is_standard_normal": "a statistic drawn many times",
         "tests/audit/test_dp_sgd_audit.py": "trains 25 networks, 20 honest ones for the rate of false alarms",

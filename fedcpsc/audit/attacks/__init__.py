@@ -1,0 +1,1 @@
+"""Membership inference attacks: one object in one file each."""
