@@ -12,7 +12,7 @@ import torch
 
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import Rule, aggregate
-from fedcpsc.distillation.teachers import SiloId
+from fedcpsc.distillation.transport import SiloId
 from fedcpsc.models.registry import Classifier
 
 __all__ = [

@@ -29,7 +29,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedcpsc.config import RunConfig, StudentConfig
-from fedcpsc.distillation.sharing import Share
+from fedcpsc.distillation.data_parallel import Share
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
-from fedcpsc.distillation.sharing import ALONE, Passes, Share, sharing
+from fedcpsc.distillation.data_parallel import ALONE, Passes, Share, sharing
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.models.device import placed

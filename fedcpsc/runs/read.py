@@ -26,7 +26,7 @@ from fedcpsc.runs.layout import (
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, read_metrics
 from fedcpsc.runs.result import RunResult, SiloResult, check_schema, read_result
 from fedcpsc.runs.strict_json import parse_mapping
-from fedcpsc.runs.timeline import Stretch, read_timeline
+from fedcpsc.runs.timeline import Span, read_timeline
 
 __all__ = ["DETAILS_SCHEMA", "Counts", "Details", "RunFacts", "Silo", "gather", "read_details"]
 
@@ -111,7 +111,7 @@ class RunFacts:
     silos: tuple[Silo, ...]
     details: Details | None
     bank: BankView | None
-    timeline: tuple[Stretch, ...]
+    timeline: tuple[Span, ...]
     error: str | None
 
     @property
