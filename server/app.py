@@ -42,10 +42,10 @@ class Plan:
     """What is to be run.
 
     Attributes:
-        config: configuration of the run, with the number of silos there really are.
+        config: configuration of the run, with the actual number of silos.
         run_dir: absolute folder of the run.
         silos: folder of the simulated silos; None in a deployment.
-        resume: go on from the checkpoint in `run_dir`.
+        resume: whether to go on from the checkpoint in `run_dir`.
     """
 
     config: RunConfig
@@ -169,10 +169,10 @@ def _summary(result: RunResult) -> str:
         known = [accuracy for _, accuracy in parts if accuracy is not None]
         parts = [(f"median of {len(silos)} teachers", statistics.median(known) if known else None)]
     parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
-    told = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
+    accuracies = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
     seconds = result["seconds"]
     later = seconds.get("waiting_share_after_first_round", 0.0)
-    return f"{told}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
+    return f"{accuracies}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
 
 
 def _show(line: MetricsLine) -> None:

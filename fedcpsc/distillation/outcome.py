@@ -6,7 +6,6 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,9 @@ from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
 from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.details import DETAILS_SCHEMA, DetailsFile
 from fedcpsc.runs.layout import CURVE_FILE, SAMPLES_FILE
 from fedcpsc.runs.metrics import read_metrics
-from fedcpsc.runs.read import DETAILS_SCHEMA
 from fedcpsc.runs.result import RESULT_SCHEMA, RunResult, SiloResult
 from fedcpsc.runs.timeline import QUERY, waiting_shares
 
@@ -44,20 +43,20 @@ def describe_run(
     student: Matrix | None,
     ensemble: Ensemble | None,
     facts: Mapping[SiloId, SiloFacts] | None,
-    details: Mapping[str, Any],
+    details: DetailsFile,
 ) -> RunResult:
     """The result after `RoundLoop.run`.
 
     Args:
-        student: of `student_confusion`.
-        details: of `describe_details`.
-        facts: of a simulation; None in a deployment.
+        student: result of `student_confusion`.
+        details: result of `describe_details`.
+        facts: private figures of a simulation's silos; None in a deployment.
     """
     config, bank = engine.config, engine.bank
     known = facts or {}
     total, spans = engine.seconds, engine.timeline.read()
     share, share_later = waiting_shares(spans, total)
-    images, weights = (details["contribution"][key] for key in ("images", "weights"))
+    images, weights = (details["contribution"]["images"], details["contribution"]["weights"])
     silos: list[SiloResult] = []
     for silo in bank.silos:
         state = engine.scheduler.silos[silo]
@@ -119,11 +118,11 @@ def describe_run(
     }
 
 
-def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemble | None) -> dict[str, Any]:
+def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemble | None) -> DetailsFile:
     """The content of the details: who mistakes what for what, and who had how much to say.
 
     Args:
-        student: of `student_confusion`.
+        student: result of `student_confusion`.
     """
     bank = engine.bank
     images, weights = contribution(

@@ -29,7 +29,7 @@ def describe_progress(
     Args:
         config: configuration of the run.
         bank: answer bank of the run.
-        scheduler: what is known of the silos.
+        scheduler: scheduler of the queries, which knows each silo's state.
         timeline: clock of the run.
         phase: part of the run that the line tells of.
         rounds_done: number of rounds that are done, >= 1.

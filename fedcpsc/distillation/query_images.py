@@ -29,7 +29,7 @@ class GroupImages:
 
     Attributes:
         batches: images of each query.
-        recipes: what a query's images are made from, by query id; empty where they cannot be made again.
+        recipes: recipe of each query's images, by query id; empty where they cannot be made again.
         generator: last generator that was trained for them; None where the prior made them all.
     """
 

@@ -52,7 +52,7 @@ class QueryScheduler:
         in_flight: number of queries that may be in flight at each silo, >= 1.
 
     Attributes:
-        silos: what is known of each silo.
+        silos: state of each silo, by its name.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class QueryScheduler:
 
         Args:
             batches: batches to ask about.
-            recipes: what the images of batches are made from, by query id, where that is known; silos that take recipes
-                are sent those, where they are smaller than the images.
+            recipes: recipes that batches' images are made from, by query id; silos that take recipes are sent those,
+                where they are smaller than the images.
         """
         self._recipes |= recipes or {}
         for silo, state in self.silos.items():

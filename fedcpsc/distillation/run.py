@@ -73,11 +73,11 @@ def distill(
 
     Args:
         transport: way to the silos; `connect` may have been called already (it is idempotent).
-        run_dir: created; with `resume` it holds an earlier attempt at the same configuration.
+        run_dir: folder of the run, created; with `resume` it holds an earlier attempt at the same configuration.
         evaluation: held-out real images; they are only looked at.
         silo_facts: the simulation's measuring instrument; None in a deployment.
-        tell: called with one line for each event an operator should know.
-        clock: seconds that never run backwards; the run is timed by it, and deadlines are.
+        tell: function called with one line for each event an operator should know.
+        clock: source of seconds that never run backwards; the run and its deadlines are timed by it.
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
@@ -224,7 +224,7 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
     """The form each silo is asked for.
 
     Args:
-        wanted: as `queries.form`: one form for all, or `best` for the richest of each silo's own.
+        wanted: value of `queries.form`: one form for all, or `best` for the richest of each silo's own.
 
     Raises:
         FederationError: a silo's policy does not offer the form.

@@ -31,7 +31,7 @@ class SiloState:
     """What the server knows of one silo during a run.
 
     Attributes:
-        description: what it says of itself.
+        description: description that it gave of itself.
         form: answer form it is asked for.
         noise: standard deviation of the noise that is removed from its answers, >= 0; 0 reads them as they are.
         limit: number of queries that it takes at once, >= 1.

@@ -122,10 +122,10 @@ def fit(
     Args:
         pool: rows to draw from, int64 [n >= 1].
         fresh: newest rows, int64 [m]; a share `fresh_share` of each batch is drawn from them where there are any.
-        seed: all randomness of these steps.
+        seed: seed of all randomness of these steps.
         cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
             which `done` lie behind; None keeps it constant.
-        average: moved towards the network after each step, with decay `config.average`.
+        average: running average of the network's weights, with decay `config.average`; None where none is kept.
         rank: this process among those that share every batch; they all must make the same call.
     """
     device = reader.device

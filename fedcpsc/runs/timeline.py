@@ -1,6 +1,6 @@
 """The time line of a run: what the server did when, where it only waited, and every query at every silo.
 
-`timeline.jsonl` holds one line a span, in seconds since the run began, earlier attempts counted in:
+`timeline.jsonl` holds one line for each span of time, in seconds since the run began, earlier attempts counted in:
 
     {"what": "fit", "from": 12.301, "to": 13.122, "round": 3}
     {"what": "query", "from": 11.02, "to": 16.57, "round": 3, "silo": "silo-0", "images": 250, "outcome": "answer"}
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.strict_json import parse_mapping
@@ -30,14 +29,15 @@ QUERY = "query"
 
 @dataclass(frozen=True)
 class Span:
-    """One line.
+    """One span of time: a line of the file.
 
     Attributes:
-        what: `waiting`, `query`, or the server's work: synthesis, fit, targets, checkpoint, evaluation, final.
+        what: kind of span: `waiting`, `query`, or the server's work, one of synthesis, fit, targets, checkpoint,
+            evaluation, final.
         begin, end: seconds since the run began, begin <= end.
-        round: the last round it belongs to, from 1; of `waiting` the last round waited for.
-        silo, images, outcome: of a query; `answer`, `late answer` (its round was no longer waited for), `lost` or
-            `refused (<code>)`.
+        round: number of the last round it belongs to, from 1; of `waiting` the last round waited for.
+        silo, images, outcome: silo, number of images and outcome of a query; the outcome is `answer`, `late answer`
+            (its round was no longer waited for), `lost` or `refused (<code>)`.
     """
 
     what: str
@@ -58,9 +58,9 @@ class Timeline:
     """Writes a run's time line, and is its clock.
 
     Args:
-        path: of the file.
-        resumed: go on with what it holds; else it begins anew.
-        clock: monotonic seconds.
+        path: path of the file.
+        resumed: whether to go on with what it holds; else it begins anew.
+        clock: source of monotonic seconds.
 
     Raises:
         RunError: the file is damaged.
@@ -109,7 +109,7 @@ class Timeline:
     def _write(self, span: Span) -> None:
         if span.what == WAITING:
             self._waited += span.seconds
-        line: dict[str, Any] = {"what": span.what, "from": round(span.begin, 3), "to": round(span.end, 3)}
+        line: dict[str, str | float] = {"what": span.what, "from": round(span.begin, 3), "to": round(span.end, 3)}
         line["round"] = span.round
         if span.what == QUERY:
             line |= {"silo": span.silo, "images": span.images, "outcome": span.outcome}
