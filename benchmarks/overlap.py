@@ -29,7 +29,7 @@ from benchmarks.record import provenance
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers, Reply, SiloId
+from fedcpsc.distillation.transport import LocalTransport, Reply, SiloId
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.protocol.messages import Query, QueryTarget
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
@@ -60,7 +60,7 @@ class Clock:
         self._skipped_s += seconds
 
 
-class SlowTeachers(LocalTeachers):
+class SlowTeachers(LocalTransport):
     """Gatekeepers of this process that seem far away. Each serves one query after the other.
 
     Args:
@@ -85,7 +85,7 @@ class SlowTeachers(LocalTeachers):
         self._under_way: list[tuple[float, float, SiloId, Query]] = []  # due, pushed, ...
         self.most_in_flight = 0
 
-    def push(self, queries: Mapping[SiloId, Query]) -> None:
+    def send(self, queries: Mapping[SiloId, Query]) -> None:
         """Sets when each reply will come."""
         now = self._clock()
         for silo, query in queries.items():
@@ -95,7 +95,7 @@ class SlowTeachers(LocalTeachers):
             self._under_way.append((due, now, silo, query))
             self.most_in_flight = max(self.most_in_flight, sum(item[2] == silo for item in self._under_way))
 
-    def poll(self, timeout_s: float) -> list[Reply]:
+    def receive(self, timeout_s: float) -> list[Reply]:
         """The replies that are due, in that order."""
         first = min((item[0] for item in self._under_way), default=math.inf)
         self._clock.skip(min(max(first - self._clock(), 0.0), timeout_s))
@@ -104,8 +104,8 @@ class SlowTeachers(LocalTeachers):
         self._under_way = [item for item in self._under_way if item[0] > now]
         replies = []
         for _, pushed, silo, query in due:
-            super().push({silo: query})
-            replies += [Reply(silo, reply.content, self._clock() - pushed) for reply in super().poll(0)]
+            super().send({silo: query})
+            replies += [Reply(silo, reply.content, self._clock() - pushed) for reply in super().receive(0)]
         return replies
 
 

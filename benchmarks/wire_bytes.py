@@ -35,7 +35,7 @@ from PIL import Image
 from benchmarks.record import provenance
 from fedcpsc.config import load_config
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers, Reply
+from fedcpsc.distillation.transport import LocalTransport, Reply
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, Message
@@ -70,7 +70,7 @@ def flower_bytes(message: Message) -> int:
     return sum(len(part.deflate()) for part in get_all_nested_objects(sent).values())
 
 
-class Counted(LocalTeachers):
+class Counted(LocalTransport):
     """Gatekeepers of this process; what each query and its answer would take on the wire is counted."""
 
     def __init__(self, targets: list[Any]) -> None:
@@ -78,11 +78,11 @@ class Counted(LocalTeachers):
         self.counts: Counter[str] = Counter()
         self.silo_s = 0.0
 
-    def poll(self, timeout_s: float) -> list[Reply]:
-        """As `LocalTeachers.poll`."""
+    def receive(self, timeout_s: float) -> list[Reply]:
+        """As `LocalTransport.receive`."""
         queries = [query for _, query, _ in self._waiting]
         begun = time.process_time()
-        replies = super().poll(timeout_s)
+        replies = super().receive(timeout_s)
         self.silo_s += time.process_time() - begun
         for query, reply in zip(queries, replies, strict=True):
             assert isinstance(reply.content, Answer), reply.content

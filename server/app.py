@@ -1,7 +1,7 @@
 """The Flower ServerApp: configuration -> silos join -> distillation. It raises where the run failed, and never exits.
 
 Order matters in a simulation: Ray starts in this very process and forks, and linear algebra in another thread would
-then hang it. So torch and the engine are imported only when every silo has said hello.
+then hang it. So torch and the engine are imported only when every silo has joined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fedcpsc.runs.failure import forget_failure, note_failure
 from fedcpsc.runs.follow import following
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult
-from server.remote_teachers import GridTeachers
+from server.flower_transport import FlowerTransport
 
 __all__ = ["Plan", "app", "is_simulation", "prepare", "run"]
 
@@ -42,10 +42,10 @@ class Plan:
     """What is to be run.
 
     Attributes:
-        config: configuration of the run, with the number of silos there really are.
+        config: configuration of the run, with the actual number of silos.
         run_dir: absolute folder of the run.
         silos: folder of the simulated silos; None in a deployment.
-        resume: go on from the checkpoint in `run_dir`.
+        resume: whether to go on from the checkpoint in `run_dir`.
     """
 
     config: RunConfig
@@ -103,16 +103,16 @@ def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
 
 
 def run(plan: Plan, grid: Grid) -> None:
-    """From the first hello to the result.
+    """From the first message to the silos to the result.
 
     Raises:
         FedcpscError: as `distill`.
     """
     config = plan.config
-    teachers = GridTeachers(grid, ttl_s=config.queries.deadline_s)
+    transport = FlowerTransport(grid, ttl_s=config.queries.deadline_s)
     try:
         print(f"waiting for {config.silos.count} silos")
-        joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
+        joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
         who = ", ".join(sorted(joined)) if len(joined) <= _MOST_SILOS else f"{len(joined)} silos"
         print(f"joined: {who or 'none'}")
         # only now: see the head of this file
@@ -123,7 +123,7 @@ def run(plan: Plan, grid: Grid) -> None:
         with following(plan.run_dir, _show):
             result = distill(
                 config,
-                teachers,
+                transport,
                 plan.run_dir,
                 resume=plan.resume,
                 evaluation=evaluation_images(config),
@@ -133,7 +133,7 @@ def run(plan: Plan, grid: Grid) -> None:
         print(_summary(result))
         print(f"left in {plan.run_dir}")
     finally:
-        teachers.close()
+        transport.close()
 
 
 def is_simulation(grid: Grid) -> bool:
@@ -169,10 +169,10 @@ def _summary(result: RunResult) -> str:
         known = [accuracy for _, accuracy in parts if accuracy is not None]
         parts = [(f"median of {len(silos)} teachers", statistics.median(known) if known else None)]
     parts += [("ensemble", result["ensemble"]["accuracy"]), ("student", result["student"]["accuracy"])]
-    told = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
+    accuracies = ", ".join(name if accuracy is None else f"{name} {accuracy:.1%}" for name, accuracy in parts)
     seconds = result["seconds"]
     later = seconds.get("waiting_share_after_first_round", 0.0)
-    return f"{told}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
+    return f"{accuracies}; {seconds['total']:.0f} s, after the first round {later:.1%} of it only waiting"
 
 
 def _show(line: MetricsLine) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedcpsc.distillation.evaluate import SiloFacts
-from fedcpsc.distillation.teachers import SiloId
+from fedcpsc.distillation.transport import SiloId
 from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 

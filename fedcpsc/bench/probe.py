@@ -227,7 +227,7 @@ def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """
     from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415 - the stages need none of it
     from fedcpsc.distillation.run import distill  # noqa: PLC0415
-    from fedcpsc.distillation.teachers import LocalTeachers  # noqa: PLC0415
+    from fedcpsc.distillation.transport import LocalTransport  # noqa: PLC0415
     from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
     from fedcpsc.silos.make import make_silos  # noqa: PLC0415
 
@@ -240,7 +240,7 @@ def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     if not kept.exists():
         shutil.copytree(silos, kept)
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
-    teachers = LocalTeachers(gatekeepers)
+    teachers = LocalTransport(gatekeepers)
     try:
         result = distill(config, teachers, run_dir, evaluation=evaluation_images(config))
     finally:

@@ -32,8 +32,8 @@ class Source:
 
     Attributes:
         pool: all candidates.
-        weights: uint16 [W] of its generator; None where the prior made them all.
-        chosen: bool [M], which of them are the round's images.
+        weights: weights of its generator, uint16 [W]; None where the prior made them all.
+        chosen: mask of the candidates that are the round's images, bool [M].
     """
 
     pool: Pool

@@ -1,21 +1,21 @@
 """The engine's state after a round, written whole or not at all.
 
-All randomness follows from (seed, round), so weights, optimiser states and the bundles of rounds so far are the whole
+All randomness follows from (seed, round), so weights, optimiser states and the round groups so far are the whole
 state. What was asked and is still outstanding stands in the answer bank.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fedcpsc.distillation.pace import Course
+from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import Member
-from fedcpsc.runs.checkpoint import damaged_checkpoint, read_state, rounds_asked, write_state
+from fedcpsc.runs.checkpoint import CheckpointState, damaged_checkpoint, read_state, rounds_asked, write_state
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]
 
@@ -25,34 +25,36 @@ class Found:
     """What a checkpoint says beside the members' states.
 
     Attributes:
-        ends: the round after each bundle's last; empty where there is no checkpoint yet.
-        size: rounds of the next bundle.
-        seconds: spent on the run before.
-        generator: the last generator's state, if one was made.
+        ends: number of the round after each round group's last; empty where there is no checkpoint yet.
+        size: number of rounds in the next group, >= 1.
+        seconds: seconds spent on the run before.
+        generator: state of the last generator; None where none was made.
     """
 
     ends: tuple[int, ...] = ()
     size: int = 1
     seconds: float = 0.0
-    generator: dict[str, Any] | None = None
+    generator: Mapping[str, Tensor] | None = None
 
 
 def save_checkpoint(
-    folder: Path, members: list[Member], generator: nn.Module | None, course: Course, seconds: float
+    folder: Path, members: list[Member], generator: nn.Module | None, schedule: RoundSchedule, seconds: float
 ) -> None:
     """Replaces the folder's checkpoint atomically.
 
     Args:
-        generator: the last one made, if any.
-        course: the bundles asked about, and the size of the next.
-        seconds: spent on the run so far.
+        folder: folder of the checkpoint.
+        members: committee of the run.
+        generator: last generator that was made; None where none was.
+        schedule: round groups asked about, and the size of the next.
+        seconds: seconds spent on the run so far.
 
     Raises:
         RunError: it cannot be written; the one before it is kept.
     """
-    state: dict[str, Any] = {
-        "ends": list(course.ends),
-        "size": course.size,
+    state: CheckpointState = {
+        "ends": list(schedule.ends),
+        "size": schedule.size,
         "seconds": seconds,
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],

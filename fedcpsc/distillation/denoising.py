@@ -58,7 +58,7 @@ def denoise(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.flo
     """Class distributions, float32 [N, K], rows summing to 1; see the module.
 
     Args:
-        values: [N, K], probabilities plus Gaussian noise; any sign.
+        values: probabilities plus Gaussian noise, [N, K], of any sign.
         sigma: standard deviation of the noise on each, > 0.
     """
     said = values.astype(np.float64)

@@ -13,7 +13,7 @@ import torch
 from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
-from fedcpsc.distillation.teachers import SiloId
+from fedcpsc.distillation.transport import SiloId
 from fedcpsc.models.registry import Classifier
 
 __all__ = [

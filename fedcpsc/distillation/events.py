@@ -37,7 +37,7 @@ class EventLog:
     """Takes each line of metrics.jsonl. A round's step is its number; the final fit's lines count on from the last.
 
     Args:
-        folder: takes the event files; made with the first line.
+        folder: folder of the event files; made with the first line.
         resumed: an earlier attempt may have left events there: those from this one's first step on are purged.
     """
 

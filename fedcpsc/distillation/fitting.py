@@ -29,7 +29,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedcpsc.config import RunConfig, StudentConfig
-from fedcpsc.distillation.sharing import Share
+from fedcpsc.distillation.data_parallel import Rank
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier
@@ -68,6 +68,8 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
     """The run's fit; the processes it needs live as long as the context.
 
     Args:
+        config: configuration of the run.
+        bank: answer bank that is fitted to.
         device: device of rank 0. On a CPU every process has as many threads as this one; of GPUs each has one.
 
     Raises:
@@ -82,22 +84,27 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
         constraint = f"each takes a GPU, and torch sees {torch.cuda.device_count()}"
         raise ConfigError(explain("runtime.processes", processes, constraint, "lower it"))
     with tempfile.TemporaryDirectory(prefix="fedcpsc-fit-") as folder:
-        crew = _Crew(_Setting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet"))
+        together = _Processes(
+            _Setting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet")
+        )
         try:
-            crew.start()
-            yield crew.fit
+            together.start()
+            yield together.fit
         finally:
-            crew.close()
+            together.close()
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a process is told at its start.
+    """What a process needs at its start.
 
     Attributes:
-        bank: its folder.
-        device: `cpu` or `cuda`.
-        meeting: a file that does not exist yet, through which the processes find each other.
+        config: configuration of the run.
+        bank: folder of the answer bank.
+        image_shape: (C, H, W) of the bank's images.
+        classes: number of classes.
+        device: kind of device, `cpu` or `cuda`.
+        meeting: path of a file that does not exist yet, through which the processes find each other.
     """
 
     config: RunConfig
@@ -108,7 +115,7 @@ class _Setting:
     meeting: Path
 
 
-class _Crew:
+class _Processes:
     """Rank 0's side."""
 
     def __init__(self, setting: _Setting) -> None:
@@ -126,7 +133,7 @@ class _Crew:
             theirs.close()
             self._others.append(process)
             self._pipes.append(ours)
-        with self._told():
+        with self._explain_lost_process():
             _meet(0, self._setting)
 
     def fit(
@@ -144,16 +151,16 @@ class _Crew:
         average: Classifier | None = None,
     ) -> Tensor:
         job = io.BytesIO()
-        told = {"optimiser": member.optimiser.state_dict(), "rows": reader.rows, "steps": steps, "seed": seed}
-        told |= {"pool": torch.from_numpy(pool), "fresh": torch.from_numpy(fresh)}
-        torch.save({**told, "fresh_share": fresh_share, "cosine_from": cosine_from}, job)
-        share = Share(0, self._processes)
-        with self._told():
+        state = {"optimiser": member.optimiser.state_dict(), "rows": reader.rows, "steps": steps, "seed": seed}
+        state |= {"pool": torch.from_numpy(pool), "fresh": torch.from_numpy(fresh)}
+        torch.save({**state, "fresh_share": fresh_share, "cosine_from": cosine_from}, job)
+        rank = Rank(0, self._processes)
+        with self._explain_lost_process():
             for pipe in self._pipes:
                 pipe.send_bytes(job.getbuffer())
             return fit(
                 member, config, reader, pool, fresh, steps, seed,
-                fresh_share=fresh_share, cosine_from=cosine_from, average=average, share=share,
+                fresh_share=fresh_share, cosine_from=cosine_from, average=average, rank=rank,
             )  # fmt: skip
 
     def close(self) -> None:
@@ -168,7 +175,7 @@ class _Crew:
                 process.join()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explain_lost_process(self) -> Iterator[None]:
         """Says what it means that a process is missing at a meeting."""
         try:
             yield
@@ -178,7 +185,7 @@ class _Crew:
             gone = [f"{process.name}: {process.exitcode}" for process in self._others if not process.is_alive()]
             if not gone:
                 raise
-            remedy = "its own words stand in the log; resume the run, with fewer processes where memory was short"
+            remedy = "read its error in the log; resume the run, with fewer processes where memory was short"
             constraint = f"a process of the fit has ended ({', '.join(gone)})"
             raise RunError(explain("runtime.processes", self._processes, constraint, remedy)) from error
 
@@ -219,9 +226,9 @@ def _work(rank: int, threads: int, setting: _Setting, jobs: Connection) -> None:
         rows.see(job["rows"])
         reader.refresh()
         pool, fresh = job["pool"].cpu().numpy(), job["fresh"].cpu().numpy()
-        share = Share(rank, setting.config.runtime.processes)
+        own = Rank(rank, setting.config.runtime.processes)
         options = {name: job[name] for name in ("fresh_share", "cosine_from")}
-        fit(member, student, reader, pool, fresh, job["steps"], job["seed"], **options, share=share)
+        fit(member, student, reader, pool, fresh, job["steps"], job["seed"], **options, rank=own)
 
 
 def _meet(rank: int, setting: _Setting) -> None:

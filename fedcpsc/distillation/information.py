@@ -91,7 +91,7 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
 
     Args:
         windows: one window for every silo of the bank.
-        before: only answers to rounds before this one count; None counts all.
+        before: number of the first round whose answers are left out; None: none are.
     """
     shown = [windows[silo] for silo in bank.silos]
     if len(set(shown)) == 1:
@@ -124,7 +124,7 @@ def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats,
     """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered.
 
     Args:
-        before: only rounds before this one; None: all.
+        before: number of the first round that is left out; None: none is.
     """
     batches = bank.batches_before(before)
     step = max(1, sum(batch.count for batch in batches) // _ROWS)

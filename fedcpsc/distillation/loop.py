@@ -1,15 +1,15 @@
-"""The round loop: synthesise -> ask -> fit on what is banked while the silos work -> bank -> checkpoint.
+"""The round loop: make images -> ask the silos -> fit on what is banked while they work -> bank -> checkpoint.
 
-Rounds go in bundles, of one round each unless the silos are slow; `pace.py` says which answers a bundle sees.
+Rounds go in groups, of one round each unless the silos are slow; `round_schedule.py` says which answers a group uses.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,253 +17,225 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.asking import Asking
-from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.fitting import Fit
-from fedcpsc.distillation.pace import Course, Pace, next_size
+from fedcpsc.distillation.progress import describe_progress
+from fedcpsc.distillation.query_images import QueryImages
+from fedcpsc.distillation.query_scheduler import QueryScheduler
+from fedcpsc.distillation.round_schedule import OverlapPolicy, RoundSchedule, next_size
 from fedcpsc.distillation.steps import BankReader, Member, make_committee
-from fedcpsc.distillation.synthesis import make_generator, synthesise
+from fedcpsc.distillation.synthesis import make_generator
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["Engine", "Progress", "run_rounds"]
+__all__ = ["Progress", "RoundLoop"]
 
-Progress = Callable[[MetricsLine], None]
+Progress: TypeAlias = Callable[[MetricsLine], None]
 
 _FINAL_CHUNKS = 20  # progress lines of the final fit
-_FIT_CHUNK = 10  # steps between two looks at the post
+_FIT_CHUNK = 10  # steps between two looks for replies
+_NO_ROWS = np.zeros(0, np.int64)
 
 
-@dataclass
-class Engine:
-    """What the rounds work on.
+class RoundLoop:
+    """A run's rounds and its final fit. After `run` the student is the product.
+
+    Args:
+        config: configuration of the run.
+        bank: answer bank that images and answers are kept in.
+        scheduler: schedule of the queries to the silos.
+        targets: keeper of the bank's soft targets.
+        timeline: clock of the run, which also records what was done when.
+        fit: function that does the optimiser steps.
+        device: device of the networks.
+        folder: folder of the checkpoint.
+        evaluation: held-out images, which are only looked at; None where there are none.
+        progress: function called with one line a round and one a part of the final fit.
 
     Attributes:
-        timeline: the run's clock, which also records what was done when.
-        fit: does the optimiser steps.
-        images_per_query: the most that every silo takes at once.
-        progress: called with one mapping a round, see `run.py`.
+        committee: networks that are fitted to the answers; the first is the student.
+        generator: last generator that was trained; None before the first.
+        schedule: round groups so far, and the size of the next.
+        entropy: entropy of the classes that the silos see in the images, in [0, 1].
     """
 
-    config: RunConfig
-    bank: AnswerBank
-    asking: Asking
-    targets: TargetKeeper
-    timeline: Timeline
-    device: torch.device
-    fit: Fit
-    folder: Path
-    images_per_query: int
-    evaluation: ImageSet | None
-    progress: Progress
-    members: list[Member] = field(default_factory=list)
-    generator: ConditionalGenerator | None = None
-    course: Course = field(default_factory=lambda: Course(0))
+    def __init__(
+        self,
+        config: RunConfig,
+        bank: AnswerBank,
+        scheduler: QueryScheduler,
+        targets: TargetKeeper,
+        timeline: Timeline,
+        *,
+        fit: Fit,
+        device: torch.device,
+        folder: Path,
+        evaluation: ImageSet | None,
+        progress: Progress,
+    ) -> None:
+        self.config, self.bank, self.scheduler, self.targets, self.timeline = config, bank, scheduler, targets, timeline
+        self.device, self.evaluation = device, evaluation
+        self._fit, self._folder, self._progress = fit, folder, progress
+        self._reader = BankReader(bank, device)
+        self._images = QueryImages(config, bank, scheduler.images_per_query, device)
+        self.committee: list[Member] = make_committee(
+            config.student, bank.classes, bank.image_shape, config.seed, device
+        )
+        self.generator: ConditionalGenerator | None = None
+        self.schedule = RoundSchedule(OverlapPolicy.of(config.queries).max_outstanding)
+        self.entropy = 1.0
 
     @property
     def student(self) -> Member:
         """The committee's first member."""
-        return self.members[0]
+        return self.committee[0]
 
     @property
     def seconds(self) -> float:
-        """Spent on the run, earlier attempts counted in."""
+        """Seconds spent on the run, earlier attempts counted in."""
         return self.timeline.now
 
+    def run(self) -> None:
+        """Runs, or goes on with, all rounds and the final fit.
 
-def run_rounds(engine: Engine) -> None:
-    """Runs, or goes on with, all rounds and the final fit; `engine.student` is then the product.
+        Raises:
+            FederationError: no silo has answered anything.
+            RunError: the checkpoint is damaged, or cannot be written.
+        """
+        rounds = self.config.queries.rounds
+        self._resume()
+        while self.schedule.asked < rounds:
+            group = self.schedule.next_group(rounds)
+            begun_s, waited_s = self.seconds, self.timeline.waited_s
+            self.targets.refresh(self.schedule.seen)
+            self._ask_about_new_images(group)
+            self._fit_committee(group)  # on earlier answers, while the silos work
+            self.schedule = self.schedule.after(group)
+            self._measure_answers(self._wait_and_aggregate(self.schedule.seen))
+            work_s = self.seconds - begun_s - (self.timeline.waited_s - waited_s)
+            self.schedule = replace(self.schedule, size=self._next_size(work_s / len(group)))
+            self._save_checkpoint(group)
+            self._report(group, "round")
+            if not self.scheduler.active:
+                break  # every budget is spent: what is banked is what there is
+        self._fit_student_to_all_answers()
 
-    Raises:
-        FederationError: where no silo has answered anything.
-    """
-    config, bank, asking = engine.config, engine.bank, engine.asking
-    reader = BankReader(bank, engine.device)
-    engine.members = make_committee(config.student, bank.classes, bank.image_shape, config.seed, engine.device)
-    found = load_checkpoint(engine.folder, engine.members, engine.device)
-    engine.course = Course(Pace.of(config.queries).ahead, found.ends, found.size)
-    engine.timeline.at_least(found.seconds)
-    if found.generator is not None:
-        engine.generator = make_generator(config.synthesis, bank.classes, bank.image_shape, seed=0).to(engine.device)
-        engine.generator.load_state_dict(found.generator)
-    asking.ask([batch for batch in bank.batches if batch.round < engine.course.asked])  # what a crash left unanswered
-    entropy = 1.0
-    while engine.course.asked < config.queries.rounds:
-        bundle = engine.course.bundle(config.queries.rounds)
-        begun, waited = engine.seconds, engine.timeline.waited_s
-        engine.targets.refresh(engine.course.seen)
-        with engine.timeline.stretch("synthesis", bundle.stop):
-            batches = _bundle_batches(engine, bundle)
-        asking.ask(batches)
-        reader.refresh()
-        with engine.timeline.stretch("fit", bundle.stop):
-            for round_index in bundle:
-                _fit_committee(engine, reader, round_index)
-        engine.course = engine.course.after(bundle)
-        answered = _see(engine, engine.course.seen)
+    def _resume(self) -> None:
+        """Goes on from the checkpoint, where there is one, and asks again what a crash left unanswered."""
+        found = load_checkpoint(self._folder, self.committee, self.device)
+        self.schedule = replace(self.schedule, ends=found.ends, size=found.size)
+        self.timeline.at_least(found.seconds)
+        if found.generator is not None:
+            untrained = make_generator(self.config.synthesis, self.bank.classes, self.bank.image_shape, seed=0)
+            self.generator = untrained.to(self.device)
+            self.generator.load_state_dict(found.generator)
+        self.scheduler.ask([batch for batch in self.bank.batches if batch.round < self.schedule.asked])
+
+    def _ask_about_new_images(self, group: range) -> None:
+        """Makes the group's images, commits them to the bank and sends them to the silos."""
+        with self.timeline.span("synthesis", group.stop):
+            networks = [member.network for member in self.committee]
+            made = self._images.make(group, networks, self.schedule.seen)
+        self.generator = made.generator or self.generator
+        self.scheduler.ask(made.batches, made.recipes)
+
+    def _fit_committee(self, group: range) -> None:
+        """Fits every member on the answers that the group uses, while its own are on their way."""
+        self._reader.refresh()
+        with self.timeline.span("fit", group.stop):
+            for round_index in group:
+                self._fit_round(round_index)
+
+    def _fit_round(self, round_index: int) -> None:
+        """One round's steps of every member; replies are banked between them."""
+        config, total = self.config.student, self.config.steps_per_round
+        pool = self.bank.answered_rows(range(self.schedule.seen))
+        newest = self.bank.answered_rows(self.schedule.newest)
+        for index, member in enumerate(self.committee if len(pool) else ()):
+            share = config.fresh_share if index == 0 else 0.0  # its fellows see the bank evenly, and so differ
+            for done in range(0, total, _FIT_CHUNK):
+                steps = min(_FIT_CHUNK, total - done)
+                seed = derive_seed(self.config.seed, "fit", round_index, index, done)
+                self._fit(member, config, self._reader, pool, newest, steps, seed, fresh_share=share)
+                self.scheduler.process_replies()
+
+    def _wait_and_aggregate(self, before: int) -> npt.NDArray[np.int64]:
+        """Waits for the answers to the rounds before `before` and aggregates them; returns their rows."""
+        queries = self.config.queries
+        self.scheduler.wait_for_round(before, queries.deadline_s, queries.quorum)
+        with self.timeline.span("targets", before):
+            self.targets.refresh(before)
+        return self.bank.answered_rows(range(before))
+
+    def _measure_answers(self, answered: npt.NDArray[np.int64]) -> None:
+        """Notes how evenly the answers name the classes.
+
+        Raises:
+            FederationError: there are none.
+        """
         if len(answered) == 0:
-            why = {silo: state.left or dict(state.refusals) for silo, state in asking.silos.items()}
+            why = {silo: state.left or dict(state.refusals) for silo, state in self.scheduler.silos.items()}
             raise FederationError(explain("answers", 0, f"no silo answered: {why}", "ask the silos' owners"))
-        entropy = class_entropy(bank.targets[answered])
-        work_s = engine.seconds - begun - (engine.timeline.waited_s - waited)
-        engine.course = replace(engine.course, size=_next_size(engine, work_s / len(bundle)))
-        with engine.timeline.stretch("checkpoint", bundle.stop):
-            save_checkpoint(engine.folder, engine.members, engine.generator, engine.course, engine.seconds)
-        with engine.timeline.stretch("evaluation", bundle.stop):
-            _report(engine, bundle, "round", entropy)
-        if not asking.active:
-            break  # every budget is spent: what is banked is what there is
-    _final_fit(engine, reader, entropy)
+        self.entropy = class_entropy(self.bank.targets[answered])
 
+    def _next_size(self, work_s: float) -> int:
+        """Rounds of the next group, given the seconds of work for a round."""
+        queries, schedule = self.config.queries, self.schedule
+        if len(schedule.ends) == 1:  # until something could be fitted, a round's work is not known
+            return schedule.size
+        return next_size(
+            schedule.size,
+            answer_s=self.scheduler.seconds_a_query(),
+            work_s=work_s,
+            waiting_goal=OverlapPolicy.of(queries).waiting_goal,
+            images_fit=self._images.images_per_query * queries.rounds // queries.answers_per_silo,
+            rounds=queries.rounds,
+        )
 
-def _see(engine: Engine, before: int) -> npt.NDArray[np.int64]:
-    """Waits for the answers to the rounds before `before` and aggregates them; returns their rows."""
-    queries = engine.config.queries
-    engine.asking.settle(before, queries.deadline_s, queries.quorum)
-    with engine.timeline.stretch("targets", before):
-        engine.targets.refresh(before)
-    return engine.bank.answered_rows(range(before))
+    def _save_checkpoint(self, group: range) -> None:
+        with self.timeline.span("checkpoint", group.stop):
+            save_checkpoint(self._folder, self.committee, self.generator, self.schedule, self.seconds)
 
+    def _fit_student_to_all_answers(self) -> None:
+        """The final fit: the student alone, on the whole bank, with the learning rate falling to zero.
 
-def _next_size(engine: Engine, work_s: float) -> int:
-    """Rounds of the next bundle. Until something could be fitted, a round's work is not known."""
-    config, course = engine.config.queries, engine.course
-    if len(course.ends) == 1:
-        return course.size
-    return next_size(
-        course.size,
-        answer_s=engine.asking.seconds_a_query(),
-        work_s=work_s,
-        waiting_goal=Pace.of(config).waiting_goal,
-        images_fit=engine.images_per_query * config.rounds // config.answers_per_silo,
-        rounds=config.rounds,
-    )
+        Answers still outstanding are waited for one group after the other, at steps fixed beforehand.
+        """
+        config, rounds, total = self.config.student, self.config.queries.rounds, self.config.final_steps
+        average = copy.deepcopy(self.student.network) if config.average > 0 else None
+        chunk = max(1, -(-total // _FINAL_CHUNKS))
+        for done in range(0, total, chunk):
+            steps = min(chunk, total - done)
+            self.scheduler.process_replies()
+            pool = self._wait_and_aggregate(self.schedule.seen_by(done, total))
+            self._reader.refresh()
+            with self.timeline.span("final", rounds):
+                self._fit(
+                    self.student, config, self._reader, pool, _NO_ROWS, steps,
+                    derive_seed(self.config.seed, "final", done), cosine_from=(done, total), average=average,
+                )  # fmt: skip
+            if average is not None and done + steps == total:
+                self.student.network.load_state_dict(average.state_dict())
+            self._report(range(rounds - 1, rounds), "final", final_steps_done=done + steps)
+        self._wait_and_aggregate(self.schedule.asked)  # a final fit of no steps has waited for nothing
 
-
-def _bundle_batches(engine: Engine, bundle: range) -> list[Batch]:
-    """Synthesises the bundle's images and commits them to the bank, in queries no silo finds too large.
-
-    They are banked under the bundle's last round. Where a crash left the first batches in the bank, only the rest is
-    added: images once committed stay.
-    """
-    config, bank = engine.config, engine.bank
-    before = bank.answered_rows(range(engine.course.seen))
-    synthesis = config.synthesis
-    if len(before) and class_entropy(bank.targets[before]) < config.output.alarm_entropy:
-        # the teachers call nearly everything one class: the generator has gone astray, ask about the prior instead
-        synthesis = synthesis.model_copy(update={"prior_share": min(1.0, 2 * synthesis.prior_share + 0.2)})
-    budget, rounds = config.queries.answers_per_silo, config.queries.rounds
-    made = []
-    sources: list[Source] = []
-    for round_index in bundle:
-        committee = [member.network for member in engine.members]
-        count = budget * (round_index + 1) // rounds - budget * round_index // rounds
-        facts: dict[str, Any] = {
-            "round_index": round_index,
-            "rounds": rounds,
-            "classes": bank.classes,
-            "image_shape": bank.image_shape,
-            "seed": derive_seed(config.seed, "synthesis"),
-            "device": engine.device,
-        }
-        if config.queries.recipes:
-            images, pseudo_labels, generator, source = synthesise_by_recipe(synthesis, committee, count, **facts)
-            sources.append(source)
-        else:
-            images, pseudo_labels, generator = synthesise(synthesis, committee, count, **facts)
-        engine.generator = generator or engine.generator
-        made.append((images, pseudo_labels))
-    images, pseudo_labels = (np.concatenate(parts) for parts in zip(*made, strict=True))
-    label, step = bundle.stop - 1, engine.images_per_query
-    for i in range(sum(batch.count for batch in bank.round_batches(label)), len(images), step):
-        batch = bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])
-        if sources:
-            recipe = cut_recipe(sources, i, i + batch.count, synthesis, bank.classes, bank.image_shape)
-            engine.asking.offer(batch.query_id, recipe)
-    return bank.round_batches(label)
-
-
-def _fit_committee(engine: Engine, reader: BankReader, round_index: int) -> None:
-    """Fits on what the round sees, while its own answers are on their way."""
-    config, total = engine.config.student, engine.config.steps_per_round
-    pool = engine.bank.answered_rows(range(engine.course.seen))
-    if len(pool) == 0:
-        return
-    newest = engine.bank.answered_rows(engine.course.newest)
-    for index, member in enumerate(engine.members):
-        share = config.fresh_share if index == 0 else 0.0  # its fellows see the bank evenly, and so differ
-        for done in range(0, total, _FIT_CHUNK):
-            steps = min(_FIT_CHUNK, total - done)
-            seed = derive_seed(engine.config.seed, "fit", round_index, index, done)
-            engine.fit(member, config, reader, pool, newest, steps, seed, fresh_share=share)
-            engine.asking.pump()
-
-
-def _final_fit(engine: Engine, reader: BankReader, entropy: float) -> None:
-    """The student alone, on the whole bank, with the learning rate falling to zero.
-
-    Answers still outstanding are waited for one bundle after the other, at steps fixed beforehand.
-    """
-    config, course, rounds = engine.config.student, engine.course, engine.config.queries.rounds
-    total = engine.config.final_steps
-    chunk = max(1, -(-total // _FINAL_CHUNKS))
-    average = copy.deepcopy(engine.student.network) if config.average > 0 else None
-    none = np.zeros(0, np.int64)
-    for done in range(0, total, chunk):
-        engine.asking.pump()
-        pool = _see(engine, course.seen_by(done, total))
-        reader.refresh()
-        steps = min(chunk, total - done)
-        seed = derive_seed(engine.config.seed, "final", done)
-        cosine = (done, total)
-        with engine.timeline.stretch("final", rounds):
-            engine.fit(engine.student, config, reader, pool, none, steps, seed, cosine_from=cosine, average=average)
-        if average is not None and done + steps == total:
-            engine.student.network.load_state_dict(average.state_dict())
-        with engine.timeline.stretch("evaluation", rounds):
-            _report(engine, range(rounds - 1, rounds), "final", entropy, final_done=done + steps)
-    _see(engine, course.asked)  # a final fit of no steps has waited for nothing
-
-
-def _report(
-    engine: Engine, bundle: range, phase: Literal["round", "final"], entropy: float, final_done: int = 0
-) -> None:
-    config, bank, round_index = engine.config, engine.bank, bundle.stop
-    per_round = config.steps_per_round * len(engine.members) + 2 * config.synthesis.steps
-    total = per_round * config.queries.rounds + config.final_steps
-    share_done, seconds = (per_round * round_index + final_done) / total, engine.seconds
-    line: MetricsLine = {
-        "phase": phase,
-        "round": round_index,
-        "rounds": config.queries.rounds,
-        "bank": bank.rows,
-        "answers_used": max(bank.answers_of(silo) for silo in bank.silos),
-        "answers_budget": config.queries.answers_per_silo,
-        "entropy": round(entropy, 4),
-        "alarm": entropy < config.output.alarm_entropy,
-        "seconds": round(seconds, 2),
-        "waiting_s": round(engine.timeline.waited_s, 2),
-        "active_silos": len(engine.asking.active),
-        "share_done": share_done,
-        "seconds_left": round(seconds * (1 / max(share_done, 1e-6) - 1), 1),
-    }
-    if phase == "round":
-        states = engine.asking.silos
-        line["silos"] = {
-            s: {"answers": bank.answers_of(s), "left": states[s].answers_left, "gone": states[s].left}
-            for s in bank.silos
-        }
-    finished = final_done >= config.final_steps
-    due = any((r + 1) % config.evaluation.every == 0 for r in bundle) if phase == "round" else finished
-    if engine.evaluation is not None and due:
-        predicted = predicted_classes(engine.student.network, engine.evaluation, config.evaluation.batch_size)
-        line["student_accuracy"] = accuracy(predicted, engine.evaluation)
-    engine.progress(line)
+    def _report(self, group: range, phase: Literal["round", "final"], final_steps_done: int = 0) -> None:
+        """Measures the student where that is due, and passes on one line of progress."""
+        config = self.config
+        with self.timeline.span("evaluation", group.stop):
+            line = describe_progress(
+                config, self.bank, self.scheduler, self.timeline,
+                phase=phase, rounds_done=group.stop, final_steps_done=final_steps_done, entropy=self.entropy,
+            )  # fmt: skip
+            in_rounds = any((r + 1) % config.evaluation.every == 0 for r in group)
+            due = in_rounds if phase == "round" else final_steps_done >= config.final_steps
+            if self.evaluation is not None and due:
+                predicted = predicted_classes(self.student.network, self.evaluation, config.evaluation.batch_size)
+                line["student_accuracy"] = accuracy(predicted, self.evaluation)
+            self._progress(line)

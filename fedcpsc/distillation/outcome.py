@@ -6,22 +6,21 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
-from fedcpsc.distillation.loop import Engine
+from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.pictures import save_curve, save_samples
-from fedcpsc.distillation.teachers import SiloId, Traffic
+from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
 from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.details import DETAILS_SCHEMA, DetailsFile
 from fedcpsc.runs.layout import CURVE_FILE, SAMPLES_FILE
 from fedcpsc.runs.metrics import read_metrics
-from fedcpsc.runs.read import DETAILS_SCHEMA
 from fedcpsc.runs.result import RESULT_SCHEMA, RunResult, SiloResult
 from fedcpsc.runs.timeline import QUERY, waiting_shares
 
@@ -30,7 +29,7 @@ __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusi
 _SAMPLE_ROWS = 20_000
 
 
-def student_confusion(engine: Engine) -> Matrix | None:
+def student_confusion(engine: RoundLoop) -> Matrix | None:
     """On the held-out images; None where there are none."""
     if engine.evaluation is None:
         return None
@@ -40,28 +39,28 @@ def student_confusion(engine: Engine) -> Matrix | None:
 
 
 def describe_run(
-    engine: Engine,
+    engine: RoundLoop,
     traffic: Traffic,
     student: Matrix | None,
     ensemble: Ensemble | None,
     facts: Mapping[SiloId, SiloFacts] | None,
-    details: Mapping[str, Any],
+    details: DetailsFile,
 ) -> RunResult:
-    """The result after `run_rounds`.
+    """The result after `RoundLoop.run`.
 
     Args:
-        student: of `student_confusion`.
-        details: of `describe_details`.
-        facts: of a simulation; None in a deployment.
+        student: result of `student_confusion`.
+        details: result of `describe_details`.
+        facts: private figures of a simulation's silos; None in a deployment.
     """
     config, bank = engine.config, engine.bank
     known = facts or {}
-    total, stretches = engine.seconds, engine.timeline.read()
-    share, share_later = waiting_shares(stretches, total)
-    images, weights = (details["contribution"][key] for key in ("images", "weights"))
+    total, spans = engine.seconds, engine.timeline.read()
+    share, share_later = waiting_shares(spans, total)
+    images, weights = (details["contribution"]["images"], details["contribution"]["weights"])
     silos: list[SiloResult] = []
     for silo in bank.silos:
-        state = engine.asking.silos[silo]
+        state = engine.scheduler.silos[silo]
         claim = state.description.claim
         silos.append(
             {
@@ -73,7 +72,7 @@ def describe_run(
                 "queries_answered": bank.answers_of(silo),
                 "answers_left": state.answers_left,
                 "refusals": dict(state.refusals),
-                "replies": dict(Counter(s.outcome for s in stretches if s.what == QUERY and s.silo == silo)),
+                "replies": dict(Counter(s.outcome for s in spans if s.what == QUERY and s.silo == silo)),
                 "left": state.left or None,
                 "weight": round(float(np.dot(weights[silo], images)) / max(sum(images), 1), 4),
                 "reply_seconds": round(statistics.median(state.seconds), 4) if state.seconds else None,
@@ -97,7 +96,7 @@ def describe_run(
         "ensemble": {"accuracy": None if ensemble is None else ensemble.accuracy, "rule": config.aggregation.rule},
         "silos": silos,
         "queries_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
-        "form": ", ".join(form for form in AnswerForm if form in {s.form for s in engine.asking.silos.values()}),
+        "form": ", ".join(form for form in AnswerForm if form in {s.form for s in engine.scheduler.silos.values()}),
         "bytes_sent": traffic.bytes_sent,
         "bytes_received": traffic.bytes_received,
         "seconds": {
@@ -120,11 +119,11 @@ def describe_run(
     }
 
 
-def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble | None) -> dict[str, Any]:
+def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemble | None) -> DetailsFile:
     """The content of the details: who mistakes what for what, and who had how much to say.
 
     Args:
-        student: of `student_confusion`.
+        student: result of `student_confusion`.
     """
     bank = engine.bank
     rule = RULES.get(engine.config.aggregation.rule)

@@ -23,7 +23,7 @@ def save_samples(
     """Query images in rows by the class the silos saw in them, the surest first.
 
     Args:
-        images: uint8 [N, C, H, W].
+        images: images to draw, uint8 [N, C, H, W].
         targets: aggregated answers [N, K].
         names: names of the classes; None shows their numbers.
     """

@@ -18,16 +18,16 @@ from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_counts
-from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
-from fedcpsc.distillation.loop import Engine, run_rounds
+from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
-from fedcpsc.distillation.pace import Pace
+from fedcpsc.distillation.query_scheduler import QueryScheduler
+from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.teachers import SiloId, Teachers, Traffic
+from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
@@ -61,7 +61,7 @@ _LOGGED = ("round", "bank", "entropy", "waiting_s", "seconds")
 
 def distill(
     config: RunConfig,
-    teachers: Teachers,
+    transport: SiloTransport,
     run_dir: Path,
     *,
     resume: bool = False,
@@ -73,12 +73,12 @@ def distill(
     """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.
 
     Args:
-        teachers: the silos' transport; `hello` has not been called yet or has (it is idempotent).
-        run_dir: created; with `resume` it holds an earlier attempt at the same configuration.
+        transport: way to the silos; `connect` may have been called already (it is idempotent).
+        run_dir: folder of the run, created; with `resume` it holds an earlier attempt at the same configuration.
         evaluation: held-out real images; they are only looked at.
         silo_facts: the simulation's measuring instrument; None in a deployment.
-        tell: called with one line for each event an operator should know.
-        clock: seconds that never run backwards; the run is timed by it, and deadlines are.
+        tell: function called with one line for each event an operator should know.
+        clock: source of seconds that never run backwards; the run and its deadlines are timed by it.
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
@@ -93,7 +93,7 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined = teachers.hello(config.silos.count, config.queries.hello_timeout_s)
+    joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
     classes, image_shape = check_federation(joined, config, evaluation)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
@@ -104,8 +104,8 @@ def distill(
         save_config(config, run_dir / CONFIG_FILE)
     bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, classes, silos)
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
-    asking = Asking(
-        teachers,
+    scheduler = QueryScheduler(
+        transport,
         {silo: joined[silo] for silo in silos},
         bank,
         forms,
@@ -113,7 +113,7 @@ def distill(
         config.output.name,
         tell,
         timeline,
-        Pace.of(config.queries).in_flight,
+        OverlapPolicy.of(config.queries).in_flight,
     )
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
@@ -138,28 +138,27 @@ def distill(
 
     try:
         with fitting(config, bank, device) as fit:
-            engine = Engine(
-                config=config,
-                bank=bank,
-                asking=asking,
-                targets=targets,
-                timeline=timeline,
-                device=device,
+            engine = RoundLoop(
+                config,
+                bank,
+                scheduler,
+                targets,
+                timeline,
                 fit=fit,
+                device=device,
                 folder=run_dir / CHECKPOINT_FOLDER,
-                images_per_query=min(description.images_per_query for description in joined.values()),
                 evaluation=evaluation,
                 progress=progress,
             )
-            run_rounds(engine)
+            engine.run()
     finally:
-        asking.close()
+        scheduler.close()
         if events is not None:
             events.close()
     if not early:
         ensemble = _ensemble(config, silos, evaluation, silo_facts, targets.counts)
     with explained_writes(run_dir):
-        return _leave(run_dir, engine, teachers.traffic, ensemble, silo_facts)
+        return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
 
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:
@@ -175,7 +174,7 @@ def _metrics(run_dir: Path, *, resume: bool) -> Path:
 
 def _leave(
     run_dir: Path,
-    engine: Engine,
+    engine: RoundLoop,
     traffic: Traffic,
     ensemble: Ensemble | None,
     silo_facts: Mapping[SiloId, SiloFacts] | None,
@@ -225,7 +224,7 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
     """The form each silo is asked for.
 
     Args:
-        wanted: as `queries.form`: one form for all, or `best` for the richest of each silo's own.
+        wanted: value of `queries.form`: one form for all, or `best` for the richest of each silo's own.
 
     Raises:
         FederationError: a silo's policy does not offer the form.

@@ -30,8 +30,8 @@ def select_of_each(
     """As `select`, but of each source its own number: the less sure of all would mostly be the generator's.
 
     Args:
-        pool: uint8 [candidates * sum(counts), C, H, W], one source after the other.
-        counts: how many images of each source are asked about.
+        pool: candidates, uint8 [candidates * sum(counts), C, H, W], one source after the other.
+        counts: number of images of each source that are asked about.
     """
     chosen, first = [], 0
     for count in counts:
@@ -56,7 +56,7 @@ def select(
     relations: DisGUIDE and CaBaGE select by disagreement and by class balance.
 
     Args:
-        pool: uint8 [N >= count, C, H, W].
+        pool: candidates, uint8 [N >= count, C, H, W].
         committee: networks whose mean prediction is the guess.
         precision: number format of their passes.
 

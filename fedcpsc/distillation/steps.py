@@ -14,7 +14,7 @@ from torch import Tensor
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
-from fedcpsc.distillation.sharing import ALONE, Passes, Share, sharing
+from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_parallel
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.models.device import to_device
@@ -115,18 +115,18 @@ def fit(
     fresh_share: float = 0.0,
     cosine_from: tuple[int, int] | None = None,
     average: Classifier | None = None,
-    share: Share = ALONE,
+    rank: Rank = ONE_PROCESS,
 ) -> Tensor:
     """`steps` optimiser steps on random batches of the bank; returns the loss at each, float32 [steps].
 
     Args:
         pool: rows to draw from, int64 [n >= 1].
         fresh: newest rows, int64 [m]; a share `fresh_share` of each batch is drawn from them where there are any.
-        seed: all randomness of these steps.
+        seed: seed of all randomness of these steps.
         cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
             which `done` lie behind; None keeps it constant.
-        average: moved towards the network after each step, with decay `config.average`.
-        share: this process's part of every batch, where several processes share it; they all must make the same call.
+        average: running average of the network's weights, with decay `config.average`; None where none is kept.
+        rank: this process among those that share every batch; they all must make the same call.
     """
     device = reader.device
     stream = torch.Generator(device).manual_seed(seed)
@@ -135,7 +135,7 @@ def fit(
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
-    with sharing(member.network, share, config.precision) as passes:
+    with data_parallel(member.network, rank, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:
@@ -149,7 +149,7 @@ def fit(
             pixels, targets = reader.batch(chosen)
             member.optimiser.zero_grad(set_to_none=True)
             loss = student_loss(passes, config, pixels, targets, stream)
-            (loss * share.processes).backward()  # type: ignore[no-untyped-call]
+            (loss * rank.world_size).backward()  # type: ignore[no-untyped-call]
             member.optimiser.step()
             losses[step] = loss.detach()
             if average is not None:

@@ -148,8 +148,8 @@ def generator_loss(
     """Conditional cross-entropy + class balance + public moments (+ contrast over views).
 
     Args:
-        pixels: [B, C, H, W] in [-1, 1], with gradient.
-        y: int64 [B].
+        pixels: images, [B, C, H, W] in [-1, 1], with gradient.
+        y: wanted classes, int64 [B].
         committee: frozen; its mean logits judge the images.
         stream: random generator of the shift, on the pixels' device.
     """

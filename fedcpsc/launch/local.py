@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcpsc.config import RunConfig
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import configure_quietly
 from fedcpsc.runs.claim import worked_on_alone
@@ -44,7 +44,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
 
 def _run_here(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> RunResult:
     gatekeepers = [open_gatekeeper(silos / str(index)) for index in range(config.silos.count)]
-    teachers = LocalTeachers(gatekeepers)
+    teachers = LocalTransport(gatekeepers)
     try:
         evaluation = evaluation_images(config)
         with following(run_dir, on_line):

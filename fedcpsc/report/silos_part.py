@@ -21,9 +21,10 @@ from fedcpsc.report.blocks import (
 )
 from fedcpsc.report.figures import Series, bars, lines
 from fedcpsc.report.time_line import time_line_chart
+from fedcpsc.runs.details import Counts
 from fedcpsc.runs.layout import DETAILS_FILE
 from fedcpsc.runs.metrics import MetricsLine
-from fedcpsc.runs.read import Counts, RunFacts, Silo
+from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["budgets", "confusions", "contributions", "times"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedcpsc.report.blocks import Chart, Table, duration, percent
 from fedcpsc.report.figures import Lane, lanes
-from fedcpsc.runs.timeline import QUERY, WAITING, Stretch, waiting_shares
+from fedcpsc.runs.timeline import QUERY, WAITING, Span, waiting_shares
 
 __all__ = ["time_line_chart"]
 
@@ -16,11 +16,11 @@ _FINEST = 400  # bars that a lane can show apart
 Spans = list[tuple[float, float]]
 
 
-def time_line_chart(stretches: tuple[Stretch, ...]) -> Chart:
+def time_line_chart(stretches: tuple[Span, ...]) -> Chart:
     """Of many silos, those that were waited for longest."""
     total = max(stretch.end for stretch in stretches)
     share, later = waiting_shares(stretches, total)
-    by_silo: dict[str, list[Stretch]] = {}
+    by_silo: dict[str, list[Span]] = {}
     for stretch in stretches:
         if stretch.what == QUERY:
             by_silo.setdefault(stretch.silo, []).append(stretch)
@@ -40,7 +40,7 @@ def time_line_chart(stretches: tuple[Stretch, ...]) -> Chart:
     return Chart(title, description, svg, _table(stretches, by_silo, total))
 
 
-def _table(stretches: Sequence[Stretch], by_silo: dict[str, list[Stretch]], total: float) -> Table:
+def _table(stretches: Sequence[Span], by_silo: dict[str, list[Span]], total: float) -> Table:
     seconds: dict[str, float] = {}
     for stretch in stretches:
         if stretch.what != QUERY:
@@ -55,7 +55,7 @@ def _table(stretches: Sequence[Stretch], by_silo: dict[str, list[Stretch]], tota
     return Table.of("Seconds of each kind, and of each silo's queries", ("", "seconds", "of all"), lines)
 
 
-def _merged(stretches: Sequence[Stretch], total: float) -> Spans:
+def _merged(stretches: Sequence[Span], total: float) -> Spans:
     """As few spans as show the same: what follows within a hair is one."""
     spans: Spans = []
     for stretch in sorted(stretches, key=lambda s: s.begin):
@@ -66,7 +66,7 @@ def _merged(stretches: Sequence[Stretch], total: float) -> Spans:
     return spans
 
 
-def _spans(queries: Sequence[Stretch], total: float) -> Spans:
+def _spans(queries: Sequence[Span], total: float) -> Spans:
     """One for each query, or merged where they could not be told apart."""
     if len(queries) > _FINEST:
         return _merged(queries, total)

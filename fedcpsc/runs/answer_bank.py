@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
+    JournalHead,
     answers_file,
     damaged,
     replay,
@@ -49,10 +50,10 @@ class AnswerBank(BankIndex):
     """Opens the bank in `folder`, or makes it.
 
     Args:
-        folder: created where missing.
+        folder: folder of the bank; created where missing.
         image_shape: (C, H, W).
         classes: K.
-        silos: names; their order is the order of `answers`.
+        silos: names of the silos, in the order of `answers`.
 
     Raises:
         BankError: where the folder holds a bank of another shape, is damaged, or cannot be written.
@@ -66,7 +67,12 @@ class AnswerBank(BankIndex):
             private_folder(folder)  # silos' answers: for whoever paid for them alone
         except OSError as error:
             raise _cannot_write(folder, error) from error
-        head = {"format": 1, "image_shape": list(image_shape), "classes": classes, "silos": self.silos}
+        head: JournalHead = {
+            "format": 1,
+            "image_shape": list(image_shape),
+            "classes": classes,
+            "silos": self.silos,
+        }
         self.nonce = self._recover(head)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
 
@@ -113,7 +119,7 @@ class AnswerBank(BankIndex):
         """Commits one silo's decoded answers to one batch; False where they are there already.
 
         Args:
-            probabilities: float32 [count, K].
+            probabilities: decoded answers, float32 [count, K].
         """
         batch = self._by_query.get(query_id)
         if batch is None or silo not in self._index:
@@ -135,7 +141,7 @@ class AnswerBank(BankIndex):
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
-    def _recover(self, head: dict[str, Any]) -> str:
+    def _recover(self, head: JournalHead) -> str:
         """Replays the journal; returns the bank's nonce."""
         try:
             text = self._journal_path.read_bytes() if self._journal_path.exists() else b""
@@ -188,7 +194,7 @@ class AnswerBank(BankIndex):
         except OSError as error:
             raise _cannot_write(path, error) from error
 
-    def _commit(self, event: dict[str, Any]) -> None:
+    def _commit(self, event: Mapping[str, object]) -> None:
         try:
             with open(self._journal_path, "ab", opener=owner_only) as file:
                 file.write(json.dumps(event).encode() + b"\n")

@@ -8,15 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, cast
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.runs.strict_json import parse_mapping
 
-__all__ = ["IMAGES", "PSEUDO_LABELS", "TARGETS", "BankIndex", "Batch", "Floats", "answers_file", "damaged", "replay"]
+__all__ = [
+    "IMAGES",
+    "PSEUDO_LABELS",
+    "TARGETS",
+    "BankIndex",
+    "Batch",
+    "Floats",
+    "JournalHead",
+    "answers_file",
+    "damaged",
+    "replay",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,13 +36,31 @@ IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
 
 
+class JournalHead(TypedDict):
+    """First line of a journal; its readers check each value, for the file may be damaged.
+
+    Attributes:
+        format: number of this layout of the journal.
+        image_shape: shape of an image, [C, H, W].
+        classes: number of classes K.
+        silos: names of the silos, in the order of their answers.
+        nonce: random text from which the query ids follow; missing in journals of earlier versions.
+    """
+
+    format: int
+    image_shape: list[int]
+    classes: int
+    silos: list[str]
+    nonce: NotRequired[str]
+
+
 @dataclass
 class Batch:
     """One query's rows in the bank.
 
     Attributes:
-        query_id: what the silos know the batch by.
-        round: in which it was made, from 0.
+        query_id: id by which the silos know the batch.
+        round: number of the round in which it was made, from 0.
         first, count: rows [first, first + count).
         answered: silos whose answers are banked.
     """
@@ -52,10 +82,10 @@ class BankIndex:
 
     Args:
         folder: folder of the bank.
-        image_shape: (C, H, W).
+        image_shape: shape of an image, (C, H, W).
         classes: number of classes K.
-        silos: names; their order is the order of `answers`.
-        batches: in the order they were made.
+        silos: names of the silos, in the order of `answers`.
+        batches: batches in the order they were made.
     """
 
     def __init__(
@@ -82,7 +112,7 @@ class BankIndex:
         """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
 
         Args:
-            rows: of the bank, inside the batch; None: all of them.
+            rows: rows of the bank, inside the batch; None: all of them.
 
         Raises:
             BankError: answers that the journal tells of are not on the disk.
@@ -142,12 +172,12 @@ def answers_file(index: int) -> str:
     return f"answers-{index}.f32"
 
 
-def replay(path: Path, journal: bytes) -> tuple[dict[str, Any], list[Batch]]:
+def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
     """What a journal says: its head, and the batches with their answers.
 
     Args:
-        path: of the journal, for the error alone.
-        journal: whole lines.
+        path: path of the journal, for the error alone.
+        journal: whole lines of the journal.
 
     Raises:
         BankError: it is damaged.
@@ -168,7 +198,7 @@ def replay(path: Path, journal: bytes) -> tuple[dict[str, Any], list[Batch]]:
     except (ValueError, KeyError, TypeError) as error:
         remedy = "restore the folder from a backup, or start a new run"
         raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error
-    return head, list(batches.values())
+    return cast(JournalHead, head), list(batches.values())
 
 
 def damaged(path: Path, why: str) -> BankError:

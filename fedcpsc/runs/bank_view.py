@@ -31,9 +31,9 @@ class BankView(BankIndex):
     """What is committed.
 
     Attributes:
-        images: uint8 [rows, C, H, W], memory-mapped.
-        pseudo_labels: int64 [rows], memory-mapped; -1 for images of the prior.
-        targets: float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
+        images: images, uint8 [rows, C, H, W], memory-mapped.
+        pseudo_labels: classes the images were made for, int64 [rows], memory-mapped; -1 for images of the prior.
+        targets: soft targets, float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
 
     Raises:
         BankError: fewer images, labels, targets or answers are there than the journal says.

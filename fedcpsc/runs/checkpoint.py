@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NotRequired
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import StateDict
+from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import durable, private_folder
 from fedcpsc.runs.layout import CHECKPOINT_FILE
 
-__all__ = ["damaged_checkpoint", "read_state", "rounds_asked", "write_state"]
+__all__ = ["CheckpointState", "MemberState", "damaged_checkpoint", "read_state", "rounds_asked", "write_state"]
 
 _NEEDED = {"members", "seconds", "generator"}
 
 
-def write_state(folder: Path, state: dict[str, Any]) -> None:
+class MemberState(TypedDict):
+    """Weights of a committee's member, and the state of its optimiser."""
+
+    network: dict[str, Tensor]
+    optimiser: StateDict
+
+
+class CheckpointState(TypedDict):
+    """The whole file.
+
+    Attributes:
+        members: states of the committee's members, the student's first.
+        seconds: seconds spent on the run so far.
+        generator: weights of the last generator; None where none was made.
+        ends: number of the round after each round group's last, ascending.
+        size: number of rounds in the next group; missing in files of earlier versions, where it is 1.
+        next_round: number of the next round, in place of `ends` in files of earlier versions.
+    """
+
+    members: list[MemberState]
+    seconds: float
+    generator: dict[str, Tensor] | None
+    ends: NotRequired[list[int]]
+    size: NotRequired[int]
+    next_round: NotRequired[int]
+
+
+def write_state(folder: Path, state: CheckpointState) -> None:
     """Replaces the checkpoint in `folder`, whole or not at all.
 
     Raises:
@@ -32,7 +62,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
         raise RunError(explain("checkpoint", str(path), f"cannot be written ({error})", remedy)) from error
 
 
-def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+def read_state(folder: Path, device: torch.device | str = "cpu") -> CheckpointState | None:
     """What `write_state` wrote; None where there is no checkpoint yet.
 
     Raises:
@@ -42,7 +72,7 @@ def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: CheckpointState = torch.load(path, map_location=device, weights_only=True)
         if not state.keys() >= _NEEDED or not state.keys() & {"ends", "next_round"}:
             raise ValueError("it lacks something")
         rounds_asked(state)
@@ -51,8 +81,8 @@ def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
     return state
 
 
-def rounds_asked(state: dict[str, Any]) -> tuple[int, ...]:
-    """The round after each bundle's last, ascending; empty where none was asked about."""
+def rounds_asked(state: CheckpointState) -> tuple[int, ...]:
+    """The round after each round group's last, ascending; empty where none was asked about."""
     ends = state["ends"] if "ends" in state else range(1, int(state["next_round"]) + 1)  # of earlier versions
     return tuple(map(int, ends))
 

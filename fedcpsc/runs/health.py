@@ -47,10 +47,10 @@ class SiloHealth:
     """One silo in a run.
 
     Attributes:
-        id: its name.
-        answers: images it has answered in this run.
-        left: of its budget over all time; None where not known yet.
-        gone: why it is no longer asked; empty where it is.
+        id: name of the silo.
+        answers: number of images it has answered in this run.
+        left: number of images that its owner still allows, over all time; None where not known yet.
+        gone: reason why it is no longer asked; empty where it is.
     """
 
     id: str
@@ -64,23 +64,23 @@ class Health:
     """A run's health.
 
     Attributes:
-        name: of the run.
-        state: see `State`; a stalled run may be waiting for its user to resume it.
-        phase: `round` or `final`, of the last line of metrics.jsonl; None before the first.
-        round, rounds: the last round done, and how many there are to be.
-        share_done: of the whole work, in [0, 1].
-        seconds: spent on the run, earlier attempts counted in.
-        seconds_left: as estimated then; None where nothing is known.
-        waiting_share: of `seconds`, spent waiting for answers, in [0, 1].
-        answers_budget: images to be asked of each silo.
-        silos: in the bank's order; empty before they have joined.
+        name: name of the run.
+        state: state of the run, see `State`; a stalled one may be waiting for its user to resume it.
+        phase: phase in the last line of metrics.jsonl, `round` or `final`; None before the first.
+        round, rounds: number of the last round done, and number of all rounds.
+        share_done: share of the whole work, in [0, 1].
+        seconds: seconds spent on the run, earlier attempts counted in.
+        seconds_left: estimated seconds to the end; None where nothing is known.
+        waiting_share: share of `seconds` spent waiting for answers, in [0, 1].
+        answers_budget: number of images to be asked of each silo.
+        silos: health of each silo, in the bank's order; empty before they have joined.
         silent_s: seconds since anything was written.
         line_age_s: seconds since the last line of metrics.jsonl; None before the first.
         checkpoint_age_s: seconds since the last checkpoint; None before the first.
-        stalled_after_s: with so many silent seconds the run is called stalled.
-        alarms: what an operator should look at, in words.
-        error: what the run died of; None where it did not.
-        student_accuracy: on held-out images, in [0, 1]; None where not measured.
+        stalled_after_s: number of silent seconds after which the run is called stalled.
+        alarms: matters that an operator should look at, in words.
+        error: error that ended the run; None where none did.
+        student_accuracy: share of held-out images classified rightly, in [0, 1]; None where not measured.
     """
 
     name: str
@@ -107,8 +107,9 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
     """The health of the run in `run_dir`.
 
     Args:
-        run_dir: the run's folder; nothing in it is changed.
-        stalled_after_s: None for the deadline of a round and a minute, or three times the longest pause so far.
+        run_dir: folder of the run; nothing in it is changed.
+        stalled_after_s: number of silent seconds after which a run is called stalled; None for the larger of a round's
+            deadline and a minute, and three times the longest pause so far.
         now: seconds since 1970; None for the present.
 
     Raises:
@@ -152,10 +153,10 @@ def _before_the_silos_joined(run_dir: Path, limit: float, now: float) -> Health:
     if not written:
         remedy = "give the folder that fedcpsc run makes, for example runs/digits"
         raise ConfigError(explain("run", str(run_dir), "holds no run", remedy))
-    told = read_failure(run_dir)
+    error = read_failure(run_dir)
     silent = now - max(written)
-    state: State = "failed" if told is not None else "stalled" if silent > limit else "starting"
-    return Health(run_dir.name, state, silent_s=round(silent, 1), stalled_after_s=limit, error=told)
+    state: State = "failed" if error is not None else "stalled" if silent > limit else "starting"
+    return Health(run_dir.name, state, silent_s=round(silent, 1), stalled_after_s=limit, error=error)
 
 
 def _state(facts: RunFacts, silent: bool) -> State:

@@ -6,8 +6,9 @@ version wrote are not required.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NotRequired, TypeVar
+from typing import Final, NotRequired, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -65,7 +66,7 @@ class SiloResult(TypedDict):
         left: reason why it was no longer asked; None where it was asked to the end.
         weight: mean weight of its answers in the targets, in [0, 1].
         reply_seconds: median seconds of a round trip; None where it answered nothing.
-        dp, epsilon, delta, unit, relation, mechanism: its privacy claim.
+        dp, epsilon, delta, unit, relation, mechanism: privacy claim.
     """
 
     id: str
@@ -106,7 +107,7 @@ class RunResult(TypedDict):
         queries_per_silo: most images that a silo has answered.
         form: answer forms, separated by ", ".
         peak_memory_mib: largest resident memory of the server's process; None where the system does not tell it.
-        image_shape: [C, H, W].
+        image_shape: shape of an image, [C, H, W].
         evaluation_images: number of held-out images; None without any.
         simulated: whether the silos' private figures were measured beside the run.
         not_joined: number of silos that were expected and did not join.
@@ -138,7 +139,7 @@ class WhiteBoxResult(TypedDict):
     """The whole file of a white-box run.
 
     Attributes:
-        seconds: of the teacher's training and of the distillation.
+        seconds: seconds of the teacher's training and of the distillation.
         chosen_on_held_out: whether the epoch was chosen by the held-out images, as the published code does.
     """
 
@@ -184,7 +185,7 @@ def read_white_box_result(run_dir: Path) -> WhiteBoxResult | None:
     return _read(run_dir / RESULT_FILE, TypeAdapter(WhiteBoxResult))
 
 
-def check_schema(tree: dict[str, Any], path: Path, newest: int) -> None:
+def check_schema(tree: Mapping[str, object], path: Path, newest: int) -> None:
     """Lets pass what this version can read: `newest` and below; a file without the key has schema 0.
 
     Raises:

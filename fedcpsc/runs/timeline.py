@@ -1,11 +1,11 @@
 """The time line of a run: what the server did when, where it only waited, and every query at every silo.
 
-`timeline.jsonl` holds one line a stretch, in seconds since the run began, earlier attempts counted in:
+`timeline.jsonl` holds one line for each span of time, in seconds since the run began, earlier attempts counted in:
 
     {"what": "fit", "from": 12.301, "to": 13.122, "round": 3}
     {"what": "query", "from": 11.02, "to": 16.57, "round": 3, "silo": "silo-0", "images": 250, "outcome": "answer"}
 
-A line is handed to the operating system when its stretch ends: a killed process loses at most the stretch it was in.
+A line is handed to the operating system when its span ends: a killed process loses at most the span it was in.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.strict_json import parse_mapping
 
-__all__ = ["QUERY", "WAITING", "Stretch", "Timeline", "read_timeline", "waiting_shares"]
+__all__ = ["QUERY", "WAITING", "Span", "Timeline", "read_timeline", "waiting_shares"]
 
 WAITING = "waiting"
 QUERY = "query"
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One line.
+class Span:
+    """One span of time: a line of the file.
 
     Attributes:
-        what: `waiting`, `query`, or the server's work: synthesis, fit, targets, checkpoint, evaluation, final.
+        what: kind of span: `waiting`, `query`, or the server's work, one of synthesis, fit, targets, checkpoint,
+            evaluation, final.
         begin, end: seconds since the run began, begin <= end.
-        round: the last round it belongs to, from 1; of `waiting` the last round waited for.
-        silo, images, outcome: of a query; `answer`, `late answer` (its round was no longer waited for), `lost` or
-            `refused (<code>)`.
+        round: number of the last round it belongs to, from 1; of `waiting` the last round waited for.
+        silo, images, outcome: silo, number of images and outcome of a query; the outcome is `answer`, `late answer`
+            (its round was no longer waited for), `lost` or `refused (<code>)`.
     """
 
     what: str
@@ -58,9 +58,9 @@ class Timeline:
     """Writes a run's time line, and is its clock.
 
     Args:
-        path: of the file.
-        resumed: go on with what it holds; else it begins anew.
-        clock: monotonic seconds.
+        path: path of the file.
+        resumed: whether to go on with what it holds; else it begins anew.
+        clock: source of monotonic seconds.
 
     Raises:
         RunError: the file is damaged.
@@ -92,33 +92,33 @@ class Timeline:
         self._zero = min(self._zero, self._clock() - seconds)
 
     @contextmanager
-    def stretch(self, what: str, round_number: int) -> Iterator[None]:
-        """The block is one stretch; nothing is written where it raises."""
+    def span(self, what: str, round_number: int) -> Iterator[None]:
+        """The block is one span; nothing is written where it raises."""
         begin = self.now
         yield
-        self._write(Stretch(what, begin, self.now, round_number))
+        self._write(Span(what, begin, self.now, round_number))
 
-    def read(self) -> tuple[Stretch, ...]:
-        """All stretches so far."""
+    def read(self) -> tuple[Span, ...]:
+        """All spans so far."""
         return read_timeline(self._path)
 
     def query(self, silo: str, round_number: int, images: int, asked_s: float, outcome: str) -> None:
         """A query that ends now; `asked_s` is the `now` at which it was sent."""
-        self._write(Stretch(QUERY, asked_s, self.now, round_number, silo, images, outcome))
+        self._write(Span(QUERY, asked_s, self.now, round_number, silo, images, outcome))
 
-    def _write(self, stretch: Stretch) -> None:
-        if stretch.what == WAITING:
-            self._waited += stretch.seconds
-        line: dict[str, Any] = {"what": stretch.what, "from": round(stretch.begin, 3), "to": round(stretch.end, 3)}
-        line["round"] = stretch.round
-        if stretch.what == QUERY:
-            line |= {"silo": stretch.silo, "images": stretch.images, "outcome": stretch.outcome}
+    def _write(self, span: Span) -> None:
+        if span.what == WAITING:
+            self._waited += span.seconds
+        line: dict[str, str | float] = {"what": span.what, "from": round(span.begin, 3), "to": round(span.end, 3)}
+        line["round"] = span.round
+        if span.what == QUERY:
+            line |= {"silo": span.silo, "images": span.images, "outcome": span.outcome}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def read_timeline(path: Path) -> tuple[Stretch, ...]:
-    """The stretches in the order they ended; none where there is no file. A line still being written is left out.
+def read_timeline(path: Path) -> tuple[Span, ...]:
+    """The spans in the order they ended; none where there is no file. A line still being written is left out.
 
     Raises:
         RunError: a line is damaged.
@@ -130,22 +130,22 @@ def read_timeline(path: Path) -> tuple[Stretch, ...]:
     except OSError as error:
         remedy = "give yourself the right to read it"
         raise RunError(explain("timeline", str(path), f"cannot be read ({error.strerror})", remedy)) from error
-    stretches = []
+    spans = []
     for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
         try:
             line = parse_mapping(text)
             begin, end = float(line["from"]), float(line["to"])
             of_query = str(line.get("silo", "")), int(line.get("images", 0)), str(line.get("outcome", ""))
-            stretches.append(Stretch(str(line["what"]), begin, end, int(line["round"]), *of_query))
+            spans.append(Span(str(line["what"]), begin, end, int(line["round"]), *of_query))
         except (ValueError, TypeError, KeyError) as error:
             remedy = "delete that line, or restore the file"
             raise RunError(explain("timeline", f"{path}, line {number}", f"is damaged ({error!r})", remedy)) from error
-    return tuple(stretches)
+    return tuple(spans)
 
 
-def waiting_shares(stretches: tuple[Stretch, ...], total_s: float) -> tuple[float, float]:
+def waiting_shares(spans: tuple[Span, ...], total_s: float) -> tuple[float, float]:
     """The share of `total_s` that was waiting, and the same after the first round, whose answers all else needs."""
-    waits = [stretch for stretch in stretches if stretch.what == WAITING]
+    waits = [span for span in spans if span.what == WAITING]
     first_end = waits[0].end if waits else 0.0
-    later = sum(stretch.seconds for stretch in waits[1:])
-    return sum(stretch.seconds for stretch in waits) / max(total_s, 1e-9), later / max(total_s - first_end, 1e-9)
+    later = sum(span.seconds for span in waits[1:])
+    return sum(span.seconds for span in waits) / max(total_s, 1e-9), later / max(total_s - first_end, 1e-9)

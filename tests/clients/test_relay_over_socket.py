@@ -12,7 +12,7 @@ from support.socket_silo import served
 import clients.app
 from clients import node
 from fedcpsc.protocol.messages import PROTOCOL_VERSION, Answer, AnswerForm, Query, decode_answers
-from server.remote_teachers import GridTeachers
+from server.flower_transport import FlowerTransport
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def federation(tmp_path, monkeypatch):
             path = stack.enter_context(served(silo, tmp_path / "s"))
             grid = InProcGrid(clients.app.app, [{"gatekeeper-socket": str(path)}])
             stack.callback(grid.close)
-            teachers = GridTeachers(grid, ttl_s=20)
-            stack.callback(teachers.close)
-            return teachers
+            transport = FlowerTransport(grid, ttl_s=20)
+            stack.callback(transport.close)
+            return transport
 
         yield make
         for target in node._targets.values():
@@ -35,11 +35,11 @@ def federation(tmp_path, monkeypatch):
 
 
 def test_a_query_reaches_the_gatekeepers_process_and_its_answer_the_server(federation):
-    teachers = federation(FakeSilo("north", budget=10))
-    assert teachers.hello(1, 10)["north"].answers_left == 10
+    transport = federation(FakeSilo("north", budget=10))
+    assert transport.connect(1, 10)["north"].answers_left == 10
     images = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
-    teachers.push({"north": Query("d" * 32, AnswerForm.PROBABILITIES, images)})
-    (reply,) = teachers.poll(10)
+    transport.send({"north": Query("d" * 32, AnswerForm.PROBABILITIES, images)})
+    (reply,) = transport.receive(10)
     assert isinstance(reply.content, Answer)
     assert reply.content.answers_left == 8
     np.testing.assert_allclose(decode_answers(reply.content), brightness_probabilities(images), atol=0.01)
@@ -53,7 +53,7 @@ def of_version(version):
 
 
 def test_a_gatekeeper_of_another_major_version_does_not_join_and_both_versions_are_named(federation, caplog):
-    assert federation(of_version("2.3")).hello(1, 1.0) == {}
+    assert federation(of_version("2.3")).connect(1, 1.0) == {}
     told = [str(vars(record)) for record in caplog.records if record.msg == "a silo has not joined yet"]
     assert len(told) == 1
     assert f"version='2.3': this side speaks {PROTOCOL_VERSION}" in told[0].replace("\\", "")
@@ -61,4 +61,4 @@ def test_a_gatekeeper_of_another_major_version_does_not_join_and_both_versions_a
 
 def test_a_gatekeeper_of_a_newer_minor_version_joins(federation):
     newer = f"{PROTOCOL_VERSION.partition('.')[0]}.99"
-    assert federation(of_version(newer)).hello(1, 10)["north"].version == newer
+    assert federation(of_version(newer)).connect(1, 10)["north"].version == newer

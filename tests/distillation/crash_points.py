@@ -23,7 +23,7 @@ from support.tiny_runs import tiny_config
 
 import fedcpsc.distillation.run
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -97,7 +97,7 @@ class Fate:
 def run(folder: Path, fate: Fate, *, resume: bool) -> None:
     fate.watch()
     gatekeepers = [open_gatekeeper(folder / f"silo-{number}") for number in range(2)]
-    distill(CONFIG, LocalTeachers(gatekeepers), folder / "run", resume=resume)
+    distill(CONFIG, LocalTransport(gatekeepers), folder / "run", resume=resume)
     (folder / "points.json").write_text(json.dumps(fate.passed))
 
 

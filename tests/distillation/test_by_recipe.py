@@ -11,7 +11,7 @@ from support.tiny_runs import tiny_config as config
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.distillation.by_recipe import cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.protocol.codec import to_bytes
@@ -45,7 +45,7 @@ def run(tmp_path, silo, **changes):
     changes = {"synthesis__width": 2, **changes}
     settings = config(silos__count=1, queries__recipes=True, synthesis__candidates=4, **changes)
     told = []
-    result = distill(settings, LocalTeachers([silo]), tmp_path, tell=told.append)
+    result = distill(settings, LocalTransport([silo]), tmp_path, tell=told.append)
     return result, told, np.concatenate([query.images for query in silo.queries])
 
 

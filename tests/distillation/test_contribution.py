@@ -11,7 +11,7 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.aggregation import silo_shares
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.protocol.messages import ClassReport, DpClaim
 from fedcpsc.runs.answer_bank import AnswerBank
 
@@ -62,7 +62,7 @@ def test_a_simulated_run_leaves_its_confusions_and_weights(tmp_path):
     fakes += [FakeSilo("silo-1", class_report=ClassReport((1.0, 3.0, 5.0)))]
     facts = {f"silo-{i}": SiloFacts(100, brightness_probabilities) for i in range(2)}
     config = tiny_config(aggregation__rule="class_prior_log", synthesis__prior=EVERY_BRIGHTNESS)
-    result = distill(config, LocalTeachers(fakes), tmp_path, evaluation=evaluation(), silo_facts=facts)
+    result = distill(config, LocalTransport(fakes), tmp_path, evaluation=evaluation(), silo_facts=facts)
     details = json.loads((tmp_path / "details.json").read_text())
     confusion = details["confusion"]
     assert set(confusion["teachers"]) == {"silo-0", "silo-1"}
@@ -86,13 +86,13 @@ def test_noised_class_counts_weigh_as_exact_ones_do(tmp_path):
     reports = [ClassReport((12.25, 0.0, 3.0), claim), ClassReport((0.0, 4.5, 9.0), claim)]
     fakes = [FakeSilo(f"silo-{i}", class_report=report) for i, report in enumerate(reports)]
     config = tiny_config(aggregation__rule="class_prior_log", synthesis__prior=EVERY_BRIGHTNESS)
-    distill(config, LocalTeachers(fakes), tmp_path)
+    distill(config, LocalTransport(fakes), tmp_path)
     weights = json.loads((tmp_path / "details.json").read_text())["contribution"]["weights"]
     assert weights["silo-0"] == pytest.approx([1.0, 0.0, 0.25], abs=1e-4)
 
 
 def test_a_deployment_knows_of_no_teachers_confusion(tmp_path):
-    result = distill(tiny_config(), LocalTeachers([FakeSilo("a"), FakeSilo("b")]), tmp_path, evaluation=evaluation())
+    result = distill(tiny_config(), LocalTransport([FakeSilo("a"), FakeSilo("b")]), tmp_path, evaluation=evaluation())
     confusion = json.loads((tmp_path / "details.json").read_text())["confusion"]
     assert confusion["teachers"] == {}
     assert confusion["ensemble"] is None
@@ -101,7 +101,7 @@ def test_a_deployment_knows_of_no_teachers_confusion(tmp_path):
 
 def test_every_round_tells_what_each_silo_answered_and_has_left(tmp_path):
     fakes = [FakeSilo("a", budget=70), FakeSilo("b")]
-    distill(tiny_config(), LocalTeachers(fakes), tmp_path)
+    distill(tiny_config(), LocalTransport(fakes), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rounds = [line["silos"] for line in lines if line["phase"] == "round"]
     assert [silos["a"]["answers"] for silos in rounds] == [30, 60, 60, 60]

@@ -11,7 +11,7 @@ from support.fakes import FakeSilo
 from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError
 
 pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
@@ -40,7 +40,7 @@ def silos(misbehave=lambda query, count: None):
 
 
 def test_events_hold_the_figures_of_the_metrics_and_the_query_images(tmp_path):
-    distill(config(), LocalTeachers(silos()), tmp_path, evaluation=evaluation())
+    distill(config(), LocalTransport(silos()), tmp_path, evaluation=evaluation())
     events, lines = read_back(tmp_path), lines_of(tmp_path)
     for key in ("student_accuracy", "entropy", "waiting_s", "answers_used", "alarm"):
         told = [float(line[key]) for line in lines if key in line]
@@ -67,8 +67,8 @@ def test_a_resumed_run_leaves_each_step_once(tmp_path, at):
 
     fakes = silos(once)
     with pytest.raises(Dies):
-        distill(config(), LocalTeachers(fakes), tmp_path)
-    distill(config(), LocalTeachers(fakes), tmp_path, resume=True)
+        distill(config(), LocalTransport(fakes), tmp_path)
+    distill(config(), LocalTransport(fakes), tmp_path, resume=True)
     steps = [event.step for event in read_back(tmp_path).Scalars("run/bank")]
     assert steps == sorted(set(steps))
     assert steps[:4] == [1, 2, 3, 4]
@@ -76,7 +76,7 @@ def test_a_resumed_run_leaves_each_step_once(tmp_path, at):
 
 def test_a_finished_run_resumed_replaces_the_steps_of_its_final_fit(tmp_path):
     for resume in (False, True):
-        distill(config(), LocalTeachers(silos()), tmp_path, resume=resume)
+        distill(config(), LocalTransport(silos()), tmp_path, resume=resume)
     steps = [event.step for event in read_back(tmp_path).Scalars("run/bank")]
     assert steps == sorted(set(steps))
     assert len(lines_of(tmp_path)) > len(steps)  # the metrics keep both attempts
@@ -86,12 +86,12 @@ def test_without_the_package_the_run_is_refused_before_anything_is_asked(tmp_pat
     monkeypatch.setattr("fedcpsc.distillation.events.find_spec", lambda name: None)
     fakes = silos()
     with pytest.raises(ConfigError, match=r"tensorboard.*not installed.*fedcpsc\[tensorboard\]"):
-        distill(config(), LocalTeachers(fakes), tmp_path / "run")
+        distill(config(), LocalTransport(fakes), tmp_path / "run")
     assert fakes[0].calls == 0
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_writes_no_events_does_not_import_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    distill(tiny_config(), LocalTeachers(silos()), tmp_path)
+    distill(tiny_config(), LocalTransport(silos()), tmp_path)
     assert not (tmp_path / "tensorboard").exists()

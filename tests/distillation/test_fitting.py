@@ -16,7 +16,7 @@ from torch import nn
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.runs.answer_bank import AnswerBank
 
@@ -93,7 +93,7 @@ def test_a_whole_run_with_two_processes_ends_as_with_one(tmp_path):
         folder = tmp_path / str(processes)
         distill(
             config(processes, architecture="convnet_gn"),
-            LocalTeachers([FakeSilo("silo-0"), FakeSilo("silo-1")]),
+            LocalTransport([FakeSilo("silo-0"), FakeSilo("silo-1")]),
             folder,
         )
         students.append(load_file(folder / "student.safetensors"))

@@ -17,7 +17,7 @@ from support.tiny_runs import tiny_config
 from fedcpsc.distillation.checkpoint import load_checkpoint
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import make_committee
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import BankError, RunError
 from fedcpsc.files import drop_half_a_line
 
@@ -33,7 +33,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def run(folder, silos, **how):
-    return distill(tiny_config(), LocalTeachers(silos), folder, **how)
+    return distill(tiny_config(), LocalTransport(silos), folder, **how)
 
 
 def silos():

@@ -13,7 +13,7 @@ from fedcpsc.distillation.aggregation import aggregate, silo_shares
 from fedcpsc.distillation.information import Window, measure
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
 from fedcpsc.runs.answer_bank import AnswerBank
 
@@ -152,7 +152,7 @@ def test_a_mixed_federation_runs_and_tells_who_counted_how_much(tmp_path, rule):
         FakeSilo("silo-2", forms=(AnswerForm.LABEL,), class_report=report),
     ]
     config = tiny_config(silos__count=3, queries__form="best", aggregation__rule=rule)
-    result = distill(config, LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation())
+    result = distill(config, LocalTransport(fakes), tmp_path / "run", evaluation=evaluation())
     assert [silo["form"] for silo in result["silos"]] == ["probabilities", "probabilities", "label"]
     weights = json.loads((tmp_path / "run/details.json").read_text())["contribution"]["weights"]
     assert np.mean(weights["silo-0"]) > max(np.mean(weights["silo-1"]), np.mean(weights["silo-2"]))

@@ -19,7 +19,7 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
+from fedcpsc.distillation.transport import LocalTransport, Lost, Reply
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import AnswerForm, Query, decode_answers
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -45,20 +45,20 @@ class Far(SlowTeachers):
         self.clock = Clock(work_s=lambda: 0.0)
         super().__init__(fakes, self.clock, needs_s, idle_s)
 
-    def poll(self, timeout_s):
+    def receive(self, timeout_s):
         if timeout_s == 0:
             self.clock.skip(FIT_S)
-        return super().poll(timeout_s)
+        return super().receive(timeout_s)
 
 
 def silos(count=2, **options):
     return [FakeSilo(f"silo-{i}", **options) for i in range(count)]
 
 
-def run(tmp_path, name, teachers, *, resume=False, tell=lambda line: None, **changes):
-    clock = {"clock": teachers.clock} if isinstance(teachers, Far) else {}
+def run(tmp_path, name, transport, *, resume=False, tell=lambda line: None, **changes):
+    clock = {"clock": transport.clock} if isinstance(transport, Far) else {}
     settings = config(**{**OVERLAP, **changes})
-    return distill(settings, teachers, tmp_path / name, resume=resume, tell=tell, **clock)
+    return distill(settings, transport, tmp_path / name, resume=resume, tell=tell, **clock)
 
 
 def same_student(tmp_path, one, other):
@@ -98,7 +98,7 @@ def plain_loop(folder, settings, fakes):
 
 def test_without_overlap_the_rounds_are_the_plain_loop_bit_for_bit(tmp_path):
     settings = config(output__alarm_entropy=0.0)
-    distill(settings, LocalTeachers(silos()), tmp_path / "run")
+    distill(settings, LocalTransport(silos()), tmp_path / "run")
     expected, got = plain_loop(tmp_path / "bank", settings, silos()), load_file(tmp_path / "run/student.safetensors")
     assert expected.keys() == got.keys()
     for name, value in expected.items():
@@ -108,7 +108,7 @@ def test_without_overlap_the_rounds_are_the_plain_loop_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("ahead", [0, 2, 5])
 def test_when_answers_come_changes_nothing(tmp_path, ahead):
     chance = random.Random(4)
-    run(tmp_path, "at-once", LocalTeachers(silos()), queries__ahead=ahead)
+    run(tmp_path, "at-once", LocalTransport(silos()), queries__ahead=ahead)
     uneven = Far(silos(), lambda silo, number: chance.uniform(0, 20))
     run(tmp_path, "uneven", uneven, queries__ahead=ahead)
     assert same_student(tmp_path, "at-once", "uneven")
@@ -116,7 +116,7 @@ def test_when_answers_come_changes_nothing(tmp_path, ahead):
 
 
 def test_what_is_seen_later_makes_another_student(tmp_path, whole):
-    run(tmp_path, "waited", LocalTeachers(silos()), queries__ahead=0)
+    run(tmp_path, "waited", LocalTransport(silos()), queries__ahead=0)
     assert not same_student(tmp_path, "waited", whole)
 
 
@@ -155,17 +155,17 @@ def test_a_run_cut_while_several_queries_are_out_gives_the_very_same_student(tmp
 
 def test_slow_silos_get_fewer_and_larger_queries_and_the_server_waits_less(tmp_path):
     waited = run(tmp_path, "waited", Far(silos()), queries__ahead=0, queries__in_flight=1)
-    teachers = Far(silos(images_per_query=25))
-    bundled = run(tmp_path, "bundled", teachers, queries__waiting_goal=0.05)
-    sizes = [len(query.images) for query in teachers._by_silo["silo-0"].queries]
+    transport = Far(silos(images_per_query=25))
+    grouped = run(tmp_path, "grouped", transport, queries__waiting_goal=0.05)
+    sizes = [len(query.images) for query in transport._by_silo["silo-0"].queries]
     assert (sizes[0], max(sizes), sum(sizes)) == (10, 20, 120)
     assert sizes == sorted(sizes)
-    shares = [result["seconds"]["waiting_share_after_first_round"] for result in (waited, bundled)]
+    shares = [result["seconds"]["waiting_share_after_first_round"] for result in (waited, grouped)]
     assert shares[1] < 0.6 * shares[0]
 
 
 @pytest.mark.parametrize("at", [4, 8])
-def test_bundles_are_the_same_after_a_crash(tmp_path, monkeypatch, at):
+def test_groups_are_the_same_after_a_crash(tmp_path, monkeypatch, at):
     monkeypatch.setattr(fedcpsc.distillation.loop, "next_size", lambda size, **_: min(2 * size, 3))
     run(tmp_path, "whole", Far(silos()))
     fakes = silos(misbehave=killed_after(at))
@@ -179,8 +179,8 @@ def test_bundles_are_the_same_after_a_crash(tmp_path, monkeypatch, at):
 def test_a_busy_silo_gets_fewer_queries_at_once(tmp_path):
     fakes = silos()
     fakes[0].misbehave = lambda query, count: RefusalCode.BUSY if count == 2 else None
-    teachers = Far(fakes)
-    result = run(tmp_path, "run", teachers)
+    transport = Far(fakes)
+    result = run(tmp_path, "run", transport)
     assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
     last = [s for s in read_timeline(tmp_path / "run/timeline.jsonl") if s.silo == "silo-0"][4:]
     assert all(one.end <= other.begin for one, other in itertools.pairwise(last)), "one at a time from then on"
@@ -199,9 +199,9 @@ def test_a_silo_with_extra_latency_is_waited_for_and_answers_all(tmp_path):
 class Lossy(Far):
     """Half of silo-1's replies never reach the server."""
 
-    def poll(self, timeout_s):
+    def receive(self, timeout_s):
         replies = []
-        for reply in super().poll(timeout_s):
+        for reply in super().receive(timeout_s):
             lost = reply.silo == "silo-1" and self.chance.random() < 0.5
             replies.append(Reply(reply.silo, Lost(reply.content.query_id, "ttl"), reply.seconds) if lost else reply)
         return replies

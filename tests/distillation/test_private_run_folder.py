@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedcpsc.distillation.checkpoint import save_checkpoint
-from fedcpsc.distillation.pace import Course
+from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.errors import BankError
 from fedcpsc.runs.answer_bank import AnswerBank
 
@@ -50,7 +50,7 @@ def test_a_bank_of_before_is_closed_to_others_when_its_run_is_resumed(tmp_path):
 
 def test_a_checkpoint_is_likewise(tmp_path):
     (tmp_path / "checkpoint").mkdir(mode=0o755)
-    save_checkpoint(tmp_path / "checkpoint", [], None, Course(0), 0.0)
+    save_checkpoint(tmp_path / "checkpoint", [], None, RoundSchedule(0), 0.0)
     assert (tmp_path / "checkpoint").stat().st_mode & 0o777 == 0o700
 
 

@@ -14,7 +14,7 @@ from support.tiny_runs import tiny_config as config
 
 from fedcpsc.config import load_config
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.teachers import LocalTeachers, Lost, Reply
+from fedcpsc.distillation.transport import LocalTransport, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
 
@@ -26,7 +26,7 @@ def silos(count=2, **options):
 def test_a_run_leaves_everything_it_promises(tmp_path):
     fakes = silos()
     facts = {f"silo-{i}": SiloFacts(100 + i, brightness_probabilities) for i in range(2)}
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation(), silo_facts=facts)
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run", evaluation=evaluation(), silo_facts=facts)
     run = tmp_path / "run"
     for name in (
         "config.yaml",
@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_it_promises(tmp_path):
 
 def test_no_image_is_ever_asked_twice(tmp_path):
     fakes = silos(1)
-    distill(config(silos__count=1), LocalTeachers(fakes), tmp_path / "run")
+    distill(config(silos__count=1), LocalTransport(fakes), tmp_path / "run")
     asked = np.concatenate([query.images for query in fakes[0].queries])
     assert len(asked) == 120
     assert len({image.tobytes() for image in asked}) == 120
@@ -78,12 +78,12 @@ def killed_after(count, by=Dies):
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 7])
 def test_an_interrupted_run_resumed_gives_the_very_same_student(tmp_path, at):
     whole = silos()
-    distill(config(), LocalTeachers(whole), tmp_path / "whole")
+    distill(config(), LocalTransport(whole), tmp_path / "whole")
 
     fakes = silos(misbehave=killed_after(at))
     with pytest.raises(Dies):
-        distill(config(), LocalTeachers(fakes), tmp_path / "cut")
-    distill(config(), LocalTeachers(fakes), tmp_path / "cut", resume=True)
+        distill(config(), LocalTransport(fakes), tmp_path / "cut")
+    distill(config(), LocalTransport(fakes), tmp_path / "cut", resume=True)
 
     first, second = load_file(tmp_path / "whole/student.safetensors"), load_file(tmp_path / "cut/student.safetensors")
     for name in first:
@@ -95,41 +95,41 @@ def test_an_interrupted_run_resumed_gives_the_very_same_student(tmp_path, at):
 def test_a_run_told_to_stop_has_its_last_round_on_the_disk_and_goes_on_from_there(tmp_path, by):
     fakes = silos(misbehave=killed_after(5, by))
     with pytest.raises(by):
-        distill(config(), LocalTeachers(fakes), tmp_path / "run")
+        distill(config(), LocalTransport(fakes), tmp_path / "run")
     state = tmp_path / "run/checkpoint/state.pt"
     assert torch.load(state, weights_only=True)["ends"] == [1, 2]
     assert [path.name for path in (tmp_path / "run").rglob("*.partial")] == []
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", resume=True)
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run", resume=True)
     assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
     assert {fake.left for fake in fakes} == {10_000 - 120}
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
     fakes = silos()
-    first = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation())
-    again = distill(config(), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation(), resume=True)
+    first = distill(config(), LocalTransport(fakes), tmp_path / "run", evaluation=evaluation())
+    again = distill(config(), LocalTransport(fakes), tmp_path / "run", evaluation=evaluation(), resume=True)
     assert first["student"] == again["student"]
     assert {f.left for f in fakes} == {10_000 - 120}
 
 
 def test_two_runs_are_never_mixed(tmp_path):
-    distill(config(), LocalTeachers(silos()), tmp_path / "run")
+    distill(config(), LocalTransport(silos()), tmp_path / "run")
     with pytest.raises(RunError, match="holds a run already.*--resume"):
-        distill(config(), LocalTeachers(silos()), tmp_path / "run")
+        distill(config(), LocalTransport(silos()), tmp_path / "run")
     with pytest.raises(RunError, match=r"student\.width: 4 -> 6"):
-        distill(config(student__width=6), LocalTeachers(silos()), tmp_path / "run", resume=True)
+        distill(config(student__width=6), LocalTransport(silos()), tmp_path / "run", resume=True)
 
 
-class Lossy(LocalTeachers):
+class Lossy(LocalTransport):
     """Loses the first reply to every query: the silo answered and charged, the server never hears."""
 
     def __init__(self, targets):
         super().__init__(targets)
         self.lost = set()
 
-    def poll(self, timeout_s):
+    def receive(self, timeout_s):
         replies = []
-        for reply in super().poll(timeout_s):
+        for reply in super().receive(timeout_s):
             key = (reply.silo, reply.content.query_id)
             first = key not in self.lost
             self.lost.add(key)
@@ -147,7 +147,7 @@ def test_lost_replies_are_asked_for_again_under_the_same_id(tmp_path):
 def test_a_silo_whose_budget_ends_is_left_alone_and_the_rest_go_on(tmp_path):
     told = []
     fakes = [FakeSilo("silo-0", budget=70), FakeSilo("silo-1")]
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", tell=told.append)
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run", tell=told.append)
     assert [s["queries_answered"] for s in result["silos"]] == [60, 120]
     assert result["silos"][0]["left"] == "its budget is spent"
     assert result["silos"][0]["refusals"] == {"budget": 1}
@@ -156,22 +156,22 @@ def test_a_silo_whose_budget_ends_is_left_alone_and_the_rest_go_on(tmp_path):
 
 def test_a_busy_silo_is_asked_again(tmp_path):
     fakes = silos(misbehave=lambda query, count: RefusalCode.BUSY if count % 2 else None)
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run")
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run")
     assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
 
 
-class Resting(LocalTeachers):
+class Resting(LocalTransport):
     """Notes how long the server rested with nothing in flight, and does not sleep."""
 
     def __init__(self, targets):
         super().__init__(targets)
         self.rested_s = 0.0
 
-    def poll(self, timeout_s):
+    def receive(self, timeout_s):
         if not self._waiting:
             self.rested_s += timeout_s
             return []
-        return super().poll(timeout_s)
+        return super().receive(timeout_s)
 
     def clock(self):
         return time.process_time() + self.rested_s
@@ -185,12 +185,12 @@ def out_of_service(first, last):
 def test_a_silo_that_is_out_of_service_for_a_while_is_asked_again_and_loses_nothing(tmp_path):
     told = []
     fakes = [FakeSilo("silo-0"), FakeSilo("silo-1", misbehave=out_of_service(2, 7))]
-    teachers = Resting(fakes)
+    transport = Resting(fakes)
     settings = config(queries__deadline_s=1e3)
-    result = distill(settings, teachers, tmp_path / "run", tell=told.append, clock=teachers.clock)
+    result = distill(settings, transport, tmp_path / "run", tell=told.append, clock=transport.clock)
     assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
     assert result["silos"][1]["refusals"] == {"internal": 6}
-    assert 28 < teachers.rested_s < 40, "at once, then after ever longer rests"
+    assert 28 < transport.rested_s < 40, "at once, then after ever longer rests"
     assert told == []
     assert fakes[1].left == 10_000 - 120
 
@@ -198,11 +198,11 @@ def test_a_silo_that_is_out_of_service_for_a_while_is_asked_again_and_loses_noth
 def test_a_silo_that_stays_out_of_service_is_left_after_some_minutes(tmp_path):
     told = []
     fakes = [FakeSilo("silo-0"), FakeSilo("silo-1", misbehave=out_of_service(2, 10**6))]
-    teachers = Resting(fakes)
+    transport = Resting(fakes)
     settings = config(queries__deadline_s=1e3)
-    result = distill(settings, teachers, tmp_path / "run", tell=told.append, clock=teachers.clock)
+    result = distill(settings, transport, tmp_path / "run", tell=told.append, clock=transport.clock)
     assert [silo["queries_answered"] for silo in result["silos"]] == [120, 30]
-    assert 240 < teachers.rested_s < 270
+    assert 240 < transport.rested_s < 270
     assert len(told) == 1
     assert "silo-1 is no longer asked: refused (internal)" in told[0]
 
@@ -210,12 +210,12 @@ def test_a_silo_that_stays_out_of_service_is_left_after_some_minutes(tmp_path):
 def test_silos_that_refuse_everything_end_the_run_with_their_code(tmp_path):
     fakes = silos(misbehave=lambda query, count: RefusalCode.FORM)
     with pytest.raises(FederationError, match="no silo answered.*form"):
-        distill(config(), LocalTeachers(fakes), tmp_path / "run")
+        distill(config(), LocalTransport(fakes), tmp_path / "run")
 
 
 def test_a_batch_larger_than_a_query_may_be_is_split(tmp_path):
     fakes = silos(images_per_query=7)
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run")
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run")
     assert max(len(query.images) for query in fakes[0].queries) == 7
     assert result["queries_per_silo"] == 120
 
@@ -232,11 +232,11 @@ def test_a_batch_larger_than_a_query_may_be_is_split(tmp_path):
 )
 def test_federations_that_do_not_fit_are_refused_with_a_remedy(tmp_path, changes, fakes, words):
     with pytest.raises(FederationError, match=words):
-        distill(config(**changes), LocalTeachers(fakes()), tmp_path / "run")
+        distill(config(**changes), LocalTransport(fakes()), tmp_path / "run")
 
 
 def test_a_quorum_may_begin_without_the_missing(tmp_path):
-    result = distill(config(queries__quorum=0.5), LocalTeachers(silos(1)), tmp_path / "run")
+    result = distill(config(queries__quorum=0.5), LocalTransport(silos(1)), tmp_path / "run")
     assert result["not_joined"] == 1
 
 
@@ -245,13 +245,13 @@ def test_class_reports_weigh_the_silos(tmp_path):
         FakeSilo("silo-0", class_report=ClassReport((9.0, 1.0, 0.0))),
         FakeSilo("silo-1", class_report=ClassReport((0.0, 5.0, 5.0))),
     ]
-    result = distill(config(aggregation__rule="class_prior_log"), LocalTeachers(fakes), tmp_path / "run")
+    result = distill(config(aggregation__rule="class_prior_log"), LocalTransport(fakes), tmp_path / "run")
     assert result["ensemble"]["rule"] == "class_prior_log"
 
 
 def test_unknown_priors_are_named(tmp_path):
     with pytest.raises(ConfigError, match="use 'smooth'"):
-        distill(config(synthesis__prior={"smoth": 1.0}), LocalTeachers(silos()), tmp_path / "run")
+        distill(config(synthesis__prior={"smoth": 1.0}), LocalTransport(silos()), tmp_path / "run")
 
 
 class OneClass(FakeSilo):
@@ -270,8 +270,8 @@ def test_a_bank_that_collapses_raises_the_alarm_and_asks_about_the_prior(tmp_pat
         "synthesis__candidates": 1,
         "synthesis__moments": None,
     }
-    distill(config(**settings), LocalTeachers([OneClass("silo-0")]), tmp_path / "collapsed")
-    distill(config(**settings), LocalTeachers(silos(1)), tmp_path / "healthy")
+    distill(config(**settings), LocalTransport([OneClass("silo-0")]), tmp_path / "collapsed")
+    distill(config(**settings), LocalTransport(silos(1)), tmp_path / "healthy")
 
     def lines(name):
         return [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -286,15 +286,15 @@ def test_a_bank_that_collapses_raises_the_alarm_and_asks_about_the_prior(tmp_pat
     assert prior_share("collapsed") == pytest.approx(0.8)
 
 
-class Deaf(LocalTeachers):
+class Deaf(LocalTransport):
     """One silo takes queries and never replies."""
 
     def __init__(self, targets, deaf):
         super().__init__(targets)
         self.deaf = deaf
 
-    def push(self, queries):
-        super().push({silo: query for silo, query in queries.items() if silo != self.deaf})
+    def send(self, queries):
+        super().send({silo: query for silo, query in queries.items() if silo != self.deaf})
 
 
 def test_a_silo_that_never_replies_is_given_up_at_the_deadline(tmp_path):
@@ -310,7 +310,7 @@ def test_a_silo_that_answers_something_else_is_left(tmp_path):
     fakes = silos()
     fakes[1].answer = lambda query: replace(fakes[0].answer(query), values=np.zeros((1, 3), np.uint8))
     told = []
-    result = distill(config(), LocalTeachers(fakes), tmp_path / "run", tell=told.append)
+    result = distill(config(), LocalTransport(fakes), tmp_path / "run", tell=told.append)
     assert result["silos"][1]["queries_answered"] == 0
     assert "not what was asked" in told[0]
 
@@ -320,7 +320,7 @@ def test_each_silo_is_asked_for_the_best_it_offers_and_the_result_tells_it(tmp_p
         FakeSilo("silo-0", forms=(AnswerForm.LABEL, AnswerForm.PROBABILITIES), noise_sigma=0.2),
         FakeSilo("silo-1", forms=(AnswerForm.LABEL,)),
     ]
-    result = distill(config(queries__form="best"), LocalTeachers(fakes), tmp_path / "run", evaluation=evaluation())
+    result = distill(config(queries__form="best"), LocalTransport(fakes), tmp_path / "run", evaluation=evaluation())
     assert [{query.form for query in fake.queries} for fake in fakes] == [
         {AnswerForm.PROBABILITIES},
         {AnswerForm.LABEL},
@@ -332,4 +332,4 @@ def test_each_silo_is_asked_for_the_best_it_offers_and_the_result_tells_it(tmp_p
 
 def test_one_form_for_all_is_told_as_one(tmp_path):
     fakes = silos(forms=(AnswerForm.PROBABILITIES, AnswerForm.LABEL))
-    assert distill(config(queries__form="label"), LocalTeachers(fakes), tmp_path / "run")["form"] == "label"
+    assert distill(config(queries__form="label"), LocalTransport(fakes), tmp_path / "run")["form"] == "label"

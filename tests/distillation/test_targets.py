@@ -10,7 +10,7 @@ from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.runs.answer_bank import AnswerBank
 
 FROM_ANSWERS = ("answer_prior_log", "answer_peak_log")
@@ -100,7 +100,7 @@ def test_silos_that_never_saw_a_class_leave_it_to_those_that_did(tmp_path):
     for rule in ("uniform", *FROM_ANSWERS):
         fakes = [Knowing(f"silo-{i}", half_blind(seen)) for i, seen in enumerate(knows)]
         config = tiny_config(aggregation__rule=rule)
-        run = distill(config, LocalTeachers(fakes), tmp_path / rule, evaluation=truth, silo_facts=facts)
+        run = distill(config, LocalTransport(fakes), tmp_path / rule, evaluation=truth, silo_facts=facts)
         found[rule] = run["ensemble"]["accuracy"]
     for rule in FROM_ANSWERS:
         assert found[rule] >= found["uniform"]

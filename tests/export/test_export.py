@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from fedcpsc import cli
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.export import formats
 from fedcpsc.export.plan import Format
@@ -29,7 +29,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "test"
     silos = [FakeSilo("silo-0"), FakeSilo("silo|1")]
     facts = {silo.description.silo: SiloFacts(9, brightness_probabilities) for silo in silos}
-    distill(tiny_config(), LocalTeachers(silos), folder, evaluation=evaluation(), silo_facts=facts)
+    distill(tiny_config(), LocalTransport(silos), folder, evaluation=evaluation(), silo_facts=facts)
     return folder
 
 

@@ -10,7 +10,7 @@ from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import FIELDS, JsonLines, TextLines
@@ -27,7 +27,7 @@ def logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Path, list
         policy = {"answers": answers, "images_per_query": 30, "bits": 32}
         make_folder(tmp_path / f"secret-{name}", policy=policy, silo=name, population=f"patients {digit}")
     gatekeepers = [open_gatekeeper(tmp_path / f"secret-{name}") for name in SILOS]
-    distill(tiny_config(), LocalTeachers(gatekeepers), tmp_path / "run")
+    distill(tiny_config(), LocalTransport(gatekeepers), tmp_path / "run")
     for gatekeeper in gatekeepers:
         gatekeeper.close()
     return tmp_path / "run", [record for record in caplog.records if record.name.startswith("fedcpsc")]

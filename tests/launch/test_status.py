@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fedcpsc.cli import app
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 
 runner = CliRunner()
 
@@ -19,7 +19,7 @@ runner = CliRunner()
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "test"
-    distill(tiny_config(), LocalTeachers([FakeSilo("silo-0"), FakeSilo("silo-1")]), folder)
+    distill(tiny_config(), LocalTransport([FakeSilo("silo-0"), FakeSilo("silo-1")]), folder)
     return folder
 
 

@@ -1,17 +1,17 @@
 """The time line's drawing: few bars however many stretches, and all its figures in words."""
 
 from fedcpsc.report.time_line import time_line_chart
-from fedcpsc.runs.timeline import Stretch
+from fedcpsc.runs.timeline import Span
 
 
 def stretches(rounds, silos=3):
     found = []
     for r in range(rounds):
-        found.append(Stretch("fit", 10.0 * r, 10.0 * r + 6, r + 1))
-        found.append(Stretch("waiting", 10.0 * r + 6, 10.0 * r + 10, r + 1))
+        found.append(Span("fit", 10.0 * r, 10.0 * r + 6, r + 1))
+        found.append(Span("waiting", 10.0 * r + 6, 10.0 * r + 10, r + 1))
         for s in range(silos):
             outcome = "lost" if (r, s) == (1, 0) else "answer"
-            found.append(Stretch("query", 10.0 * r, 10.0 * r + 9, r + 1, f"silo-{s}", 5, outcome))
+            found.append(Span("query", 10.0 * r, 10.0 * r + 9, r + 1, f"silo-{s}", 5, outcome))
     return tuple(found)
 
 
@@ -32,7 +32,7 @@ def test_thousands_of_stretches_stay_a_small_drawing():
 
 
 def test_of_many_silos_the_slowest_are_drawn():
-    chart = time_line_chart((*stretches(2, silos=30), Stretch("query", 0, 99, 1, "slow", 5, "answer")))
+    chart = time_line_chart((*stretches(2, silos=30), Span("query", 0, 99, 1, "slow", 5, "answer")))
     assert "Of 31 silos the 10 slowest are drawn." in chart.description
     assert ">slow<" in chart.svg
     assert ">silo-29<" not in chart.svg

@@ -3,7 +3,7 @@
 import pytest
 
 from fedcpsc.errors import RunError
-from fedcpsc.runs.timeline import Stretch, Timeline, read_timeline, waiting_shares
+from fedcpsc.runs.timeline import Span, Timeline, read_timeline, waiting_shares
 
 
 class Clock:
@@ -20,9 +20,9 @@ def path(tmp_path):
 
 def record(path, clock, *, resumed=False):
     line = Timeline(path, resumed=resumed, clock=clock)
-    with line.stretch("fit", 1):
+    with line.span("fit", 1):
         clock.now += 2
-    with line.stretch("waiting", 1):
+    with line.span("waiting", 1):
         clock.now += 3
     line.query("a", 1, 10, line.now - 4, "answer")
     return line
@@ -32,9 +32,9 @@ def test_what_is_written_is_read(path):
     line = record(path, Clock())
     assert (line.now, line.waited_s) == (5.0, 3.0)
     assert read_timeline(path) == (
-        Stretch("fit", 0, 2, 1),
-        Stretch("waiting", 2, 5, 1),
-        Stretch("query", 1, 5, 1, "a", 10, "answer"),
+        Span("fit", 0, 2, 1),
+        Span("waiting", 2, 5, 1),
+        Span("query", 1, 5, 1, "a", 10, "answer"),
     )
 
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_may_know_of_more_time_than_the_file(path):
 
 def test_a_stretch_that_fails_is_not_on_record(path):
     line = Timeline(path, resumed=False, clock=Clock())
-    with pytest.raises(KeyError), line.stretch("fit", 1):
+    with pytest.raises(KeyError), line.span("fit", 1):
         raise KeyError
     assert read_timeline(path) == ()
 
@@ -74,6 +74,6 @@ def test_a_damaged_line_is_named(path):
 
 
 def test_the_share_of_waiting_after_the_first_round_leaves_its_waiting_out():
-    stretches = tuple(Stretch("waiting", begin, begin + 4, 1) for begin in (6, 20))
-    assert waiting_shares(stretches, 50.0) == (8 / 50, 4 / 40)
+    spans = tuple(Span("waiting", begin, begin + 4, 1) for begin in (6, 20))
+    assert waiting_shares(spans, 50.0) == (8 / 50, 4 / 40)
     assert waiting_shares((), 0.0) == (0.0, 0.0)

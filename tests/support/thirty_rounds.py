@@ -6,7 +6,7 @@ from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.protocol.messages import ClassReport
 
 
@@ -39,4 +39,4 @@ def make_run(folder: Path) -> None:
     ]
     facts = {f.description.silo: SiloFacts(640, lambda images: brightness_probabilities(images, 10)) for f in fakes}
     held_out = evaluation(100, classes=10, side=28)
-    distill(config, LocalTeachers(fakes), folder, evaluation=held_out, silo_facts=facts)
+    distill(config, LocalTransport(fakes), folder, evaluation=held_out, silo_facts=facts)

@@ -1,7 +1,7 @@
-"""Teachers as the engine sees them: silos that are asked and, some time later, answer.
+"""How queries reach the silos and how their replies come back, some time later.
 
-`Teachers` is the seam: `LocalTeachers` calls gatekeepers in this process (tests, single-machine runs);
-`server.remote_teachers.GridTeachers` sends Flower messages. The contract suite in `tests/contracts` runs over both.
+`SiloTransport` is the seam: `LocalTransport` calls gatekeepers in this process (tests, single-machine runs);
+`server.flower_transport.FlowerTransport` sends Flower messages. The contract suite in `tests/contracts` runs over both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fedcpsc.errors import ProtocolError, explain
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, QueryTarget, Refusal
 
-__all__ = ["LocalTeachers", "Lost", "Reply", "SiloId", "Teachers", "Traffic"]
+__all__ = ["LocalTransport", "Lost", "Reply", "SiloId", "SiloTransport", "Traffic"]
 
 SiloId: TypeAlias = str
 
@@ -37,9 +37,9 @@ class Reply:
     """One silo's reply to one query.
 
     Attributes:
-        silo: who replied.
+        silo: name of the silo that replied.
         content: answer, refusal, or the fact that nothing will come.
-        seconds: seconds from push to arrival, >= 0.
+        seconds: seconds from sending to arrival, >= 0.
     """
 
     silo: SiloId
@@ -55,26 +55,26 @@ class Traffic:
     bytes_received: int = 0
 
 
-class Teachers(Protocol):
-    """Silos that answer queries. One thread uses it; an implementation may have threads of its own."""
+class SiloTransport(Protocol):
+    """The way to silos that answer queries. One thread uses it; an implementation may have threads of its own."""
 
     traffic: Traffic
 
-    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+    def connect(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """Waits until `count` silos have described themselves, at most `timeout_s`; returns those that did.
 
         Must be called first. Fewer than `count` may come back (even none): the caller decides about quorum.
         """
         ...
 
-    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
         """Sends without waiting. Several queries may be in flight at a silo, where the transport answers in order."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Reply]:
+    def receive(self, timeout_s: float) -> list[Reply]:
         """Replies that have arrived; waits at most `timeout_s` for the first, and as long where none is due.
 
-        Every push yields exactly one reply.
+        Every query sent yields exactly one reply.
         """
         ...
 
@@ -83,8 +83,8 @@ class Teachers(Protocol):
         ...
 
 
-class LocalTeachers:
-    """Gatekeepers called in this process, one after the other, when polled."""
+class LocalTransport:
+    """Gatekeepers called in this process, one after the other, when `receive` is called."""
 
     def __init__(self, targets: Sequence[QueryTarget]) -> None:
         self.traffic = Traffic()
@@ -92,7 +92,7 @@ class LocalTeachers:
         self._by_silo: dict[SiloId, QueryTarget] = {}
         self._waiting: list[tuple[SiloId, AnyQuery, float]] = []
 
-    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+    def connect(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """Every target that describes itself, at once."""
         del count, timeout_s  # every target is here already
         found: dict[SiloId, Description] = {}
@@ -107,21 +107,21 @@ class LocalTeachers:
                 self._by_silo[description.silo] = target
         return found
 
-    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
-        """Keeps the queries for the next `poll`."""
+    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+        """Keeps the queries for the next `receive`."""
         now = time.monotonic()
         self._waiting += [(silo, query, now) for silo, query in queries.items()]
 
-    def poll(self, timeout_s: float) -> list[Reply]:
+    def receive(self, timeout_s: float) -> list[Reply]:
         """Has every kept query answered here and now; there is nothing to wait for, so without any it sleeps."""
         if not self._waiting:
             time.sleep(timeout_s)
         replies = []
-        for silo, query, pushed in self._waiting:
+        for silo, query, sent_at in self._waiting:
             content = self._by_silo[silo].answer(query)
             self.traffic.bytes_sent += len(to_bytes(query))
             self.traffic.bytes_received += len(to_bytes(content))
-            replies.append(Reply(silo, content, time.monotonic() - pushed))
+            replies.append(Reply(silo, content, time.monotonic() - sent_at))
         self._waiting.clear()
         return replies
 

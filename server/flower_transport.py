@@ -1,8 +1,8 @@
-"""`Teachers` over Flower: push, poll, time out, collect.
+"""`SiloTransport` over Flower: send, receive, time out.
 
 One background thread owns Flower's Grid once queries are asked, because in a deployment a pull blocks while a reply
 uploads. Nothing here computes: while Ray starts, linear algebra in the server's process would hang it, so whatever is
-heavy has to wait until `hello` has returned.
+heavy has to wait until `connect` has returned.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
-from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Traffic
+from fedcpsc.distillation.transport import Lost, Reply, SiloId, Traffic
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
 
-__all__ = ["GridTeachers"]
+__all__ = ["FlowerTransport"]
 
 log = logging.getLogger("fedcpsc.server")
 
 _PULL_S = 0.05  # between two looks for replies
-_RETRY_S = 3.0  # between two hellos to a node that was not ready
+_RETRY_S = 3.0  # between two attempts to reach a node that was not ready
 _GRACE_S = 10.0  # a reply is given up so long after its message has expired
 _CLOSE_S = 5.0
 _FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALFORMED})
@@ -38,18 +38,18 @@ _FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALF
 class _Sent:
     silo: SiloId
     query: AnyQuery
-    pushed: float  # monotonic seconds
+    at: float  # monotonic seconds
 
 
-class GridTeachers:
+class FlowerTransport:
     """The nodes of a federation, asked through Flower's Grid. Silo names must be unique.
 
     Several queries may be in flight at one silo in a deployment, which answers first in, first out; a simulation runs
     them at the same time, so there keep to one.
 
     Args:
-        grid: Flower's; from the first `push` on it belongs to this object's thread, until `close`.
-        ttl_s: a query that was not answered after so long is lost, > 0.
+        grid: Flower's way to the nodes; from the first `send` on it belongs to this object's thread, until `close`.
+        ttl_s: seconds after which a query without a reply is lost, > 0.
     """
 
     def __init__(self, grid: Grid, ttl_s: float) -> None:
@@ -64,8 +64,8 @@ class GridTeachers:
         self._outstanding = 0
         self._worker: threading.Thread | None = None
 
-    def hello(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
-        """As `Teachers.hello`; may be called again before the first `push`, and then waits only for those missing.
+    def connect(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
+        """As `SiloTransport.connect`; called again before the first `send`, it waits only for those missing.
 
         `timeout_s` counts from the first call on, so that nobody is waited for twice.
 
@@ -81,7 +81,7 @@ class GridTeachers:
             now = time.monotonic()
             silent = [node for node in self._grid.get_node_ids() if node not in self._nodes.values()]
             due = [node for node in silent if node not in asked.values() and ask_at.get(node, now) <= now]
-            asked |= {message: node for node in due if (message := self._send(node, DescribeRequest(), "describe"))}
+            asked |= {message: node for node in due if (message := self._send_one(node, DescribeRequest(), "describe"))}
             for reply in self._pull(asked):
                 node = asked.pop(reply.metadata.reply_to_message_id)
                 content = self._read(reply)
@@ -99,15 +99,15 @@ class GridTeachers:
             time.sleep(_PULL_S)
         return dict(self._known)
 
-    def push(self, queries: Mapping[SiloId, AnyQuery]) -> None:
-        """As `Teachers.push`.
+    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+        """As `SiloTransport.send`.
 
         Raises:
             ProtocolError: a silo that has not joined.
         """
         for silo in queries:
             if silo not in self._nodes:
-                raise ProtocolError(explain("silo", silo, f"must be one of {sorted(self._nodes)}", "call hello first"))
+                raise ProtocolError(explain("silo", silo, f"must be one of {sorted(self._nodes)}", "connect first"))
         now = time.monotonic()
         for silo, query in queries.items():
             self._outstanding += 1
@@ -116,8 +116,8 @@ class GridTeachers:
             self._worker = threading.Thread(target=self._work, name="fedcpsc-grid", daemon=True)
             self._worker.start()
 
-    def poll(self, timeout_s: float) -> list[Reply]:
-        """As `Teachers.poll`.
+    def receive(self, timeout_s: float) -> list[Reply]:
+        """As `SiloTransport.receive`.
 
         Raises:
             FederationError: the thread that owns the Grid has died; its traceback is in the log.
@@ -140,7 +140,7 @@ class GridTeachers:
         return replies
 
     def close(self) -> None:
-        """As `Teachers.close`; the Grid is free again."""
+        """As `SiloTransport.close`; the Grid is free again."""
         if self._worker is not None:
             self._outbox.put(None)
             self._worker.join(_CLOSE_S)
@@ -161,7 +161,7 @@ class GridTeachers:
                 sent = self._outbox.get(timeout=_PULL_S if in_flight else None)
                 if sent is None:
                     return
-                message = self._send(self._nodes[sent.silo], sent.query, "answer")
+                message = self._send_one(self._nodes[sent.silo], sent.query, "answer")
                 if message is None:
                     self._arrived(sent, Lost(sent.query.query_id, "could not be sent"))
                 else:
@@ -172,20 +172,20 @@ class GridTeachers:
             for reply in self._pull(in_flight):
                 sent = in_flight.pop(reply.metadata.reply_to_message_id)
                 self._arrived(sent, _content(sent.query, self._read(reply)))
-            expired = [m for m, s in in_flight.items() if time.monotonic() - s.pushed > self._ttl_s + _GRACE_S]
+            expired = [m for m, s in in_flight.items() if time.monotonic() - s.at > self._ttl_s + _GRACE_S]
             for message in expired:
                 sent = in_flight.pop(message)
                 self._arrived(sent, Lost(sent.query.query_id, f"no reply within {self._ttl_s:g} s"))
 
     def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost) -> None:
-        self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.pushed))
+        self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.at))
 
-    def _send(self, node: int, message: Message, action: str) -> str | None:
+    def _send_one(self, node: int, message: Message, action: str) -> str | None:
         """Flower's id of the message; None where it could not be sent."""
         records = to_records(message)
         try:
-            pushed = FlowerMessage(records, node, f"query.{action}", ttl=self._ttl_s)
-            identities = list(self._grid.push_messages([pushed]))
+            outgoing = FlowerMessage(records, node, f"query.{action}", ttl=self._ttl_s)
+            identities = list(self._grid.push_messages([outgoing]))
         except Exception as error:
             note = f"node {node}: {type(error).__name__}"
             log.warning("a message could not be sent", extra=fields(note=note))

@@ -24,47 +24,52 @@ from fedcpsc.config import Precision
 from fedcpsc.models.device import forward_float32
 from fedcpsc.models.registry import Classifier
 
-__all__ = ["ALONE", "Passes", "Share", "sharing"]
+__all__ = ["ONE_PROCESS", "Passes", "Rank", "data_parallel"]
 
 Passes: TypeAlias = Callable[[list[Tensor]], list[tuple[Tensor, Tensor]]]
 """Views of a batch, each [B, C, H, W] -> for each its logits [B, K] and features [B, D]."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch is this process's: the `rank`-th of `processes` equal ones."""
+class Rank:
+    """This process among those that share every batch.
 
-    rank: int = 0
-    processes: int = 1
+    Attributes:
+        index: number of its part of a batch, in [0, world_size).
+        world_size: number of processes, each with a part of equal size, >= 1.
+    """
+
+    index: int = 0
+    world_size: int = 1
 
 
-ALONE = Share()
+ONE_PROCESS = Rank()
 """The whole batch, without other processes."""
 
 
 @contextmanager
-def sharing(network: Classifier, share: Share, precision: Precision = "float32") -> Iterator[Passes]:
+def data_parallel(network: Classifier, rank: Rank, precision: Precision = "float32") -> Iterator[Passes]:
     """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
 
     Entered together with the others, of torch's default process group: all then have rank 0's weights and buffers.
     Within, gradients are summed over the processes and divided by their number: multiply the loss by
-    `share.processes`.
+    `rank.world_size`.
 
     Args:
-        network: network in training mode; its batch size must be divisible by `share.processes`.
+        network: network in training mode; its batch size must be divisible by `rank.world_size`.
         precision: number format of the passes; logits and features are float32 in any case.
     """
-    if share.processes == 1:
+    if rank.world_size == 1:
         yield lambda views: [forward_float32(network, view, precision) for view in views]
         return
     together = DistributedDataParallel(_SeveralViews(network, precision))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        norm.__dict__["forward"] = partial(_normalise, norm, share.processes)
+        norm.__dict__["forward"] = partial(_normalise, norm, rank.world_size)
     try:
         yield lambda views: [
-            (_gather(logits, share), _gather(features, share))
-            for logits, features in together(*(view.chunk(share.processes)[share.rank] for view in views))
+            (_gather(logits, rank), _gather(features, rank))
+            for logits, features in together(*(view.chunk(rank.world_size)[rank.index] for view in views))
         ]
     finally:
         for norm in norms:
@@ -83,11 +88,11 @@ class _SeveralViews(nn.Module):
         return [forward_float32(self.network, view, self.precision) for view in views]
 
 
-def _gather(own: Tensor, share: Share) -> Tensor:
+def _gather(own: Tensor, rank: Rank) -> Tensor:
     """All processes' parts in order, [B, ...]; only the own one has a gradient."""
-    parts = [torch.empty_like(own) for _ in range(share.processes)]
+    parts = [torch.empty_like(own) for _ in range(rank.world_size)]
     dist.all_gather(parts, own.detach().contiguous())
-    parts[share.rank] = own
+    parts[rank.index] = own
     return torch.cat(parts)
 
 

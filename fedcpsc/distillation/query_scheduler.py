@@ -1,7 +1,7 @@
-"""The correspondence with the silos: who still owes what, who is gone, what came back into the bank.
+"""Which query is sent to which silo when: who still owes what, who is gone, what came back into the bank.
 
 As many queries are in flight at a silo at once as the configuration allows; a silo that says it is busy gets fewer. A
-query keeps its id for ever, so one that was lost, or was in flight when the server died, is simply sent again: the
+query keeps its id for ever, so one that was lost, or was in flight when the server died, is sent again: the
 silo's ledger returns the reply it stored, uncharged. What breaks down, at a silo or on the way to it, may take minutes
 to come back: until then it is asked again, after ever longer rests.
 """
@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from fedcpsc.distillation.denoising import read_answer
-from fedcpsc.distillation.teachers import Lost, Reply, SiloId, Teachers
+from fedcpsc.distillation.silo_state import Sent, SiloState
+from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
@@ -25,13 +23,13 @@ from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch
 from fedcpsc.runs.timeline import WAITING, Timeline
 
-__all__ = ["Asking", "SiloState"]
+__all__ = ["QueryScheduler"]
 
 log = logging.getLogger("fedcpsc.server")
 
 _PATIENCE_S = 240.0  # a query that failed for so long, and _LEAST_TRIES times, costs its silo the rest of the run
 _LEAST_TRIES = 4
-_LONGEST_REST_S = 20.0  # before a query that failed is sent again; the first time at once, then after 1, 2, 4, ... s
+_LONGEST_REST_S = 20.0  # before a query that failed is sent again: at once, then after 1, 2, 4, ... s
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
 _LOOK_S = 0.2  # between two looks at the clock while waiting
 # refusals that may mean the recipe and not its images: those are asked about then
@@ -39,80 +37,27 @@ _OF_RECIPES = frozenset({RefusalCode.RECIPE, RefusalCode.MALFORMED, RefusalCode.
 _LATEST = 3  # replies that tell how long a silo now needs
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A query in flight; `asked_s` is when it was sent, on the run's clock, `by_recipe` whether without its images."""
-
-    batch: Batch
-    asked_s: float
-    by_recipe: bool
-
-
-@dataclass
-class SiloState:
-    """What the server knows of one silo during a run.
-
-    Attributes:
-        form: the answer form it is asked for.
-        noise: standard deviation of the noise that its answers are freed of; 0 reads them as they are.
-        limit: how many queries it takes at once.
-        recipes: whether it is sent recipes in place of images, where there are any.
-        waiting: queries still to be sent.
-        in_flight: queries that it has, by id, oldest first.
-        left: why it is no longer asked; empty while it is.
-        refusals: how often it refused, by code.
-        tries: how often each query failed.
-        failing_s: time of each failed query's first failure, in seconds on the run's clock.
-        rests_until_s: it is sent nothing before, on the run's clock.
-        seconds: round-trip time of each answer.
-        needed: seconds it had each query to itself: since it was sent, or since the reply before it came.
-        heard_s: time of its last reply, in seconds on the run's clock.
-    """
-
-    description: Description
-    form: AnswerForm
-    noise: float
-    limit: int
-    recipes: bool = False
-    waiting: deque[Batch] = field(default_factory=deque)
-    in_flight: dict[str, Sent] = field(default_factory=dict)
-    left: str = ""
-    answers_left: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    refused_in_a_row: int = 0
-    tries: Counter[str] = field(default_factory=Counter)
-    failing_s: dict[str, float] = field(default_factory=dict)
-    rests_until_s: float = 0.0
-    seconds: list[float] = field(default_factory=list)
-    needed: list[float] = field(default_factory=list)
-    heard_s: float = 0.0
-
-    def owes(self, before: int) -> bool:
-        """Whether it still owes an answer to a round before that one."""
-        if self.left:
-            return False
-        batches = [*self.waiting, *(sent.batch for sent in self.in_flight.values())]
-        return any(batch.round < before for batch in batches)
-
-
-class Asking:
+class QueryScheduler:
     """Asks every silo about every batch, and banks what comes.
 
     Args:
-        teachers: the transport, after its `hello`.
-        descriptions: the silos that joined.
+        transport: way to the silos, after its `connect`.
+        descriptions: descriptions of the silos that joined.
         bank: answer bank that answers are stored in.
-        forms: the answer form to ask each silo for.
-        denoise: whether noise that silos tell of is accounted for.
-        run: the run's name, told to the silos.
-        tell: called with one line for each event an operator should know.
-        timeline: the run's clock, which also records every query and all waiting.
-        in_flight: queries that may be in flight at each silo.
+        forms: answer form to ask each silo for.
+        denoise: whether noise that silos state is accounted for.
+        run: name of the run, which the silos are shown.
+        tell: function called with one line for each event an operator should know.
+        timeline: clock of the run, which also records every query and all waiting.
+        in_flight: number of queries that may be in flight at each silo, >= 1.
+
+    Attributes:
+        silos: state of each silo, by its name.
     """
 
     def __init__(
         self,
-        teachers: Teachers,
+        transport: SiloTransport,
         descriptions: Mapping[SiloId, Description],
         bank: AnswerBank,
         forms: Mapping[SiloId, AnswerForm],
@@ -122,7 +67,7 @@ class Asking:
         timeline: Timeline,
         in_flight: int = 1,
     ) -> None:
-        self._teachers = teachers
+        self._transport = transport
         self._bank = bank
         self._run = run
         self._tell = tell
@@ -141,39 +86,47 @@ class Asking:
         """Silos that still answer."""
         return [silo for silo, state in self.silos.items() if not state.left]
 
-    def offer(self, query_id: str, recipe: Recipe) -> None:
-        """Tells what a query's images are made from; silos that take recipes are then sent that, where it is less."""
-        self._recipes[query_id] = recipe
+    @property
+    def images_per_query(self) -> int:
+        """Number of images that every silo that joined takes at once, >= 1."""
+        return min(state.description.images_per_query for state in self.silos.values())
 
-    def ask(self, batches: list[Batch]) -> None:
-        """Queues batches at every active silo that has not answered them, and sends what can be sent."""
+    def ask(self, batches: list[Batch], recipes: Mapping[str, Recipe] | None = None) -> None:
+        """Queues batches at every active silo that has not answered them, and sends what can be sent.
+
+        Args:
+            batches: batches to ask about.
+            recipes: recipes that batches' images are made from, by query id; silos that take recipes are sent those,
+                where they are smaller than the images.
+        """
+        self._recipes |= recipes or {}
         for silo, state in self.silos.items():
             if not state.left:
                 state.waiting.extend(batch for batch in batches if silo not in batch.answered)
         self._send()
 
-    def pump(self, timeout_s: float = 0.0) -> None:
+    def process_replies(self, timeout_s: float = 0.0) -> None:
         """Banks what has arrived (waiting at most `timeout_s` for something) and sends what can be sent."""
-        for reply in self._teachers.poll(timeout_s):
-            self._take(reply)
+        for reply in self._transport.receive(timeout_s):
+            self._handle(reply)
         self._send()
 
-    def settle(self, before: int, deadline_s: float, quorum: float) -> None:
+    def wait_for_round(self, before: int, deadline_s: float, quorum: float) -> None:
         """Waits for the answers to all rounds before `before`; later ones may come meanwhile.
 
-        Until all have answered; after `deadline_s`, until a share `quorum` of the silos has, or nobody owes more.
+        It waits until all have answered; after `deadline_s`, until a share `quorum` has, or none owes more.
         """
-        with self._timeline.stretch(WAITING, before):
+        with self._timeline.span(WAITING, before):
             begun = self._timeline.now
             while any(state.owes(before) for state in self.silos.values()):
-                done = sum(not state.owes(before) for state in self.silos.values() if not state.left)
+                answered = sum(not state.owes(before) for state in self.silos.values() if not state.left)
                 late = self._timeline.now - begun > deadline_s
-                if late and done >= quorum * len(self.silos):
+                if late and answered >= quorum * len(self.silos):
                     break
                 if late:
-                    self._give_up_on_the_slowest(before, deadline_s)
+                    self._drop_slowest(before, deadline_s)
                     continue
-                self.pump(_LOOK_S)
+                self.process_replies(_LOOK_S)
         self._given_up = max(self._given_up, before)
 
     def seconds_a_query(self) -> float:
@@ -188,7 +141,7 @@ class Asking:
                 self._record(silo, sent, "no reply")
             state.in_flight.clear()
 
-    def _give_up_on_the_slowest(self, before: int, deadline_s: float) -> None:
+    def _drop_slowest(self, before: int, deadline_s: float) -> None:
         for silo, state in self.silos.items():
             if state.owes(before):
                 self._leave(silo, f"no answer within {deadline_s:g} s")
@@ -199,7 +152,7 @@ class Asking:
             for silo, state in self.silos.items():
                 if state.left or len(state.in_flight) >= state.limit or not state.waiting:
                     continue
-                if self._timeline.now < state.rests_until_s:
+                if self._timeline.now < state.retry_at_s:
                     continue
                 batch = state.waiting.popleft()
                 query = self._question(batch, state)
@@ -208,7 +161,7 @@ class Asking:
                 log.info("asked a silo", extra=self._about(silo, batch))
             if not outgoing:
                 return
-            self._teachers.push(outgoing)
+            self._transport.send(outgoing)
 
     def _question(self, batch: Batch, state: SiloState) -> AnyQuery:
         query = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
@@ -217,7 +170,7 @@ class Asking:
             return query
         return RecipeQuery(query.query_id, query.form, query.payload_hash, recipe, run=self._run)
 
-    def _take(self, reply: Reply) -> None:
+    def _handle(self, reply: Reply) -> None:
         state = self.silos.get(reply.silo)
         if state is None:
             return
@@ -234,7 +187,7 @@ class Asking:
             self._bank_answer(reply, state, content, sent)
         elif isinstance(content, Lost):
             self._record(reply.silo, sent, "lost")
-            self._again(reply.silo, state, batch, content.reason)
+            self._retry(reply.silo, state, batch, content.reason)
         else:
             self._record(reply.silo, sent, f"refused ({content.code.value})")
             self._refused(reply.silo, state, sent, content)
@@ -256,10 +209,10 @@ class Asking:
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)
         state.needed.append(self._timeline.now - max(sent.asked_s, state.heard_s))
-        told = self._about(reply.silo, batch, left=answer.answers_left, seconds=round(reply.seconds, 3))
-        log.info("banked a silo's answers", extra=told)
+        more = {"left": answer.answers_left, "seconds": round(reply.seconds, 3)}
+        log.info("banked a silo's answers", extra=self._about(reply.silo, batch, **more))
 
-    def _again(self, silo: SiloId, state: SiloState, batch: Batch, reason: str) -> None:
+    def _retry(self, silo: SiloId, state: SiloState, batch: Batch, reason: str) -> None:
         log.warning("a query came back unanswered", extra=self._about(silo, batch, note=reason))
         now = self._timeline.now
         state.tries[batch.query_id] += 1
@@ -269,7 +222,7 @@ class Asking:
             self._leave(silo, f"{reason}, {tries} times")
             return
         if tries > 1:
-            state.rests_until_s = now + min(2.0 ** (tries - 2), _LONGEST_REST_S)
+            state.retry_at_s = now + min(2.0 ** (tries - 2), _LONGEST_REST_S)
         state.waiting.appendleft(batch)
 
     def _refused(self, silo: SiloId, state: SiloState, sent: Sent, refusal: Refusal) -> None:
@@ -278,10 +231,10 @@ class Asking:
         state.refusals[refusal.code.value] += 1
         if refusal.code is RefusalCode.BUSY:
             state.limit = max(1, state.limit - 1)
-            self._again(silo, state, batch, "busy")
+            self._retry(silo, state, batch, "busy")
             return
         if refusal.code is RefusalCode.INTERNAL:  # for one, nobody serves the silo just now; paid or not, ask again
-            self._again(silo, state, batch, "refused (internal)")
+            self._retry(silo, state, batch, "refused (internal)")
             return
         if sent.by_recipe and refusal.code in _OF_RECIPES:  # nothing was charged
             if state.recipes:
@@ -305,7 +258,8 @@ class Asking:
     def _record(self, silo: SiloId, sent: Sent, outcome: str) -> None:
         self._timeline.query(silo, sent.batch.round + 1, sent.batch.count, sent.asked_s, outcome)
 
-    def _about(self, silo: SiloId, batch: Batch, **more: Any) -> dict[str, Any]:
+    def _about(self, silo: SiloId, batch: Batch, **more: str | float) -> Mapping[str, object]:
         """One query at one silo, as fields of the log."""
-        where = {"run": self._run, "round": batch.round + 1, "silo": silo}
-        return fields(**where, query_id=batch.query_id, images=batch.count, **more)
+        return fields(
+            run=self._run, round=batch.round + 1, silo=silo, query_id=batch.query_id, images=batch.count, **more
+        )

@@ -9,13 +9,13 @@ from support.fakes import FakeSilo
 from support.inproc_grid import InProcGrid
 
 import clients.app
-import server.remote_teachers
-from fedcpsc.distillation.teachers import Lost
+import server.flower_transport
+from fedcpsc.distillation.transport import Lost
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode
 from fedcpsc.logs import TextLines
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
 from fedcpsc.protocol.records import to_records
-from server.remote_teachers import GridTeachers
+from server.flower_transport import FlowerTransport
 
 QUERY = Query("a" * 32, AnswerForm.PROBABILITIES, np.zeros((2, 1, 8, 8), np.uint8))
 
@@ -27,9 +27,9 @@ class Federation:
         self.gatekeepers = [FakeSilo(f"silo-{i}") for i in range(count)]
         self.reply = None
         monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: self.gatekeepers[node["which"]])
-        monkeypatch.setattr(server.remote_teachers, "_RETRY_S", 0.1)
+        monkeypatch.setattr(server.flower_transport, "_RETRY_S", 0.1)
         self.grid = InProcGrid(self._serve, [{"which": i} for i in range(count)])
-        self.teachers = GridTeachers(self.grid, ttl_s=10)
+        self.transport = FlowerTransport(self.grid, ttl_s=10)
 
     def _serve(self, message, context):
         if self.reply is not None and message.metadata.message_type == "query.answer":
@@ -38,10 +38,10 @@ class Federation:
 
     def ask(self):
         """The content of the one reply to QUERY from silo-0."""
-        self.teachers.hello(len(self.gatekeepers), 5)
-        self.teachers.push({"silo-0": QUERY})
+        self.transport.connect(len(self.gatekeepers), 5)
+        self.transport.send({"silo-0": QUERY})
         for _ in range(100):
-            if replies := self.teachers.poll(0.1):
+            if replies := self.transport.receive(0.1):
                 assert len(replies) == 1
                 return replies[0].content
         raise AssertionError("no reply")
@@ -51,48 +51,48 @@ class Federation:
 def federation(monkeypatch):
     made = Federation(monkeypatch)
     yield made
-    made.teachers.close()
+    made.transport.close()
     made.grid.close()
 
 
 def test_hello_waits_no_longer_than_its_timeout_and_tells_who_came(federation):
     federation.grid.joined = 1
     begun = time.monotonic()
-    assert set(federation.teachers.hello(2, 0.5)) == {"silo-0"}
+    assert set(federation.transport.connect(2, 0.5)) == {"silo-0"}
     assert 0.4 < time.monotonic() - begun < 3
 
 
 def test_hello_with_nobody_there_is_empty(federation):
     federation.grid.joined = 0
-    assert federation.teachers.hello(2, 0.2) == {}
+    assert federation.transport.connect(2, 0.2) == {}
 
 
 def test_a_second_hello_finds_who_came_late(federation):
     federation.grid.joined = 1
-    federation.teachers.hello(2, 0.2)
+    federation.transport.connect(2, 0.2)
     federation.grid.joined = 2
-    assert set(federation.teachers.hello(2, 5)) == {"silo-0", "silo-1"}
+    assert set(federation.transport.connect(2, 5)) == {"silo-0", "silo-1"}
 
 
 def test_a_silo_that_was_not_ready_is_asked_again(federation):
     gatekeeper = federation.gatekeepers[1]
     gatekeeper.fails = RuntimeError("starting")
-    assert set(federation.teachers.hello(2, 0.4)) == {"silo-0"}
+    assert set(federation.transport.connect(2, 0.4)) == {"silo-0"}
     assert gatekeeper.calls > 1
     gatekeeper.fails = None
-    assert set(federation.teachers.hello(2, 5)) == {"silo-0", "silo-1"}
+    assert set(federation.transport.connect(2, 5)) == {"silo-0", "silo-1"}
 
 
 def test_a_silo_of_another_version_is_not_asked_again(federation):
     gatekeeper = federation.gatekeepers[1]
     calls = []
     gatekeeper.describe = lambda request: calls.append(request) or Refusal(RefusalCode.VERSION)
-    assert set(federation.teachers.hello(2, 0.6)) == {"silo-0"}
+    assert set(federation.transport.connect(2, 0.6)) == {"silo-0"}
     assert len(calls) == 1
 
 
 def test_a_failure_inside_a_silo_arrives_as_a_code_without_its_text(federation, caplog):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
     federation.gatekeepers[0].fails = RuntimeError("patient 4711")
     content = federation.ask()
     assert content == Refusal(RefusalCode.INTERNAL, QUERY.query_id)
@@ -126,9 +126,9 @@ def test_a_reply_that_is_not_of_the_protocol_is_lost_and_says_so(federation):
 
 
 def test_a_reply_that_never_comes_is_lost_after_its_time(federation, monkeypatch):
-    federation.teachers.hello(2, 5)
-    federation.teachers._ttl_s = 0.2
-    monkeypatch.setattr(server.remote_teachers, "_GRACE_S", 0.1)
+    federation.transport.connect(2, 5)
+    federation.transport._ttl_s = 0.2
+    monkeypatch.setattr(server.flower_transport, "_GRACE_S", 0.1)
     monkeypatch.setattr(federation.grid, "pull_messages", lambda ids: [])
     content = federation.ask()
     assert content == Lost(QUERY.query_id, "no reply within 0.2 s")
@@ -142,13 +142,13 @@ def test_every_query_carries_its_time_to_live_and_the_action_answer(federation):
 
 @pytest.mark.parametrize("refused", [[], [None]])
 def test_a_query_the_superlink_does_not_take_is_lost(federation, monkeypatch, refused):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
     monkeypatch.setattr(federation.grid, "push_messages", lambda messages: refused)
     assert federation.ask() == Lost(QUERY.query_id, "could not be sent")
 
 
 def test_a_transport_error_while_sending_is_a_lost_query(federation, monkeypatch):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
 
     def broken(messages):
         raise OSError("no route")
@@ -158,7 +158,7 @@ def test_a_transport_error_while_sending_is_a_lost_query(federation, monkeypatch
 
 
 def test_a_transport_error_while_pulling_is_waited_out(federation, monkeypatch):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
     real, failures = federation.grid.pull_messages, iter([OSError("later")] * 3)
 
     def flaky(ids):
@@ -171,18 +171,18 @@ def test_a_transport_error_while_pulling_is_waited_out(federation, monkeypatch):
 
 
 def test_a_silo_that_has_not_joined_cannot_be_asked(federation):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
     with pytest.raises(ProtocolError, match="silo-9"):
-        federation.teachers.push({"silo-9": QUERY})
+        federation.transport.send({"silo-9": QUERY})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_connection_is_an_error_not_a_wait_for_ever(federation, monkeypatch):
-    federation.teachers.hello(2, 5)
+    federation.transport.connect(2, 5)
 
     def fatal(*args):
         raise SystemError
 
-    monkeypatch.setattr(federation.teachers, "_arrived", fatal)
+    monkeypatch.setattr(federation.transport, "_arrived", fatal)
     with pytest.raises(FederationError, match="resume"):
         federation.ask()

@@ -1,0 +1,63 @@
+"""How far a run is: one line a round and one a part of the final fit."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fedcpsc.config import RunConfig
+from fedcpsc.distillation.query_scheduler import QueryScheduler
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.timeline import Timeline
+
+__all__ = ["describe_progress"]
+
+
+def describe_progress(
+    config: RunConfig,
+    bank: AnswerBank,
+    scheduler: QueryScheduler,
+    timeline: Timeline,
+    *,
+    phase: Literal["round", "final"],
+    rounds_done: int,
+    final_steps_done: int,
+    entropy: float,
+) -> MetricsLine:
+    """A line of metrics.jsonl, but for accuracies. The share of the work that is done is counted in optimiser steps.
+
+    Args:
+        config: configuration of the run.
+        bank: answer bank of the run.
+        scheduler: scheduler of the queries, which knows each silo's state.
+        timeline: clock of the run.
+        phase: part of the run that the line tells of.
+        rounds_done: number of rounds that are done, >= 1.
+        final_steps_done: number of steps of the final fit that are done, >= 0.
+        entropy: entropy of the classes that the silos see in the images, in [0, 1].
+    """
+    per_round = config.steps_per_round * config.student.committee + 2 * config.synthesis.steps
+    total = per_round * config.queries.rounds + config.final_steps
+    share_done, seconds = (per_round * rounds_done + final_steps_done) / total, timeline.now
+    line: MetricsLine = {
+        "phase": phase,
+        "round": rounds_done,
+        "rounds": config.queries.rounds,
+        "bank": bank.rows,
+        "answers_used": max(bank.answers_of(silo) for silo in bank.silos),
+        "answers_budget": config.queries.answers_per_silo,
+        "entropy": round(entropy, 4),
+        "alarm": entropy < config.output.alarm_entropy,
+        "seconds": round(seconds, 2),
+        "waiting_s": round(timeline.waited_s, 2),
+        "active_silos": len(scheduler.active),
+        "share_done": share_done,
+        "seconds_left": round(seconds * (1 / max(share_done, 1e-6) - 1), 1),
+    }
+    if phase == "round":
+        states = scheduler.silos
+        line["silos"] = {
+            silo: {"answers": bank.answers_of(silo), "left": states[silo].answers_left, "gone": states[silo].left}
+            for silo in bank.silos
+        }
+    return line

@@ -1,0 +1,122 @@
+"""A round group's query images: made against the committee, committed to the bank in queries small enough for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedcpsc.config import RunConfig, SynthesisConfig
+from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
+from fedcpsc.distillation.synthesis import Images, synthesise
+from fedcpsc.distillation.targets import class_entropy
+from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.models.registry import Classifier
+from fedcpsc.protocol.recipe import Recipe
+from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import Batch
+from fedcpsc.seeding import derive_seed
+
+__all__ = ["GroupImages", "QueryImages"]
+
+
+@dataclass(frozen=True)
+class GroupImages:
+    """A round group's images, as the bank holds them.
+
+    Attributes:
+        batches: images of each query.
+        recipes: recipe of each query's images, by query id; empty where they cannot be made again.
+        generator: last generator that was trained for them; None where the prior made them all.
+    """
+
+    batches: list[Batch]
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    generator: ConditionalGenerator | None = None
+
+
+@dataclass(frozen=True)
+class _RoundImages:
+    """One round's images uint8 [n, C, H, W], their y int64 [n], and what made them."""
+
+    images: Images
+    pseudo_labels: npt.NDArray[np.int64]
+    generator: ConditionalGenerator | None
+    source: Source | None
+
+
+class QueryImages:
+    """Makes the images of round groups. Nothing is remembered between groups but what the bank holds.
+
+    Args:
+        config: configuration of the run.
+        bank: answer bank that images are committed to.
+        images_per_query: most images that every silo takes at once, >= 1.
+        device: device of the committee.
+    """
+
+    def __init__(self, config: RunConfig, bank: AnswerBank, images_per_query: int, device: torch.device) -> None:
+        self._config = config
+        self._bank = bank
+        self._device = device
+        self.images_per_query = images_per_query
+
+    def make(self, group: range, committee: Sequence[Classifier], seen: int) -> GroupImages:
+        """Synthesises the group's images and commits them to the bank, under the group's last round.
+
+        Where a crash left the first batches in the bank, only the rest is added: images once committed stay.
+
+        Args:
+            group: rounds that the images are for.
+            committee: networks that guide the generator.
+            seen: number of the first round whose answers may not be used yet.
+        """
+        synthesis = self._synthesis_config(seen)
+        made = [self._make_round(synthesis, committee, round_index) for round_index in group]
+        images = np.concatenate([one.images for one in made])
+        pseudo_labels = np.concatenate([one.pseudo_labels for one in made])
+        sources = [one.source for one in made if one.source is not None]
+        bank, label, step = self._bank, group.stop - 1, self.images_per_query
+        recipes: dict[str, Recipe] = {}
+        for i in range(sum(batch.count for batch in bank.round_batches(label)), len(images), step):
+            batch = bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])
+            if sources:
+                recipe = cut_recipe(sources, i, i + batch.count, synthesis, bank.classes, bank.image_shape)
+                recipes[batch.query_id] = recipe
+        generator = next((one.generator for one in reversed(made) if one.generator is not None), None)
+        return GroupImages(bank.round_batches(label), recipes, generator)
+
+    def _synthesis_config(self, seen: int) -> SynthesisConfig:
+        """The configured synthesis; with a larger share of the prior where the generator has gone astray."""
+        config, bank = self._config, self._bank
+        answered = bank.answered_rows(range(seen))
+        if len(answered) == 0 or class_entropy(bank.targets[answered]) >= config.output.alarm_entropy:
+            return config.synthesis
+        # the teachers call nearly everything one class: ask about the prior instead
+        share = min(1.0, 2 * config.synthesis.prior_share + 0.2)
+        return config.synthesis.model_copy(update={"prior_share": share})
+
+    def _make_round(
+        self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int
+    ) -> _RoundImages:
+        config, bank = self._config, self._bank
+        budget, rounds = config.queries.answers_per_silo, config.queries.rounds
+        count = budget * (round_index + 1) // rounds - budget * round_index // rounds
+        seed = derive_seed(config.seed, "synthesis")
+        if config.queries.recipes:
+            return _RoundImages(
+                *synthesise_by_recipe(
+                    synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
+                    image_shape=bank.image_shape, seed=seed, device=self._device,
+                )
+            )  # fmt: skip
+        return _RoundImages(
+            *synthesise(
+                synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
+                image_shape=bank.image_shape, seed=seed, device=self._device,
+            ),
+            source=None,
+        )  # fmt: skip

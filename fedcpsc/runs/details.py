@@ -1,0 +1,108 @@
+"""details.json: who mistakes what for what, and which silo had how much to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NotRequired, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import TypedDict
+
+from fedcpsc.errors import RunError, explain
+from fedcpsc.runs.layout import DETAILS_FILE, RESULT_FILE
+from fedcpsc.runs.result import check_schema
+from fedcpsc.runs.strict_json import parse_mapping
+
+__all__ = ["DETAILS_SCHEMA", "Counts", "Details", "DetailsFile", "read_details"]
+
+Counts: TypeAlias = npt.NDArray[np.int64]
+Rows: TypeAlias = list[list[int]]
+
+DETAILS_SCHEMA: Final = 1
+
+
+class ConfusionPart(TypedDict):
+    """Confusion counts [K][K] on the held-out images, rows the true class; the ensemble's only in a simulation."""
+
+    student: Rows
+    ensemble: Rows | None
+    teachers: dict[str, Rows]
+
+
+class ContributionPart(TypedDict):
+    """Images by the class the silos agreed on, [K], and each silo's mean share in that class's target, [K]."""
+
+    images: list[int]
+    weights: dict[str, list[float]]
+
+
+class DetailsFile(TypedDict):
+    """The whole file; the confusion is None without held-out images."""
+
+    schema: NotRequired[int]
+    confusion: ConfusionPart | None
+    contribution: ContributionPart
+
+
+@dataclass(frozen=True, eq=False)
+class Details:
+    """Content of details.json.
+
+    Attributes:
+        student, ensemble: confusion counts int64 [K, K], rows the true class; None without held-out images, and the
+            ensemble's also outside a simulation.
+        teachers: confusion counts of each silo's teacher; empty outside a simulation.
+        images: number of images by the class the silos agreed on, int64 [K].
+        weights: mean share of each silo in that class's target, [K], in [0, 1].
+    """
+
+    student: Counts | None
+    ensemble: Counts | None
+    teachers: Mapping[str, Counts]
+    images: Counts
+    weights: Mapping[str, npt.NDArray[np.float64]]
+
+
+def read_details(folder: Path) -> Details | None:
+    """The content of details.json; None where the run left none.
+
+    Raises:
+        RunError: the file is damaged, lacks something, or was written by a newer version.
+    """
+    path = folder / DETAILS_FILE
+    remedy = f"restore the file, or delete {RESULT_FILE} and let the run end again with --resume"
+    try:
+        tree = parse_mapping(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        remedy = "give yourself the right to read it"
+        raise RunError(explain("run", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    except ValueError as error:
+        raise RunError(explain("run", str(path), f"is damaged ({error})", remedy)) from error
+    check_schema(tree, path, DETAILS_SCHEMA)
+    try:
+        return _details(cast(DetailsFile, tree))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunError(explain("run", str(path), f"its files lack something ({error!r})", remedy)) from error
+
+
+def _details(read: DetailsFile) -> Details:
+    confusion, contribution = read["confusion"] or None, read["contribution"]
+    return Details(
+        student=_matrix(None if confusion is None else confusion.get("student")),
+        ensemble=_matrix(None if confusion is None else confusion.get("ensemble")),
+        teachers={
+            silo: np.asarray(matrix, np.int64).reshape(len(matrix), -1)
+            for silo, matrix in ({} if confusion is None else confusion.get("teachers", {})).items()
+        },
+        images=np.asarray(contribution["images"], np.int64),
+        weights={silo: np.asarray(shares, np.float64) for silo, shares in contribution["weights"].items()},
+    )
+
+
+def _matrix(rows: list[list[int]] | None) -> Counts | None:
+    return None if rows is None else np.asarray(rows, np.int64).reshape(len(rows), -1)
