@@ -33,13 +33,13 @@ from rich.console import Console
 
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
+from fedcpsc.commands.run_command import Request, make_teachers
 from fedcpsc.errors import FedcpscError
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.deployment.crew import MARK
 from fedcpsc.launch.deployment.federation import Federation, federation
 from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.processes import marked
-from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.provenance import commit

@@ -21,10 +21,10 @@ from rich.console import Console
 from benchmarks.overlap import MODES, summary
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
+from fedcpsc.commands.run_command import Request, make_teachers
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.deployment.federation import Federation, federation
 from fedcpsc.launch.deployment.layout import claimed
-from fedcpsc.launch.run import Request, make_teachers
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 

@@ -17,16 +17,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fedcpsc.commands.audit_command import AuditRequest, run_audit
+from fedcpsc.commands.deploy_commands import deploy_app
+from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
+from fedcpsc.commands.owner_commands import mount
+from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
+from fedcpsc.commands.status_words import EXIT_CODES, in_words
+from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
 from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
-from fedcpsc.gatekeeper.commands import mount
-from fedcpsc.launch.audit import AuditRequest, run_audit
-from fedcpsc.launch.deployment.commands import deploy_app
-from fedcpsc.launch.exit_codes import exit_codes
-from fedcpsc.launch.last_resort import DEBUG_VARIABLE, last_resort
-from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
-from fedcpsc.launch.status import EXIT_CODES, in_words
-from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing
 from fedcpsc.runs.health import read_health
@@ -282,7 +282,7 @@ def bench(
     """
     with exit_codes():
         from fedcpsc.bench.sides import BenchPlan  # noqa: PLC0415 - brings torch
-        from fedcpsc.launch.bench import bench_once  # noqa: PLC0415
+        from fedcpsc.commands.bench_command import bench_once  # noqa: PLC0415
 
         plan = BenchPlan(
             config,

@@ -23,8 +23,8 @@ WIDTH, MARGIN = 900, 16  # pixels
 BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
     "server": ("distillation", "losses", "server"),
-    "silo": ("clients", "gatekeeper", "privacy"),
-    "user": ("audit", "bench", "cli", "export", "launch", "report", "white_box"),
+    "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
+    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "white_box"),
 }
 _LEGEND = {"server": "the server's side", "silo": "the silo's side", "user": "for the user", "both": "used by both"}
 _TITLE = "The packages of fedcpsc by layer; an arrow leads from a package to one that it imports"

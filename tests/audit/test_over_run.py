@@ -12,9 +12,9 @@ from rich.console import Console
 from support.tiny_audit import said, tiny
 
 from fedcpsc.audit.over_run import audit_run
+from fedcpsc.commands.run_command import Request, run_once
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
-from fedcpsc.launch.run import Request, run_once
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.report.audit_folder import read_audit
 

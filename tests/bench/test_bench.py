@@ -17,8 +17,8 @@ from fedcpsc.bench.curve import summarised
 from fedcpsc.bench.run import run_bench
 from fedcpsc.bench.sides import BenchPlan, differences, opened_sides
 from fedcpsc.bench.throughput import clock_of, measure_stages
+from fedcpsc.commands.bench_command import bench_table, curve_table, ratio_table
 from fedcpsc.errors import ConfigError, RunError
-from fedcpsc.launch.bench import bench_table, curve_table, ratio_table
 
 ROOT = Path(__file__).parents[2]
 runner = CliRunner()

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from rich.console import Console
 
+from fedcpsc.commands.deployment_table import stand_by, standing_of, table
 from fedcpsc.errors import RunError
 from fedcpsc.launch.deployment.crew import MARK, Crew, Member
 from fedcpsc.launch.deployment.layout import claimed
-from fedcpsc.launch.deployment.show import stand_by, standing_of, table
 from fedcpsc.launch.processes import free_ports, marked
 
 READY = "open('ready', 'w').close(); "

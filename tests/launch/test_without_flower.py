@@ -10,7 +10,7 @@ PARTS = [
     "fedcpsc.gatekeeper.gatekeeper",
     "fedcpsc.silos.make",
     "fedcpsc.export.run",
-    "fedcpsc.launch.local",
+    "fedcpsc.simulated.one_process",
     "fedcpsc.protocol.codec",
     "fedcpsc.report.page",
 ]

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from fedcpsc.commands.owner_words import Json, SiloDir, say, told
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
-from fedcpsc.gatekeeper.owner_words import Json, SiloDir, say, told
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
 from fedcpsc.ledger.backup import back_up, restore_backup
 from fedcpsc.ledger.budget import MU2_UNIT

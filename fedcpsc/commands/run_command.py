@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
+from fedcpsc.commands.run_view import RunView, result_table, seeds_table
+from fedcpsc.commands.seeds_summary import summarise
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.launch.seeds import summarise
-from fedcpsc.launch.show import RunView, result_table, seeds_table
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
@@ -162,7 +162,7 @@ def _draw_report(run_dir: Path, console: Console) -> None:
 
 def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:
     if request.local:
-        from fedcpsc.launch.local import run_local  # noqa: PLC0415
+        from fedcpsc.simulated.one_process import run_local  # noqa: PLC0415
 
         return run_local(config, run_dir, silos, resume=resume, on_line=view.line)
     overrides, count = list(request.overrides), config.silos.count

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import typer
-from silo_folder import make_folder
+from gatekeeper.silo_folder import make_folder
 from typer.testing import CliRunner, Result
 
-from fedcpsc.gatekeeper.commands import mount
+from fedcpsc.commands.owner_commands import mount
 
 NOISY = {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}
 

@@ -9,9 +9,9 @@ from support.documented import ROOT
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
+from fedcpsc.commands import deploy_local as deployment
+from fedcpsc.commands.run_command import Request
 from fedcpsc.errors import RunError
-from fedcpsc.launch.deployment import local as deployment
-from fedcpsc.launch.run import Request
 
 
 @pytest.fixture

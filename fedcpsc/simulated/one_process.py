@@ -14,7 +14,7 @@ from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure
 from fedcpsc.runs.follow import OnLine, following
 from fedcpsc.runs.result import RunResult
-from server.silo_facts import read_silo_facts
+from fedcpsc.simulated.silo_facts import read_silo_facts
 
 __all__ = ["run_local"]
 

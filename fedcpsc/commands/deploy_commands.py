@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedcpsc.launch.exit_codes import exit_codes
-from fedcpsc.launch.run import Request
+from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.run_command import Request
 
 __all__ = ["deploy_app"]
 
@@ -49,7 +49,7 @@ def local(
     Example: [bold]fedcpsc deploy local --silos 3 configs/digits.yaml[/]
     """
     with exit_codes(interrupted="everything is down"):
-        from fedcpsc.launch.deployment.local import LocalDeployment, deploy_local  # noqa: PLC0415
+        from fedcpsc.commands.deploy_local import LocalDeployment, deploy_local  # noqa: PLC0415
 
         request = Request(config, tuple(overrides or ()))
         try:

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 from support.run_results import line, result
 
-from fedcpsc.launch.seeds import summarise
-from fedcpsc.launch.show import RunView, result_table, seeds_table
+from fedcpsc.commands.run_view import RunView, result_table, seeds_table
+from fedcpsc.commands.seeds_summary import summarise
 
 
 def printed(*things, terminal=False):

@@ -9,7 +9,7 @@ from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc import cli
-from fedcpsc.launch.run import Request, run_once
+from fedcpsc.commands.run_command import Request, run_once
 from fedcpsc.report import page
 from fedcpsc.runs.claim import Existing
 

@@ -1,7 +1,7 @@
 import pytest
 from support.run_results import result
 
-from fedcpsc.launch.seeds import summarise
+from fedcpsc.commands.seeds_summary import summarise
 
 
 def test_mean_and_sample_deviation_of_each_figure():

@@ -14,15 +14,15 @@ from pathlib import Path
 from rich.console import Console
 
 from fedcpsc.app_config import AppConfig
+from fedcpsc.commands.deployment_table import stand_by
+from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
+from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.app_folder import stage_app
 from fedcpsc.launch.deployment.federation import Federation, check_start, federation
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
-from fedcpsc.launch.deployment.show import stand_by
-from fedcpsc.launch.run import Request, check_no_adopted, make_teachers, with_absolute_data
-from fedcpsc.launch.show import RunView, result_table
 from fedcpsc.launch.submitted import see_to_its_end
 from fedcpsc.runs.claim import finished
 from fedcpsc.runs.result import RunResult

@@ -11,8 +11,8 @@ import tempfile
 import pytest
 
 from fedcpsc import cli
+from fedcpsc.commands import last_resort as module
 from fedcpsc.errors import ConfigError, LedgerError
-from fedcpsc.launch import last_resort as module
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_debug_shows_the_traceback_as_usual(fails_with, monkeypatch, tmp_path, h
 
 def test_a_reader_that_goes_away_is_passed_over_in_silence(tmp_path):
     code = """
-import fedcpsc.launch.last_resort as module
+import fedcpsc.commands.last_resort as module
 with module.last_resort():
     for _ in range(100_000):
         print("a line of a ledger")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedcpsc.gatekeeper.ledger_commands import ledger_app
-from fedcpsc.gatekeeper.owner_words import SiloDir, told
+from fedcpsc.commands.ledger_commands import ledger_app
+from fedcpsc.commands.owner_words import SiloDir, told
 
 __all__ = ["Unit", "migrate", "population"]
 

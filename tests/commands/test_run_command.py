@@ -10,8 +10,8 @@ from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
+from fedcpsc.commands.run_command import Request, run_once, run_seeds
 from fedcpsc.errors import RunError
-from fedcpsc.launch.run import Request, run_once, run_seeds
 from fedcpsc.runs.claim import Existing
 
 

@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fedcpsc.commands.exit_codes import code_of, said
 from fedcpsc.errors import FedcpscError, explain
-from fedcpsc.launch.exit_codes import code_of, said
 from fedcpsc.version import version
 
 __all__ = ["DEBUG_VARIABLE", "last_resort"]

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fedcpsc.commands import population_commands  # noqa: F401 - adds its commands to `ledger`
+from fedcpsc.commands.ledger_commands import ledger_app
+from fedcpsc.commands.owner_words import Json, SiloDir, say, told
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.gatekeeper import population_commands  # noqa: F401 - adds its commands to `ledger`
-from fedcpsc.gatekeeper.ledger_commands import ledger_app
-from fedcpsc.gatekeeper.owner_words import Json, SiloDir, say, told
 from fedcpsc.logs import configure, form_of
 
 __all__ = ["epsilon_of", "gatekeeper_app", "mount", "policy_app"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import typer
-from old_ledger import OLD_NAME, make_old_ledger
-from silo_folder import make_folder
+from gatekeeper.old_ledger import OLD_NAME, make_old_ledger
+from gatekeeper.silo_folder import make_folder
 from typer.testing import CliRunner, Result
 
-from fedcpsc.gatekeeper.commands import mount
+from fedcpsc.commands.owner_commands import mount
 from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import Ledger
 
