@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 __all__ = [
+    "LONG",
+    "MOST_CLASSES",
     "Block",
     "Cell",
     "Chart",
@@ -18,13 +20,17 @@ __all__ = [
     "Section",
     "Table",
     "duration",
+    "folded_where_long",
     "percent",
     "share_cell",
 ]
 
 
 LONG = 30
-"""Rows of a table, or silos, from which on the page tells of them in short first."""
+"""Rows of a table, or silos, from which on the page shows a summary of them first."""
+
+MOST_CLASSES = 20
+"""Classes up to which a table has a column for each."""
 
 
 @dataclass(frozen=True)

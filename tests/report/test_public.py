@@ -8,7 +8,7 @@ from page_reader import read
 
 from fedcpsc.errors import RunError, SiloError
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.owner import read_owner
+from fedcpsc.report.owner_facts import read_owner
 from fedcpsc.report.page import render, write_report
 from fedcpsc.runs.read import gather
 
