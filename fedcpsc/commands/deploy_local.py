@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedcpsc.app_config import AppConfig
-from fedcpsc.commands.deployment_table import stand_by
+from fedcpsc.commands.deployment_table import show_until_interrupted
 from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
 from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
@@ -23,7 +23,7 @@ from fedcpsc.launch.app_folder import stage_app
 from fedcpsc.launch.deployment.federation import Federation, check_start, federation
 from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.runs.claim import finished
 from fedcpsc.runs.result import RunResult
 
@@ -75,14 +75,14 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         folders = [silos / str(number) for number in range(config.silos.count)]
         with console.status("deployment") as status:
             made = stack.enter_context(federation(layout, folders, wanted.port, status.update))
-            stack.enter_context(made.crew.kept_up())
+            stack.enter_context(made.supervisor.supervise())
         if wanted.run or wanted.resume:
             _run(made, request, run_dir, wanted.resume, console)
         else:
             say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
             say(f"{config.silos.count} silos are up at {made.address}. In another terminal:\n\n{_command(layout)}\n")
             say("Ctrl-C takes everything down.")
-            stand_by(made.crew, console)
+            show_until_interrupted(made.supervisor, console)
 
 
 def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
@@ -116,7 +116,7 @@ def _run(made: Federation, request: Request, run_dir: Path, resume: bool, consol
     run_config = made.layout.folder / "this-run.toml"
     run_config.write_text(_given(request, str(run_dir), resume=resume).to_toml(), encoding="utf-8")
     with RunView(console, run_dir.name) as view:
-        result = see_to_its_end(made.flower, made.layout.app, run_config, run_dir, view.line, patience_s=_PATIENCE_S)
+        result = submit_and_wait(made.flower, made.layout.app, run_config, run_dir, view.line, patience_s=_PATIENCE_S)
     _show(result, run_dir, console)
 
 

@@ -10,50 +10,50 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from fedcpsc.launch.deployment.crew import Crew, Standing
+from fedcpsc.launch.deployment.supervisor import ProcessStatus, Supervisor
 
-__all__ = ["stand_by", "standing_of", "table"]
+__all__ = ["describe_status", "show_until_interrupted", "table"]
 
 _LOOK_S = 1.0
 _COLOURS = {"up": "green", "not answering": "yellow"}
 
 
-def stand_by(crew: Crew, console: Console) -> NoReturn:
-    """Shows how the crew stands, until interrupted.
+def show_until_interrupted(supervisor: Supervisor, console: Console) -> NoReturn:
+    """Shows the state of every process, until interrupted.
 
     Raises:
         KeyboardInterrupt: always, at last.
     """
     if console.is_terminal:
-        with Live(table(crew.standings()), console=console, auto_refresh=False) as live:
+        with Live(table(supervisor.statuses()), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_LOOK_S)
-                live.update(table(crew.standings()), refresh=True)
-    told: dict[str, str] = {}
+                live.update(table(supervisor.statuses()), refresh=True)
+    shown: dict[str, str] = {}
     while True:
-        for standing in crew.standings():
-            name, state = standing.member.name, standing_of(standing)
-            if told.get(name) != state:
-                told[name] = state
-                line = f"{name}: {state}, {standing.member.where}, {standing.member.log}"
+        for status in supervisor.statuses():
+            name, state = status.member.name, describe_status(status)
+            if shown.get(name) != state:
+                shown[name] = state
+                line = f"{name}: {state}, {status.member.where}, {status.member.log}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         time.sleep(_LOOK_S)
 
 
-def standing_of(standing: Standing) -> str:
-    """In a word or two."""
-    if standing.exit_code is not None:
-        return f"ended with exit code {standing.exit_code}"
-    return "up" if standing.ready else "not answering"
+def describe_status(status: ProcessStatus) -> str:
+    """The state in a word or two."""
+    if status.exit_code is not None:
+        return f"ended with exit code {status.exit_code}"
+    return "up" if status.ready else "not answering"
 
 
-def table(standings: Sequence[Standing]) -> Table:
+def table(statuses: Sequence[ProcessStatus]) -> Table:
     """One row for each process."""
     made = Table(title="deployment", title_justify="left")
     for column in ("", "state", "process", "where", "log"):
         made.add_column(column, justify="right" if column == "process" else "left", overflow="fold")
-    for standing in standings:
-        state = standing_of(standing)
+    for status in statuses:
+        state = describe_status(status)
         shown = f"[{_COLOURS.get(state, 'bold red')}]{state}[/]"
-        made.add_row(standing.member.name, shown, str(standing.pid), standing.member.where, str(standing.member.log))
+        made.add_row(status.member.name, shown, str(status.pid), status.member.where, str(status.member.log))
     return made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.launch.superlink import SuperLink
 from fedcpsc.runs.follow import OnLine
 from fedcpsc.runs.result import RunResult
@@ -47,7 +47,7 @@ def run_simulation(
         given = AppConfig(CONFIG_IN_APP, joined, str(run_dir.absolute()), resume, str(silos.absolute()))
         run_config = link.home / "run.toml"
         run_config.write_text(given.to_toml(), encoding="utf-8")
-        return see_to_its_end(link.flower, app_folder, run_config, run_dir, on_line, _federation(nodes))
+        return submit_and_wait(link.flower, app_folder, run_config, run_dir, on_line, _federation(nodes))
 
 
 def _federation(nodes: int) -> str:

@@ -14,13 +14,13 @@ from fedcpsc.runs.follow import MetricsTail, OnLine
 from fedcpsc.runs.layout import FLOWER_LOG
 from fedcpsc.runs.result import RunResult, read_result
 
-__all__ = ["see_to_its_end"]
+__all__ = ["submit_and_wait"]
 
 _LOOK_S = 0.3
 _SETTLE_S = 20.0
 
 
-def see_to_its_end(
+def submit_and_wait(
     flower: FlowerCommands,
     app_folder: Path,
     run_config: Path,

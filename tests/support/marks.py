@@ -34,7 +34,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/gatekeeper/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
         "tests/gatekeeper/test_service_process.py": "serves a gatekeeper and stops it",
         "tests/launch/test_certificates.py": "asks openssl and ssh-keygen what they think of our files",
-        "tests/launch/test_deployment_crew.py": "starts, kills and starts processes again",
+        "tests/launch/test_deployment_supervisor.py": "starts, kills and starts processes again",
         "tests/launch/test_without_flower.py": "imports each part of the library in a process of its own",
         "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
     },

@@ -12,8 +12,8 @@ import httpx
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.deployment.certificates import AUTHORITY, SERVER, SERVER_KEY
-from fedcpsc.launch.deployment.crew import Member
 from fedcpsc.launch.deployment.layout import Layout
+from fedcpsc.launch.deployment.supervisor import Member
 from fedcpsc.launch.processes import flower_environment
 from fedcpsc.runs.layout import SUPERLINK_LOG
 

@@ -1,4 +1,4 @@
-"""A crew goes down whole, whatever its members start, however they resist; a folder holds one deployment."""
+"""A supervisor takes all members down, whatever they start, however they resist; a folder holds one deployment."""
 
 import io
 import os
@@ -13,10 +13,10 @@ import psutil
 import pytest
 from rich.console import Console
 
-from fedcpsc.commands.deployment_table import stand_by, standing_of, table
+from fedcpsc.commands.deployment_table import describe_status, show_until_interrupted, table
 from fedcpsc.errors import RunError
-from fedcpsc.launch.deployment.crew import MARK, Crew, Member
 from fedcpsc.launch.deployment.layout import claimed
+from fedcpsc.launch.deployment.supervisor import MARK, Member, Supervisor
 from fedcpsc.launch.processes import free_ports, marked
 
 READY = "open('ready', 'w').close(); "
@@ -24,9 +24,9 @@ SLEEPS = READY + "time.sleep(60)"
 
 
 @pytest.fixture
-def crew(tmp_path):
-    """A crew, with `join(name, code, rank)` to start a member that runs Python code in a folder of its own."""
-    made = Crew(uuid.uuid4().hex)
+def supervisor(tmp_path):
+    """A supervisor, with `join(name, code, rank)` to start a member that runs Python code in a folder of its own."""
+    made = Supervisor(uuid.uuid4().hex)
 
     def join(name, code=SLEEPS, rank=0, stop_s=5.0, restart_s=5.0):
         folder = tmp_path / name
@@ -42,60 +42,60 @@ def crew(tmp_path):
     made.take_down()
 
 
-def up(crew):
-    crew.wait_until(lambda: all(standing.ready for standing in crew.standings()), "crew", 30)
+def up(supervisor):
+    supervisor.wait_until(lambda: all(status.ready for status in supervisor.statuses()), "supervisor", 30)
 
 
-def test_it_is_up_when_all_are_ready_and_down_when_nobody_is_left(crew):
-    crew.join("one")
-    crew.join("two")
-    up(crew)
-    assert [standing_of(standing) for standing in crew.standings()] == ["up", "up"]
-    crew.take_down()
-    assert all(standing.exit_code is not None for standing in crew.standings())
-    assert marked(MARK, crew._mark) == set()
+def test_it_is_up_when_all_are_ready_and_down_when_nobody_is_left(supervisor):
+    supervisor.join("one")
+    supervisor.join("two")
+    up(supervisor)
+    assert [describe_status(status) for status in supervisor.statuses()] == ["up", "up"]
+    supervisor.take_down()
+    assert all(status.exit_code is not None for status in supervisor.statuses())
+    assert marked(MARK, supervisor._mark) == set()
 
 
-def test_who_ignores_the_signal_is_killed_and_descendants_go_too(crew):
-    crew.join("stubborn", "signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS, stop_s=0.3)
+def test_who_ignores_the_signal_is_killed_and_descendants_go_too(supervisor):
+    supervisor.join("stubborn", "signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS, stop_s=0.3)
     detached = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
-    crew.join("parent", detached + READY, stop_s=0.3)
+    supervisor.join("parent", detached + READY, stop_s=0.3)
     deadline = time.monotonic() + 30
-    while not (crew.standings()[0].ready and crew.standings()[1].exit_code == 0):
+    while not (supervisor.statuses()[0].ready and supervisor.statuses()[1].exit_code == 0):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert len(marked(MARK, crew._mark)) == 2  # the stubborn one, and the child of one that is gone
-    crew.take_down()
-    assert marked(MARK, crew._mark) == set()
+    assert len(marked(MARK, supervisor._mark)) == 2  # the stubborn one, and the child of one that is gone
+    supervisor.take_down()
+    assert marked(MARK, supervisor._mark) == set()
 
 
-def test_lower_ranks_are_stopped_before_higher_ones(crew, tmp_path):
+def test_lower_ranks_are_stopped_before_higher_ones(supervisor, tmp_path):
     order = tmp_path / "order"
     leave = "signal.signal(signal.SIGTERM, lambda *_: (open({!r}, 'a').write({!r}), sys.exit())); " + SLEEPS
     for name, rank in (("c", 2), ("a", 0), ("b", 1)):
-        crew.join(name, leave.format(str(order), name), rank)
-    up(crew)
-    crew.take_down()
+        supervisor.join(name, leave.format(str(order), name), rank)
+    up(supervisor)
+    supervisor.take_down()
     assert order.read_text() == "abc"
 
 
-def test_one_that_ends_while_others_are_waited_for_is_an_error_with_its_last_words(crew):
-    crew.join("poor", "print('no such port'); sys.exit(3)")
+def test_one_that_ends_while_others_are_waited_for_is_an_error_with_its_last_words(supervisor):
+    supervisor.join("poor", "print('no such port'); sys.exit(3)")
     with pytest.raises(RunError, match=r"poor='here': ended with exit code 3 \(no such port\); read .*log"):
-        crew.wait_until(lambda: False, "never", 30)
-    assert standing_of(crew.standings()[0]) == "ended with exit code 3"
+        supervisor.wait_until(lambda: False, "never", 30)
+    assert describe_status(supervisor.statuses()[0]) == "ended with exit code 3"
 
 
-def test_waiting_is_bounded(crew):
-    crew.join("slow", "time.sleep(60)")
+def test_waiting_is_bounded(supervisor):
+    supervisor.join("slow", "time.sleep(60)")
     with pytest.raises(RunError, match="slow to come.*did not happen in time"):
-        crew.wait_until(lambda: False, "slow to come", 0.3)
-    assert standing_of(crew.standings()[0]) == "not answering"
+        supervisor.wait_until(lambda: False, "slow to come", 0.3)
+    assert describe_status(supervisor.statuses()[0]) == "not answering"
 
 
-def test_signals_do_not_cut_taking_down_short(crew):
-    crew.join("one")
-    up(crew)
+def test_signals_do_not_cut_taking_down_short(supervisor):
+    supervisor.join("one")
+    up(supervisor)
     stop = threading.Event()
 
     def pester():
@@ -106,25 +106,25 @@ def test_signals_do_not_cut_taking_down_short(crew):
     thread = threading.Thread(target=pester)
     thread.start()
     try:
-        crew.take_down()
+        supervisor.take_down()
     finally:
         stop.set()
         thread.join()
         signal.signal(signal.SIGTERM, ignored)
-    assert marked(MARK, crew._mark) == set()
+    assert marked(MARK, supervisor._mark) == set()
 
 
-def test_a_change_is_told_once_and_where_to_read_on(crew):
-    crew.join("one")
-    up(crew)
+def test_a_change_is_told_once_and_where_to_read_on(supervisor):
+    supervisor.join("one")
+    up(supervisor)
     console = Console(record=True, width=300, file=io.StringIO())
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    (pid,) = (standing.pid for standing in crew.standings())
+    (pid,) = (status.pid for status in supervisor.statuses())
     signal.setitimer(signal.ITIMER_REAL, 2.5)
     threading.Timer(0.5, psutil.Process(pid).kill).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            stand_by(crew, console)
+            show_until_interrupted(supervisor, console)
     finally:
         signal.signal(signal.SIGALRM, before)
     told = console.export_text().splitlines()
@@ -132,18 +132,18 @@ def test_a_change_is_told_once_and_where_to_read_on(crew):
     assert all(line.endswith("log") for line in told)
 
 
-def test_the_table_has_a_row_for_each(crew):
-    crew.join("one")
-    crew.join("two", "sys.exit(1)")
+def test_the_table_has_a_row_for_each(supervisor):
+    supervisor.join("one")
+    supervisor.join("two", "sys.exit(1)")
     deadline = time.monotonic() + 30
-    while not (crew.standings()[0].ready and crew.standings()[1].exit_code):
+    while not (supervisor.statuses()[0].ready and supervisor.statuses()[1].exit_code):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     console = Console(record=True, width=200, file=io.StringIO())
-    console.print(table(crew.standings()))
+    console.print(table(supervisor.statuses()))
     shown = console.export_text()
     assert "ended with exit code 1" in shown
-    assert str(crew.standings()[0].pid) in shown
+    assert str(supervisor.statuses()[0].pid) in shown
 
 
 def test_a_folder_holds_one_deployment_and_keeps_only_its_runs(tmp_path):
@@ -159,13 +159,13 @@ def test_a_folder_holds_one_deployment_and_keeps_only_its_runs(tmp_path):
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_a_killed_deployment_left_running_is_ended_by_the_next_one(crew, tmp_path):
+def test_what_a_killed_deployment_left_running_is_ended_by_the_next_one(supervisor, tmp_path):
     with claimed(tmp_path / "d") as layout:
-        layout.note(crew._mark)
-        crew.join("one")
-        up(crew)
+        layout.note(supervisor._mark)
+        supervisor.join("one")
+        up(supervisor)
     with claimed(tmp_path / "d"):
-        assert marked(MARK, crew._mark) == set()
+        assert marked(MARK, supervisor._mark) == set()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
@@ -186,26 +186,26 @@ def test_free_ports_are_different_and_free():
             probe.bind(("127.0.0.1", port))
 
 
-def test_a_member_that_dies_is_started_again_and_what_it_left_running_goes(crew, tmp_path):
+def test_a_member_that_dies_is_started_again_and_what_it_left_running_goes(supervisor, tmp_path):
     child = "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
-    crew.join("one", child + "open('child', 'w').write(str(child.pid)); " + SLEEPS, restart_s=0.5)
-    crew.join("done", READY)  # ends well, and so for good
+    supervisor.join("one", child + "open('child', 'w').write(str(child.pid)); " + SLEEPS, restart_s=0.5)
+    supervisor.join("done", READY)  # ends well, and so for good
     deadline = time.monotonic() + 30
-    while not (crew.standings()[0].ready and crew.standings()[1].exit_code == 0):
+    while not (supervisor.statuses()[0].ready and supervisor.statuses()[1].exit_code == 0):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    first, ended = crew.standings()
+    first, ended = supervisor.statuses()
     orphan = psutil.Process(int((tmp_path / "one/child").read_text()))
     died = time.monotonic()
-    with crew.kept_up():
+    with supervisor.supervise():
         psutil.Process(first.pid).kill()
-        while crew.standings()[0].pid == first.pid:
+        while supervisor.statuses()[0].pid == first.pid:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert time.monotonic() - died >= 0.5
         assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
-        assert crew.standings()[1].pid == ended.pid
-    again = crew.standings()[0].pid
+        assert supervisor.statuses()[1].pid == ended.pid
+    again = supervisor.statuses()[0].pid
     psutil.Process(again).kill()
     time.sleep(1.0)
-    assert crew.standings()[0].exit_code == -signal.SIGKILL, "nobody keeps it up any more"
+    assert supervisor.statuses()[0].exit_code == -signal.SIGKILL, "nobody keeps it up any more"

@@ -1,7 +1,7 @@
-"""Long-lived processes as a crew: started, waited for, kept up, and taken down to the last descendant.
+"""Supervises long-lived processes: starts them, waits for them, starts them again, takes them down with descendants.
 
-Keeping up is what systemd does with `Restart=on-failure`: one that dies is started again, after its own number of
-seconds, and what it left running goes first.
+Starting again is what systemd does with `Restart=on-failure`: a process that dies is started again after its own number
+of seconds, and what it left running is ended first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psutil
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.processes import end, marked
 
-__all__ = ["Crew", "Member", "Standing"]
+__all__ = ["Member", "ProcessStatus", "Supervisor"]
 
 MARK = "FEDCPSC_DEPLOYMENT"  # in the environment of every process of a deployment
 _NAME = "FEDCPSC_MEMBER"  # in the environment of a member's processes
@@ -30,19 +30,19 @@ _LAST_BYTES = 2000
 
 @dataclass(frozen=True)
 class Member:
-    """One process.
+    """How one process of a deployment is started and stopped.
 
     Attributes:
-        name: name for people, unique.
+        name: name shown to people, unique.
         command: program and arguments.
-        where: address or socket, for people.
+        where: address or socket shown to people.
         folder: working directory.
-        environment: complete.
-        log: takes its output.
-        ready: whether it does its work now; called often, so it must be quick.
-        rank: those of a lower rank are stopped first.
-        stop_s: seconds it may take to stop when told to.
-        restart_s: seconds between its death and its next start, where the crew is kept up.
+        environment: all environment variables of the process.
+        log: file that takes its output, appended to.
+        ready: function that says whether the process does its work now; called often, so it must be quick.
+        rank: number of its turn to be stopped: lower ranks are stopped first.
+        stop_s: longest time to stop after SIGTERM, in seconds, > 0; then it is killed.
+        restart_s: time between its death and its next start, in seconds, >= 0.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a member is now.
+class ProcessStatus:
+    """State of a member's process now.
 
     Attributes:
-        member: who.
+        member: the member.
         pid: number of its process.
-        exit_code: None while it runs.
-        ready: whether it does its work.
+        exit_code: exit code of the process; None while it runs.
+        ready: whether it does its work now.
     """
 
     member: Member
@@ -74,11 +74,11 @@ class Standing:
     ready: bool
 
 
-class Crew:
-    """Starts members and takes them down.
+class Supervisor:
+    """Starts members, starts them again when they die, and takes them down.
 
     Args:
-        mark: a text that no other crew has; every process of this one is found by it.
+        mark: text that no other supervisor has; every process of this one is found by it.
     """
 
     def __init__(self, mark: str) -> None:
@@ -86,7 +86,7 @@ class Crew:
         self._running: dict[str, tuple[Member, subprocess.Popen[bytes]]] = {}
 
     def start(self, member: Member) -> None:
-        """Starts it, in a session of its own: a Ctrl-C reaches only whoever takes the crew down in order."""
+        """Starts it, in a session of its own: a Ctrl-C reaches only whoever takes all members down in order."""
         with member.log.open("ab") as log:
             process = subprocess.Popen(
                 list(member.command),
@@ -99,21 +99,21 @@ class Crew:
             )
         self._running[member.name] = (member, process)
 
-    def standings(self) -> list[Standing]:
-        """Of all members, in the order of their start."""
+    def statuses(self) -> list[ProcessStatus]:
+        """The status of every member, in the order of their start."""
         found = []
         for member, process in self._running.values():
             code = process.poll()
-            found.append(Standing(member, process.pid, code, code is None and member.ready()))
+            found.append(ProcessStatus(member, process.pid, code, code is None and member.ready()))
         return found
 
     def wait_until(self, happened: Callable[[], bool], what: str, timeout_s: float) -> None:
         """Waits, as long as every member lives.
 
         Args:
-            happened: looked at again and again.
-            what: is waited for, for people.
-            timeout_s: longest wait, in seconds.
+            happened: function that says whether it has happened; called again and again.
+            what: name of what is waited for, shown to people.
+            timeout_s: longest wait, in seconds, > 0.
 
         Raises:
             RunError: a member has ended, or the time is up.
@@ -129,18 +129,18 @@ class Crew:
             time.sleep(_LOOK_S)
 
     @contextmanager
-    def kept_up(self) -> Iterator[None]:
+    def supervise(self) -> Iterator[None]:
         """Inside the block, a member that dies (not one that ends with exit code 0) is started again."""
         stop = threading.Event()
-        keeper = threading.Thread(target=self._keep_up, args=(stop,), name="fedcpsc-crew", daemon=True)
-        keeper.start()
+        watcher = threading.Thread(target=self._restart_dead, args=(stop,), name="fedcpsc-supervisor", daemon=True)
+        watcher.start()
         try:
             yield
         finally:
             stop.set()
-            keeper.join()
+            watcher.join()
 
-    def _keep_up(self, stop: threading.Event) -> None:
+    def _restart_dead(self, stop: threading.Event) -> None:
         died: dict[int, float] = {}  # by process id
         while not stop.wait(_LOOK_S):
             for member, process in list(self._running.values()):
