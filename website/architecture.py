@@ -47,11 +47,11 @@ class _Place:
     """A box, or the lane of an arrow that passes through a layer.
 
     Attributes:
-        name: the package, or the arrow's two ends.
+        name: name of the package, or the arrow's two ends.
         row: number of the layer, from the top.
-        width: pixels.
+        width: width of the place, in pixels.
         up, down: places that it is joined to above and below.
-        x: its middle, in pixels.
+        x: middle of the place, in pixels.
     """
 
     name: str

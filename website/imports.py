@@ -28,7 +28,7 @@ class Packages:
         layers: names of packages, the uppermost layer first; each imports from layers below its own alone.
         base: names of the modules below all packages, on which everything may stand.
         imports: packages that each package imports, without those it reaches through another one that it imports.
-        captions: what each package is, from its docstring.
+        captions: caption of each package, from its docstring.
     """
 
     layers: tuple[tuple[str, ...], ...]

@@ -22,13 +22,13 @@ class Child:
     """Context manager: one process of one side, with one job.
 
     Args:
-        side: whose code and configuration.
-        job: what `probe.py` takes, without the configuration.
+        side: side whose code and configuration are measured.
+        job: job as `probe.py` takes it, without the configuration.
     """
 
     def __init__(self, side: Side, job: dict[str, Any]) -> None:
         self._side = side
-        self._noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stderr, told where the process dies without a word
+        self._noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stderr, shown where the process dies without a reply
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_SCRIPT)],  # -P: the script's own folder is not searched for modules
             stdin=subprocess.PIPE,
@@ -86,4 +86,4 @@ class Child:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it died: `read` tells why
+            pass  # it died: `read` says why

@@ -47,13 +47,13 @@ def measure_curves(plan: BenchPlan, sides: Sequence[Side], tell: Tell) -> dict[s
                 run_dir = folder / "run"
                 run_dir.mkdir()
                 with following(run_dir, on_line), Child(side, job) as child:
-                    told = child.read()
+                    ending = child.read()
                 points = [
                     [line["answers_used"], line["student_accuracy"]]
                     for line in read_metrics(run_dir)
                     if line["phase"] == "round" and "student_accuracy" in line
                 ]
-                runs[side.name].append({"seed": seed, "points": points, **told})
+                runs[side.name].append({"seed": seed, "points": points, **ending})
     return {name: summarised(each) for name, each in runs.items()}
 
 

@@ -30,9 +30,9 @@ class AuditRequest:
 
     Attributes:
         path: YAML file of the audit.
-        overrides: `a.b=c` items.
-        out: the audit's folder; None takes `<root>/<name>`, or `audit/` in the run's folder.
-        resume: go on with the audit that lies there.
+        overrides: `a.b=c` items, the last of equal keys wins.
+        out: folder of the audit; None takes `<root>/<name>`, or `audit/` in the run's folder.
+        resume: whether to go on with the audit in that folder.
         run: folder of a finished run to audit; None audits from scratch.
         silos: folder of that run's silos' folders.
     """

@@ -27,7 +27,7 @@ def bench_once(plan: BenchPlan, out: Path, console: Console) -> dict[str, Any]:
         ConfigError: the command line, a configuration or a revision is wrong.
         FedcpscError: a side cannot be measured.
     """
-    from fedcpsc.bench.run import run_bench  # noqa: PLC0415
+    from fedcpsc.bench.benchmark import run_bench  # noqa: PLC0415
 
     with _moving(console) as tell:
         bench = run_bench(plan, out, tell)

@@ -26,13 +26,16 @@ _out = Console()
 def local(
     config: Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.")] = Path("configs/digits.yaml"),
     *,
-    silos: Annotated[int | None, typer.Option(min=1, help="How many, instead of silos.count.")] = None,
+    silos: Annotated[int | None, typer.Option(min=1, help="Number of silos, instead of silos.count.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be given again."),
     ] = None,
     folder: Annotated[
-        Path, typer.Option(help="Certificates, keys, logs and runs; an earlier deployment's there go, its runs stay.")
+        Path,
+        typer.Option(
+            help="Folder of certificates, keys, logs and runs; an earlier deployment's are removed, its runs stay."
+        ),
     ] = Path("runs/deployment"),
     port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="Port of the SuperLink on loopback, instead of a free one.")
@@ -67,7 +70,7 @@ def certificate(
     ],
     *,
     folder: Annotated[Path, typer.Option(help="Folder of the authority, which is made where there is none.")] = Path(),
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until it ends.")] = 365,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Number of days until the certificate ends.")] = 365,
 ) -> None:
     """Make the server's certificate (link.pem, link.key), and first an authority (ca.crt, ca.key) where there is none.
 
@@ -108,7 +111,7 @@ def key(path: Annotated[Path, typer.Argument(help="The private key to write; the
 
 @deploy_app.command("check")
 def check(
-    superlink: Annotated[str, typer.Argument(help="HOST:PORT of the server.", show_default=False)],
+    superlink: Annotated[str, typer.Argument(help="Address of the server, HOST:PORT.", show_default=False)],
     *,
     root_certificates: Annotated[Path, typer.Option(help="The authority's certificate.")] = Path("ca.crt"),
     socket: Annotated[Path | None, typer.Option(help="The gatekeeper's socket.")] = None,

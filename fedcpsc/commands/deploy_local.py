@@ -38,12 +38,12 @@ class LocalDeployment:
     """What was asked for on the command line.
 
     Attributes:
-        request: the run's file and overrides.
+        request: file of the run, and overrides.
         folder: folder of the deployment.
-        silos: how many; None takes the configuration's.
+        silos: number of silos, >= 1; None takes the configuration's.
         port: port of the SuperLink; None takes a free one.
-        run: do the run, and take everything down when it has ended.
-        resume: go on with the last run of this name in the folder, rather than begin another; implies `run`.
+        run: whether to do the run, and take everything down when it has ended.
+        resume: whether to go on with the last run of this name in the folder, rather than begin another; implies `run`.
     """
 
     request: Request
@@ -58,7 +58,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
     """Brings the federation up, and stays until interrupted or until the run has ended; then it is all taken down.
 
     Raises:
-        KeyboardInterrupt: it was told to stop.
+        KeyboardInterrupt: the user stopped it.
         FedcpscError: it did not come up, or the run failed.
     """
     with claimed(wanted.folder) as layout, ExitStack() as stack:

@@ -17,7 +17,7 @@ _KEPT = "stopped; what was paid for is kept, go on with --resume"
 
 
 def said(error: FedcpscError) -> str:
-    """What a person is told: the kind of error, then its own words."""
+    """What a person is shown: the kind of error, then its own words."""
     return f"{_kind(error)} error: {error}"
 
 
@@ -35,7 +35,7 @@ def exit_codes(interrupted: str = _KEPT) -> Iterator[None]:
     """Turns this package's errors into a message on stderr and an exit code.
 
     Args:
-        interrupted: what is said where the user stops the command.
+        interrupted: message shown where the user stops the command.
     """
     console = Console(stderr=True)
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fedcpsc.commands.owner_words import Json, SiloDir, say, told
+from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
@@ -28,7 +28,7 @@ ledger_app = typer.Typer(help="The silo's durable record of every charge and rep
 Source = Annotated[
     Path, typer.Argument(help="The silo's folder, or a ledger's file such as a backup.", show_default=False)
 ]
-Why = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+Why = Annotated[str, typer.Option("--reason", help="Reason, which the ledger records.")]
 
 
 class Form(StrEnum):
@@ -44,7 +44,7 @@ def init(silo_dir: SiloDir) -> None:
 
     Example: [bold]fedcpsc ledger init /srv/silo[/]
     """
-    with told():
+    with explain_errors():
         from fedcpsc.gatekeeper.gatekeeper import begin_ledger  # noqa: PLC0415
 
         begin_ledger(silo_dir).close()
@@ -56,14 +56,17 @@ def show(
     silo_dir: Source,
     as_json: Json = False,
     owner: Annotated[
-        bool, typer.Option("--owner", help="Also what gnmax lost on the real votes: itself private, show nobody.")
+        bool,
+        typer.Option(
+            "--owner", help="Show also the epsilon that gnmax spent on the real votes: itself private, show nobody."
+        ),
     ] = False,
 ) -> None:
     """What was spent, and what is left. Works on read-only media, and beside a running gatekeeper.
 
     Example: [bold]fedcpsc ledger show /srv/silo --json[/]
     """
-    with told(), contextlib.closing(_read(silo_dir)) as ledger:
+    with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
         facts = ledger_facts(ledger)
         if owner:
             from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount  # noqa: PLC0415 - brings scipy
@@ -80,7 +83,7 @@ def verify(silo_dir: Source, as_json: Json = False) -> None:
 
     Example: [bold]fedcpsc ledger verify /srv/silo[/]
     """
-    with told(), contextlib.closing(_read(silo_dir)) as ledger:
+    with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
         status = ledger.verify()
         clock, state = [clock_words(row) for row in ledger.clock_events()], mark_words(ledger.mark_state())
         say(
@@ -91,16 +94,16 @@ def verify(silo_dir: Source, as_json: Json = False) -> None:
 @ledger_app.command("export")
 def export(
     silo_dir: Source,
-    form: Annotated[Form, typer.Option("--format", help="jsonl: JSON, one row a line; csv: for a spreadsheet.")] = (
-        Form.JSONL
-    ),
-    raw: Annotated[bool, typer.Option("--raw", help="The columns as they are stored and hashed.")] = False,
+    form: Annotated[
+        Form, typer.Option("--format", help="jsonl: one JSON object a row, for programs; csv: for a spreadsheet.")
+    ] = (Form.JSONL),
+    raw: Annotated[bool, typer.Option("--raw", help="Show the columns as they are stored and hashed.")] = False,
 ) -> None:
     """Every row, oldest first: time, what it was, images, mechanism, and what was given up to there.
 
     Example: [bold]fedcpsc ledger export /srv/silo --format csv > ledger.csv[/]
     """
-    with told(), contextlib.closing(_read(silo_dir)) as ledger:
+    with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
         rows = ledger.export() if raw else readable(ledger.export())
         for line in as_csv(rows) if form is Form.CSV else as_jsonl(rows):
             typer.echo(line)
@@ -113,13 +116,13 @@ def raise_(
     epsilon: Annotated[
         float | None, typer.Option(help="New cap on epsilon of noisy answers, at the ledger's delta.")
     ] = None,
-    note: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    note: Annotated[str, typer.Option(help="Reason, which the ledger records.")] = "",
 ) -> None:
     """Raise the budget: a row that stays. Only the owner of the ledger's file can.
 
     Example: [bold]fedcpsc ledger raise /srv/silo --answers 40000 --note "board of 3 May"[/]
     """
-    with told(), contextlib.closing(_open(silo_dir)) as ledger:
+    with explain_errors(), contextlib.closing(_open(silo_dir)) as ledger:
         if answers is None and epsilon is None:
             raise ConfigError(explain("--answers, --epsilon", None, "nothing to raise", "give one of them"))
         from fedcpsc.privacy.accounting import gaussian_mu  # noqa: PLC0415 - brings scipy
@@ -136,7 +139,7 @@ def mark(silo_dir: SiloDir) -> None:
 
     Example: [bold]fedcpsc ledger mark /srv/silo[/]
     """
-    with told():
+    with explain_errors():
         with contextlib.closing(_read(silo_dir)) as found:
             before, state = found.status(), found.mark_state()
         with contextlib.closing(_open(silo_dir, new_mark=True)) as ledger:
@@ -156,7 +159,7 @@ def backup(silo_dir: SiloDir, file: Annotated[Path, typer.Argument(help="New fil
 
     Example: [bold]fedcpsc ledger backup /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
-    with told():
+    with explain_errors():
         status = back_up(silo_dir / LEDGER_FILE, file)
         newest = f"row {status.events} of {iso_time(status.time_ns)}"
         typer.echo(f"backed up and verified: {file}, {newest}, population {status.population}")
@@ -175,7 +178,7 @@ def restore(
 
     Example: [bold]fedcpsc ledger restore /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
-    with told():
+    with explain_errors():
         manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
         done = restore_backup(
             silo_dir / LEDGER_FILE,

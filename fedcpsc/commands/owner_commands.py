@@ -11,7 +11,7 @@ import typer
 
 from fedcpsc.commands import population_commands  # noqa: F401 - adds its commands to `ledger`
 from fedcpsc.commands.ledger_commands import ledger_app
-from fedcpsc.commands.owner_words import Json, SiloDir, say, told
+from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.logs import configure, form_of
 
@@ -44,14 +44,17 @@ def serve(
     ] = None,
     metrics_group: Annotated[str | None, typer.Option(help="Group whose members may read that socket too.")] = None,
     log_format: Annotated[
-        str | None, typer.Option(help="text, or json for one object a line; where left out, $FEDCPSC_LOG says.")
+        str | None,
+        typer.Option(
+            help="text: for people; json: one object a line, for programs. Where left out, $FEDCPSC_LOG says."
+        ),
     ] = None,
 ) -> None:
-    """Serve the silo's teacher until told to stop.
+    """Serve the silo's teacher until stopped.
 
     Example: [bold]fedcpsc gatekeeper serve /srv/silo --socket /run/fedcpsc/silo.sock --group flower[/]
     """
-    with told():
+    with explain_errors():
         from fedcpsc.gatekeeper.service import serve as run  # noqa: PLC0415 - brings the web server
 
         configure(form_of(log_format), alike_a_minute=_ALIKE_A_MINUTE)
@@ -64,7 +67,7 @@ def check(silo_dir: SiloDir, as_json: Json = False) -> None:
 
     Example: [bold]fedcpsc policy check /srv/silo[/]
     """
-    with told():
+    with explain_errors():
         from fedcpsc.gatekeeper.policy_check import check_policy  # noqa: PLC0415 - brings scipy
 
         report = check_policy(silo_dir)
@@ -80,10 +83,11 @@ def check(silo_dir: SiloDir, as_json: Json = False) -> None:
 def epsilon(
     sensitivity: Annotated[float, typer.Option(help="L2 sensitivity of one answer.")],
     sigma: Annotated[float, typer.Option(help="Standard deviation of the Gaussian noise, in the same units.")],
-    delta: Annotated[float, typer.Option(help="delta of the guarantee.")] = 1e-5,
-    answers: Annotated[int | None, typer.Option(help="How many answers.")] = None,
+    delta: Annotated[float, typer.Option(help="Delta of the guarantee, in (0, 1).")] = 1e-5,
+    answers: Annotated[int | None, typer.Option(help="Number of answers, >= 1.")] = None,
     within: Annotated[
-        float | None, typer.Option("--epsilon", help="Instead of --answers: how many does this buy?")
+        float | None,
+        typer.Option("--epsilon", help="Epsilon to spend, instead of --answers: shows how many answers it buys."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +95,7 @@ def epsilon(
 
     Example: [bold]fedcpsc epsilon --sensitivity 1.4142135623730951 --sigma 10 --answers 1000 --delta 1e-5[/]
     """
-    with told():
+    with explain_errors():
         say(epsilon_of(sensitivity, sigma, delta, answers=answers, epsilon=within), as_json)
 
 
@@ -101,11 +105,11 @@ def epsilon_of(
     """What the command `epsilon` prints: exactly one of `answers` and `epsilon` is given, the other is found.
 
     Args:
-        sensitivity: L2, > 0.
-        sigma: > 0, in the same units.
-        delta: in (0, 1).
-        answers: >= 1.
-        epsilon: > 0.
+        sensitivity: L2 sensitivity of one answer, > 0.
+        sigma: standard deviation of the noise, > 0, in the same units.
+        delta: delta of the guarantee, in (0, 1).
+        answers: number of answers, >= 1; None to find it.
+        epsilon: epsilon of all answers together, > 0; None to find it.
 
     Raises:
         FedcpscError: where a value is out of range, or not exactly one is given.

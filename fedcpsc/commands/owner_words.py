@@ -12,14 +12,14 @@ import typer
 
 from fedcpsc.errors import ConfigError, FedcpscError
 
-__all__ = ["Json", "SiloDir", "say", "told"]
+__all__ = ["Json", "SiloDir", "explain_errors", "say"]
 
 SiloDir = Annotated[Path, typer.Argument(help="The silo's folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Plain JSON instead of words.")]
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def explain_errors() -> Iterator[None]:
     """Errors as words for people, and an exit code: 2 where the command line is wrong, 1 otherwise."""
     try:
         yield
@@ -33,7 +33,7 @@ def say(facts: dict[str, Any], as_json: bool) -> None:
 
     Args:
         facts: plain values by name; dicts and lists of them are shown in one line.
-        as_json: JSON instead of words.
+        as_json: whether to print JSON instead of words.
     """
     if as_json:
         typer.echo(json.dumps(facts))

@@ -31,7 +31,7 @@ class Request:
     Attributes:
         path: YAML file of the run.
         overrides: `a.b=c` items, the last of equal keys wins.
-        existing: what to do where the run's folder holds a run.
+        existing: choice of what to do where the run's folder holds a run.
         local: whether to run without Flower, in this process.
     """
 
@@ -119,9 +119,9 @@ def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str)
 
     Args:
         config: configuration of the run.
-        option: what asks for silos in another folder.
-        value: its value.
-        remedy: what to do instead.
+        option: name of the option that asks for silos in another folder.
+        value: value of that option.
+        remedy: advice what to do instead.
 
     Raises:
         ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
@@ -149,7 +149,7 @@ def with_absolute_data(request: Request) -> Request:
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:
-    """Whatever goes wrong here is told: the run itself is done and paid for."""
+    """Whatever goes wrong here is shown, not raised: the run itself is done and paid for."""
     try:
         from fedcpsc.report.page import write_report  # noqa: PLC0415
 

@@ -28,7 +28,7 @@ class WhiteBoxRequest:
     Attributes:
         path: YAML file of the run.
         overrides: `a.b=c` items, the last of equal keys wins.
-        existing: what to do where the run's folder holds a run.
+        existing: choice of what to do where the run's folder holds a run.
     """
 
     path: Path

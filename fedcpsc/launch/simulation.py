@@ -29,12 +29,12 @@ def run_simulation(
 
     Args:
         config: YAML file of the run.
-        overrides: `a.b=c` items.
+        overrides: `a.b=c` items, the last of equal keys wins.
         run_dir: folder of the run; also takes Flower's logs, and the reason where the run failed.
         silos: folder of the silos' folders `0`, `1`, ...
-        nodes: how many silos are simulated, >= 1.
-        resume: go on from the checkpoint in `run_dir`.
-        on_line: called with each new line of metrics.jsonl.
+        nodes: number of silos to simulate, >= 1.
+        resume: whether to go on from the checkpoint in `run_dir`.
+        on_line: function called with each new line of metrics.jsonl.
 
     Raises:
         FedcpscError: the run failed; of the class that the ServerApp raised, where that is one of ours.

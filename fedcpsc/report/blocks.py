@@ -38,7 +38,7 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says; meaning never hangs on shade or picture alone.
+        text: words of the cell; meaning never hangs on shade or picture alone.
         shade: strength of its tint, in [0, 1]; None leaves it plain.
         picture: data URI shown above the text.
         alt: description of the picture in words.
@@ -72,8 +72,8 @@ class Table:
     """A table with a caption; the first cell of each row is its header.
 
     Attributes:
-        dense: small figures close together, as in a confusion matrix.
-        foot: how many rows at the end are set apart.
+        dense: whether figures stand small and close together, as in a confusion matrix.
+        foot: number of rows at the end that are set apart.
     """
 
     kind: ClassVar[str] = "table"

@@ -21,12 +21,12 @@ class OwnerFacts:
     """One silo's private side.
 
     Attributes:
-        silo: its name.
-        ledger: what `fedcpsc ledger show` prints it.
-        epsilon_realised: computed from the votes that really came, itself private; None where nothing was recorded.
-        class_counts: private images of each class.
-        training: the manifest's facts about it.
-        shares_class_counts: whether the policy tells them to the server.
+        silo: name of the silo.
+        ledger: figures of the ledger, as `fedcpsc ledger show` prints them.
+        epsilon_realised: epsilon computed from the votes that really came, itself private; None without a record.
+        class_counts: number of private images of each class.
+        training: facts about the training, from the manifest.
+        shares_class_counts: whether the policy sends them to the server.
     """
 
     silo: str

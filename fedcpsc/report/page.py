@@ -27,7 +27,7 @@ def write_report(
     """Writes the report of a run, finished or not; returns where to.
 
     Args:
-        out: the file; None: one in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
+        out: file to write; None takes one in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
             private stays there.
         audit_dir: folder of an audit of this run.
         silo_dir: folder of one silo of this run: adds what only its owner may see, private plots included.

@@ -26,8 +26,8 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
         config: configuration of the run.
         run_dir: folder of the run.
         silos: folder of the silos' folders `0`, `1`, ...
-        resume: go on from the checkpoint in `run_dir`.
-        on_line: called with each new line of metrics.jsonl, from another thread.
+        resume: whether to go on from the checkpoint in `run_dir`.
+        on_line: function called with each new line of metrics.jsonl, from another thread.
 
     Raises:
         FedcpscError: the run failed.

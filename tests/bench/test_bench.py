@@ -12,9 +12,9 @@ from support.tiny_runs import SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc import cli
-from fedcpsc.bench import run as bench_run
+from fedcpsc.bench import benchmark as bench_run
+from fedcpsc.bench.benchmark import run_bench
 from fedcpsc.bench.curve import summarised
-from fedcpsc.bench.run import run_bench
 from fedcpsc.bench.sides import BenchPlan, differences, opened_sides
 from fedcpsc.bench.throughput import clock_of, measure_stages
 from fedcpsc.commands.bench_command import bench_table, curve_table, ratio_table

@@ -9,7 +9,7 @@ PARTS = [
     "fedcpsc.distillation.run",
     "fedcpsc.gatekeeper.gatekeeper",
     "fedcpsc.silos.make",
-    "fedcpsc.export.run",
+    "fedcpsc.export.export_student",
     "fedcpsc.simulated.one_process",
     "fedcpsc.protocol.codec",
     "fedcpsc.report.page",

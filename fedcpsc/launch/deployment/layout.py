@@ -15,7 +15,7 @@ from fedcpsc.launch.processes import end, marked
 
 __all__ = ["Layout", "claimed"]
 
-_LOCK = "deployment.lock"  # also what tells a deployment's folder from any other
+_LOCK = "deployment.lock"  # also what distinguishes a deployment's folder from any other
 _RUNS = "runs"
 
 

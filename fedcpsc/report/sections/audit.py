@@ -11,7 +11,7 @@ from fedcpsc.report.query_pictures import data_uri
 __all__ = ["audited"]
 
 _OLD_AUDIT = (
-    "This audit was made before audits told the largest bound that their guesses could have shown: a bound below a "
+    "This audit was made before audits recorded the largest bound that their guesses could have shown: a bound below a "
     "claim may only mean that there were too few guesses. Run the audit again to know."
 )
 _NOT_TESTED = (

@@ -24,7 +24,7 @@ def owners_part(owner: OwnerFacts) -> Section:
             _epsilon(spent, ledger, "no guarantee"),
         ),
         ("epsilon realised on the real votes (itself private)", _epsilon(realised, ledger, "-")),
-        ("class counts", "told to the server" if owner.shares_class_counts else "told to nobody"),
+        ("class counts", "sent to the server" if owner.shares_class_counts else "sent to nobody"),
         ("training", ", ".join(f"{key} {value}" for key, value in owner.training.items())),
     )
     counts = [(f"class {k}", f"{count:,}") for k, count in enumerate(owner.class_counts)]

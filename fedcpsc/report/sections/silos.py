@@ -46,9 +46,9 @@ def budgets(run: RunFacts) -> Section:
     columns = ("silo", "images answered in this run", "left of its own budget", "state")
     table = Table.of("What each silo answered, and what its owner still allows", columns, rows)
     blocks: list[Block] = [folded_where_long(table)]
-    told = [line for line in run.rounds if "silos" in line]
-    if told:
-        blocks.append(_burn_down(told))
+    recorded = [line for line in run.rounds if "silos" in line]
+    if recorded:
+        blocks.append(_burn_down(recorded))
     return Section("budgets", title, tuple(blocks))
 
 
@@ -61,7 +61,7 @@ def contributions(run: RunFacts) -> Section:
     rule = run.config.aggregation.rule
     if not run.simulated and rule != "uniform":
         text = (
-            f"Not shown: under {rule} a silo's weight in each class tells of its label mix. It was told to the server "
+            f"Not shown: under {rule} a silo's weight in each class discloses its label mix. It was sent to the server "
             "alone, and this page may travel."
         )
         return Section("contributions", title, (Note(text),))
@@ -82,10 +82,10 @@ def contributions(run: RunFacts) -> Section:
     return Section("contributions", title, (Note(text), folded_where_long(Table(caption, columns, rows, dense=True))))
 
 
-def _burn_down(told: list[MetricsLine]) -> Chart:
+def _burn_down(recorded: list[MetricsLine]) -> Chart:
     """Of many silos, those with the least left; silos that go alike share a line."""
     paths: dict[tuple[tuple[float, float], ...], list[str]] = {}
-    figures = [(line["round"], line["silos"]) for line in told]
+    figures = [(line["round"], line["silos"]) for line in recorded]
     silos = list(figures[-1][1])
     for silo in silos:
         path = tuple((float(number), float(left[silo]["left"])) for number, left in figures)

@@ -95,7 +95,7 @@ def _as_form(run: RunFacts) -> str:
 
 
 def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
-    """(C, H, W) and the number of classes, as far as bank or result tell them."""
+    """(C, H, W) and the number of classes, as far as bank or result hold them."""
     if run.bank is not None:
         return run.bank.image_shape, run.bank.classes
     if run.result is not None:

@@ -30,7 +30,7 @@ def export_run(
     """Writes model, `export.json` and `README.md`; returns their paths. Formats written before stay.
 
     Args:
-        out: the folder; None: `export/` in the run's.
+        out: folder to write into; None takes `export/` in the run's folder.
         audit_dir: folder of an audit of this run; its public part goes into the card.
 
     Raises:

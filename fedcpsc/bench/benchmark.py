@@ -8,8 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from fedcpsc.bench.bench_plot import save_picture
 from fedcpsc.bench.curve import measure_curves
-from fedcpsc.bench.picture import save_picture
 from fedcpsc.bench.sides import BenchPlan, Side, check_sides, differences, opened_sides
 from fedcpsc.bench.throughput import Tell, clock_of, measure_stages
 from fedcpsc.errors import RunError, explain
@@ -23,7 +23,7 @@ def run_bench(plan: BenchPlan, out: Path, tell: Tell) -> dict[str, Any]:
     """Measures, writes `bench.json` and `bench.png` into `out`, and returns what the JSON says.
 
     Args:
-        tell: called with the share done and what is being done.
+        tell: function called with the share done, in [0, 1], and what is being done.
 
     Raises:
         ConfigError: the plan, a configuration or a revision is wrong.
@@ -70,7 +70,7 @@ def _described(side: Side, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model where Linux tells it, else its kind."""
+    """The processor's model where Linux names it, else its kind."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

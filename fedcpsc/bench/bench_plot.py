@@ -19,7 +19,7 @@ def save_picture(path: Path, bench: dict[str, Any]) -> None:
     """Draws what bench.json says.
 
     Args:
-        bench: its content.
+        bench: content of bench.json.
     """
     panels = 3 if bench["curve"] else 2
     figure = Figure(figsize=(1.2 + 4.2 * panels, 4.4), layout="constrained")
