@@ -16,6 +16,7 @@ from fedcpsc.commands.owner_commands import mount
 from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import Ledger
 
+POPULATION = "people of the north"  # as `make_folder` names it
 NOISY = {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}
 
 
@@ -33,7 +34,7 @@ def told(*words: object) -> dict[str, Any]:
 
 
 def opened(folder: Path) -> Ledger:
-    return Ledger.open(folder / "ledger.sqlite", OLD_NAME)
+    return Ledger.open(folder / "ledger.sqlite", POPULATION)
 
 
 def test_a_ledger_is_begun_once_shown_and_raised_only_upwards(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_show_says_what_an_owner_asks(tmp_path: Path, monkeypatch: pytest.Monkey
     opened(tmp_path).reserve("b", "p", Charge(3))
     words = fedcpsc("show", tmp_path).stdout
     for expected in (
-        f"population: {OLD_NAME}",
+        f"population: {POPULATION}",
         "unit: record",
         "answers: budget 100, spent 6, left 94",
         "queries: 2",
@@ -208,7 +209,7 @@ def test_a_lost_ledger_comes_back_with_its_rest_spent(tmp_path: Path) -> None:
 
 
 def test_an_old_ledger_is_shown_and_its_owner_told_to_migrate_it(tmp_path: Path) -> None:
-    make_folder(tmp_path)
+    make_folder(tmp_path, population=OLD_NAME)
     for name in ("ledger.sqlite", "ledger.sqlite-journal", "ledger.mark"):
         (tmp_path / name).unlink(missing_ok=True)
     make_old_ledger(tmp_path / "ledger.sqlite")

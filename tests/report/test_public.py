@@ -28,7 +28,7 @@ def test_the_public_report_holds_no_silos_own_figures(run, audit, silo):
     assert b"PUBLIC-PLOT" in public
     for secret in (PRIVATE_PLOT, b"PRIVATE-ROW", b"/secret/place", b"15,017", b"4,983", b"15017"):
         assert secret not in public, secret
-    for word in ("ds-0000", owner.ledger["head"], "realised", "class_counts", str(run)):
+    for word in ("people of the north", owner.ledger["head"], "realised", "class_counts", str(run)):
         assert word.encode() not in public, word
 
 
@@ -39,7 +39,14 @@ def test_the_owners_report_holds_them_and_lies_in_the_silos_folder_for_its_owner
     assert not (run / "report.html").exists()
     private = everything(path.read_text())
     assert PRIVATE_PLOT in private
-    for word in (b"15,017", b"4,983", b"PRIVATE-ROW", b"people of the north", b"For the owner of silo-2 alone", b"Private:"):
+    for word in (
+        b"15,017",
+        b"4,983",
+        b"PRIVATE-ROW",
+        b"people of the north",
+        b"For the owner of silo-2 alone",
+        b"Private:",
+    ):
         assert word in private, word
     realised = read_owner(silo).epsilon_realised
     assert realised > 0
