@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from fedcpsc.bench.results import BenchResult, Curve
 
 __all__ = ["save_picture"]
 
@@ -15,7 +17,7 @@ _MARKERS = {"this": "o", "other": "s"}
 _DASHES = {"this": "-", "other": "--"}
 
 
-def save_picture(path: Path, bench: dict[str, Any]) -> None:
+def save_picture(path: Path, bench: BenchResult) -> None:
     """Draws what bench.json says.
 
     Args:
@@ -27,20 +29,21 @@ def save_picture(path: Path, bench: dict[str, Any]) -> None:
     _speed(axes[0], bench)
     _memory(axes[1], bench)
     if bench["curve"]:
-        _curve(axes[2], bench)
+        _curve(axes[2], bench["curve"])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=1, frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
 
 
-def _speed(axis: Axes, bench: dict[str, Any]) -> None:
+def _speed(axis: Axes, bench: BenchResult) -> None:
     rows, clock = bench["throughput"], bench["clock"]
     for place, (name, side) in enumerate(bench["sides"].items()):
         figures = [row["sides"][name] for row in rows]
         rates = [f["images_per_second"] for f in figures]
-        ends = [[f["images"] / f[clock][end] for f in figures] for end in ("most", "least")]
-        errors = [[r - low for r, low in zip(rates, ends[0], strict=True)]]
-        errors.append([high - r for r, high in zip(rates, ends[1], strict=True)])
+        slowest = [f["images"] / f[clock]["most"] for f in figures]
+        fastest = [f["images"] / f[clock]["least"] for f in figures]
+        errors = [[r - low for r, low in zip(rates, slowest, strict=True)]]
+        errors.append([high - r for r, high in zip(rates, fastest, strict=True)])
         offsets = [i + (place - (len(bench["sides"]) - 1) / 2) * 0.3 for i in range(len(rows))]
         label = f"{name}: {side['label']}, {side['commit'] or 'no commit'}, {side['device']}"
         axis.errorbar(rates, offsets, xerr=errors, fmt=_MARKERS[name], color=_COLOURS[name], capsize=2, label=label)
@@ -57,10 +60,10 @@ def _speed(axis: Axes, bench: dict[str, Any]) -> None:
     axis.grid(axis="x", which="both", alpha=0.25)
 
 
-def _memory(axis: Axes, bench: dict[str, Any]) -> None:
+def _memory(axis: Axes, bench: BenchResult) -> None:
     rows = bench["throughput"]
     on_gpu = any(f["gpu_peak_MiB"] is not None for row in rows for f in row["sides"].values())
-    key = "gpu_peak_MiB" if on_gpu else "peak_MiB"
+    key: Literal["gpu_peak_MiB", "peak_MiB"] = "gpu_peak_MiB" if on_gpu else "peak_MiB"
     width = 0.8 / len(bench["sides"])
     for place, name in enumerate(bench["sides"]):
         offsets = [i + (place - (len(bench["sides"]) - 1) / 2) * width for i in range(len(rows))]
@@ -75,8 +78,8 @@ def _memory(axis: Axes, bench: dict[str, Any]) -> None:
     axis.set_title(f"Peak {where}", fontsize=10, loc="left")
 
 
-def _curve(axis: Axes, bench: dict[str, Any]) -> None:
-    for name, curve in bench["curve"].items():
+def _curve(axis: Axes, curves: dict[str, Curve]) -> None:
+    for name, curve in curves.items():
         colour = _COLOURS[name]
         points = curve["points"]
         answers = [point["answers"] for point in points]
@@ -95,7 +98,7 @@ def _curve(axis: Axes, bench: dict[str, Any]) -> None:
             markersize=11,
             capsize=3,
         )
-    some = next(iter(bench["curve"].values()))
+    some = next(iter(curves.values()))
     axis.set_xlim(0)
     axis.set_xlabel("answers of each silo")
     axis.set_ylabel(f"student's accuracy on {some['split']} images, %")

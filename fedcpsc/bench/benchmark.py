@@ -10,6 +10,7 @@ from typing import Any
 
 from fedcpsc.bench.bench_plot import save_picture
 from fedcpsc.bench.curve import measure_curves
+from fedcpsc.bench.results import BenchResult, Ready, SideFacts
 from fedcpsc.bench.sides import BenchPlan, Side, check_sides, differences, opened_sides
 from fedcpsc.bench.throughput import Tell, clock_of, measure_stages
 from fedcpsc.errors import RunError, explain
@@ -19,7 +20,7 @@ from fedcpsc.provenance import versions
 __all__ = ["run_bench"]
 
 
-def run_bench(plan: BenchPlan, out: Path, tell: Tell) -> dict[str, Any]:
+def run_bench(plan: BenchPlan, out: Path, tell: Tell) -> BenchResult:
     """Measures, writes `bench.json` and `bench.png` into `out`, and returns what the JSON says.
 
     Args:
@@ -39,9 +40,9 @@ def run_bench(plan: BenchPlan, out: Path, tell: Tell) -> dict[str, Any]:
         check_sides(plan, sides)
         rows, said = measure_stages(plan, sides, lambda share, text: tell(half * share, text))
         curves = measure_curves(plan, sides, lambda share, text: tell(0.5 + share / 2, text)) if plan.curve else None
-        bench = {
+        bench: BenchResult = {
             "sides": {side.name: _described(side, said[side.name]) for side in sides},
-            "differs": differences(*(said[side.name]["values"] for side in sides)) if len(sides) == 2 else {},
+            "differs": _differing([said[side.name] for side in sides]),
             "clock": clock_of(said),
             "steps": plan.steps,
             "repeats": plan.repeats,
@@ -56,7 +57,11 @@ def run_bench(plan: BenchPlan, out: Path, tell: Tell) -> dict[str, Any]:
     return bench
 
 
-def _described(side: Side, said: dict[str, Any]) -> dict[str, Any]:
+def _differing(said: list[Ready]) -> dict[str, list[Any]]:
+    return differences(said[0]["values"], said[1]["values"]) if len(said) == 2 else {}
+
+
+def _described(side: Side, said: Ready) -> SideFacts:
     return {
         "label": side.label,
         "config": side.config.name,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from fedcpsc.bench.results import BenchResult, Curve
     from fedcpsc.bench.sides import BenchPlan
     from fedcpsc.bench.throughput import Tell
 
@@ -20,7 +21,7 @@ __all__ = ["bench_once", "bench_table", "curve_table", "ratio_table"]
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
 
-def bench_once(plan: BenchPlan, out: Path, console: Console) -> dict[str, Any]:
+def bench_once(plan: BenchPlan, out: Path, console: Console) -> BenchResult:
     """Runs it and returns bench.json.
 
     Raises:
@@ -35,14 +36,14 @@ def bench_once(plan: BenchPlan, out: Path, console: Console) -> dict[str, Any]:
     if len(bench["sides"]) == 2:
         console.print(ratio_table(bench))
     if bench["curve"]:
-        console.print(curve_table(bench))
+        console.print(curve_table(bench["curve"]))
     for key, (this, other) in bench["differs"].items():
         console.print(f"{key}: {this} | {other}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"left in {out}", markup=False, highlight=False, soft_wrap=True)
     return bench
 
 
-def bench_table(bench: dict[str, Any]) -> Table:
+def bench_table(bench: BenchResult) -> Table:
     """Each part's time, rate and memory on each side.
 
     Args:
@@ -58,7 +59,8 @@ def bench_table(bench: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column in {"", "side"} else "right")
     for row in bench["throughput"]:
         for place, (name, figures) in enumerate(row["sides"].items()):
-            median, least, most = (1000 * figures[clock][key] for key in ("median", "least", "most"))
+            times = figures[clock]
+            median, least, most = 1000 * times["median"], 1000 * times["least"], 1000 * times["most"]
             gpu = figures["gpu_peak_MiB"]
             memory = f"{figures['peak_MiB']:,.0f}" + ("" if gpu is None else f", GPU {gpu:,.0f}")
             rate = f"{figures['images_per_second']:,.0f}"
@@ -66,7 +68,7 @@ def bench_table(bench: dict[str, Any]) -> Table:
     return table
 
 
-def ratio_table(bench: dict[str, Any]) -> Table:
+def ratio_table(bench: BenchResult) -> Table:
     """How many times the other side's seconds are this one's: above 1 this side is faster.
 
     Args:
@@ -77,23 +79,22 @@ def ratio_table(bench: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column in {"", "same outcome"} else "right")
     for row in bench["throughput"]:
         cells = [row["stage"]]
-        for clock in ("cpu_s", "wall_s"):
-            figures = row["ratio"][clock]
+        for figures in (row["ratio"]["cpu_s"], row["ratio"]["wall_s"]):
             cells += [f"{figures['median']:.2f}", f"{figures['least']:.2f}-{figures['most']:.2f}"]
         table.add_row(*cells, "yes" if row["same_outcome"] else "no")
     return table
 
 
-def curve_table(bench: dict[str, Any]) -> Table:
+def curve_table(curves: Mapping[str, Curve]) -> Table:
     """The student's accuracy at the end of each side's runs.
 
     Args:
-        bench: content of bench.json, with a curve.
+        curves: curves of bench.json, by the side's name.
     """
     table = Table(title="accuracy per answer", title_justify="left")
     for column in ("", "answers", "images", "mean", "std", "each"):
         table.add_column(column, justify="right" if column not in {"", "images"} else "left")
-    for name, curve in bench["curve"].items():
+    for name, curve in curves.items():
         final = curve["final"]
         std = "-" if final["std"] is None else f"{final['std']:.1%}"
         each = " ".join(f"{value:.1%}" for value in final["each"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -15,7 +15,7 @@ from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.logs import configure, form_of
 
-__all__ = ["epsilon_of", "gatekeeper_app", "mount", "policy_app"]
+__all__ = ["EpsilonFacts", "epsilon_of", "gatekeeper_app", "mount", "policy_app"]
 
 _ALIKE_A_MINUTE = 60  # lines of the gatekeeper's log with one sentence
 
@@ -23,6 +23,25 @@ gatekeeper_app = typer.Typer(
     help="The silo's own process: the only thing that touches its teacher.", no_args_is_help=True
 )
 policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_help=True)
+
+
+class EpsilonFacts(TypedDict):
+    """What Gaussian answers come to.
+
+    Attributes:
+        epsilon, delta: guarantee of all answers together.
+        mu: parameter of their Gaussian differential privacy.
+        answers: number of answers.
+        sensitivity: L2 sensitivity of one answer.
+        sigma: standard deviation of the noise, in the same units.
+    """
+
+    epsilon: float
+    delta: float
+    mu: float
+    answers: int
+    sensitivity: float
+    sigma: float
 
 
 def mount(app: typer.Typer) -> None:
@@ -101,7 +120,7 @@ def epsilon(
 
 def epsilon_of(
     sensitivity: float, sigma: float, delta: float, *, answers: int | None = None, epsilon: float | None = None
-) -> dict[str, Any]:
+) -> EpsilonFacts:
     """What the command `epsilon` prints: exactly one of `answers` and `epsilon` is given, the other is found.
 
     Args:
@@ -126,5 +145,11 @@ def epsilon_of(
         answers = max_answers(each, float(epsilon or 0), delta)
     mu = math.sqrt(each * answers)
     reached = gaussian_epsilon(mu, delta) if mu > 0 else 0.0
-    facts = {"epsilon": reached, "delta": delta, "mu": mu, "answers": answers}
-    return {**facts, "sensitivity": sensitivity, "sigma": sigma}
+    return {
+        "epsilon": reached,
+        "delta": delta,
+        "mu": mu,
+        "answers": answers,
+        "sensitivity": sensitivity,
+        "sigma": sigma,
+    }

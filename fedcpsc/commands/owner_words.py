@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ def explain_errors() -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
 
 
-def say(facts: dict[str, Any], as_json: bool) -> None:
+def say(facts: Mapping[str, object], as_json: bool) -> None:
     """Prints facts, one a line, or all of them as one line of JSON.
 
     Args:
@@ -36,7 +36,7 @@ def say(facts: dict[str, Any], as_json: bool) -> None:
         as_json: whether to print JSON instead of words.
     """
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps(dict(facts)))
         return
     for name, value in facts.items():
         shown = value

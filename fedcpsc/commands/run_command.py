@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
-from fedcpsc.commands.seeds_summary import summarise
+from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.simulation import run_simulation
@@ -89,7 +88,7 @@ def run_once(request: Request, console: Console) -> RunResult:
     return result
 
 
-def run_seeds(request: Request, count: int, console: Console) -> dict[str, Any]:
+def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     """The run with `count` seeds from the configured one on, each with silos and a run folder of its own.
 
     Raises:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult, SiloResult
 
@@ -114,7 +115,7 @@ def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[Silo
     return ranked[:_MOST_SILOS], ranked[_MOST_SILOS:]
 
 
-def seeds_table(summary: dict[str, Any]) -> Table:
+def seeds_table(summary: SeedsSummary) -> Table:
     """Mean and standard deviation over seeds.
 
     Args:
@@ -124,8 +125,8 @@ def seeds_table(summary: dict[str, Any]) -> Table:
     table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")
     for column in ("", "mean", "std", "each"):
         table.add_column(column, justify="left" if not column else "right")
-    for label, key in (("student", "student"), ("ensemble", "ensemble"), ("best teacher", "best_teacher")):
-        figures = summary[key]
+    named = {"student": summary["student"], "ensemble": summary["ensemble"], "best teacher": summary["best_teacher"]}
+    for label, figures in named.items():
         each = " ".join(_percent(value) for value in figures["values"])
         table.add_row(label, _percent(figures["mean"]), _percent(figures["std"]), each)
     return table

@@ -74,8 +74,8 @@ def test_two_sides_are_compared_by_the_image_in_memory_and_over_whole_runs(tmp_p
     assert curves["other"]["final"]["answers"] == 20
     assert curves["this"]["seeds"] == [1]
     assert curves["this"]["split"] == "test"
-    for render in (bench_table, ratio_table, curve_table):
-        Console(file=io.StringIO()).print(render(bench))
+    for table in (bench_table(bench), ratio_table(bench), curve_table(curves)):
+        Console(file=io.StringIO()).print(table)
 
 
 @pytest.fixture
