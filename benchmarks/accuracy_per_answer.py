@@ -36,8 +36,8 @@ def run_one(setting: dict[str, Any], seed: int, data: str, silos_root: str, thre
     """One run in a scratch folder; silos are shared by all settings that train the same ones."""
     import torch  # noqa: PLC0415 - after the fork server, with its own thread count
 
-    from fedcpsc.launch.local import run_local  # noqa: PLC0415
     from fedcpsc.silos.make import make_silos  # noqa: PLC0415
+    from fedcpsc.simulated.one_process import run_local  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True

@@ -33,14 +33,14 @@ from rich.console import Console
 
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
+from fedcpsc.commands.run_command import Request, make_teachers
 from fedcpsc.errors import FedcpscError
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
-from fedcpsc.launch.deployment.crew import MARK
 from fedcpsc.launch.deployment.federation import Federation, federation
 from fedcpsc.launch.deployment.layout import claimed
+from fedcpsc.launch.deployment.supervisor import MARK
 from fedcpsc.launch.processes import marked
-from fedcpsc.launch.run import Request, make_teachers
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.provenance import commit
 from fedcpsc.runs.bank_index import replay
@@ -142,7 +142,7 @@ class Field:
                 file = self.made.layout.folder / "this-run.toml"
                 file.write_text(given.to_toml(), encoding="utf-8")
                 try:
-                    see_to_its_end(self.made.flower, self.made.layout.app, file, run_dir, bool, patience_s=300.0)
+                    submit_and_wait(self.made.flower, self.made.layout.app, file, run_dir, bool, patience_s=300.0)
                     return attempt, ends
                 except FedcpscError as error:
                     ends.append(str(error)[:300])
@@ -154,17 +154,17 @@ class Field:
                 watching.join()
 
     def until_all_are_up(self) -> None:
-        """As long as it takes: whatever was killed is started again by the crew."""
+        """As long as it takes: whatever was killed is started again by the supervisor."""
         deadline = time.monotonic() + 400
         while True:
-            up = all(standing.ready for standing in self.made.crew.standings())
+            up = all(status.ready for status in self.made.supervisor.statuses())
             try:
                 if up and set(self.made.flower.nodes().values()) == {"online"}:
                     return
             except FedcpscError:
                 pass  # the SuperLink is not there yet
             if time.monotonic() > deadline:
-                raise RuntimeError(f"not up again: {self.made.crew.standings()}")
+                raise RuntimeError(f"not up again: {self.made.supervisor.statuses()}")
             time.sleep(2.0)
 
     def compare(self, name: str, silo: int) -> dict[str, Any]:
@@ -249,8 +249,8 @@ class Victim:
             mark = self._made.flower.environment[MARK]
             return next((process for process in marked(MARK, mark) if is_server_app(process)), None)
         name = self._draw.kind if self._draw.kind == "SuperLink" else f"{self._draw.kind} {self._draw.silo}"
-        standing = next(one for one in self._made.crew.standings() if one.member.name == name)
-        return psutil.Process(standing.pid) if standing.exit_code is None else None
+        status = next(one for one in self._made.supervisor.statuses() if one.member.name == name)
+        return psutil.Process(status.pid) if status.exit_code is None else None
 
 
 def is_server_app(process: psutil.Process) -> bool:
@@ -286,7 +286,7 @@ def work(given: argparse.Namespace, numbers: list[int], number: int) -> None:
         stage_app(layout.app, CONFIG)
         silos = make_teachers(config, Console(stderr=True))
         made = stack.enter_context(federation(layout, [silos / str(silo) for silo in range(SILOS)]))
-        stack.enter_context(made.crew.kept_up())
+        stack.enter_context(made.supervisor.supervise())
         field = Field(made, silos, given.seed)
         begun = time.monotonic()
         attempts, ends = field.run(f"unharmed-{int(time.time())}")

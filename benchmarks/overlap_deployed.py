@@ -21,11 +21,11 @@ from rich.console import Console
 from benchmarks.overlap import MODES, summary
 from benchmarks.record import provenance
 from fedcpsc.app_config import AppConfig
+from fedcpsc.commands.run_command import Request, make_teachers
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
 from fedcpsc.launch.deployment.federation import Federation, federation
 from fedcpsc.launch.deployment.layout import claimed
-from fedcpsc.launch.run import Request, make_teachers
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
 
@@ -35,7 +35,7 @@ def measure(made: Federation, overrides: list[str], name: str) -> dict[str, Any]
     given = AppConfig(CONFIG_IN_APP, AppConfig.join_overrides([*overrides, f"output.name={name}"]), str(run_dir))
     file = made.layout.folder / "this-run.toml"
     file.write_text(given.to_toml(), encoding="utf-8")
-    result = see_to_its_end(made.flower, made.layout.app, file, run_dir, lambda line: None)
+    result = submit_and_wait(made.flower, made.layout.app, file, run_dir, lambda line: None)
     seconds = result["seconds"]
     journal = (run_dir / BANK_FOLDER / JOURNAL_FILE).read_bytes().splitlines()
     return {

@@ -26,10 +26,10 @@ from fedcpsc.config import load_config
 from fedcpsc.gatekeeper.gatekeeper import begin_ledger
 from fedcpsc.gatekeeper.mechanisms.shard_votes import ShardVotesPolicy
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
-from fedcpsc.launch.local import run_local
 from fedcpsc.ledger.ledger import LEDGER_FILE
 from fedcpsc.privacy.accounting import max_answers
 from fedcpsc.silos.make import make_silos
+from fedcpsc.simulated.one_process import run_local
 
 CONFIG = "configs/mnist_shards.yaml"
 POINTS = ((0.1, 2.0), (0.1, 4.0), (0.1, 8.0), (0.2, 2.0), (0.2, 8.0))

@@ -1,4 +1,4 @@
-"""What a run tells Flower's apps: the keys of `[tool.flwr.app.config]`, in one typed object.
+"""What Flower's apps get to know of a run: the keys of `[tool.flwr.app.config]`, in one typed object.
 
 Flower's `run_config` holds scalars only, so a run is named by its YAML file and its overrides, and both sides load it.
 """
@@ -27,7 +27,7 @@ class AppConfig:
         config: YAML file of the run; absolute, or relative to the app's own folder.
         overrides: `a.b=c` items, separated by semicolons.
         outdir: absolute folder of the run; empty: one named after the Flower run, under the SuperLink's folder.
-        resume: go on from the checkpoint in `outdir`.
+        resume: whether to go on from the checkpoint in `outdir`.
         silos: absolute folder of the simulated silos; empty: the config's, under the SuperLink's folder.
     """
 
@@ -48,7 +48,7 @@ class AppConfig:
         for name, value in known.items():
             wanted = type(cls.__dataclass_fields__[name].default)
             if not isinstance(value, wanted):
-                raise ConfigError(explain(name, value, f"must be a {wanted.__name__}", "mend --run-config"))
+                raise ConfigError(explain(name, value, f"must be a {wanted.__name__}", "fix --run-config"))
         return cls(**known)
 
     @classmethod

@@ -17,16 +17,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fedcpsc.commands.audit_command import AuditRequest, run_audit
+from fedcpsc.commands.deploy_commands import deploy_app
+from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
+from fedcpsc.commands.owner_commands import mount
+from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
+from fedcpsc.commands.status_words import EXIT_CODES, in_words
+from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
 from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
-from fedcpsc.gatekeeper.commands import mount
-from fedcpsc.launch.audit import AuditRequest, run_audit
-from fedcpsc.launch.deployment.commands import deploy_app
-from fedcpsc.launch.exit_codes import exit_codes
-from fedcpsc.launch.last_resort import DEBUG_VARIABLE, last_resort
-from fedcpsc.launch.run import Request, make_teachers, run_once, run_seeds
-from fedcpsc.launch.status import EXIT_CODES, in_words
-from fedcpsc.launch.white_box import WhiteBoxRequest, white_box_once
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing
 from fedcpsc.runs.health import read_health
@@ -97,7 +97,8 @@ def teachers(
     config: ConfigPath,
     overrides: Overrides = None,
     silo: Annotated[
-        int | None, typer.Option(min=0, help="Only the silo of this number, from 0: its owner, on its own machine.")
+        int | None,
+        typer.Option(min=0, help="Number of the only silo to make, from 0: for its owner, on its own machine."),
     ] = None,
 ) -> None:
     """Make the simulated silos: private data dealt out, a teacher trained in each, policy and ledger beside it.
@@ -115,7 +116,10 @@ def run(
     config: ConfigPath,
     *,
     overrides: Overrides = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Run with so many seeds and report mean and spread.")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of seeds to run, from the configured one on; mean and spread are reported."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder, instead of output.name.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of this name.")] = False,
     overwrite: Annotated[
@@ -163,7 +167,7 @@ def audit(
     *,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The audit's folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the audit that lies there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the audit in its folder.")] = False,
     run: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Audit this finished run instead of making shadows alone.")
     ] = None,
@@ -171,7 +175,7 @@ def audit(
 ) -> None:
     """Attack teachers and students, and hold lower bounds on epsilon against the claims; exit 3 where one is exceeded.
 
-    A claim that the audit could not have refuted is told before it begins and in its verdict (testable: false); the
+    A claim that the audit could not have refuted is named before it begins and in its verdict (testable: false); the
     exit code stays 0: nothing was refuted.
 
     Example: [bold]fedcpsc audit configs/audit_digits.yaml[/]
@@ -212,7 +216,8 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Plain JSON instead of words.")] = False,
     stalled_after: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=1, help="Call it stalled after so many silent seconds.")
+        float | None,
+        typer.Option(metavar="SECONDS", min=1, help="Number of silent seconds after which the run counts as stalled."),
     ] = None,
 ) -> None:
     """Say how a run does, while it goes on and after; exit 1 where it has failed, 3 where it has stalled.
@@ -231,7 +236,12 @@ def export(
     run: RunPath,
     *,
     file_format: Annotated[
-        Format, typer.Option("--format", help="onnx and torch-export hold the network too, safetensors its weights.")
+        Format,
+        typer.Option(
+            "--format",
+            help="onnx: network and weights, for other runtimes; torch-export: the same, for torch.export.load; "
+            "safetensors: weights alone, to load into the architecture.",
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="The folder to write, instead of export/ in RUN.")] = None,
     audit: AuditPath = None,
@@ -241,7 +251,7 @@ def export(
     Example: [bold]fedcpsc export runs/digits --format onnx[/]
     """
     with exit_codes():
-        from fedcpsc.export.run import export_run  # noqa: PLC0415 - brings torch
+        from fedcpsc.export.export_student import export_run  # noqa: PLC0415 - brings torch
 
         for path in export_run(run, file_format, out, audit_dir=audit):
             _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
@@ -253,10 +263,11 @@ def bench(
     *,
     overrides: Overrides = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="CONFIG", help="The other side: this configuration, by the same code.")
+        Path | None, typer.Option(metavar="CONFIG", help="Configuration of the other side, run by the same code.")
     ] = None,
     against_commit: Annotated[
-        str | None, typer.Option(metavar="REV", help="The other side: the same configuration, by this revision's code.")
+        str | None,
+        typer.Option(metavar="REV", help="Revision of the other side: the same configuration, run by its code."),
     ] = None,
     overrides_against: Annotated[
         list[str] | None,
@@ -282,7 +293,7 @@ def bench(
     """
     with exit_codes():
         from fedcpsc.bench.sides import BenchPlan  # noqa: PLC0415 - brings torch
-        from fedcpsc.launch.bench import bench_once  # noqa: PLC0415
+        from fedcpsc.commands.bench_command import bench_once  # noqa: PLC0415
 
         plan = BenchPlan(
             config,

@@ -118,7 +118,7 @@ def run(plan: Plan, grid: Grid) -> None:
         # only now: see the head of this file
         from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415
         from fedcpsc.distillation.run import distill  # noqa: PLC0415
-        from server.silo_facts import read_silo_facts  # noqa: PLC0415
+        from fedcpsc.simulated.silo_facts import read_silo_facts  # noqa: PLC0415
 
         with following(plan.run_dir, _show):
             result = distill(

@@ -45,9 +45,15 @@ def test_the_app_that_flower_gets_has_the_version_too(tmp_path):
 def test_a_wheel_carries_what_type_checkers_and_app_bundles_need():
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert (ROOT / "fedcpsc/py.typed").read_bytes() == b""
-    assert "fedcpsc" in wheel["packages"]  # all files of the package, py.typed too
+    assert wheel["packages"] == ["fedcpsc"]  # all files of the package, py.typed too
     assert wheel["force-include"]["pyproject.toml"] == "fedcpsc/launch/pyproject.toml"
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
+
+
+def test_a_wheel_claims_no_other_name_for_import_than_the_projects_own():
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    places = [*wheel["packages"], *wheel["force-include"].values()]
+    assert {place.split("/")[0] for place in places} == {"fedcpsc"}
 
 
 def test_the_citation_names_the_project_and_the_method():

@@ -24,7 +24,7 @@ BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
     "server": ("aggregation", "distillation", "losses", "server"),
     "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
-    "user": ("audit", "bench", "cli", "export", "launch", "report", "white_box"),
+    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "white_box"),
 }
 _LEGEND = {"server": "the server's side", "silo": "the silo's side", "user": "for the user", "both": "used by both"}
 _TITLE = "The packages of fedcpsc by layer; an arrow leads from a package to one that it imports"
@@ -47,11 +47,11 @@ class _Place:
     """A box, or the lane of an arrow that passes through a layer.
 
     Attributes:
-        name: the package, or the arrow's two ends.
+        name: name of the package, or the arrow's two ends.
         row: number of the layer, from the top.
-        width: pixels.
+        width: width of the place, in pixels.
         up, down: places that it is joined to above and below.
-        x: its middle, in pixels.
+        x: middle of the place, in pixels.
     """
 
     name: str

@@ -21,8 +21,8 @@ class Command:
     """A command that does something; groups of commands are none.
 
     Attributes:
-        words: e.g. "fedcpsc ledger show".
-        click: what typer made of it.
+        words: words of the command, e.g. "fedcpsc ledger show".
+        click: the click command that typer made of it.
     """
 
     words: str

@@ -19,7 +19,7 @@ __all__ = ["Key", "Section", "cell", "reference", "sections"]
 
 Model = type[BaseModel]
 
-_TAG = "tells the kinds of this section apart"
+_TAG = "distinguishes the kinds of this section"
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _ATTRIBUTE = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
 
@@ -29,7 +29,7 @@ class Key:
     """One key of a YAML file.
 
     Attributes:
-        path: dotted, from the file's top.
+        path: dotted path, from the file's top.
         kind: type and constraints, in words.
         default: default as YAML would have it; None where the key must be given.
         meaning: text of the field's description, else from its class's docstring.
@@ -61,7 +61,7 @@ def reference(title: str, about: str, parts: Iterable[Section]) -> str:
 
     Args:
         title: title of the page.
-        about: what stands below the title.
+        about: text below the title.
         parts: sections of the page, in this order.
     """
     return "\n\n".join([f"# {title}", about, *map(_section, parts)]) + "\n"
@@ -71,9 +71,9 @@ def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> It
     """The model's own section, where it has keys, then those of the models inside it, depth first.
 
     Args:
-        model: the file's top, or one section of it.
+        model: model of the file's top, or of one section of it.
         top: dotted path of that section.
-        one_of_several: whether others may stand at that path, told apart by `kind`.
+        one_of_several: whether others may stand at that path, distinguished by `kind`.
     """
     about, attributes = _docstring(model)
     schema = model.model_json_schema()

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _LIBRARY = "fedcpsc"
 _TOP = "cli"  # the one module among the packages
 _LONGEST = 62  # characters of a caption
+_MOST = 5  # packages in a layer: the picture's width has room for them and for arrows that pass between
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Packages:
         layers: names of packages, the uppermost layer first; each imports from layers below its own alone.
         base: names of the modules below all packages, on which everything may stand.
         imports: packages that each package imports, without those it reaches through another one that it imports.
-        captions: what each package is, from its docstring.
+        captions: caption of each package, from its docstring.
     """
 
     layers: tuple[tuple[str, ...], ...]
@@ -60,17 +61,19 @@ def read_packages(root: Path = ROOT) -> Packages:
 
 
 def _layers(imports: Mapping[str, set[str]]) -> tuple[tuple[str, ...], ...]:
-    """Each package in the lowest layer that is above all it imports.
+    """Each package in the lowest layer that is above all it imports and has room, those first on which most stand.
 
     Raises:
         ValueError: packages import each other in a circle.
     """
     layers: list[tuple[str, ...]] = []
     left = dict(imports)
+    users = {name: sum(name in _below(other, imports) for other in imports) for name in imports}
     while left:
-        layer = tuple(name for name, targets in left.items() if not targets & set(left))
-        if not layer:
+        ready = [name for name, targets in left.items() if not targets & set(left)]
+        if not ready:
             raise ValueError(explain("packages", sorted(left), "import each other in a circle", "break it"))
+        layer = tuple(sorted(sorted(ready, key=lambda name: (-users[name], name))[:_MOST]))
         layers.append(layer)
         left = {name: targets for name, targets in left.items() if name not in layer}
     return tuple(reversed(layers))

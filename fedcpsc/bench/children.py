@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fedcpsc.bench.results import CallTimes, CurveEnding, Memory, Ready
 from fedcpsc.bench.sides import Side, unmeasurable
 
 __all__ = ["Child"]
@@ -22,13 +24,13 @@ class Child:
     """Context manager: one process of one side, with one job.
 
     Args:
-        side: whose code and configuration.
-        job: what `probe.py` takes, without the configuration.
+        side: side whose code and configuration are measured.
+        job: job as `probe.py` takes it, without the configuration.
     """
 
-    def __init__(self, side: Side, job: dict[str, Any]) -> None:
+    def __init__(self, side: Side, job: Mapping[str, object]) -> None:
         self._side = side
-        self._noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stderr, told where the process dies without a word
+        self._noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 - stderr, shown where the process dies without a reply
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_SCRIPT)],  # -P: the script's own folder is not searched for modules
             stdin=subprocess.PIPE,
@@ -52,7 +54,25 @@ class Child:
             if stream is not None:
                 stream.close()
 
-    def read(self) -> dict[str, Any]:
+    def ready(self) -> Ready:
+        """The reply when the stage is set up.
+
+        Raises:
+            RunError: the process failed, or is gone.
+        """
+        said: Ready = self._read()
+        return said
+
+    def ending(self) -> CurveEnding:
+        """The reply at the end of a whole run.
+
+        Raises:
+            RunError: the run failed.
+        """
+        said: CurveEnding = self._read()
+        return said
+
+    def _read(self) -> Any:
         """The next reply.
 
         Raises:
@@ -64,26 +84,28 @@ class Child:
             self._noise.seek(0)
             last = (self._noise.read().strip().splitlines() or [f"exit code {self._process.wait()}"])[-1]
             raise unmeasurable(self._side, last)
-        reply: dict[str, Any] = json.loads(line)
+        reply = json.loads(line)
         if "error" in reply:
             raise unmeasurable(self._side, reply["error"])
         return reply
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> CallTimes:
         """One timed call."""
         self._send({"go": True})
-        return self.read()
+        times: CallTimes = self._read()
+        return times
 
-    def finish(self) -> dict[str, Any]:
-        """No more calls: what the process says at its end."""
+    def finish(self) -> Memory:
+        """No more calls: the memory that the process took."""
         assert self._process.stdin is not None  # noqa: S101 - asked for above
         self._process.stdin.close()
-        return self.read()
+        memory: Memory = self._read()
+        return memory
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: Mapping[str, object]) -> None:
         assert self._process.stdin is not None  # noqa: S101 - asked for above
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it died: `read` tells why
+            pass  # it died: the next reply says why

@@ -4,7 +4,7 @@ It imports of `fedcpsc` only what it measures, never this package: so the same m
 revision's networks, losses and steps. Jobs come as JSON lines on stdin, replies go as JSON lines to stdout.
 
     {"do": "student", ...} -> {"ready"}, to each {"go": true} {"wall_s", "cpu_s"}, at the end of stdin {"peak_MiB"}
-    {"do": "curve", ...}   -> {"final", "split"}; the run's own file of progress lines tells the points
+    {"do": "curve", ...}   -> {"final", "split"}; the run's own file of progress lines holds the points
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Work:
     """What one timed call does.
 
     Attributes:
-        call: does it; returns what came out.
-        units: steps or rounds in it.
+        call: function that does the work; returns the tensors that came out.
+        units: number of steps or rounds in one call.
         images: number of images that passed through it.
     """
 
@@ -289,7 +289,7 @@ def main() -> int:
             reply(curve(job, config))
         else:
             measure(job, config, iter(sys.stdin.readline, ""), reply)
-    except Exception as error:  # whatever it is, the other process tells it
+    except Exception as error:  # whatever it is, the other process shows it
         reply({"error": f"{type(error).__name__}: {error}"})
         return 1
     return 0

@@ -38,13 +38,13 @@ class BenchPlan:
 
     Attributes:
         config: YAML file of a run.
-        overrides: `a.b=c` items, of both sides.
-        against: the other side's YAML file; None takes the same.
-        against_commit: the other side's revision; None takes the code at hand.
-        overrides_against: more items, of the other side alone.
+        overrides: `a.b=c` items of both sides.
+        against: YAML file of the other side; None takes the same.
+        against_commit: revision of the other side; None takes the code at hand.
+        overrides_against: further `a.b=c` items of the other side alone.
         steps: optimiser steps in one timed call, >= 1.
         repeats: timed calls of each stage and side, >= 1.
-        curve: also run the configurations, and report accuracy against answers.
+        curve: whether also to run the configurations, and report accuracy against answers.
         seeds: number of seeds of the curve, from the configured one on, >= 1.
         only: stages to measure, names in `STAGES`; empty for all.
     """
@@ -74,7 +74,7 @@ class BenchPlan:
                 raise ConfigError(explain("--only", stage, f"must be one of {list(STAGES)}", "name one of them"))
         if self.against is not None and self.against_commit is not None:
             given = f"{self.against}, {self.against_commit}"
-            remedy = "give one: with both, nobody could tell which made the difference"
+            remedy = "give one: with both, nobody could say which made the difference"
             raise ConfigError(explain("--against, --against-commit", given, "exclude each other", remedy))
 
 
@@ -84,7 +84,7 @@ class Side:
 
     Attributes:
         name: "this" or "other".
-        label: name of the side, for people.
+        label: name of the side, shown to people.
         config: absolute path of the YAML file.
         overrides: `a.b=c` items.
         root: folder that holds the package `fedcpsc` to measure.
@@ -173,7 +173,7 @@ def check_sides(plan: BenchPlan, sides: Sequence[Side]) -> None:
 
 
 def image_facts(config: RunConfig) -> tuple[int, tuple[int, int, int]]:
-    """K and (C, H, W) of the configured data, from as few images as will tell.
+    """K and (C, H, W) of the configured data, from as few images as suffice.
 
     Raises:
         ConfigError, DataError: where the source cannot be read as configured.
@@ -200,6 +200,6 @@ def differences(this: dict[str, Any], other: dict[str, Any], top: str = "") -> d
 def unmeasurable(side: Side, why: str) -> RunError:
     """The error for a side that the measuring script could not drive."""
     if side.name == _THIS or side.root == Path(fedcpsc.__file__).resolve().parents[1]:
-        return RunError(explain("side", side.label, f"could not be measured: {why}", "mend the configuration"))
+        return RunError(explain("side", side.label, f"could not be measured: {why}", "fix the configuration"))
     remedy = "measure a later commit: the script calls the steps, synthesis and selection as they are called today"
     return RunError(explain("--against-commit", side.commit, f"could not be measured: {why}", remedy))

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from fedcpsc.bench.children import Child
+from fedcpsc.bench.results import CallTimes, Clock, Memory, Ratio, Ready, Spread, StageFigures, StageRow
 from fedcpsc.bench.sides import STAGES, BenchPlan, Side, image_facts, unmeasurable
 
 __all__ = ["Tell", "clock_of", "measure_stages", "spread"]
 
 Tell = Callable[[float, str], None]  # share done in [0, 1], and of what
 
-CLOCKS = ("wall_s", "cpu_s")
 
-
-def measure_stages(
-    plan: BenchPlan, sides: Sequence[Side], tell: Tell
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+def measure_stages(plan: BenchPlan, sides: Sequence[Side], tell: Tell) -> tuple[list[StageRow], dict[str, Ready]]:
     """Measures each stage in processes of its own, one a side.
 
     Returns:
@@ -31,10 +27,11 @@ def measure_stages(
     """
     facts = {side.name: image_facts(side.load()) for side in sides}
     stages = plan.only or tuple(STAGES)
-    rows, said = [], {}
+    rows: list[StageRow] = []
+    said: dict[str, Ready] = {}
     for index, stage in enumerate(stages):
         with ExitStack() as stack:
-            children = {}
+            children: dict[str, Child] = {}
             for side in sides:
                 classes, shape = facts[side.name]
                 job = {"do": stage, "steps": plan.steps, "classes": classes, "image_shape": shape}
@@ -42,19 +39,22 @@ def measure_stages(
             tell(index / len(stages), STAGES[stage])
             for side in sides:
                 said[side.name] = _ready(side, children[side.name])
-            calls: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+            calls: dict[str, list[CallTimes]] = {side.name: [] for side in sides}
             for repeat in range(plan.repeats):
                 for name in _turns(children, repeat):
                     calls[name].append(children[name].go())
                 tell((index + (repeat + 1) / plan.repeats) / len(stages), STAGES[stage])
             memory = {name: child.finish() for name, child in children.items()}
         clock = clock_of(said)
-        figures = {name: _figures(said[name], calls[name], clock) | memory[name] for name in children}
-        rows.append({"stage": stage, "what": STAGES[stage], "sides": figures, **_compared(said, calls)})
+        figures = {name: _figures(said[name], calls[name], clock, memory[name]) for name in children}
+        row: StageRow = {"stage": stage, "what": STAGES[stage], "sides": figures}
+        if len(sides) == 2:
+            _compare(row, [said[side.name] for side in sides], [calls[side.name] for side in sides])
+        rows.append(row)
     return rows, said
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> Spread:
     """Median, least and most; values in their order, for whoever wants more."""
     return {
         "median": statistics.median(values),
@@ -64,13 +64,13 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _ready(side: Side, child: Child) -> dict[str, Any]:
+def _ready(side: Side, child: Child) -> Ready:
     """What the child says when set up.
 
     Raises:
         RunError: it took another package than the side's.
     """
-    said = child.read()
+    said = child.ready()
     if Path(said["ready"]) != (side.root / "fedcpsc").resolve():
         raise unmeasurable(side, f"{said['ready']} was imported instead of {side.root / 'fedcpsc'}")
     return said
@@ -81,7 +81,7 @@ def _turns(names: dict[str, Child], repeat: int) -> list[str]:
     return list(names) if repeat % 2 == 0 else list(reversed(names))
 
 
-def clock_of(said: dict[str, dict[str, Any]]) -> str:
+def clock_of(said: Mapping[str, Ready]) -> Clock:
     """Which clock the figures go by: with one thread on a CPU the process's own CPU seconds, else the wall's.
 
     What other programs take of a shared core is then not counted; several threads or a GPU have no such clock.
@@ -90,20 +90,21 @@ def clock_of(said: dict[str, dict[str, Any]]) -> str:
     return "cpu_s" if alone else "wall_s"
 
 
-def _figures(said: dict[str, Any], calls: list[dict[str, float]], clock: str) -> dict[str, Any]:
-    times = {name: spread([call[name] / said["units"] for call in calls]) for name in CLOCKS}
+def _figures(said: Ready, calls: list[CallTimes], clock: Clock, memory: Memory) -> StageFigures:
+    times = {"wall_s": [call["wall_s"] for call in calls], "cpu_s": [call["cpu_s"] for call in calls]}
+    wall, cpu = (spread([seconds / said["units"] for seconds in times[name]]) for name in ("wall_s", "cpu_s"))
     per_unit = said["images"] / said["units"]
-    return {**times, "images_per_second": per_unit / times[clock]["median"], "images": per_unit}
+    rate = per_unit / (wall if clock == "wall_s" else cpu)["median"]
+    return {"wall_s": wall, "cpu_s": cpu, "images_per_second": rate, "images": per_unit, **memory}
 
 
-def _compared(said: dict[str, dict[str, Any]], calls: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """Seconds an image of the other side over those of this one, pair by pair."""
-    if len(calls) < 2:
-        return {}
-    this, other = calls
-    work = said[this]["images"] / said[other]["images"]
-    ratio = {
-        clock: spread([work * b[clock] / a[clock] for a, b in zip(calls[this], calls[other], strict=True)])
-        for clock in CLOCKS
+def _compare(row: StageRow, said: Sequence[Ready], calls: Sequence[Sequence[CallTimes]]) -> None:
+    """Adds seconds an image of the other side over those of this one, pair by pair."""
+    work = said[0]["images"] / said[1]["images"]
+    pairs = list(zip(*calls, strict=True))
+    ratio: Ratio = {
+        "wall_s": spread([work * other["wall_s"] / this["wall_s"] for this, other in pairs]),
+        "cpu_s": spread([work * other["cpu_s"] / this["cpu_s"] for this, other in pairs]),
     }
-    return {"ratio": ratio, "same_outcome": said[this]["outcome"] == said[other]["outcome"]}
+    row["ratio"] = ratio
+    row["same_outcome"] = said[0]["outcome"] == said[1]["outcome"]

@@ -29,9 +29,9 @@ def model_card(
     """The card.
 
     Args:
-        run: finished.
+        run: facts of a finished run.
         checks: checks by format, as in export.json.
-        audit: its public part.
+        audit: public part of an audit of the run; None where there was none.
 
     Raises:
         RunError: the run has not finished.

@@ -30,10 +30,10 @@ class Check:
     """The written file, opened again and run beside the network it was made of.
 
     Attributes:
-        inputs: how many images.
+        inputs: number of images, >= 1.
         max_difference: largest absolute difference of two logits.
-        tolerance: largest one allowed; 0 where the two must be equal bit for bit.
-        checked_with: what ran the file.
+        tolerance: largest difference allowed; 0 where the two must be equal bit for bit.
+        checked_with: name of the program that ran the file.
     """
 
     inputs: int

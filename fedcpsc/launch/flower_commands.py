@@ -24,7 +24,7 @@ class RunStatus:
     """How Flower says a run stands.
 
     Attributes:
-        name: e.g. "running", "finished:completed", "finished:failed".
+        name: status, e.g. "running", "finished:completed", "finished:failed".
         details: Flower's reason, often empty.
     """
 
@@ -43,8 +43,8 @@ class FlowerCommands:
 
     Attributes:
         connection: name in `$FLWR_HOME/config.toml`.
-        environment: environment variables of the commands; names FLWR_HOME.
-        log: the SuperLink's own, to which errors point.
+        environment: environment variables of the commands, FLWR_HOME among them.
+        log: log of the SuperLink, to which errors point.
     """
 
     connection: str
@@ -55,9 +55,9 @@ class FlowerCommands:
         """Starts a run of the app; returns Flower's run id.
 
         Args:
-            app_folder: holds pyproject.toml; its name is letters, digits and hyphens.
+            app_folder: folder that holds pyproject.toml; its name consists of letters, digits and hyphens.
             run_config: TOML file with values for `[tool.flwr.app.config]`.
-            federation_config: text that `flwr run --federation-config` takes it, for a simulation.
+            federation_config: text for `flwr run --federation-config`; None in a deployment.
 
         Raises:
             RunError: Flower does not take it; with Flower's reason.

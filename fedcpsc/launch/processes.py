@@ -26,7 +26,7 @@ def flower_environment(home: Path) -> dict[str, str]:
     """Ours, with a home for Flower, no telemetry, no proxy for loopback, and this Python's commands first on the path.
 
     Args:
-        home: Flower's settings, and the apps it receives (`FLWR_HOME`).
+        home: folder of Flower's settings and of the apps it receives (`FLWR_HOME`).
     """
     without_proxy = {
         name: ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1", "localhost"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.launch.app_folder import CONFIG_IN_APP, stage_app
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.launch.superlink import SuperLink
 from fedcpsc.runs.follow import OnLine
 from fedcpsc.runs.result import RunResult
@@ -29,12 +29,12 @@ def run_simulation(
 
     Args:
         config: YAML file of the run.
-        overrides: `a.b=c` items.
+        overrides: `a.b=c` items, the last of equal keys wins.
         run_dir: folder of the run; also takes Flower's logs, and the reason where the run failed.
         silos: folder of the silos' folders `0`, `1`, ...
-        nodes: how many silos are simulated, >= 1.
-        resume: go on from the checkpoint in `run_dir`.
-        on_line: called with each new line of metrics.jsonl.
+        nodes: number of silos to simulate, >= 1.
+        resume: whether to go on from the checkpoint in `run_dir`.
+        on_line: function called with each new line of metrics.jsonl.
 
     Raises:
         FedcpscError: the run failed; of the class that the ServerApp raised, where that is one of ours.
@@ -47,7 +47,7 @@ def run_simulation(
         given = AppConfig(CONFIG_IN_APP, joined, str(run_dir.absolute()), resume, str(silos.absolute()))
         run_config = link.home / "run.toml"
         run_config.write_text(given.to_toml(), encoding="utf-8")
-        return see_to_its_end(link.flower, app_folder, run_config, run_dir, on_line, _federation(nodes))
+        return submit_and_wait(link.flower, app_folder, run_config, run_dir, on_line, _federation(nodes))
 
 
 def _federation(nodes: int) -> str:

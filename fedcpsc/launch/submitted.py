@@ -1,4 +1,4 @@
-"""A run that Flower carries, from its submission to its end, and the truth about how it ended."""
+"""A run that Flower carries out, from its submission to its end, and how it really ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fedcpsc.runs.follow import MetricsTail, OnLine
 from fedcpsc.runs.layout import FLOWER_LOG
 from fedcpsc.runs.result import RunResult, read_result
 
-__all__ = ["see_to_its_end"]
+__all__ = ["submit_and_wait"]
 
 _LOOK_S = 0.3
 _SETTLE_S = 20.0
 
 
-def see_to_its_end(
+def submit_and_wait(
     flower: FlowerCommands,
     app_folder: Path,
     run_config: Path,
@@ -36,9 +36,9 @@ def see_to_its_end(
         app_folder: the app, as `stage_app` leaves it.
         run_config: TOML file whose `outdir` is `run_dir`.
         run_dir: folder of the run; takes Flower's log, and the reason where the run failed.
-        on_line: called with each new line of metrics.jsonl.
-        federation_config: how many nodes are simulated; None in a deployment.
-        patience_s: a SuperLink that is started again within so many seconds costs nothing: the run is followed on.
+        on_line: function called with each new line of metrics.jsonl.
+        federation_config: text that says how many nodes to simulate; None in a deployment.
+        patience_s: longest absence of the SuperLink, in seconds, >= 0, after which the run is still followed on.
 
     Raises:
         FedcpscError: the run failed; of the class that the ServerApp raised, where that is one of ours.
@@ -58,7 +58,7 @@ def see_to_its_end(
         status = _final_status(flower, run_id, patience_s)
         if patience_s == 0 or status.name.startswith("finished"):
             break
-        os.truncate(log, before)  # it will be told from its beginning again
+        os.truncate(log, before)  # Flower sends it from its beginning again
     for line in tail.read():
         on_line(line)
     result = read_result(run_dir) if status.completed else None

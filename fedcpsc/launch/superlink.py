@@ -33,11 +33,11 @@ class SuperLink:
     """Context manager. Inside it runs can be submitted; on leaving it no process of theirs is left.
 
     Args:
-        run_dir: takes the SuperLink's log, appended to.
+        run_dir: folder of the run, which takes the SuperLink's log, appended to.
 
     Attributes:
-        flower: the commands to this SuperLink.
-        home: Flower's and Ray's files; gone on leaving.
+        flower: commands to this SuperLink.
+        home: folder of Flower's and Ray's files; removed on leaving.
     """
 
     def __init__(self, run_dir: Path) -> None:

@@ -33,7 +33,7 @@ class Verdict(_Open):
     Attributes:
         violation: whether a claim was refuted.
         text: verdict in words.
-        testable: whether every claim could have been refuted; None where the audit was made before audits told.
+        testable: whether every claim could have been refuted; None where the audit is older than this field.
     """
 
     violation: bool
@@ -83,10 +83,10 @@ class AuditFacts:
     """What an audit found.
 
     Attributes:
-        verdict: in words.
+        verdict: verdict on the claims.
         rows: one mapping for each attack on each surface.
         bounds: one mapping for each lower bound.
-        plots: those asked for.
+        plots: plots that the reader may see.
         run: name of the run that was audited; None where the audit made teachers and students of its own.
     """
 
@@ -101,8 +101,8 @@ def read_audit(folder: Path, *, run: str, owner: str | None) -> AuditFacts:
     """Reads it; what is marked `private` is for the owner of the silo it names, and else its file is not even opened.
 
     Args:
-        run: name of the run it is to stand beside.
-        owner: the silo whose owner alone will read the report; None for a public one.
+        run: name of the run that the report is about.
+        owner: name of the silo whose owner alone will read the report; None for a public one.
 
     Raises:
         AuditError: the folder holds no audit, a damaged one, or one of another run.

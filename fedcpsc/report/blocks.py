@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 __all__ = [
+    "LONG",
+    "MOST_CLASSES",
     "Block",
     "Cell",
     "Chart",
@@ -18,13 +20,17 @@ __all__ = [
     "Section",
     "Table",
     "duration",
+    "folded_where_long",
     "percent",
     "share_cell",
 ]
 
 
 LONG = 30
-"""Rows of a table, or silos, from which on the page tells of them in short first."""
+"""Rows of a table, or silos, from which on the page shows a summary of them first."""
+
+MOST_CLASSES = 20
+"""Classes up to which a table has a column for each."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says; meaning never hangs on shade or picture alone.
+        text: words of the cell; meaning never hangs on shade or picture alone.
         shade: strength of its tint, in [0, 1]; None leaves it plain.
         picture: data URI shown above the text.
         alt: description of the picture in words.
@@ -66,8 +72,8 @@ class Table:
     """A table with a caption; the first cell of each row is its header.
 
     Attributes:
-        dense: small figures close together, as in a confusion matrix.
-        foot: how many rows at the end are set apart.
+        dense: whether figures stand small and close together, as in a confusion matrix.
+        foot: number of rows at the end that are set apart.
     """
 
     kind: ClassVar[str] = "table"

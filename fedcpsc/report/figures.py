@@ -48,8 +48,8 @@ class Series:
     """One line.
 
     Attributes:
-        points: (x, y).
-        alone: a single point, shown as a star.
+        points: pairs (x, y).
+        alone: whether it is a single point, shown as a star.
     """
 
     name: str
@@ -77,7 +77,7 @@ def lines(
     """A line chart whose axes begin at 0.
 
     Args:
-        name: unique on the page; every id inside begins with it.
+        name: name of the chart, unique on the page; every id inside begins with it.
         title: title for screen readers.
         top: upper end of the y axis; None lets the figures decide.
     """

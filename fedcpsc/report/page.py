@@ -8,9 +8,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.report import overview, provenance, silos_part
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
-from fedcpsc.report.owner import OwnerFacts, read_owner
+from fedcpsc.report.owner_facts import OwnerFacts, read_owner
+from fedcpsc.report.sections import audit as audit_section
+from fedcpsc.report.sections import outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import owner as owner_section
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.read import RunFacts, gather
 
@@ -25,7 +27,7 @@ def write_report(
     """Writes the report of a run, finished or not; returns where to.
 
     Args:
-        out: the file; None: one in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
+        out: file to write; None takes one in the run's folder, or, with `silo_dir`, in the silo's own, so that what is
             private stays there.
         audit_dir: folder of an audit of this run.
         silo_dir: folder of one silo of this run: adds what only its owner may see, private plots included.
@@ -54,18 +56,18 @@ def write_report(
 def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | None = None) -> str:
     """The page. Without `owner` it holds nothing that is a silo's own."""
     sections = [
-        overview.in_short(run),
-        *([provenance.owners_part(owner)] if owner else []),
-        overview.what_was_run(run),
-        overview.outcome(run),
-        overview.accuracy(run),
-        silos_part.budgets(run),
-        overview.queries(run),
-        silos_part.confusions(run),
-        silos_part.contributions(run),
-        silos_part.times(run),
-        provenance.audited(audit),
-        provenance.repeat(run),
+        summary.in_short(run),
+        *([owner_section.owners_part(owner)] if owner else []),
+        summary.what_was_run(run),
+        outcome.outcome(run),
+        outcome.accuracy(run),
+        silos.budgets(run),
+        silos.queries(run),
+        outcome.confusions(run),
+        silos.contributions(run),
+        timing.times(run),
+        audit_section.audited(audit),
+        repeat.repeat(run),
     ]
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False

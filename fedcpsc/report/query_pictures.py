@@ -21,7 +21,7 @@ _LARGEST = 48  # pixels; larger images are shown smaller
 
 
 def query_table(bank: BankView) -> Table | None:
-    """Rows: classes; columns: rounds; in each cell the images the silos were surest of. None without answers."""
+    """Rows: classes; columns: rounds; in each cell the images silos are most confident of. None without answers."""
     answered = [batch for batch in bank.batches if batch.answered]
     if not answered:
         return None
@@ -38,11 +38,11 @@ def query_table(bank: BankView) -> Table | None:
         row = [Cell(f"class {k}")]
         for span, rows, seen in zip(spans, rows_of, seen_of, strict=True):
             members = rows[seen == k]
-            surest = members[np.argsort(-bank.targets[members, k], kind="stable")][:_EACH]
-            row.append(_cell(bank, int(k), _rounds(span), surest, len(members)))
+            clearest = members[np.argsort(-bank.targets[members, k], kind="stable")][:_EACH]
+            row.append(_cell(bank, int(k), _rounds(span), clearest, len(members)))
         cells.append(tuple(row))
     of = "" if bank.classes <= _CLASSES else f", the {_CLASSES} most frequent of {bank.classes} classes"
-    caption = f"Query images by the class the silos saw in them (the {_EACH} surest; how many in all){of}"
+    caption = f"Query images by the class the silos saw in them (the {_EACH} most confident; how many in all){of}"
     return Table(caption, ("class", *(_rounds(span) for span in spans)), tuple(cells), dense=True)
 
 

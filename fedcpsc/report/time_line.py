@@ -50,8 +50,8 @@ def _table(stretches: Sequence[Span], by_silo: dict[str, list[Span]], total: flo
         outcomes: dict[str, int] = {}
         for query in queries:
             outcomes[query.outcome] = outcomes.get(query.outcome, 0) + 1
-        told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        lines.append((f"{silo}: {told}", f"{sum(query.seconds for query in queries):.1f}", ""))
+        outcomes_shown = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        lines.append((f"{silo}: {outcomes_shown}", f"{sum(query.seconds for query in queries):.1f}", ""))
     return Table.of("Seconds of each kind, and of each silo's queries", ("", "seconds", "of all"), lines)
 
 
@@ -67,7 +67,7 @@ def _merged(stretches: Sequence[Span], total: float) -> Spans:
 
 
 def _spans(queries: Sequence[Span], total: float) -> Spans:
-    """One for each query, or merged where they could not be told apart."""
+    """One for each query, or merged where they could not be drawn apart."""
     if len(queries) > _FINEST:
         return _merged(queries, total)
     return [(query.begin, query.end) for query in sorted(queries, key=lambda s: s.begin)]

@@ -13,10 +13,10 @@ from support.tiny_audit import said, tiny
 
 from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.over_run import audit_run
+from fedcpsc.commands.run_command import Request, run_once
 from fedcpsc.config import load_config
 from fedcpsc.errors import AuditError, DataError, PolicyError, RunError
 from fedcpsc.gatekeeper.policy import load_policy, save_policy
-from fedcpsc.launch.run import Request, run_once
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.report.audit_folder import read_audit
 

@@ -12,13 +12,13 @@ from support.tiny_runs import SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc import cli
-from fedcpsc.bench import run as bench_run
+from fedcpsc.bench import benchmark as bench_run
+from fedcpsc.bench.benchmark import run_bench
 from fedcpsc.bench.curve import summarised
-from fedcpsc.bench.run import run_bench
 from fedcpsc.bench.sides import BenchPlan, differences, opened_sides
 from fedcpsc.bench.throughput import clock_of, measure_stages
+from fedcpsc.commands.bench_command import bench_table, curve_table, ratio_table
 from fedcpsc.errors import ConfigError, RunError
-from fedcpsc.launch.bench import bench_table, curve_table, ratio_table
 
 ROOT = Path(__file__).parents[2]
 runner = CliRunner()
@@ -74,8 +74,8 @@ def test_two_sides_are_compared_by_the_image_in_memory_and_over_whole_runs(tmp_p
     assert curves["other"]["final"]["answers"] == 20
     assert curves["this"]["seeds"] == [1]
     assert curves["this"]["split"] == "test"
-    for render in (bench_table, ratio_table, curve_table):
-        Console(file=io.StringIO()).print(render(bench))
+    for table in (bench_table(bench), ratio_table(bench), curve_table(curves)):
+        Console(file=io.StringIO()).print(table)
 
 
 @pytest.fixture

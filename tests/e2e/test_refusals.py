@@ -32,7 +32,7 @@ from fedcpsc.launch.deployment.checks import check_link
 from fedcpsc.launch.deployment.federation import federation
 from fedcpsc.launch.deployment.layout import claimed
 from fedcpsc.launch.processes import end, flower_environment, free_ports, marked
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -190,4 +190,4 @@ def test_a_run_that_no_silo_joins_ends_in_time_and_says_why(server):
     given = AppConfig(CONFIG_IN_APP, "queries.hello_timeout_s=3", str(run_dir))
     layout.run_config.write_text(given.to_toml())
     with pytest.raises(FederationError, match="joined"):
-        see_to_its_end(server.flower, layout.app, layout.run_config, run_dir, print)
+        submit_and_wait(server.flower, layout.app, layout.run_config, run_dir, print)

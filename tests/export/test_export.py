@@ -17,8 +17,8 @@ from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.export import formats
+from fedcpsc.export.export_student import export_run
 from fedcpsc.export.plan import Format
-from fedcpsc.export.run import export_run
 
 FORMATS = list(Format)
 runner = CliRunner()

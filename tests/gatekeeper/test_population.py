@@ -10,9 +10,9 @@ import typer
 from support.silo_folder import make_folder
 from typer.testing import CliRunner
 
+from fedcpsc.commands.owner_commands import mount
 from fedcpsc.errors import LedgerError, ManifestError, PolicyError
 from fedcpsc.gatekeeper import population, swapping
-from fedcpsc.gatekeeper.commands import mount
 from fedcpsc.gatekeeper.composition import released_epsilon
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of

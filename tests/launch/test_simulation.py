@@ -1,6 +1,9 @@
 """What is told of a run that ended badly. That it runs at all is shown by the e2e tests."""
 
+import json
+
 import pytest
+from support.run_results import line, result
 
 from fedcpsc.errors import ConfigError, FederationError, RunError
 from fedcpsc.launch import simulation
@@ -8,6 +11,7 @@ from fedcpsc.launch.flower_commands import RunStatus
 from fedcpsc.launch.simulation import run_simulation
 
 COMPLETED, FAILED = RunStatus("finished:completed", ""), RunStatus("finished:failed", "No heartbeat")
+WHOLE = json.dumps(result(seed=2))
 
 
 class FakeLink:
@@ -63,13 +67,13 @@ def go(tmp_path):
 
 def test_a_completed_run_gives_its_result_and_its_lines(link, go):
     seen = []
-    link.files = {"result.json": '{"seed": 2}', "metrics.jsonl": '{"round": 1}\n'}
-    assert go(seen.append) == {"seed": 2}
-    assert seen == [{"round": 1}]
+    link.files = {"result.json": WHOLE, "metrics.jsonl": json.dumps(line(round=1)) + "\n"}
+    assert go(seen.append)["seed"] == 2
+    assert [one["round"] for one in seen] == [1]
 
 
 def test_every_silo_is_a_node_with_one_cpu_and_the_app_is_whole(link, go, tmp_path):
-    link.files = {"result.json": "{}"}
+    link.files = {"result.json": WHOLE}
     go()
     ((run_config, federation, app),) = link.submitted
     assert "num-supernodes=3 client-resources-num-cpus=1" in federation
@@ -111,7 +115,7 @@ def test_a_completed_run_without_a_result_is_a_failed_run(link, go):
 
 
 def test_a_run_that_failed_after_its_result_is_a_failed_run(link, go):
-    link.files, link.status_now = {"result.json": "{}"}, FAILED
+    link.files, link.status_now = {"result.json": WHOLE}, FAILED
     with pytest.raises(RunError, match="finished:failed"):
         go()
 
@@ -119,6 +123,6 @@ def test_a_run_that_failed_after_its_result_is_a_failed_run(link, go):
 def test_the_reason_of_an_earlier_failure_is_forgotten(link, go, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "error.txt").write_text("ConfigError: old")
-    link.files = {"result.json": "{}"}
+    link.files = {"result.json": WHOLE}
     go()
     assert not (tmp_path / "run" / "error.txt").exists()

@@ -10,7 +10,7 @@ from support.run_results import result
 from fedcpsc.errors import RunError
 from fedcpsc.launch import submitted
 from fedcpsc.launch.flower_commands import FlowerCommands, RunStatus
-from fedcpsc.launch.submitted import see_to_its_end
+from fedcpsc.launch.submitted import submit_and_wait
 
 COMPLETED, RUNNING = RunStatus("finished:completed", ""), RunStatus("running", "")
 
@@ -51,7 +51,7 @@ def run_dir(tmp_path, monkeypatch):
 
 
 def see(flower, run_dir, **options):
-    return see_to_its_end(flower, run_dir / "app", run_dir / "run.toml", run_dir, bool, **options)
+    return submit_and_wait(flower, run_dir / "app", run_dir / "run.toml", run_dir, bool, **options)
 
 
 def test_a_superlink_that_comes_back_costs_nothing_and_its_log_is_told_once(run_dir):

@@ -9,8 +9,8 @@ PARTS = [
     "fedcpsc.distillation.run",
     "fedcpsc.gatekeeper.gatekeeper",
     "fedcpsc.silos.make",
-    "fedcpsc.export.run",
-    "fedcpsc.launch.local",
+    "fedcpsc.export.export_student",
+    "fedcpsc.simulated.one_process",
     "fedcpsc.protocol.codec",
     "fedcpsc.report.page",
 ]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fedcpsc.report.blocks import LONG, Chart, Folded, Section, Table
-from fedcpsc.report.overview import outcome
-from fedcpsc.report.silos_part import budgets, confusions, contributions, times
+from fedcpsc.report.sections.outcome import confusions, outcome
+from fedcpsc.report.sections.silos import budgets, contributions
+from fedcpsc.report.sections.timing import times
 from fedcpsc.runs.read import gather
 
 

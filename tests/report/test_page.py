@@ -11,7 +11,7 @@ from fedcpsc import report
 from fedcpsc.errors import AuditError, RunError
 from fedcpsc.report.audit_folder import read_audit
 from fedcpsc.report.page import render, write_report
-from fedcpsc.report.provenance import audited
+from fedcpsc.report.sections.audit import audited
 from fedcpsc.runs.read import gather
 
 CSS = (Path(report.__file__).parent / "templates/page.css").read_text()

@@ -8,7 +8,7 @@ from page_reader import read
 
 from fedcpsc.errors import RunError, SiloError
 from fedcpsc.report.audit_folder import read_audit
-from fedcpsc.report.owner import read_owner
+from fedcpsc.report.owner_facts import read_owner
 from fedcpsc.report.page import render, write_report
 from fedcpsc.runs.read import gather
 
@@ -28,7 +28,7 @@ def test_the_public_report_holds_no_silos_own_figures(run, audit, silo):
     assert b"PUBLIC-PLOT" in public
     for secret in (PRIVATE_PLOT, b"PRIVATE-ROW", b"/secret/place", b"15,017", b"4,983", b"15017"):
         assert secret not in public, secret
-    for word in ("ds-0000", owner.ledger["head"], "realised", "class_counts", str(run)):
+    for word in ("people of the north", owner.ledger["head"], "realised", "class_counts", str(run)):
         assert word.encode() not in public, word
 
 
@@ -39,7 +39,14 @@ def test_the_owners_report_holds_them_and_lies_in_the_silos_folder_for_its_owner
     assert not (run / "report.html").exists()
     private = everything(path.read_text())
     assert PRIVATE_PLOT in private
-    for word in (b"15,017", b"4,983", b"PRIVATE-ROW", b"ds-0000", b"For the owner of silo-2 alone", b"Private:"):
+    for word in (
+        b"15,017",
+        b"4,983",
+        b"PRIVATE-ROW",
+        b"people of the north",
+        b"For the owner of silo-2 alone",
+        b"Private:",
+    ):
         assert word in private, word
     realised = read_owner(silo).epsilon_realised
     assert realised > 0
@@ -72,7 +79,7 @@ def test_a_deployments_report_hides_what_the_server_was_told_of_label_mixes(run,
     assert any(0 < w < 1 for w in gather(run).details.weights["silo-1"]), "there is something to hide"
     page = read(render(gather(run)))
     assert "Mean weight of each silo" not in page.words()
-    assert "under class_prior_log a silo's weight in each class tells of its label mix" in page.words()
+    assert "under class_prior_log a silo's weight in each class discloses its label mix" in page.words()
     assert "Confusion of teacher" not in page.words()
     (table,) = [t for t in page.all("table") if "What each teacher" in t.words()]
     cells = [[cell.words() for cell in row.all("td")] for row in table.all("tr")[1:6]]

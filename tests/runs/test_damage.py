@@ -11,7 +11,7 @@ from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
-from fedcpsc.launch.run import Request, run_once
+from fedcpsc.commands.run_command import Request, run_once
 
 AUDIT = Path(__file__).parents[2] / "configs/audit_digits_run.yaml"
 EVERY = ("status", "report", "export", "audit", "run")

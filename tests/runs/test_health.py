@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from fedcpsc.commands.status_words import EXIT_CODES, in_words
 from fedcpsc.errors import ConfigError, FederationError, RunError
-from fedcpsc.launch.status import EXIT_CODES, in_words
 from fedcpsc.runs.failure import note_failure
 from fedcpsc.runs.health import read_health
 

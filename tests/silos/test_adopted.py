@@ -7,16 +7,16 @@ from support.adopted_silo import adopt, fingerprints, onnx_model
 from support.picture_sources import pictures, png, write_parquet
 from test_silos import config
 
+from fedcpsc.commands.deploy_local import LocalDeployment, deploy_local
+from fedcpsc.commands.run_command import Request, run_seeds
 from fedcpsc.data import silo_images
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, FederationError, LedgerError, ManifestError, PolicyError, SiloError
 from fedcpsc.gatekeeper.policy import POLICY_FILE
-from fedcpsc.launch.deployment.local import LocalDeployment, deploy_local
-from fedcpsc.launch.local import run_local
-from fedcpsc.launch.run import Request, run_seeds
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.silos import folder as silo_folder
 from fedcpsc.silos.make import make_silos
+from fedcpsc.simulated.one_process import run_local
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 

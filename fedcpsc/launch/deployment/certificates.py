@@ -70,10 +70,10 @@ def make_server_certificate(
     """Writes `link.key` (mode 0600) and `link.pem`, the server's certificate; replaces earlier ones.
 
     Args:
-        folder: holds `ca.key` and `ca.crt`.
+        folder: folder that holds `ca.key` and `ca.crt`.
         hosts: names and IP addresses under which silos reach the server, at least one; localhost is always added.
         days: days until it ends, counted from `begins`, >= 1.
-        begins: aware; None takes an hour ago.
+        begins: begin of its validity, with a time zone; None takes an hour ago.
 
     Returns:
         When it ends, in UTC.

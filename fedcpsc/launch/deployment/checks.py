@@ -1,7 +1,7 @@
 """Before a SuperNode starts: does the server answer as the silo expects, and the gatekeeper as the server will?
 
 Flower's SuperNode tries again for ever where it cannot connect, and says little about why. These checks end at once,
-and name what has to be mended.
+and name what has to be fixed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Link:
     """What a server showed.
 
     Attributes:
-        address: host:port.
+        address: address of the server, host:port.
         ends: end of its certificate, in UTC.
-        control_open: whether who may connect may also start runs: nothing stands before the SuperLink.
+        control_open: whether anyone who may connect may also start runs: no proxy stands before the SuperLink.
     """
 
     address: str
@@ -54,7 +54,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
-    """Shakes hands with the server; tells nothing and asks for nothing that needs a key.
+    """Shakes hands with the server; sends nothing and asks for nothing that needs a key.
 
     Args:
         address: host:port of the SuperLink, or of the proxy before it.

@@ -21,8 +21,8 @@ from fedcpsc.launch.deployment.certificates import (
     make_server_certificate,
     make_supernode_key,
 )
-from fedcpsc.launch.deployment.crew import MARK, Crew
 from fedcpsc.launch.deployment.layout import Layout
+from fedcpsc.launch.deployment.supervisor import MARK, Supervisor
 from fedcpsc.launch.flower_commands import FlowerCommands
 from fedcpsc.launch.processes import flower_environment, free_ports
 from fedcpsc.launch.superlink import temporary_folder
@@ -36,18 +36,18 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Federation:
-    """One that is up.
+    """A federation that is up.
 
     Attributes:
         layout: paths of its files.
-        crew: its processes.
+        supervisor: supervisor of its processes.
         flower: commands to its SuperLink.
         address: host:port of the SuperLink.
         sockets: sockets of the gatekeepers, by the silos' numbers.
     """
 
     layout: Layout
-    crew: Crew
+    supervisor: Supervisor
     flower: FlowerCommands
     address: str
     sockets: tuple[Path, ...]
@@ -61,22 +61,22 @@ def federation(
 
     Args:
         layout: paths in a claimed folder.
-        silos: the silos' folders, each with teacher, policy and ledger; none brings up the server alone.
-        port: the SuperLink's; None takes a free one.
-        tell: told what is being done, a line each time.
+        silos: the silos' folders, each with teacher, policy and ledger; an empty list brings up the server alone.
+        port: port of the SuperLink; None takes a free one.
+        tell: function called with a line that says what is being done.
 
     Raises:
         RunError: a port is taken, a program is missing, or a process does not come up. Nothing is left running then.
     """
     check_start(port)
     mark = secrets.token_hex(16)
-    crew = Crew(mark)
+    supervisor = Supervisor(mark)
     layout.note(mark)
     sockets = Path(tempfile.mkdtemp(prefix="fedcpsc-", dir=temporary_folder()))  # mode 0700
     try:
-        yield _brought_up(layout, silos, port, crew, mark, sockets, tell)
+        yield _brought_up(layout, silos, port, supervisor, mark, sockets, tell)
     finally:
-        crew.take_down()
+        supervisor.take_down()
         shutil.rmtree(sockets)
 
 
@@ -84,7 +84,7 @@ def _brought_up(
     layout: Layout,
     silos: Sequence[Path],
     wanted_port: int | None,
-    crew: Crew,
+    supervisor: Supervisor,
     mark: str,
     sockets: Path,
     tell: Callable[[str], object],
@@ -96,27 +96,27 @@ def _brought_up(
     paths = tuple(sockets / f"silo-{number}.sock" for number in range(len(silos)))
     tell("SuperLink and gatekeepers")
     link = members.superlink(layout, port)
-    crew.start(link)
+    supervisor.start(link)
     gatekeepers = [
         members.gatekeeper(layout, number, *pair) for number, pair in enumerate(zip(silos, paths, strict=True))
     ]
     for member in gatekeepers:
-        crew.start(member)
-    crew.wait_until(link.ready, "SuperLink", _START_S)
-    crew.start(members.superexec(layout, port))
+        supervisor.start(member)
+    supervisor.wait_until(link.ready, "SuperLink", _START_S)
+    supervisor.start(members.superexec(layout, port))
     environment = {**flower_environment(layout.server / "flwr"), MARK: mark}
     flower = FlowerCommands(members.CONNECTION, environment, link.log)
     for number in range(len(silos)):
         tell(f"registering SuperNode {number}")
         flower.register(layout.silo(number) / f"{members.NODE_KEY}.pub")
-    crew.wait_until(lambda: all(member.ready() for member in gatekeepers), "gatekeepers", _START_S)
+    supervisor.wait_until(lambda: all(member.ready() for member in gatekeepers), "gatekeepers", _START_S)
     for number, path in enumerate(paths):
-        crew.start(members.supernode(layout, number, port, free[1 + number], path))
+        supervisor.start(members.supernode(layout, number, port, free[1 + number], path))
     tell("waiting for the SuperNodes")
-    crew.wait_until(
+    supervisor.wait_until(
         lambda: not silos or all(state == "online" for state in flower.nodes().values()), "SuperNodes online", _START_S
     )
-    return Federation(layout, crew, flower, f"{_HOST}:{port}", paths)
+    return Federation(layout, supervisor, flower, f"{_HOST}:{port}", paths)
 
 
 def _make_files(layout: Layout, silos: int, port: int) -> None:

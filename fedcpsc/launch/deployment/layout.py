@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
-from fedcpsc.launch.deployment.crew import MARK
+from fedcpsc.launch.deployment.supervisor import MARK
 from fedcpsc.launch.processes import end, marked
 
 __all__ = ["Layout", "claimed"]
 
-_LOCK = "deployment.lock"  # also what tells a deployment's folder from any other
+_LOCK = "deployment.lock"  # also what distinguishes a deployment's folder from any other
 _RUNS = "runs"
 
 
@@ -24,7 +24,7 @@ class Layout:
     """Paths below a deployment's folder.
 
     Attributes:
-        folder: absolute; holds `server/` and `silo-0/`, ..., as the machines would, the staged app, and `runs/`.
+        folder: absolute path; holds `server/` and `silo-0/`, ..., as the machines would, the staged app, and `runs/`.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Layout:
         return self.folder / "run.toml"
 
     def note(self, mark: str) -> None:
-        """Leaves the crew's mark where the next deployment in this folder looks for what a killed one left running."""
+        """Stores the supervisor's mark: by it the next deployment here finds what a killed one left running."""
         (self.folder / _LOCK).write_text(mark, encoding="ascii")
 
     @property

@@ -12,8 +12,8 @@ import httpx
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.deployment.certificates import AUTHORITY, SERVER, SERVER_KEY
-from fedcpsc.launch.deployment.crew import Member
 from fedcpsc.launch.deployment.layout import Layout
+from fedcpsc.launch.deployment.supervisor import Member
 from fedcpsc.launch.processes import flower_environment
 from fedcpsc.runs.layout import SUPERLINK_LOG
 
@@ -55,7 +55,7 @@ def superlink(layout: Layout, port: int) -> Member:
 
     Args:
         layout: paths of the deployment.
-        port: port on loopback.
+        port: port on loopback to listen on.
     """
     command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth"]
     command += ["--ssl-ca-certfile", AUTHORITY, "--ssl-certfile", SERVER, "--ssl-keyfile", SERVER_KEY]
@@ -80,7 +80,7 @@ def superexec(layout: Layout, port: int) -> Member:
 
     Args:
         layout: paths of the deployment.
-        port: the SuperLink's.
+        port: port of the SuperLink.
     """
     command = ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{port}"]
     command += ["--root-certificates", AUTHORITY, "--superexec-auth-secret-file", SECRET]
@@ -95,7 +95,7 @@ def gatekeeper(layout: Layout, number: int, silo: Path, socket: Path) -> Member:
     Args:
         layout: paths of the deployment.
         number: number of the silo, from 0.
-        silo: its folder.
+        silo: folder of the silo.
         socket: path of the socket to listen on.
     """
     command = [sys.executable, "-m", "fedcpsc.cli", "gatekeeper", "serve", str(silo), "--socket", str(socket)]
@@ -121,9 +121,9 @@ def supernode(layout: Layout, number: int, port: int, own_port: int, socket: Pat
     Args:
         layout: paths of the deployment.
         number: number of the silo, from 0.
-        port: the SuperLink's.
+        port: port of the SuperLink.
         own_port: port at which its own helpers reach it.
-        socket: the gatekeeper's.
+        socket: path of the gatekeeper's socket.
     """
     folder = layout.silo(number)
     command = ["flower-supernode", "--superlink", f"127.0.0.1:{port}"]

@@ -1,0 +1,49 @@
+"""How a command ends: this package's errors as words for people, and an exit code (the table is in `fedcpsc.cli`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from fedcpsc.errors import ConfigError, FedcpscError
+
+__all__ = ["STOPPED", "code_of", "exit_codes", "said"]
+
+STOPPED = 130
+_KEPT = "stopped; what was paid for is kept, go on with --resume"
+
+
+def said(error: FedcpscError) -> str:
+    """What a person is shown: the kind of error, then its own words."""
+    return f"{_kind(error)} error: {error}"
+
+
+def code_of(error: FedcpscError) -> int:
+    """The exit code of an error: 2 where the command line or a configuration is wrong, else 1."""
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+def _kind(error: FedcpscError) -> str:
+    return type(error).__name__.removesuffix("Error").lower()
+
+
+@contextmanager
+def exit_codes(interrupted: str = _KEPT) -> Iterator[None]:
+    """Turns this package's errors into a message on stderr and an exit code.
+
+    Args:
+        interrupted: message shown where the user stops the command.
+    """
+    console = Console(stderr=True)
+    try:
+        yield
+    except FedcpscError as error:
+        console.print(f"[bold red]{_kind(error)} error[/]: ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(code_of(error)) from error
+    except KeyboardInterrupt:
+        console.print(interrupted)
+        raise typer.Exit(STOPPED) from None

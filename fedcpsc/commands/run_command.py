@@ -1,0 +1,168 @@
+"""What `fedcpsc run` does: silos, run folder, the run itself, its table; once, or once for each of several seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from fedcpsc.commands.run_view import RunView, result_table, seeds_table
+from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
+from fedcpsc.config import RunConfig, load_config
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.launch.simulation import run_simulation
+from fedcpsc.plain_yaml import quoted
+from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.result import RunResult
+
+__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+
+# torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line.
+
+    Attributes:
+        path: YAML file of the run.
+        overrides: `a.b=c` items, the last of equal keys wins.
+        existing: choice of what to do where the run's folder holds a run.
+        local: whether to run without Flower, in this process.
+    """
+
+    path: Path
+    overrides: tuple[str, ...] = ()
+    existing: Existing = Existing.REFUSE
+    local: bool = False
+
+    def load(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            ConfigError: as `load_config`.
+        """
+        return load_config(self.path, list(self.overrides))
+
+
+def make_teachers(config: RunConfig, console: Console, only: int | None = None) -> Path:
+    """Makes the simulated silos' folders, or the only one asked for; reuses those that match.
+
+    Returns:
+        The folder they lie in.
+
+    Raises:
+        FedcpscError: data or silos are not as configured.
+    """
+    from fedcpsc.silos.make import make_silos  # noqa: PLC0415
+
+    folder = Path(config.silos.root).absolute()
+    with console.status("silos") as status:
+        reports = make_silos(config, folder, status.update, only)
+    for report in reports:
+        console.print(str(report), markup=False, highlight=False, soft_wrap=True)
+    return folder
+
+
+def run_once(request: Request, console: Console) -> RunResult:
+    """One run; returns its result.
+
+    Raises:
+        FedcpscError: it failed, or its folder is taken.
+    """
+    request = with_absolute_data(request)
+    config = request.load()
+    run_dir = Path(config.output.root).absolute() / config.output.name
+    resume = claim(run_dir, request.existing)
+    result = finished(run_dir, config) if resume else None
+    if result is None:
+        silos = make_teachers(config, console)
+        with RunView(console, config.output.name) as view:
+            result = _run(request, config, run_dir, silos, resume=resume, view=view)
+    console.print(result_table(result))
+    _draw_report(run_dir, console)
+    console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
+    return result
+
+
+def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
+    """The run with `count` seeds from the configured one on, each with silos and a run folder of its own.
+
+    Raises:
+        FedcpscError: one failed; those before it stay, and RESUME goes on with it.
+    """
+    config = request.load()
+    check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
+    name, root = config.output.name, Path(config.output.root)
+    results = []
+    for seed in range(config.seed, config.seed + count):
+        own = (
+            f"seed={seed}",
+            f"output.name={quoted(f'{name}-seed{seed}')}",
+            f"silos.root={quoted(f'{config.silos.root}-seed{seed}')}",
+        )
+        results.append(run_once(replace(request, overrides=(*request.overrides, *own)), console))
+    summary = summarise(name, results)
+    path = root / f"{name}-seeds.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    console.print(seeds_table(summary))
+    console.print(f"left in {path}", highlight=False, soft_wrap=True)
+    return summary
+
+
+def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
+    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
+
+    Args:
+        config: configuration of the run.
+        option: name of the option that asks for silos in another folder.
+        value: value of that option.
+        remedy: advice what to do instead.
+
+    Raises:
+        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
+        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
+    """
+    from fedcpsc.silos.adopted import adopted_silos  # noqa: PLC0415
+
+    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
+    if adopted:
+        names = ", ".join(manifest.silo for manifest in adopted.values())
+        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
+        raise ConfigError(explain(option, value, constraint, remedy))
+
+
+def with_absolute_data(request: Request) -> Request:
+    """The same with an absolute `data.path`: Flower's processes have another working directory.
+
+    Raises:
+        ConfigError: as `Request.load`.
+    """
+    path = request.load().data.path
+    if not path:
+        return request
+    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
+
+
+def _draw_report(run_dir: Path, console: Console) -> None:
+    """Whatever goes wrong here is shown, not raised: the run itself is done and paid for."""
+    try:
+        from fedcpsc.report.page import write_report  # noqa: PLC0415
+
+        write_report(run_dir)
+    except Exception as error:
+        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
+        again = f"try again with: fedcpsc report {run_dir}"
+        console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:
+    if request.local:
+        from fedcpsc.simulated.one_process import run_local  # noqa: PLC0415
+
+        return run_local(config, run_dir, silos, resume=resume, on_line=view.line)
+    overrides, count = list(request.overrides), config.silos.count
+    return run_simulation(request.path, overrides, run_dir, silos, count, resume=resume, on_line=view.line)

@@ -1,0 +1,145 @@
+"""A run on the terminal: one moving line while it goes, one table when it is done."""
+
+from __future__ import annotations
+
+import statistics
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from fedcpsc.commands.seeds_summary import SeedsSummary
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.result import RunResult, SiloResult
+
+__all__ = ["RunView", "result_table", "seeds_table"]
+
+_MOST_SILOS = 20  # that fit a screen
+_ALARM = "the silos call nearly everything one class: the query images have gone astray"
+
+
+class RunView:
+    """Context manager; `line` takes each line of metrics.jsonl. Without a terminal it prints one line a round.
+
+    Args:
+        console: console to write to.
+        name: name of the run.
+    """
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._alarmed = False
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
+        self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        else:
+            self._console.print(f"{self._name}: waiting for the silos")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def line(self, line: MetricsLine) -> None:
+        """Shows how far the run is."""
+        if line["alarm"] and not self._alarmed:
+            self._console.print(f"[bold red]alarm[/]: {_ALARM} (class entropy {line['entropy']:.2f})")
+        self._alarmed = bool(line["alarm"])
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=line["share_done"], state=_state(line))
+        elif line["phase"] == "round" or "student_accuracy" in line:
+            self._console.print(f"{self._name}: {_state(line)}", highlight=False, soft_wrap=True)
+
+
+def _state(line: MetricsLine) -> str:
+    parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
+    parts.append(f"bank {line['bank']:,}")
+    parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
+    for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
+        if accuracy is not None:
+            parts.append(f"{who} {accuracy:.1%}")
+    parts.append(f"{_duration(line['seconds_left'])} left")
+    return ", ".join(parts)
+
+
+def result_table(result: RunResult) -> Table:
+    """Each silo's teacher, the ensemble and the student; below, what the run cost.
+
+    Args:
+        result: result of the run.
+    """
+    seconds = result["seconds"]
+    table = Table(title=result["name"], caption_justify="left", title_justify="left")
+    table.caption = (
+        f"{result['queries_per_silo']:,} queries per silo, {_bytes(result['bytes_sent'])} sent, "
+        f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
+        f"of which {_duration(seconds['waiting'])} waiting for answers"
+    )
+    later = seconds.get("waiting_share_after_first_round")
+    if later is not None:
+        table.caption += f" ({later:.1%} of the time after the first round)"
+    for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
+        table.add_column(column, justify="left" if not column else "right")
+    shown, rest = _worth_showing(result["silos"])
+    for silo in shown:
+        refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
+        promised = silo["dp"] and silo["epsilon"] is not None
+        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
+        size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
+        row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
+        table.add_row(*row, _percent(silo["teacher_accuracy"]))
+    if rest:
+        known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]
+        middle = _percent(statistics.median(known) if known else None)
+        table.add_row(f"{len(rest)} more in the report, median", "", "", "", "", middle)
+    table.add_section()
+    table.add_row(f"ensemble ({result['ensemble']['rule']})", "", "", "", "", _percent(result["ensemble"]["accuracy"]))
+    table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
+    return table
+
+
+def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:
+    """Of many silos those that refused most, then the least accurate; and the rest."""
+    if len(silos) <= _MOST_SILOS:
+        return silos, []
+    ranked = sorted(silos, key=lambda silo: (-sum(silo["refusals"].values()), silo["teacher_accuracy"] or 0.0))
+    return ranked[:_MOST_SILOS], ranked[_MOST_SILOS:]
+
+
+def seeds_table(summary: SeedsSummary) -> Table:
+    """Mean and standard deviation over seeds.
+
+    Args:
+        summary: content of `<name>-seeds.json`.
+    """
+    count = len(summary["seeds"])
+    table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")
+    for column in ("", "mean", "std", "each"):
+        table.add_column(column, justify="left" if not column else "right")
+    named = {"student": summary["student"], "ensemble": summary["ensemble"], "best teacher": summary["best_teacher"]}
+    for label, figures in named.items():
+        each = " ".join(_percent(value) for value in figures["values"])
+        table.add_row(label, _percent(figures["mean"]), _percent(figures["std"]), each)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

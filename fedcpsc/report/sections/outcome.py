@@ -1,0 +1,170 @@
+"""What teachers, their ensemble and the student reach: the final table, the curve, who mistakes what for what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedcpsc.report.blocks import (
+    LONG,
+    MOST_CLASSES,
+    Block,
+    Cell,
+    Chart,
+    Folded,
+    Note,
+    Section,
+    Table,
+    duration,
+    folded_where_long,
+    percent,
+    share_cell,
+)
+from fedcpsc.report.figures import Level, Series, lines
+from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.read import Counts, RunFacts, Silo
+
+__all__ = ["accuracy", "best_teacher", "confusions", "outcome"]
+
+_EMPTY = ("", "", "", "", "")  # what only silos have
+_MISTAKES = 10
+
+
+def outcome(run: RunFacts) -> Section:
+    """The final table."""
+    result = run.result
+    if result is None:
+        return Section("outcome", "Outcome", (Note("There is no outcome yet: the run has not finished."),))
+    columns = ("", "accuracy", "answers", "refusals", "private images", "differential privacy", "answered as")
+    rows = [
+        (
+            f"teacher {silo.id}",
+            percent(silo.teacher_accuracy),
+            f"{silo.answers:,}",
+            ", ".join(f"{count} {code}" for code, count in silo.refusals.items()) or "0",
+            "-" if silo.train_size is None else f"{silo.train_size:,}",
+            _claim(silo),
+            _shown(silo),
+        )
+        for silo in run.silos
+    ]
+    known = sorted(silo.teacher_accuracy for silo in run.silos if silo.teacher_accuracy is not None)
+    many = len(rows) > LONG
+    if many and known:
+        of = f"of {len(known)} teachers"
+        middle = percent(known[len(known) // 2])
+        rows += [(f"{name} {of}", value, *_EMPTY) for name, value in (("best", percent(known[-1])), ("median", middle))]
+    rows.append((f"ensemble ({result['ensemble']['rule']})", percent(result["ensemble"]["accuracy"]), *_EMPTY))
+    rows.append(("student", percent(result["student"]["accuracy"]), *_EMPTY))
+    seconds = result["seconds"]
+    sent, received = (f"{count / 1e6:.2f} MB" for count in (result["bytes_sent"], result["bytes_received"]))
+    time = f"{duration(seconds['total'])}, of which {duration(seconds['waiting'])} waiting for answers"
+    title = "What each teacher, their ensemble and the student reach"
+    blocks: list[Block] = [Table.of(title, columns, rows, foot=2)]
+    if many:  # what they come to first, each behind a fold
+        each, together = rows[: len(run.silos)], [row[:2] for row in rows[len(run.silos) :]]
+        short = Table.of("What teachers, their ensemble and the student reach", columns[:2], together)
+        blocks = [short, folded_where_long(Table.of("What each teacher reaches", columns, each))]
+    blocks.append(Note(f"The run took {time}; {sent} were sent, {received} received."))
+    if run.simulated:
+        blocks.append(
+            Note(
+                "Private images and the accuracies of teachers and ensemble were measured past the gatekeepers and "
+                "outside every privacy guarantee. Only a simulation can do that; a deployment shows none of them."
+            )
+        )
+    gone = [f"{silo.id}: {silo.gone}" for silo in run.silos if silo.gone]
+    if gone:
+        blocks.append(Note("No longer asked before the end: " + "; ".join(gone) + ".", "Note"))
+    return Section("outcome", "Outcome", tuple(blocks))
+
+
+def accuracy(run: RunFacts) -> Section:
+    """Student accuracy against answers."""
+    measured = [line for line in run.lines if line.get("student_accuracy") is not None]
+    title = "Accuracy against answers"
+    if not measured:
+        return Section("accuracy", title, (Note("The run had no held-out images to measure on."),))
+    series = [Series("student, during the rounds", [_point(line) for line in measured if line["phase"] == "round"])]
+    final = [line for line in measured if line["phase"] == "final"]
+    if final:
+        series.append(Series("student, after the final fit", [_point(final[-1])], alone=True))
+    levels = []
+    for name, value in (("ensemble", measured[-1].get("ensemble_accuracy")), ("best teacher", best_teacher(run))):
+        if value is not None:
+            levels.append(Level(f"{name}, {percent(value)}", 100 * value))
+    rows = [
+        (
+            f"round {line['round']}" if line["phase"] == "round" else "final fit",
+            f"{line['answers_used']:,}",
+            percent(line["student_accuracy"]),
+        )
+        for line in [*(line for line in measured if line["phase"] == "round"), *final[-1:]]
+    ]
+    last = rows[-1]
+    description = f"The student reaches {last[2]} after {last[1]} answers of each silo ({last[0]})."
+    svg = lines(
+        "accuracy-chart",
+        f"{title}. {description}",
+        "images answered by each silo",
+        "accuracy, %",
+        [line for line in series if line.points],
+        levels,
+        top=103,
+    )
+    table = Table.of("Student accuracy on held-out images", ("", "answers of each silo", "accuracy"), rows)
+    return Section("accuracy", title, (Chart(title, description, svg, table),))
+
+
+def confusions(run: RunFacts) -> Section:
+    """Who mistakes what for what."""
+    title = "Confusion"
+    details = run.details
+    if details is None or details.student is None:
+        return Section("confusion", title, (Note("Nothing was measured: no held-out images, or not finished."),))
+    blocks: list[Block] = [Note("Rows are true classes, columns what was said; in % of the row's images.")]
+    blocks.append(_confusion("the student", details.student))
+    if details.ensemble is not None:
+        blocks.append(_confusion("the ensemble of the silos", details.ensemble))
+    names = {silo: f"teacher {silo}" for silo in details.teachers}
+    each = [Folded(f"Confusion of {names[s]}", (_confusion(names[s], m),)) for s, m in details.teachers.items()]
+    blocks += [Folded(f"Confusion of each of {len(each)} teachers", tuple(each))] if len(each) > LONG else each
+    if details.teachers:
+        blocks.append(Note("Teachers were measured past the gatekeepers, which only a simulation can do."))
+    return Section("confusion", title, tuple(blocks))
+
+
+def best_teacher(run: RunFacts) -> float | None:
+    """The highest of the teachers' accuracies, where they are known."""
+    return max((silo.teacher_accuracy for silo in run.silos if silo.teacher_accuracy is not None), default=None)
+
+
+def _shown(silo: Silo) -> str:
+    if silo.form is None:
+        return "not recorded"
+    return f"{silo.form}, noise {silo.noise_sigma:g}" if silo.noise_sigma else silo.form
+
+
+def _claim(silo: Silo) -> str:
+    if not silo.dp:
+        return "none"
+    delta = f"{silo.delta:.0e}" if silo.delta is not None else "-"
+    return f"epsilon {silo.epsilon:.3g}, delta {delta}, per {silo.unit}, {silo.relation} ({silo.mechanism})"
+
+
+def _point(line: MetricsLine) -> tuple[float, float]:
+    return float(line["answers_used"]), 100 * float(line["student_accuracy"])
+
+
+def _confusion(name: str, matrix: Counts) -> Table:
+    size, right = len(matrix), np.trace(matrix) / max(matrix.sum(), 1)
+    if size > MOST_CLASSES:
+        wrong = matrix - np.diag(np.diag(matrix))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:_MISTAKES]
+        pairs = [(int(i // size), int(i % size)) for i in order if wrong.flat[i] > 0]
+        rows = [(f"class {t}", f"class {s}", f"{wrong[t, s]:,} of {matrix[t].sum():,}") for t, s in pairs]
+        caption = f"Most frequent mistakes of {name} ({percent(right)} right)"
+        return Table.of(caption, ("true", "said", "images"), rows)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    cells = tuple((Cell(f"class {t}"), *(share_cell(float(share)) for share in shares[t])) for t in range(size))
+    caption = f"Confusion of {name} ({percent(right)} of {matrix.sum():,} images right)"
+    return Table(caption, ("true class", *(str(k) for k in range(size))), cells, dense=True)

@@ -1,0 +1,117 @@
+"""The run in a few sentences, and what was run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.stats import binomtest
+
+from fedcpsc.report.blocks import Block, Facts, Note, Section, percent
+from fedcpsc.report.sections.outcome import best_teacher
+from fedcpsc.runs.read import RunFacts, Silo
+
+__all__ = ["in_short", "what_was_run"]
+
+
+def in_short(run: RunFacts) -> Section:
+    """The run in a few sentences."""
+    blocks: list[Block] = []
+    if run.result is None:
+        done = f"{len(run.rounds)} of {run.config.queries.rounds} rounds are done"
+        blocks.append(Note(f"This run has not finished: {done}. Figures below are those so far.", "Unfinished"))
+        if run.error:
+            blocks.append(Note(f"It stopped with: {run.error}", "Error"))
+    items = [("student", _student(run))]
+    if run.result is not None:
+        items += [("ensemble of the silos, without a student", percent(run.result["ensemble"]["accuracy"]))]
+        items += [("best single teacher", percent(best_teacher(run)))]
+    items += [
+        ("silos", f"{len(run.silos)}, each answered at most {_most(run):,} images"),
+        ("differential privacy", _privacy(run.silos)),
+    ]
+    blocks.append(Facts(tuple(items)))
+    alarms = [str(line["round"]) for line in run.rounds if line["alarm"]]
+    if alarms:
+        what = "the silos called nearly everything one class: the query images had gone astray"
+        blocks.append(Note(f"In round {', '.join(alarms)} {what}.", "Alarm"))
+    return Section("in-short", "In short", tuple(blocks))
+
+
+def what_was_run(run: RunFacts) -> Section:
+    """The configuration in words."""
+    config, queries = run.config, run.config.queries
+    shape, classes = _images_of(run)
+    where = "simulated on one machine" if run.simulated else "not marked as a simulation"
+    how = "measured on validation images" if config.data.validation else "measured on held-out images"
+    items = (
+        ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes"),
+        ("silos", f"{len(run.silos)} of {config.silos.count} joined; {where}"),
+        ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
+        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
+        ("aggregation", config.aggregation.rule),
+        ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
+        ("accuracy", f"{how}, which no silo trained on and which steer nothing" if config.evaluation.held_out else "-"),
+        ("seed", str(config.seed)),
+    )
+    return Section("what-was-run", "What was run", (Facts(items),))
+
+
+def _student(run: RunFacts) -> str:
+    if run.result is None:
+        measured = [line["student_accuracy"] for line in run.lines if line.get("student_accuracy") is not None]
+        return f"{percent(measured[-1])} so far" if measured else "not measured yet"
+    value, images = run.result["student"]["accuracy"], run.result.get("evaluation_images")
+    if value is None or not images:
+        return "not measured: the run had no held-out images"
+    interval = binomtest(round(value * images), images).proportion_ci(0.95, "wilson")
+    spread = f"{percent(interval.low)} to {percent(interval.high)}"
+    return f"{percent(value)} of {images:,} held-out images (95 % interval of that sample {spread}; one seed)"
+
+
+def _most(run: RunFacts) -> int:
+    return max((silo.answers for silo in run.silos), default=0)
+
+
+def _privacy(silos: tuple[Silo, ...]) -> str:
+    without = [silo.id for silo in silos if silo.dp is False]
+    with_ = [silo for silo in silos if silo.dp]
+    if not without and not with_:
+        return "not recorded yet"
+    if not with_:
+        return "none: what the silos answered is not protected, nor is what the student repeats of it"
+    worst: dict[str, float] = {}
+    for silo in with_:
+        unit = silo.unit or "unit (not recorded)"
+        worst[unit] = max(worst.get(unit, 0.0), silo.epsilon or 0.0)
+    most = ", ".join(f"{epsilon:.3g} per {unit}" for unit, epsilon in worst.items())
+    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {most}"
+    return claimed if not without else f"{claimed}; not protected: {', '.join(without)}"
+
+
+def _as_form(run: RunFacts) -> str:
+    form = run.config.queries.form
+    return "in the richest form each offers" if form == "best" else f"as {form}"
+
+
+def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
+    """(C, H, W) and the number of classes, as far as bank or result hold them."""
+    if run.bank is not None:
+        return run.bank.image_shape, run.bank.classes
+    if run.result is not None:
+        return run.result.get("image_shape"), run.result.get("classes", "unknown")
+    return None, "unknown"
+
+
+def _shape(shape: Sequence[int] | None) -> str:
+    if not shape:
+        return "image size unknown"
+    channels, height, width = shape
+    return f"images {height} x {width}, {'grey' if channels == 1 else f'{channels} channels'}"
+
+
+def _generator(run: RunFacts) -> str:
+    synthesis, rounds = run.config.synthesis, run.config.queries.rounds
+    first = math.ceil(synthesis.warmup_share * rounds) + 1
+    none = synthesis.prior_share == 1 or first > rounds
+    return " alone" if none else f" and, from round {first} on, a generator"

@@ -1,0 +1,1 @@
+"""Silos that all lie on this machine: a run in one process, and figures measured past the gatekeepers."""
