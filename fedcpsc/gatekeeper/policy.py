@@ -177,6 +177,7 @@ class Policy(Strict):
         top_k: classes shown by the form `top_k`.
         share_class_counts: tell the server how many private images each class has.
         class_count_sigma: noise on each count, charged once; null tells exact counts, which no dp mechanism allows.
+            Refused where persons are protected: the noise is reckoned for one record.
         mechanism: how answers are privatised.
         public_size: the number of private records is public: DP-SGD may then take rate, steps and noise from it, and
             whoever sees the answers may find it; else the configuration names a number (`teachers.training.records`).
