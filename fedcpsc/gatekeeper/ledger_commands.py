@@ -12,7 +12,7 @@ import typer
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
 from fedcpsc.gatekeeper.owner_words import Json, SiloDir, say, told
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.gatekeeper.policy import POLICY_FILE, DpSgdPolicy, load_policy, mark_path
 from fedcpsc.ledger.backup import back_up, restore_backup
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.clock import iso_time
@@ -185,6 +185,7 @@ def restore(
             unit=manifest.unit,
             accept_loss=accept_loss,
             reason=reason,
+            trained=isinstance(policy.mechanism, DpSgdPolicy),
         )
         for line in done:
             typer.echo(line)

@@ -155,6 +155,7 @@ class Ledger(LedgerOwner):
         unit: str | None = None,
         high_water_mark: str | Path | None = None,
         spend_rest: bool = False,
+        trained: bool = False,
     ) -> Ledger:
         """An existing ledger that its owner declares to be the newest: a row records it, and its mark begins there.
 
@@ -165,6 +166,7 @@ class Ledger(LedgerOwner):
             unit: what one guarantee must protect; None takes the ledger's own.
             high_water_mark: as for `create`; replaced where it exists.
             spend_rest: also charge all that is left of the budget, where it is not known what was spent since.
+            trained: whether a DP-SGD training may be among what was spent since; then the rest is charged as exposed.
 
         Raises:
             LedgerError: as for `open`, but for the mark.
@@ -179,7 +181,7 @@ class Ledger(LedgerOwner):
                 note = facts | {"row": head["seq"], "head": head["hash"], "time": iso_time(head["time_ns"]), **spent}
                 ledger._append("restored", note=json.dumps(note))
                 if spend_rest:
-                    ledger._carry_rest(head)
+                    ledger._carry_rest(head, trained)
         except BaseException:
             ledger.close()
             raise
