@@ -7,7 +7,7 @@
     │   ├── ManifestError    teacher file and manifest disagree, or are missing or corrupt
     │   ├── TeacherError     the teacher gave something that is not an answer (NaN, wrong shape)
     │   ├── PolicyError      the policy cannot be honoured as written
-    │   └── LedgerError      the ledger is missing, of another data set, tampered with, or not writable
+    │   └── LedgerError      the ledger is missing, of another population, tampered with, or not writable
     ├── ProtocolError      a message that does not follow the protocol
     │   └── VersionError     another major version of it: install the same one on both sides
     ├── FederationError    too few silos joined, or silos do not fit together
@@ -73,7 +73,7 @@ class PolicyError(SiloError):
 
 
 class LedgerError(SiloError):
-    """The ledger is missing, belongs to another data set, was tampered with, or cannot be written."""
+    """The ledger is missing, belongs to another population, was tampered with, or cannot be written."""
 
 
 class ProtocolError(FedcpscError):

@@ -12,6 +12,7 @@ import typer
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
+from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
 from fedcpsc.ledger.backup import back_up, restore_backup
 from fedcpsc.ledger.budget import MU2_UNIT
@@ -188,6 +189,7 @@ def restore(
             unit=manifest.unit,
             accept_loss=accept_loss,
             reason=reason,
+            trained=isinstance(policy.mechanism, DpSgdPolicy),
         )
         for line in done:
             typer.echo(line)

@@ -29,6 +29,7 @@ from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.released import teacher_outputs
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
+from fedcpsc.gatekeeper.seen_records import check_never_seen
 from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.logs import LogFields, fields
 from fedcpsc.privacy.mechanisms import Floats
@@ -254,7 +255,7 @@ class Gatekeeper:
 
 
 def begin_ledger(silo_dir: str | Path) -> Ledger:
-    """A new ledger in a silo's folder, with the budget of its policy and for the data set of its manifest.
+    """A new ledger in a silo's folder, with the budget of its policy and for the population of its manifest.
 
     Raises:
         ManifestError, PolicyError: where manifest or policy cannot be read.
@@ -269,8 +270,10 @@ def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "re
     """A new ledger in `folder`, with the budget of `policy`.
 
     Raises:
-        LedgerError: where a ledger exists already, or none can be made.
+        LedgerError: where a ledger exists already, records of the population were trained on before, or none can be
+            made.
     """
+    check_never_seen(folder, population)
     budget = initial_budget(policy)
     return Ledger.create(
         folder / LEDGER_FILE,

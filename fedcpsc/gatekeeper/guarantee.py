@@ -16,6 +16,7 @@ from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, NoisyPolicy
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.promise import (
     Parts,
+    check_counts,
     check_exposures,
     check_noise,
     check_promise,
@@ -79,6 +80,7 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
         PolicyError: naming what stands against the promise, its parts, and the remedy.
     """
     mechanism, section, status = build_mechanism(policy, manifest), policy.mechanism, ledger.status()
+    check_counts(policy, status.unit)
     if not isinstance(section, DpPolicy):
         return Guarantee(mechanism, Budget(policy.answers, status.budget.mu2), DpClaim(mechanism=mechanism.name))
     proof = proof_of(manifest)
@@ -122,6 +124,7 @@ def check_training(policy: Policy, ledger: Account, history: History) -> None:
     section = policy.mechanism
     if not isinstance(section, DpSgdPolicy):
         return
+    check_counts(policy, ledger.status().unit)
     check_exposures("dp_sgd", ledger)
     parts = parts_with(policy, ledger, [history])
     check_promise(

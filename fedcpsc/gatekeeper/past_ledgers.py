@@ -145,11 +145,13 @@ def check_in_use(path: Path) -> None:
 def _holders(path: Path) -> bool:
     """Whether a process that this user may look into has the file open; known on Linux alone."""
     wanted = path.stat()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            found = link.stat()
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return True
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or it ended just now
+            for link in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found = link.stat()
+                    if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                        return True
     return False
 
 

@@ -61,7 +61,7 @@ class Policy(Strict):
         top_k: number of classes shown by the form `top_k`.
         share_class_counts: whether the server is shown how many private images each class has.
         class_count_sigma: standard deviation of the noise on each count, charged once; null shows exact counts, which
-            no dp mechanism allows.
+            no dp mechanism allows. Refused where persons are protected: the noise is reckoned for one record.
         mechanism: mechanism that privatises answers, chosen by its `kind`.
         public_size: whether the number of private records is public: DP-SGD may then take rate, steps and noise from
             it, and whoever sees the answers may find it; else the configuration names a number

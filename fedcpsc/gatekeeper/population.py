@@ -22,7 +22,7 @@ from fedcpsc.gatekeeper.past_ledgers import (
     past_path,
 )
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
-from fedcpsc.gatekeeper.seen_records import allow_population, records_seen
+from fedcpsc.gatekeeper.seen_records import allow_population, check_never_seen, records_seen
 from fedcpsc.gatekeeper.swapping import population_in_place, prepare, swap
 from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Status
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
@@ -139,7 +139,7 @@ def change_population(folder: str | Path, population: str, reason: str) -> list[
         What was done, as sentences for the owner.
 
     Raises:
-        LedgerError: where the reason is missing, the ledger is damaged or in use, or the name is none.
+        LedgerError: where the reason is missing, a ledger is lost, damaged or in use, or the name is none.
     """
     folder = Path(folder)
     if not reason.strip():
@@ -154,6 +154,8 @@ def change_population(folder: str | Path, population: str, reason: str) -> list[
     if place not in (old, population, None) or (place is None and not past_path(folder, old).exists()):
         why = f"the ledger of {old!r} is not in {folder}"
         raise LedgerError(explain("ledger", place, why, "restore it: fedcpsc ledger restore"))
+    if place != population and not past_path(folder, population).exists():
+        check_never_seen(folder, population)
     seen, done = records_seen(folder), []
     known = f"{seen.get(old, 0)} records were seen under the name {old!r}"
     if place != population:

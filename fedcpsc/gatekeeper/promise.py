@@ -19,6 +19,7 @@ from fedcpsc.teachers.proof import histories_of
 __all__ = [
     "COUNTS",
     "Parts",
+    "check_counts",
     "check_exposures",
     "check_noise",
     "check_promise",
@@ -69,7 +70,7 @@ class Parts:
 def count_cost(policy: Policy) -> int:
     """mu^2 of noised class counts in units of 1e-12, rounded up; 0 where none are shared, or exactly.
 
-    A record is one count: under add/remove the sensitivity of the counts is 1.
+    A record is one count: under add/remove the sensitivity of the counts is 1. Persons: see `check_counts`.
     """
     if not policy.share_class_counts or policy.class_count_sigma is None:
         return 0
@@ -120,6 +121,19 @@ def check_promise(section: DpPolicy, parts: Parts, remedy: str) -> None:
         total = f"all that leaves this population comes to {found} at delta {section.delta:g}"
         why = f"{total}: {parts.listed(section.delta)}"
         raise PolicyError(explain("mechanism.epsilon", section.epsilon, why, remedy))
+
+
+def check_counts(policy: Policy, unit: str) -> None:
+    """Refuses noised class counts where persons are protected.
+
+    The counts are of records, and their noise is reckoned for one record: a person moves them by all of theirs.
+
+    Raises:
+        PolicyError: where they were to be told.
+    """
+    if unit == "person" and count_cost(policy):
+        why = "class counts count records, and the noise does not cover all records of a person"
+        raise PolicyError(explain("share_class_counts", True, why, "set share_class_counts: false"))
 
 
 def check_noise(name: str, scale: float) -> None:

@@ -30,7 +30,7 @@ from fedcpsc.errors import LedgerError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.training.sharding import KEY_FILE, read_or_make_key
 
-__all__ = ["SEEN_FILE", "allow_population", "check_records", "note_records", "records_seen"]
+__all__ = ["SEEN_FILE", "allow_population", "check_never_seen", "check_records", "note_records", "records_seen"]
 
 SEEN_FILE = "records.seen"
 _FORMAT, _VERSION = "fedcpsc records.seen", 1
@@ -73,6 +73,24 @@ def check_records(folder: str | Path, population: str, ids: list[bytes]) -> None
                 f" fedcpsc ledger population {folder} {population!r} --reason TEXT"
             )
             raise LedgerError(explain("population", population, why, remedy))
+
+
+def check_never_seen(folder: str | Path, population: str) -> None:
+    """Refuses another ledger for a population whose records were trained on in this folder: the first was lost.
+
+    Args:
+        folder: the silo's folder.
+        population: name of the population.
+
+    Raises:
+        LedgerError: where some of its records were seen; or the file is damaged.
+    """
+    folder = Path(folder)
+    seen = records_seen(folder).get(population, 0) if (folder / SEEN_FILE).exists() else 0
+    if seen:
+        why = f"{SEEN_FILE} tells of {seen} records trained on under it, and the ledger of that is gone"
+        remedy = f"restore it: fedcpsc ledger restore {folder} FILE; a population never gets a second budget"
+        raise LedgerError(explain("population", population, why, remedy))
 
 
 def note_records(folder: str | Path, population: str, ids: list[bytes]) -> None:

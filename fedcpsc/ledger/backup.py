@@ -72,6 +72,7 @@ def restore_backup(
     unit: str | None = None,
     accept_loss: bool = False,
     reason: str = "",
+    trained: bool = False,
 ) -> list[str]:
     """Puts a backup in a ledger's place (see the table above); returns what was done, in sentences.
 
@@ -83,6 +84,8 @@ def restore_backup(
         unit: what one guarantee must protect; None takes the backup's own.
         accept_loss: put back a backup that lacks rows; all that it has left is then spent.
         reason: why, for the record; needed with `accept_loss`.
+        trained: whether the silo's teachers are trained with DP-SGD: a lost row may then be a training, which no
+            budget covers, and no epsilon is promised after the loss.
 
     Raises:
         LedgerError: where the backup is not sound, of another population or unit, or would forget charges.
@@ -108,7 +111,9 @@ def restore_backup(
             _copy(backup, partial)
             facts = {"how": "backup", "file": file.name, "lost": lost, "reason": reason}
             own_mark = partial.with_name(f"{partial.name}.mark")
-            ledger = Ledger.accept(partial, population, facts, high_water_mark=own_mark, spend_rest=bool(lost))
+            ledger = Ledger.accept(
+                partial, population, facts, high_water_mark=own_mark, spend_rest=bool(lost), trained=trained
+            )
             after = ledger.status()
             ledger.close()
             kept = _set_aside(path, mark)

@@ -178,7 +178,7 @@ def to_format_2(database: sqlite3.Connection) -> None:
 
 
 def _unbegun() -> LedgerError:
-    return LedgerError(explain("ledger file", "no tables", "was never begun", "remove it and run fedcpsc ledger init"))
+    return LedgerError(explain("ledger file", "no tables", "was never begun", "restore it: fedcpsc ledger restore"))
 
 
 def _connected(path: Path, options: str) -> sqlite3.Connection:

@@ -155,6 +155,7 @@ class Ledger(LedgerOwner):
         unit: str | None = None,
         high_water_mark: str | Path | None = None,
         spend_rest: bool = False,
+        trained: bool = False,
     ) -> Ledger:
         """An existing ledger that its owner declares to be the newest: a row records it, and its mark begins there.
 
@@ -165,6 +166,7 @@ class Ledger(LedgerOwner):
             unit: what one guarantee must protect; None takes the ledger's own.
             high_water_mark: file of the mark, as for `create`; replaced where it exists.
             spend_rest: whether to charge all that is left of the budget, too, for what may have been spent since.
+            trained: whether a DP-SGD training may be among what was spent since; the rest is then charged as exposed.
 
         Raises:
             LedgerError: as for `open`, but for the mark.
@@ -180,7 +182,7 @@ class Ledger(LedgerOwner):
                 note = {**facts, **accepted}
                 ledger._append("restored", note=json.dumps(note))
                 if spend_rest:
-                    ledger._carry_rest(head)
+                    ledger._carry_rest(head, trained)
         except BaseException:
             ledger.close()
             raise

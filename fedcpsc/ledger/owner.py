@@ -77,9 +77,14 @@ class LedgerOwner(LedgerWriter):
             self._append("population", dataset_id=name, note=json.dumps(note))
         return self.status()
 
-    def _carry_rest(self, head: Row) -> None:
-        """Charges all that is left, as private as everything before it was."""
-        exposed = head["unprotected"] or any(not row["private"] for row in self.releases())
+    def _carry_rest(self, head: Row, trained: bool) -> None:
+        """Charges all that is left, as private as everything before it was.
+
+        No charge covers a DP-SGD training that was lost: where there may have been one, nothing is private any more.
+        """
+        releases = self.releases()
+        exposed = head["unprotected"] or trained or any(not row["private"] for row in releases)
+        exposed = exposed or any(row["mechanism"] == "dp_sgd" for row in releases)
         rest = Charge(
             max(0, head["answers_cap"] - head["answers_spent"]),
             max(0, head["mu2_cap"] - head["mu2_spent"]),

@@ -36,7 +36,7 @@ def checked(database: sqlite3.Connection) -> tuple[Row, int]:
     version = check_file(database, whole=False)
     head = verify_chain(_rows(database))
     if head is None:
-        raise LedgerError(explain("ledger", "no rows", "was never begun", "remove it and run fedcpsc ledger init"))
+        raise LedgerError(explain("ledger", "no rows", "was never begun", "restore it: fedcpsc ledger restore"))
     return head, version
 
 

@@ -241,6 +241,19 @@ def test_class_counts_beyond_a_tightened_policy_are_refused_before_they_are_told
     assert ledger.status().spent.mu2 == 0
 
 
+def test_counts_of_records_are_not_told_under_a_promise_for_persons(tmp_path: Path) -> None:
+    counts: dict[str, Any] = {"share_class_counts": True, "class_count_sigma": 10.0}
+    ledger = Ledger.create(tmp_path / "l.sqlite", POPULATION, 100, mu2=MU2_UNIT, unit="person")
+    of_persons = manifest({**DP_SGD, "unit": "person"})
+    for mechanism in ({"kind": "dp_sgd", "epsilon": 8.0}, {"kind": "none"}):
+        with pytest.raises(PolicyError, match="does not cover all records of a person"):
+            guarantee_of(policy(mechanism, **counts), of_persons, ledger)
+    rules = policy({"kind": "dp_sgd", "epsilon": 8.0})
+    assert guarantee_of(rules, of_persons, ledger).claim.unit == "person"
+    with pytest.raises(PolicyError, match="share_class_counts: false"):  # before anything is trained
+        check_training(policy({"kind": "dp_sgd", "epsilon": 8.0}, **counts), ledger, MONTHLY)
+
+
 def test_what_was_spent_before_counts_together_with_class_counts(tmp_path: Path) -> None:
     ledger = begun(tmp_path, policy({**VOTES, "epsilon": 8.0}))
     ledger.reserve("a", "p", Charge(1, MU2_UNIT // 2, private=True))
@@ -358,7 +371,9 @@ def test_an_old_teacher_whose_noise_can_be_replayed_still_counts_in_the_ledger(t
     ledger = begun(tmp_path, policy({"kind": "none"}))
     record_training(manifest(old), ledger)
     assert not guarantee_of(policy({"kind": "none"}), manifest(old), ledger).claim.dp
-    with pytest.raises(PolicyError, match="its claim is lost; train the teacher again: both trainings then count"):
+    with pytest.raises(
+        PolicyError, match="train the teacher again; the new training composes in the ledger with the old"
+    ):
         guarantee_of(policy({"kind": "dp_sgd", "epsilon": 4.0}), manifest(old), ledger)
     with pytest.raises(PolicyError, match="2 DP-SGD teachers"):
         check_training(policy({"kind": "dp_sgd", "epsilon": 2.0}), ledger, MONTHLY)

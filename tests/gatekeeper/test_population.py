@@ -217,6 +217,18 @@ def test_another_name_is_another_budget_with_its_reason_and_the_old_one_comes_ba
     spend(tmp_path, 11)
 
 
+def test_a_name_whose_ledger_was_removed_from_the_past_gets_no_fresh_one(tmp_path: Path) -> None:
+    make_folder(tmp_path, population="north")
+    note_records(tmp_path, "north", [b"a" * 32])
+    spend(tmp_path, 7)
+    change_population(tmp_path, "south", "other patients")
+    for path in (tmp_path / "past").iterdir():
+        path.unlink()
+    with pytest.raises(LedgerError, match=r"'north': records.seen tells of 1 .*fedcpsc ledger restore"):
+        change_population(tmp_path, "north", "back")
+    assert spent(tmp_path) == ("south", 0, 0)
+
+
 def test_a_mark_on_another_volume_goes_with_its_ledger(tmp_path: Path) -> None:
     silo, marks = tmp_path / "silo", tmp_path / "marks"
     marks.mkdir()

@@ -6,6 +6,7 @@ from fedcpsc.errors import LedgerError
 from fedcpsc.gatekeeper.seen_records import (
     SEEN_FILE,
     allow_population,
+    check_never_seen,
     check_records,
     note_records,
     records_seen,
@@ -40,6 +41,16 @@ def test_a_new_name_over_records_seen_before_is_refused_until_the_owner_says_why
         check_records(tmp_path, "north", IDS)
     with pytest.raises(LedgerError, match="3 of 5"):
         check_records(tmp_path, "east", IDS)
+
+
+def test_a_population_whose_records_were_seen_has_had_its_ledger(tmp_path: Path) -> None:
+    check_never_seen(tmp_path, "north")
+    assert not list(tmp_path.iterdir())
+    note_records(tmp_path, "north", IDS[:3])
+    allow_population(tmp_path, "south", "other patients")
+    check_never_seen(tmp_path, "south")
+    with pytest.raises(LedgerError, match=r"'north': records.seen tells of 3 .*fedcpsc ledger restore"):
+        check_never_seen(tmp_path, "north")
 
 
 def test_the_file_is_the_owners_alone_and_tells_no_record_without_the_key(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedcpsc.errors import ConfigError, LedgerError
+from fedcpsc.gatekeeper.composition import exposures
 from fedcpsc.ledger.backup import back_up, restore_backup
 from fedcpsc.ledger.ledger import Budget, Charge, Denied, Ledger, Stored
 from fedcpsc.ledger.mark import HighWaterMark
@@ -165,6 +167,21 @@ def test_a_backup_that_lacks_rows_is_taken_with_a_reason_alone_and_frees_no_budg
     ledger.close()
     silo.asked("c")
     assert Ledger.read(silo.path).status().unprotected == 0
+
+
+@pytest.mark.parametrize("in_backup", [True, False], ids=["a training was backed up", "the policy is for trainings"])
+def test_no_epsilon_is_promised_after_a_loss_that_may_hold_a_training(silo: Silo, in_backup: bool) -> None:
+    if in_backup:
+        with contextlib.closing(silo.opened()) as ledger:
+            ledger.release("teacher:w", Charge(0, private=True, mechanism="dp_sgd", model="w"))
+        silo.backup.unlink()
+        back_up(silo.path, silo.backup)
+        silo.asked("c")
+    silo.path.unlink()
+    silo.restored(**WHY, trained=not in_backup)
+    with contextlib.closing(Ledger.read(silo.path)) as ledger:
+        assert ledger.verify().left == Budget(0, 0)
+        assert exposures(ledger) > 0
 
 
 def test_a_backup_of_another_population_or_unit_is_refused(silo: Silo) -> None:

@@ -10,6 +10,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
+from fedcpsc.gatekeeper.gatekeeper import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
@@ -184,6 +185,19 @@ def test_a_missing_ledger_is_not_begun_afresh(tmp_path):
     for change in ({}, {"teachers": {"epochs": 2}}):
         with pytest.raises(LedgerError, match=r"ledger\.sqlite': is missing; restore it"):
             make_silos(config(**change), tmp_path)
+
+
+def test_a_population_gets_no_second_ledger_also_where_ledger_mark_and_teacher_are_gone(tmp_path):
+    make_silos(config(), tmp_path)
+    for name in (LEDGER_FILE, MARK_FILE):
+        (tmp_path / "0" / name).unlink()
+    with pytest.raises(LedgerError, match=r"records.seen tells of 40 .*fedcpsc ledger restore"):
+        begin_ledger(tmp_path / "0")
+    for name in (WEIGHTS_FILE, MANIFEST_FILE):
+        (tmp_path / "0" / name).unlink()
+    with pytest.raises(LedgerError, match=r"records.seen tells of 40 .*fedcpsc ledger restore"):
+        make_silos(config(), tmp_path)
+    assert not (tmp_path / "0" / LEDGER_FILE).exists()
 
 
 @pytest.mark.parametrize(
