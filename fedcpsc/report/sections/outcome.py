@@ -21,7 +21,8 @@ from fedcpsc.report.blocks import (
 )
 from fedcpsc.report.figures import Level, Series, lines
 from fedcpsc.runs.metrics import MetricsLine
-from fedcpsc.runs.read import Counts, RunFacts, Silo
+from fedcpsc.runs.details import Counts
+from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["accuracy", "best_teacher", "confusions", "outcome"]
 
