@@ -48,7 +48,7 @@ class AppConfig:
         for name, value in known.items():
             wanted = type(cls.__dataclass_fields__[name].default)
             if not isinstance(value, wanted):
-                raise ConfigError(explain(name, value, f"must be a {wanted.__name__}", "mend --run-config"))
+                raise ConfigError(explain(name, value, f"must be a {wanted.__name__}", "fix --run-config"))
         return cls(**known)
 
     @classmethod
