@@ -371,9 +371,7 @@ def test_an_old_teacher_whose_noise_can_be_replayed_still_counts_in_the_ledger(t
     ledger = begun(tmp_path, policy({"kind": "none"}))
     record_training(manifest(old), ledger)
     assert not guarantee_of(policy({"kind": "none"}), manifest(old), ledger).claim.dp
-    with pytest.raises(
-        PolicyError, match="train the teacher again; the new training composes in the ledger with the old"
-    ):
+    with pytest.raises(PolicyError, match="epsilon does not hold; train the teacher again; the new training composes"):
         guarantee_of(policy({"kind": "dp_sgd", "epsilon": 4.0}), manifest(old), ledger)
     with pytest.raises(PolicyError, match="2 DP-SGD teachers"):
         check_training(policy({"kind": "dp_sgd", "epsilon": 2.0}), ledger, MONTHLY)

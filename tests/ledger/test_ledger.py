@@ -350,7 +350,8 @@ def test_a_policy_bounds_releases_too(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ledger.ledger", "gatekeeper.policy", "ledger.budget", "commands.ledger_commands", "cli"]
+    "module",
+    ["ledger.ledger", "ledger.budget", "gatekeeper.policy", "teachers.format", "commands.ledger_commands", "cli"],
 )
 def test_the_owners_modules_import_neither_torch_nor_flwr(module: str) -> None:
     code = f"import sys, fedcpsc.{module}; print([m for m in ('torch', 'flwr') if m in sys.modules])"

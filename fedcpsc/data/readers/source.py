@@ -36,7 +36,7 @@ class Split:
         pictures: N encoded pictures.
         labels: int64 [N], in [0, len(class_names)).
         class_names: K names in label order; numbers where the source has no names.
-        place: where they lie, for errors.
+        place: place where they are, for errors.
         persons: id of the person behind each picture; None where each stands for itself, and in a test split, which
             nobody trains on.
     """
