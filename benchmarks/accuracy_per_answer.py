@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.seeding import derive_seed
@@ -101,7 +102,7 @@ def summary(setting: dict[str, Any], results: list[dict[str, Any]], data: str) -
         "data": f"{config.data.source}:{Path(config.data.path or '').name}" if config.data.path else config.data.source,
         "silos": config.silos.count,
         "alpha": partition.alpha if partition.kind == "dirichlet" and config.silos.count > 1 else None,
-        "class_counts": config.aggregation.rule == "class_prior_log",
+        "class_counts": RULES.get(config.aggregation.rule).needs_class_reports,
         "form": config.queries.form,
         "answers": max(r["queries_per_silo"] for r in results),
         "mean": student[0],

@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.accuracy_per_answer import merge, silos_key
 from benchmarks.record import provenance
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig, load_config
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.aggregation import aggregate
@@ -84,7 +85,7 @@ def run_one(setting: dict[str, Any], seed: int, images: int, silos_root: Path) -
             cosine_from=(0, steps),
         )  # fmt: skip
         own = np.stack([teacher.predict(evaluation.images) for teacher in teachers])
-        together = aggregate(own, np.ones(own.shape[:2], bool), rule.rule, counts=keeper.counts)
+        together = aggregate(own, np.ones(own.shape[:2], bool), RULES.get(rule.rule), counts=keeper.counts)
     reached = accuracy(predicted_classes(student.network, evaluation, 500), evaluation)
     return {"student": reached, "ensemble": float((together.argmax(1) == evaluation.labels).mean())}
 

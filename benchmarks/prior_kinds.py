@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
+from fedcpsc.choices import PRIORS
 from fedcpsc.data.images import to_uint8
-from fedcpsc.priors.mixture import PRIORS, sample_prior
+from fedcpsc.priors.mixture import sample_prior
 
 DOMAINS = (("colours, mean -0.05", (3, 32, 32), -0.05), ("greys, mean -0.74 (as MNIST's)", (1, 28, 28), -0.74))
 _COLUMNS, _ROWS, _GAP = 12, 2, 2
@@ -34,9 +35,9 @@ def sheet(kind: str, shape: tuple[int, int, int], mean: float) -> npt.NDArray[np
 
 def draw() -> Figure:
     """A row for each kind, a column for each domain."""
-    figure = Figure(figsize=(12, 1.1 * len(PRIORS) + 0.3), layout="constrained")
-    axes: Any = figure.subplots(len(PRIORS), len(DOMAINS))
-    for row, kind in enumerate(PRIORS):
+    figure = Figure(figsize=(12, 1.1 * len(PRIORS.built_in()) + 0.3), layout="constrained")
+    axes: Any = figure.subplots(len(PRIORS.built_in()), len(DOMAINS))
+    for row, kind in enumerate(PRIORS.built_in()):
         for column, (title, shape, mean) in enumerate(DOMAINS):
             axis = axes[row, column]
             axis.imshow(sheet(kind, shape, mean), interpolation="nearest")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from fedcpsc.errors import explain
-from fedcpsc.typed_yaml import Strict, load_as
+from fedcpsc.choices import AGGREGATION_RULES, DATA_SOURCES, DEFAULT_MIXTURE, PRIORS, check_mixture
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.typed_yaml import OneOf, Strict, load_as
 
 __all__ = [
     "AggregationConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluationConfig",
     "FilePersons",
     "FolderPersons",
+    "Mixture",
     "OutputConfig",
     "PartitionConfig",
     "Precision",
@@ -40,6 +42,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16"]
+
+
+def _mixed(mixture: dict[str, float]) -> dict[str, float]:
+    try:
+        check_mixture(mixture)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return mixture
+
+
+Mixture = Annotated[dict[Annotated[str, OneOf(PRIORS)], Weight], AfterValidator(_mixed)]
+"""Weights of priors."""
 
 
 class ColumnPersons(Strict):
@@ -80,9 +94,8 @@ class DataConfig(Strict):
     null: every record stands for itself.
     """
 
-    source: Literal["digits", "parquet", "folder", "mnist", "fashion_mnist", "cifar10", "cifar100"] = Field(
-        "digits",
-        description="digits come with scikit-learn, parquet and folder are your own files, the others are read by torchvision and never downloaded",
+    source: Annotated[str, OneOf(DATA_SOURCES)] = Field(
+        "digits", description="source of the images; none is downloaded"
     )
     path: str | None = Field(
         None,
@@ -246,11 +259,9 @@ class QueriesConfig(Strict):
 class SynthesisConfig(Strict):
     """Where the query images come from: a conditional generator and a procedural prior."""
 
-    prior: dict[str, Weight] = Field(
-        default_factory=lambda: dict.fromkeys(
-            ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn"), 1.0
-        ),
-        description="mixture of procedural priors, by weight; every kind evenly, for nobody knows what the silos hold",
+    prior: Mixture = Field(
+        default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0),
+        description="weights of the priors to mix; the default mixes them evenly, because nobody knows what the silos hold",
     )
     prior_share: Share = Field(
         0.9,
@@ -328,11 +339,10 @@ class StudentConfig(Strict):
 class AggregationConfig(Strict):
     """How many silos' answers become one soft target."""
 
-    rule: Literal["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"] = Field(
-        "uniform",
-        description="mean; mean weighted towards the surer; for each class those who have seen it, by every silo's class counts; or the same, by how often their answers name it, or how surely at their surest",
+    rule: Annotated[str, OneOf(AGGREGATION_RULES)] = Field(
+        "uniform", description="rule that makes one soft target of the silos' answers to an image"
     )
-    smoothing: Rate = Field(1e-4, description="added to probabilities before their logarithm")
+    smoothing: Rate = Field(1e-4, description="number added to probabilities before their logarithm")
     denoise: bool = Field(
         True, description="read noisy probabilities as what they most probably were, by the noise each silo tells of"
     )
@@ -393,6 +403,15 @@ class RunConfig(Strict):
         if batch % processes:
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        return self
+
+    @model_validator(mode="after")
+    def _recipes_name_priors_that_every_silo_has(self) -> RunConfig:
+        own = sorted(set(self.synthesis.prior) - set(PRIORS.built_in()))
+        if self.queries.recipes and own:
+            constraint = f"silos would have to draw the priors {', '.join(own)} themselves, which only this machine has"
+            remedy = "set queries.recipes: false, or mix fedcpsc's own priors alone"
+            raise ValueError(explain("queries.recipes", True, constraint, remedy))
         return self
 
     def in_deployment(self) -> RunConfig:

@@ -22,8 +22,8 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, MARGIN = 900, 16  # pixels
 BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
-    "server": ("distillation", "losses", "server"),
-    "silo": ("clients", "gatekeeper", "privacy"),
+    "server": ("aggregation", "distillation", "losses", "server"),
+    "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
     "user": ("audit", "bench", "cli", "export", "launch", "report", "white_box"),
 }
 _LEGEND = {"server": "the server's side", "silo": "the silo's side", "user": "for the user", "both": "used by both"}
@@ -115,12 +115,19 @@ def _places(packages: Packages) -> tuple[list[list[_Place]], list[list[_Place]]]
     return rows, arrows
 
 
+def _gap(row: Sequence[_Place]) -> float:
+    """Pixels between a row's places: fewer where the row would not fit into the picture otherwise."""
+    left = WIDTH - 2 * MARGIN - sum(place.width for place in row)
+    return min(float(GAP), left / max(1, len(row) - 1))
+
+
 def _spread(row: Sequence[_Place]) -> None:
     """Puts a row's places side by side, around the middle."""
-    x = WIDTH / 2 - (sum(place.width for place in row) + GAP * (len(row) - 1)) / 2
+    gap = _gap(row)
+    x = WIDTH / 2 - (sum(place.width for place in row) + gap * (len(row) - 1)) / 2
     for place in row:
         place.x = x + place.width / 2
-        x += place.width + GAP
+        x += place.width + gap
 
 
 def _order(rows: Sequence[list[_Place]]) -> None:
@@ -136,14 +143,14 @@ def _pull(rows: Sequence[Sequence[_Place]]) -> None:
     for row in rows:
         for place in row:
             place.x += 0.4 * (_mean([*place.up, *place.down], place.x) - place.x) + 0.2 * (WIDTH / 2 - place.x)
-        edge = float(MARGIN)
+        edge, gap = float(MARGIN), _gap(row)
         for place in row:
             place.x = max(place.x, edge + place.width / 2)
-            edge = place.x + place.width / 2 + GAP
+            edge = place.x + place.width / 2 + gap
         edge = float(WIDTH - MARGIN)
         for place in reversed(row):
             place.x = min(place.x, edge - place.width / 2)
-            edge = place.x - place.width / 2 - GAP
+            edge = place.x - place.width / 2 - gap
 
 
 def _mean(places: Sequence[_Place], otherwise: float) -> float:

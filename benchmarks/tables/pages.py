@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, attacks, audits, costs, deployments
+from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments
 
 __all__ = ["PAGES", "rewrite"]
 
 PAGES = (
     "README.md",
     "docs/recipe.md",
+    "docs/silos.md",
     "docs/deployment.md",
     "docs/bench.md",
     "docs/privacy.md",
@@ -24,8 +25,10 @@ PAGES = (
 _TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": accuracy.ablation,
     "aggregation": accuracy.aggregation,
+    "aggregation-rules": choices.rules,
     "compression": costs.compression,
     "crashes": deployments.crashes,
+    "data-sources": choices.data_sources,
     "accuracy": accuracy.accuracy,
     "attacks": attacks.attacks,
     "audit": audits.audit,
@@ -38,6 +41,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
+    "prior-kinds": choices.prior_kinds,
     "priors": accuracy.priors,
     "scale-constants": deployments.scale_constants,
     "scale-plan": deployments.scale_plan,

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.choices import DEFAULT_ATTACKS
-from fedcpsc.config import DataConfig
+from fedcpsc.config import DataConfig, Mixture
 from fedcpsc.errors import explain
 from fedcpsc.typed_yaml import OneOf, Strict
 
@@ -74,7 +74,7 @@ class StudentsPlan(Strict):
     batch_size: Positive = 64
     learning_rate: Rate = 2e-3
     noise: Annotated[float, Field(ge=0)] = 0.05
-    prior: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"smooth": 1.0})
+    prior: Mixture = Field(default_factory=lambda: {"smooth": 1.0})
     mean: Annotated[float, Field(gt=-1, lt=1)] | None = None
 
     @field_validator("answers")

@@ -12,7 +12,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.partition import partition
 from fedcpsc.data.persons import invented_persons
-from fedcpsc.data.readers import Split, read_split
+from fedcpsc.data.readers.source import SOURCES, Split, read_split
 from fedcpsc.data.sources import as_images, data_root, limited, load_train
 from fedcpsc.errors import ConfigError, DataError, explain
 
@@ -84,12 +84,10 @@ def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple
 def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
     """These silos' training splits under `<path>/<silo>/`, none decoded yet."""
     root = data_root(config.data)
-    if config.data.source not in ("parquet", "folder"):
-        raise ConfigError(
-            explain(
-                "data.source", config.data.source, "silos have own files only as parquet or folder", "use one of them"
-            )
-        )
+    if not SOURCES.get(config.data.source).fits_own_files:
+        fitting = " or ".join(source.name for source in SOURCES.documented() if source.fits_own_files)
+        constraint = f"silos have own files only as {fitting}"
+        raise ConfigError(explain("data.source", config.data.source, constraint, "use one of them"))
     if config.data.persons is not None and config.data.persons.kind == "blocks":
         constraint = "invents persons for simulated silos, and an owner's files hold records of real ones"
         remedy = "name the persons by column, folder or file, or leave data.persons null"

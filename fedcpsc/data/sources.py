@@ -12,7 +12,7 @@ from fedcpsc.config import DataConfig, RunConfig
 from fedcpsc.data.decode import decode
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.persons import Persons, persons_and_classes
-from fedcpsc.data.readers import Split, has_split, read_split
+from fedcpsc.data.readers.source import Split, has_split, read_split
 from fedcpsc.errors import DataError, explain
 from fedcpsc.seeding import numpy_generator
 

@@ -1,16 +1,4 @@
-"""Many silos' answers to one soft target.
-
-Rules, over silos s that answered image i with distribution p_s:
-
-- `uniform`: mean of p_s.
-- `entropy`: mean of p_s weighted by exp(-H(p_s)): the surer, the louder.
-- `class_prior_log`: `log p_c = sum_s W_sc log(p_sc + smoothing) + const` with `W_sc = n_sc / sum_t n_tc`, n the silos'
-  class reports: for each class, those who have seen it speak. Needs class reports from every silo (opt-in).
-- `answer_prior_log`: the same with `W_sc` proportional to `m_sc exp(-H(p_s))`, m_s the mean of all that silo s has
-  answered so far: a silo that has hardly seen a class hardly ever names it. Needs nothing but the answers.
-- `answer_peak_log`: the same with m_sc the mean of the highest 2 % of silo s's answers on class c: how sure it gets of
-  the class at its surest. A silo that has never seen a class never does; and one that takes every strange image for the
-  class, which the mean rewards, gains nothing by it.
+"""Many silos' answers to one soft target, by one of the rules of `fedcpsc.aggregation`.
 
 Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`).
 """
@@ -18,34 +6,32 @@ Where silos differ in answer form or noise, every rule multiplies a silo's weigh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.aggregation.rule import AggregationRule, Floats
 from fedcpsc.distillation.information import Information
-from fedcpsc.errors import FederationError, explain
+from fedcpsc.errors import ConfigError, FederationError, explain
 from fedcpsc.protocol.messages import ClassReport
 
-__all__ = ["FROM_ANSWERS", "Rule", "aggregate", "class_weights", "silo_shares"]
-
-Rule = Literal["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
-FROM_ANSWERS = ("answer_prior_log", "answer_peak_log")
-"""Rules whose weights come from the answers themselves."""
-_IN_LOG_SPACE = ("class_prior_log", *FROM_ANSWERS)
-Floats = npt.NDArray[np.float32]
+__all__ = ["aggregate", "class_counts", "silo_shares"]
 
 
-def class_weights(silos: Sequence[str], reports: Mapping[str, ClassReport | None], classes: int) -> Floats:
-    """n_sc from class reports, float32 [S, K].
+def class_counts(
+    rule: AggregationRule, silos: Sequence[str], reports: Mapping[str, ClassReport | None], classes: int
+) -> Floats | None:
+    """n_sc from class reports, float32 [S, K]; None where the rule needs none.
 
     Raises:
-        FederationError: where a silo shares none.
+        FederationError: where a silo shares none, or reports another number of classes.
     """
+    if not rule.needs_class_reports:
+        return None
     silent = [silo for silo in silos if reports.get(silo) is None]
     if silent:
         remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=answer_peak_log"
-        raise FederationError(explain("aggregation.rule", "class_prior_log", f"{silent} share no class counts", remedy))
+        raise FederationError(explain("aggregation.rule", rule.name, f"{silent} share no class counts", remedy))
     counts = np.stack([np.asarray(report.counts, np.float32) for s in silos if (report := reports[s]) is not None])
     if counts.shape != (len(silos), classes):
         raise FederationError(
@@ -57,7 +43,7 @@ def class_weights(silos: Sequence[str], reports: Mapping[str, ClassReport | None
 def aggregate(
     answers: Floats,
     given: npt.NDArray[np.bool_],
-    rule: Rule,
+    rule: AggregationRule,
     *,
     counts: Floats | None = None,
     information: Information | None = None,
@@ -66,25 +52,24 @@ def aggregate(
     """One soft target per image.
 
     Args:
-        answers: float32 [S, N, K], rows summing to 1 where given.
-        given: bool [S, N], who answered what.
-        rule: see the module.
-        counts: [S, K] >= 0, for the rules in log space: n, or m.
-        information: what each silo's answers are worth, where the silos answer in unlike forms, or under unlike noise.
-        smoothing: added before logarithms, > 0.
+        answers: answers, float32 [S, N, K]; rows sum to 1 where given.
+        given: who answered what, bool [S, N].
+        rule: rule that pools them.
+        counts: what is known of the silos' classes, [S, K] >= 0; None for rules that need no such thing.
+        information: how much unlike forms and noise leave of each silo's answers; None where all answer alike.
+        smoothing: number added before logarithms, > 0.
 
     Returns:
         float32 [N, K]; rows sum to 1 where any silo answered, else they are 0.
+
+    Raises:
+        ConfigError: the rule, one of the user's own, gave something that is no target.
     """
     answers, present = _heard(answers, given, information)
-    if rule in _IN_LOG_SPACE:
-        log_p = (_class_shares(answers, present, rule, counts) * np.log(answers + smoothing)).sum(0)
-        log_p -= log_p.max(1, keepdims=True)
-        target = np.exp(log_p)
-    else:
-        if rule == "entropy":
-            present = present * _sureness(answers)
-        target = (answers * present).sum(0)
+    target = rule.pool(answers, present, counts, smoothing)
+    if target.shape != answers.shape[1:] or not np.isfinite(target).all() or (target < 0).any():
+        constraint = f"must give finite numbers >= 0 of shape {answers.shape[1:]}, gave shape {target.shape}"
+        raise ConfigError(explain("aggregation rule", rule.name, constraint, "fix its pool()"))
     target = target / target.sum(1, keepdims=True).clip(1e-12)
     answered = np.asarray(given.any(axis=0))
     dense: Floats = (target * answered[:, None]).astype(np.float32)
@@ -94,7 +79,7 @@ def aggregate(
 def silo_shares(
     answers: Floats,
     given: npt.NDArray[np.bool_],
-    rule: Rule,
+    rule: AggregationRule,
     *,
     counts: Floats | None = None,
     information: Information | None = None,
@@ -105,34 +90,12 @@ def silo_shares(
         answers, given, rule, counts, information: arguments of `aggregate`.
     """
     answers, present = _heard(answers, given, information)
-    if rule in _IN_LOG_SPACE:
-        return _class_shares(answers, present, rule, counts)
-    weight = present * _sureness(answers) if rule == "entropy" else present
-    shares: Floats = np.broadcast_to(weight / weight.sum(0).clip(1e-12), answers.shape).astype(np.float32)
-    return shares
+    return rule.shares(answers, present, counts)
 
 
 def _heard(answers: Floats, given: npt.NDArray[np.bool_], information: Information | None) -> tuple[Floats, Floats]:
-    """Answers as they are to be read, and how loud each silo is, [S, N, 1]: 0 where it gave none."""
+    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none."""
     present = given[:, :, None].astype(np.float32)
     if information is None:
         return answers, present
     return information.read(answers), present * information.weight[:, None, None]
-
-
-def _class_shares(answers: Floats, present: Floats, rule: Rule, counts: Floats | None) -> Floats:
-    """W_sc among the silos that answered; a class that none of them has seen is shared evenly."""
-    if counts is None:
-        raise ValueError(f"{rule} needs counts")
-    weight = counts[:, None, :] * present
-    if rule in FROM_ANSWERS:
-        weight = weight * _sureness(answers)
-    total = weight.sum(0, keepdims=True)
-    shares: Floats = np.where(total > 0, weight / np.where(total > 0, total, 1), present / present.sum(0).clip(1e-12))
-    return shares
-
-
-def _sureness(answers: Floats) -> Floats:
-    entropy = -(answers * np.log(answers + 1e-12)).sum(2, keepdims=True)
-    sureness: Floats = np.exp(-entropy)
-    return sureness

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.distillation.aggregation import Rule, silo_shares
+from fedcpsc.aggregation.rule import AggregationRule
+from fedcpsc.distillation.aggregation import silo_shares
 from fedcpsc.distillation.information import Information
 from fedcpsc.runs.answer_bank import AnswerBank
 
@@ -13,7 +14,10 @@ __all__ = ["contribution"]
 
 
 def contribution(
-    bank: AnswerBank, rule: Rule, counts: npt.NDArray[np.float32] | None, information: Information | None = None
+    bank: AnswerBank,
+    rule: AggregationRule,
+    counts: npt.NDArray[np.float32] | None,
+    information: Information | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Over the images whose target's most probable class is k: how many, and each silo's mean share in component k.
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.data.images import ImageSet, to_pixels
-from fedcpsc.distillation.aggregation import Rule, aggregate
+from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.teachers import SiloId
 from fedcpsc.models.registry import Classifier
 
@@ -108,7 +109,7 @@ def evaluate_ensemble(
     facts: Mapping[SiloId, SiloFacts],
     silos: Sequence[SiloId],
     evaluation: ImageSet,
-    rule: Rule,
+    rule: AggregationRule,
     weights: npt.NDArray[np.float32] | None,
     smoothing: float,
 ) -> Ensemble:

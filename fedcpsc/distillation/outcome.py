@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import Engine
@@ -126,9 +127,8 @@ def describe_details(engine: Engine, student: Matrix | None, ensemble: Ensemble 
         student: of `student_confusion`.
     """
     bank = engine.bank
-    images, weights = contribution(
-        bank, engine.config.aggregation.rule, engine.targets.counts, engine.targets.information
-    )
+    rule = RULES.get(engine.config.aggregation.rule)
+    images, weights = contribution(bank, rule, engine.targets.counts, engine.targets.information)
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {

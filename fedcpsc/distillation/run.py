@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
+from fedcpsc.aggregation.rule import RULES
+from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.aggregation import FROM_ANSWERS, class_weights
+from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.asking import Asking
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
@@ -30,7 +32,6 @@ from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
-from fedcpsc.priors.mixture import check_mixture
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
@@ -85,6 +86,7 @@ def distill(
         ConfigError: a value that only the silos show to be wrong.
     """
     check_mixture(config.synthesis.prior)
+    rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
     check_run_folder(run_dir, config, resume=resume)
@@ -95,9 +97,7 @@ def distill(
     classes, image_shape = check_federation(joined, config, evaluation)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
-    counts = None
-    if config.aggregation.rule == "class_prior_log":
-        counts = class_weights(silos, {silo: d.class_report for silo, d in joined.items()}, classes)
+    counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, classes)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
@@ -119,7 +119,7 @@ def distill(
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     # what the silos' answers alone tell of them is known at the end
-    early = config.aggregation.rule not in FROM_ANSWERS
+    early = not rule.learns_from_answers
     ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
     metrics = _metrics(run_dir, resume=resume)
 
@@ -250,8 +250,8 @@ def _ensemble(
 ) -> Ensemble | None:
     if evaluation is None or facts is None or any(silo not in facts for silo in silos):
         return None
-    rule = config.aggregation
-    return evaluate_ensemble(facts, silos, evaluation, rule.rule, counts, rule.smoothing)
+    rule = RULES.get(config.aggregation.rule)
+    return evaluate_ensemble(facts, silos, evaluation, rule, counts, config.aggregation.smoothing)
 
 
 def _save_tensors(path: Path, network: torch.nn.Module) -> None:

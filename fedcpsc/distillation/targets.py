@@ -3,29 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.aggregation.rule import RULES, Answered, Floats
 from fedcpsc.config import AggregationConfig
-from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
+from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 from fedcpsc.runs.answer_bank import AnswerBank
 
-__all__ = ["TargetKeeper", "class_entropy", "mean_answers", "peak_answers"]
+__all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
 
-_PEAK = 0.02  # on validation images of twelve skewed federations anything from 0.2 % to 10 % did as well
+
+class BankAnswers:
+    """A bank's answers so far, as a rule learns from them (`aggregation.rule.AnswersSoFar`).
+
+    Args:
+        bank: bank that holds them.
+        information: how to read them; None: as they are.
+        before: number of the first round that is left out; None: no round is.
+    """
+
+    def __init__(self, bank: AnswerBank, information: Information | None = None, before: int | None = None) -> None:
+        self._bank = bank
+        self._information = information
+        self._before = before
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(S, K)."""
+        return len(self._bank.silos), self._bank.classes
+
+    def pieces(self) -> Iterator[tuple[Floats, Answered]]:
+        """Answers [S, n, K], and who gave one, [S, n], of every batch that any silo answered."""
+        for batch in self._bank.batches_before(self._before):
+            if batch.answered:
+                for _, answers, given in self._bank.pieces(batch):
+                    yield self._read(answers), given
+
+    def sample(self) -> tuple[Floats, Answered]:
+        """The same of some thousand images."""
+        answers, given = sample_answers(self._bank, self._before)
+        return self._read(answers), given
+
+    def _read(self, answers: Floats) -> Floats:
+        return answers if self._information is None else self._information.read(answers)
 
 
 class TargetKeeper:
     """Aggregates each batch anew whenever another silo's answers to it have arrived.
 
-    Where what is known of the silos comes from their answers (`FROM_ANSWERS`, and silos that answer in unlike forms or
-    under unlike noise), news changes every target.
+    Where what is known of the silos comes from their answers (`AggregationRule.learns_from_answers`, and silos that
+    answer in unlike forms or under unlike noise), news changes every target.
 
     Args:
-        counts: class counts float32 [S, K] in the bank's order of silos, for `class_prior_log`; else None.
+        counts: class counts float32 [S, K] in the bank's order of silos, where the rule needs class reports; or None.
         windows: how each silo answers; empty where all answer alike.
 
     Attributes:
@@ -42,6 +76,7 @@ class TargetKeeper:
     ) -> None:
         self._bank = bank
         self._config = config
+        self._rule = RULES.get(config.rule)
         self._windows = windows or {}
         self.counts = counts
         self.information: Information | None = None
@@ -60,18 +95,16 @@ class TargetKeeper:
             return
         if self._windows:
             self.information = measure(self._bank, self._windows, before)
-        if self._config.rule == "answer_prior_log":
-            self.counts = mean_answers(self._bank, self.information, before)
-        elif self._config.rule == "answer_peak_log":
-            self.counts = peak_answers(self._bank, self.information, before)
-        if self.information is not None or self._config.rule in FROM_ANSWERS:
+        if self._rule.learns_from_answers:
+            self.counts = self._rule.learn(BankAnswers(self._bank, self.information, before))
+        if self.information is not None or self._rule.learns_from_answers:
             news = [batch for batch in batches if batch.answered]
         for batch in news:
             parts = [
                 aggregate(
                     answers,
                     given,
-                    self._config.rule,
+                    self._rule,
                     counts=self.counts,
                     information=self.information,
                     smoothing=self._config.smoothing,
@@ -80,45 +113,6 @@ class TargetKeeper:
             ]
             self._bank.set_targets(batch, np.concatenate(parts))
             self._seen[batch.query_id] = len(batch.answered)
-
-
-def mean_answers(
-    bank: AnswerBank, information: Information | None = None, before: int | None = None
-) -> npt.NDArray[np.float32]:
-    """Each silo's mean answer so far: float32 [S, K]; rows sum to 1 or, of silos that were silent, to 0.
-
-    Args:
-        before: only to rounds before this one; None: to all.
-    """
-    total, count = np.zeros((len(bank.silos), bank.classes)), np.zeros((len(bank.silos), 1))
-    for batch in bank.batches_before(before):
-        if not batch.answered:
-            continue
-        for _, answers, given in bank.pieces(batch):
-            read = answers if information is None else information.read(answers)
-            total += (read * given[:, :, None]).sum(1)
-            count += given.sum(1, keepdims=True)
-    mean: npt.NDArray[np.float32] = (total / np.maximum(count, 1)).astype(np.float32)
-    return mean
-
-
-def peak_answers(
-    bank: AnswerBank, information: Information | None = None, before: int | None = None
-) -> npt.NDArray[np.float32]:
-    """How sure each silo gets of each class: mean of its highest 2 % of answers, float32 [S, K], 0 of silent silos.
-
-    Args:
-        before: only to rounds before this one; None: to all.
-    """
-    answers, given = sample_answers(bank, before)
-    if information is not None:
-        answers = information.read(answers)
-    peaks = np.zeros((len(bank.silos), bank.classes), np.float32)
-    for silo, (own, present) in enumerate(zip(answers, given, strict=True)):
-        if present.any():
-            highest = max(1, round(_PEAK * int(present.sum())))
-            peaks[silo] = np.sort(own[present], axis=0)[-highest:].mean(0)
-    return peaks
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:

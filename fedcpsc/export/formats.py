@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.export.plan import CHECK_INPUTS, Check, Format
-from fedcpsc.priors.mixture import PRIORS, sample_prior
+from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.layout import RESULT_FILE
 from fedcpsc.runs.student import Student
 
@@ -83,10 +84,10 @@ def _compare(student: Student, run: Run) -> tuple[float, float]:
 
 
 def _images(shape: tuple[int, int, int]) -> Iterator[Tensor]:
-    """Procedural images of all kinds, always the same."""
+    """Procedural images of the default kinds, always the same."""
     stream = torch.Generator().manual_seed(0)
     for count in _BATCHES:
-        yield sample_prior(dict.fromkeys(PRIORS, 1.0), count, shape, stream)
+        yield sample_prior(dict.fromkeys(DEFAULT_MIXTURE, 1.0), count, shape, stream)
 
 
 def _traced(student: Student) -> dict[str, Any]:

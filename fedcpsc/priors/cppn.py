@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from fedcpsc.priors.colour import muted
+from fedcpsc.priors.prior import Prior
 
-__all__ = ["cppn"]
+__all__ = ["CPPN"]
 
 _WIDTH, _LAYERS = 12, 3
 _CHUNK = 1000  # images whose activations lie in memory together
 
 
-def cppn(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """`tanh(network(x, y, r))`, for each image a network of its own: three layers of twelve units.
 
     A unit is a sine, a tanh, a bell or an absolute value. Its first weights have a scale drawn in [1, 6]: from blots to
@@ -55,3 +56,11 @@ def _drawn(count: int, image_shape: tuple[int, int, int], generator: torch.Gener
         weights = normal(_WIDTH, _WIDTH) * 1.8 / _WIDTH**0.5
     colours = hidden @ normal(_WIDTH, channels) / _WIDTH**0.5 * uniform(0.5, 3) + 0.5 * normal(1, channels)
     return muted(colours.tanh().transpose(1, 2).reshape(count, channels, height, width), generator)
+
+
+CPPN = Prior(
+    name="cppn",
+    summary="small random networks that map a pixel's place to its colour, from blots to fine ripples",
+    when="for pictures of smooth bounded regions",
+    draw=_draw,
+)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from fedcpsc.priors.colour import muted
+from fedcpsc.priors.prior import Prior
 
-__all__ = ["fractals"]
+__all__ = ["FRACTALS"]
 
 _WALKERS, _STEPS, _BURN_IN = 96, 32, 8
 _MAPS = 4
 
 
-def fractals(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """One attractor an image, its density as tone between two random colours.
 
     Two to four affine maps, each a rotation, a contraction with singular values in [0.2, 0.8], a rotation and a shift.
@@ -56,3 +57,11 @@ def fractals(count: int, image_shape: tuple[int, int, int], generator: torch.Gen
     tone = (density.log1p() / density.log1p().amax(1, keepdim=True)).reshape(count, 1, height, width)
     ground, ink = uniform(-1, 1, channels, 1, 1), uniform(-1, 1, channels, 1, 1)
     return muted(ground + (ink - ground) * tone, generator)
+
+
+FRACTALS = Prior(
+    name="fractals",
+    summary="attractors of random iterated function systems, as tone between two colours",
+    when="for pictures of branching or scattered structure",
+    draw=_draw,
+)

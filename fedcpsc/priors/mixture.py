@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from fedcpsc.errors import ConfigError, explain
-from fedcpsc.priors.cppn import cppn
-from fedcpsc.priors.fractals import fractals
-from fedcpsc.priors.scenes import scenes
-from fedcpsc.priors.shapes import dead_leaves, strokes
-from fedcpsc.priors.smooth import smooth_noise
-from fedcpsc.priors.spectral import spectral_noise
+from fedcpsc.choices import check_mixture
+from fedcpsc.priors.prior import PRIOR_KINDS
 
-__all__ = ["PRIORS", "check_mixture", "sample_prior"]
-
-PRIORS: Mapping[str, Callable[[int, tuple[int, int, int], torch.Generator], Tensor]] = {
-    "smooth": smooth_noise,
-    "dead_leaves": dead_leaves,
-    "strokes": strokes,
-    "fractals": fractals,
-    "spectral": spectral_noise,
-    "scenes": scenes,
-    "cppn": cppn,
-}
-
-
-def check_mixture(mixture: Mapping[str, float]) -> None:
-    """Raises ConfigError for an unknown prior, or where no weight is positive."""
-    for name in mixture:
-        if name not in PRIORS:
-            near = difflib.get_close_matches(name, list(PRIORS), n=1, cutoff=0.0)[0]
-            raise ConfigError(explain("synthesis.prior", name, f"must be one of {sorted(PRIORS)}", f"use {near!r}"))
-    if not any(weight > 0 for weight in mixture.values()):
-        raise ConfigError(explain("synthesis.prior", dict(mixture), "needs a positive weight", "use {smooth: 1}"))
+__all__ = ["sample_prior"]
 
 
 def sample_prior(
@@ -63,7 +37,7 @@ def sample_prior(
     for index, name in enumerate(names):
         mask = which == index
         if mask.any():
-            images[mask] = PRIORS[name](int(mask.sum()), image_shape, generator)
+            images[mask] = PRIOR_KINDS.get(name).images(int(mask.sum()), image_shape, generator)
     return images if mean is None else bend_tones(images, mean, generator)
 
 

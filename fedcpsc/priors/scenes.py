@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from fedcpsc.priors.colour import muted
+from fedcpsc.priors.prior import Prior
 
-__all__ = ["scenes"]
+__all__ = ["SCENES"]
 
 _PARTS = 6
 
 
-def scenes(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """A ground, half of them with a horizon; before it a body and up to six parts, four of ten in mirror pairs.
 
     Body and parts are superellipses with wavering outlines; they and the grounds are shaded and textured.
@@ -77,3 +78,11 @@ def _surface(count: int, image_shape: tuple[int, int, int], x: Tensor, y: Tensor
     texture = texture / texture.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
     lit: Tensor = uniform(-1, 1, channels) + light + uniform(0.02, 0.35) * texture
     return lit
+
+
+SCENES = Prior(
+    name="scenes",
+    summary="a body with parts before a ground, shaded, textured and often symmetric",
+    when="for photographs of things",
+    draw=_draw,
+)

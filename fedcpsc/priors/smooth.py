@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedcpsc.priors.colour import muted
+from fedcpsc.priors.prior import Prior
 
-__all__ = ["smooth_noise"]
+__all__ = ["SMOOTH"]
 
 
-def smooth_noise(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """`tanh(gain * (sum of upsampled noise at 2, 4, 8 and full resolution - bias))`, gain and bias random per image.
 
     Returns:
@@ -32,3 +33,11 @@ def smooth_noise(count: int, image_shape: tuple[int, int, int], generator: torch
     gain = torch.empty(count, 1, 1, 1).uniform_(0.5, 4.0, generator=generator)
     bias = 0.7 * torch.randn(count, 1, 1, 1, generator=generator)
     return muted(torch.tanh(gain * (total - bias)), generator)
+
+
+SMOOTH = Prior(
+    name="smooth",
+    summary="sum of blurred noise at several scales",
+    when="for any domain, and where drawing must be cheap",
+    draw=_draw,
+)

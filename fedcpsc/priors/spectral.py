@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from fedcpsc.priors.colour import muted
+from fedcpsc.priors.prior import Prior
 
-__all__ = ["spectral_noise"]
+__all__ = ["SPECTRAL"]
 
 
-def spectral_noise(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """`tanh(gain * (noise / std - bias))`, noise of amplitude `1 / (|f_y|^a + |f_x|^b)`, a and b drawn in [0.5, 3.5].
 
     Returns:
@@ -35,3 +36,11 @@ def spectral_noise(count: int, image_shape: tuple[int, int, int], generator: tor
     gain = uniform(0.3, 2.0)
     bias = 0.7 * torch.randn(count, 1, 1, 1, generator=generator)
     return muted(torch.tanh(gain * (noise - bias)), generator)
+
+
+SPECTRAL = Prior(
+    name="spectral",
+    summary="noise whose amplitude falls with frequency, as that of photographs does",
+    when="for textures and photographs",
+    draw=_draw,
+)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedcpsc.choices import check_mixture
 from fedcpsc.data.images import to_uint8
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.priors.mixture import sample_prior
@@ -31,7 +32,8 @@ def draw_images(recipe: Recipe) -> npt.NDArray[np.uint8]:
     """The images asked about, uint8 [N, C, H, W].
 
     Raises:
-        ConfigError: an unknown prior. ProtocolError: weights that are not this generator's, or not finite.
+        ConfigError: a prior that is none of this project's own.
+        ProtocolError: weights that are not this generator's, or not finite.
     """
     wanted = np.unpackbits(recipe.chosen)[: recipe.candidates].astype(bool)
     kept, first, row = [], 0, 0
@@ -77,6 +79,8 @@ def _chunks(
     wanted: npt.NDArray[np.bool_],
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(first index, images, y) of each chunk of which something is wanted."""
+    if pool.from_prior:  # a message must not make a silo import what else is installed there
+        check_mixture(dict(pool.mixture), built_in=True)
     for start in range(0, pool.from_prior, _PRIOR_CHUNK):
         count = min(_PRIOR_CHUNK, pool.from_prior - start)
         if wanted[start : start + count].any():

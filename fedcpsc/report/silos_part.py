@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.report.blocks import (
     LONG,
     Block,
@@ -56,7 +57,7 @@ def contributions(run: RunFacts) -> Section:
     if details is None:
         return Section("contributions", title, (Note(f"The run's folder holds no {DETAILS_FILE}."),))
     rule = run.config.aggregation.rule
-    if not run.simulated and rule != "uniform":
+    if not run.simulated and RULES.get(rule).may_tell_label_mix:
         text = (
             f"Not shown: under {rule} a silo's weight in each class tells of its label mix. It was told to the server "
             "alone, and this page may travel."

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcpsc.distillation.aggregation import aggregate, class_weights, silo_shares
+from fedcpsc.aggregation.rule import RULES
+from fedcpsc.distillation import aggregation
+from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.errors import FederationError
 from fedcpsc.protocol.messages import ClassReport
 
-RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
+NAMES = RULES.choices.built_in()
+
+
+def aggregate(answers, given, rule, **facts):
+    return aggregation.aggregate(answers, given, RULES.get(rule), **facts)
+
+
+def silo_shares(answers, given, rule, **facts):
+    return aggregation.silo_shares(answers, given, RULES.get(rule), **facts)
 
 
 def sample(seed, s=3, n=5, k=4):
@@ -46,7 +56,7 @@ def oracle(answers, present, rule, counts, eps):
     return out
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", NAMES)
 @pytest.mark.parametrize("seed", range(5))
 def test_against_the_loop(rule, seed):
     answers, present, rng = sample(seed)
@@ -55,7 +65,7 @@ def test_against_the_loop(rule, seed):
     np.testing.assert_allclose(got, oracle(answers, present, rule, counts, 1e-4), atol=1e-5)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(RULES))
+@given(st.integers(0, 10_000), st.sampled_from(NAMES))
 def test_rows_are_distributions_or_zero(seed, rule):
     answers, present, rng = sample(seed)
     got = aggregate(answers, present, rule, counts=rng.random((3, 4)).astype(np.float32))
@@ -72,10 +82,12 @@ def test_a_silo_that_knows_a_class_overrules_those_that_do_not():
 
 
 def test_silos_that_share_no_counts_are_named():
+    rule = RULES.get("class_prior_log")
     with pytest.raises(FederationError, match="silo-1.*share no class counts.*answer_peak_log"):
-        class_weights(["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
+        class_counts(rule, ["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
     with pytest.raises(FederationError, match="must be 3 per silo"):
-        class_weights(["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
+        class_counts(rule, ["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
+    assert class_counts(RULES.get("uniform"), ["silo-1"], {"silo-1": None}, 2) is None
 
 
 def test_class_entropy_spans_collapse_to_balance():

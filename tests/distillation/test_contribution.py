@@ -7,6 +7,7 @@ import pytest
 from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.aggregation import silo_shares
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.run import SiloFacts, distill
@@ -14,17 +15,17 @@ from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import ClassReport, DpClaim
 from fedcpsc.runs.answer_bank import AnswerBank
 
-RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
+NAMES = RULES.choices.built_in()
 EVERY_BRIGHTNESS = {"smooth": 1.0}  # the prior whose tiny images make the fakes answer with each of the three classes
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", NAMES)
 def test_shares_of_the_silos_that_answered_sum_to_one(rule):
     rng = np.random.default_rng(2)
     answers = rng.dirichlet(np.ones(4), (3, 30)).astype(np.float32)
     given = rng.random((3, 30)) < 0.6
     counts = rng.integers(0, 5, (3, 4)).astype(np.float32)
-    shares = silo_shares(answers, given, rule, counts=counts)
+    shares = silo_shares(answers, given, RULES.get(rule), counts=counts)
     assert shares.shape == (3, 30, 4)
     assert (shares[~given] == 0).all()
     assert np.allclose(shares.sum(0)[given.any(0)], 1, atol=1e-6)
@@ -35,8 +36,8 @@ def test_the_surer_silo_has_more_to_say_under_entropy_and_no_more_under_uniform(
     given = np.ones((2, 1), bool)
     entropy = -(answers * np.log(answers)).sum(2)[:, 0]
     expected = np.exp(-entropy) / np.exp(-entropy).sum()
-    assert silo_shares(answers, given, "entropy")[:, 0, 0] == pytest.approx(expected, abs=1e-6)
-    assert silo_shares(answers, given, "uniform")[:, 0, 0] == pytest.approx([0.5, 0.5])
+    assert silo_shares(answers, given, RULES.get("entropy"))[:, 0, 0] == pytest.approx(expected, abs=1e-6)
+    assert silo_shares(answers, given, RULES.get("uniform"))[:, 0, 0] == pytest.approx([0.5, 0.5])
 
 
 def test_contribution_is_the_mean_share_in_the_class_the_silos_agreed_on(tmp_path):
@@ -50,7 +51,7 @@ def test_contribution_is_the_mean_share_in_the_class_the_silos_agreed_on(tmp_pat
     bank.add_answers(second.query_id, "a", p[:2])
     bank.set_targets(first, p)
     bank.set_targets(second, p[:2])
-    images, weights = contribution(bank, "class_prior_log", np.array([[3, 0], [1, 2]], np.float32))
+    images, weights = contribution(bank, RULES.get("class_prior_log"), np.array([[3, 0], [1, 2]], np.float32))
     assert images.tolist() == [3, 2]
     # class 0: twice 3/4 with both, once alone; class 1: 0 with both, then alone, though it has never seen the class
     assert weights == pytest.approx(np.array([[(0.75 + 0.75 + 1) / 3, 0.5], [(0.25 + 0.25) / 3, 0.5]]))

@@ -7,18 +7,19 @@ import pytest
 from support.fakes import FakeSilo
 from support.tiny_runs import evaluation, tiny_config
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate, silo_shares
 from fedcpsc.distillation.information import Window, measure
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.targets import TargetKeeper, mean_answers, peak_answers
+from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
 from fedcpsc.runs.answer_bank import AnswerBank
 
 CLEAN, LABEL, TOP2 = Window(AnswerForm.PROBABILITIES), Window(AnswerForm.LABEL), Window(AnswerForm.TOP_K)
 NOISY = Window(AnswerForm.PROBABILITIES, 0.3)
-RULES = ["uniform", "entropy", "class_prior_log", "answer_prior_log", "answer_peak_log"]
+NAMES = RULES.choices.built_in()
 
 
 def teachers(seed, windows, apart=0.0, count=600, classes=5):
@@ -43,7 +44,7 @@ def banked(folder, windows, answers):
 
 
 @pytest.mark.parametrize("window", [CLEAN, LABEL, TOP2, NOISY])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", NAMES)
 def test_where_all_answer_alike_targets_are_those_of_the_rule_to_the_last_bit(tmp_path, window, rule):
     _, answers = teachers(1, [window] * 3, apart=0.4)
     bank, windows = banked(tmp_path, [window] * 3, answers)
@@ -51,8 +52,8 @@ def test_where_all_answer_alike_targets_are_those_of_the_rule_to_the_last_bit(tm
     keeper = TargetKeeper(bank, AggregationConfig(rule=rule), counts, windows)
     keeper.refresh()
     assert keeper.information is None
-    weights = {"answer_prior_log": mean_answers, "answer_peak_log": peak_answers}.get(rule, lambda bank: counts)(bank)
-    wanted = aggregate(np.stack(answers), np.ones((3, 600), bool), rule, counts=weights)
+    weights = RULES.get(rule).learn(BankAnswers(bank)) if RULES.get(rule).learns_from_answers else counts
+    wanted = aggregate(np.stack(answers), np.ones((3, 600), bool), RULES.get(rule), counts=weights)
     assert np.array_equal(bank.targets, wanted)
 
 
@@ -87,7 +88,7 @@ def test_a_label_is_read_as_what_it_means_at_silos_that_show_more(tmp_path):
     assert found.read(np.zeros((2, 3, 5), np.float32)).sum() == 0, "who said nothing says nothing"
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", NAMES)
 @pytest.mark.parametrize("other", [LABEL, NOISY, TOP2])
 def test_targets_of_unlike_silos_are_nearer_the_truth_than_without(tmp_path, rule, other):
     shown = [CLEAN, other, other]
@@ -96,7 +97,7 @@ def test_targets_of_unlike_silos_are_nearer_the_truth_than_without(tmp_path, rul
     counts = np.ones((3, 5), np.float32)
     keeper = TargetKeeper(bank, AggregationConfig(rule=rule), counts, windows)
     keeper.refresh()
-    plain = aggregate(np.stack(answers), np.ones((3, 600), bool), rule, counts=counts)
+    plain = aggregate(np.stack(answers), np.ones((3, 600), bool), RULES.get(rule), counts=counts)
     assert ((bank.targets - truth) ** 2).sum(1).mean() < 0.9 * ((plain - truth) ** 2).sum(1).mean()
 
 
@@ -115,8 +116,8 @@ def test_a_certain_label_does_not_outshout_a_silo_that_admits_a_doubt(tmp_path):
     _, answers = teachers(7, shown)
     bank, windows = banked(tmp_path, shown, answers)
     given = np.ones((2, 600), bool)
-    before = silo_shares(np.stack(answers), given, "entropy")
-    after = silo_shares(np.stack(answers), given, "entropy", information=measure(bank, windows))
+    before = silo_shares(np.stack(answers), given, RULES.get("entropy"))
+    after = silo_shares(np.stack(answers), given, RULES.get("entropy"), information=measure(bank, windows))
     assert before[1].mean() > 0.6
     assert after[1].mean() < 0.3
     assert np.allclose(after.sum(0), 1, atol=1e-6)

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from fedcpsc.runs.answer_bank import AnswerBank
 
 from fedcpsc.distillation.checkpoint import save_checkpoint
 from fedcpsc.distillation.pace import Course
 from fedcpsc.errors import BankError
+from fedcpsc.runs.answer_bank import AnswerBank
 
 
 def modes(folder):

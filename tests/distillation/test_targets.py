@@ -5,12 +5,19 @@ import pytest
 from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig
-from fedcpsc.distillation.aggregation import FROM_ANSWERS, aggregate
+from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.run import SiloFacts, distill
-from fedcpsc.distillation.targets import TargetKeeper, mean_answers, peak_answers
+from fedcpsc.distillation.targets import BankAnswers, TargetKeeper
 from fedcpsc.distillation.teachers import LocalTeachers
 from fedcpsc.runs.answer_bank import AnswerBank
+
+FROM_ANSWERS = ("answer_prior_log", "answer_peak_log")
+
+
+def learnt(bank, rule):
+    return RULES.get(rule).learn(BankAnswers(bank))
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def test_the_mean_answer_counts_each_answered_image_once(bank):
     bank.add_answers(first.query_id, "a", answers(1, 4))
     bank.add_answers(first.query_id, "b", answers(2, 4))
     bank.add_answers(second.query_id, "a", answers(3, 3))
-    got = mean_answers(bank)
+    got = learnt(bank, "answer_prior_log")
     assert got[0] == pytest.approx(np.concatenate([answers(1, 4), answers(3, 3)]).mean(0), abs=1e-6)
     assert got[1] == pytest.approx(answers(2, 4).mean(0), abs=1e-6)
     assert got[2].tolist() == [0, 0, 0]
@@ -41,7 +48,7 @@ def test_the_peak_is_the_mean_of_the_highest_fiftieth(tmp_path):
     given = answers(5, 150)
     batch = bank.add_batch(0, np.zeros((150, 1, 2, 2), np.uint8), np.zeros(150, np.int64))
     bank.add_answers(batch.query_id, "a", given)
-    got = peak_answers(bank)
+    got = learnt(bank, "answer_peak_log")
     assert got[0] == pytest.approx([np.mean(sorted(given[:, k])[-3:]) for k in range(3)], abs=1e-6)
     assert got[1].tolist() == [0, 0, 0]
 
@@ -53,8 +60,8 @@ def test_a_silo_that_dumps_strange_images_on_a_class_gains_nothing_by_its_peak(t
     knows[:10] = [0, 1]  # rarely, but then surely, class 1
     bank.add_answers(batch.query_id, "dumps", dumps)
     bank.add_answers(batch.query_id, "knows", knows)
-    assert mean_answers(bank)[0, 1] > mean_answers(bank)[1, 1]
-    assert peak_answers(bank)[:, 1].tolist() == pytest.approx([0.6, 1.0])
+    assert learnt(bank, "answer_prior_log")[0, 1] > learnt(bank, "answer_prior_log")[1, 1]
+    assert learnt(bank, "answer_peak_log")[:, 1].tolist() == pytest.approx([0.6, 1.0])
 
 
 @pytest.mark.parametrize("rule", FROM_ANSWERS)
@@ -69,8 +76,7 @@ def test_under_weights_from_answers_news_changes_older_targets_too(bank, rule):
         bank.add_answers(second.query_id, silo, answers(seed, 3))
     keeper.refresh()
     both, given = bank.answers(first)
-    weigh = mean_answers if rule == "answer_prior_log" else peak_answers
-    wanted = aggregate(both, given, rule, counts=weigh(bank))
+    wanted = aggregate(both, given, RULES.get(rule), counts=learnt(bank, rule))
     assert np.abs(bank.targets[first.rows] - wanted).max() < 1e-6
     assert np.abs(bank.targets[first.rows] - before).max() > 1e-3
 

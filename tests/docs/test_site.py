@@ -176,5 +176,6 @@ def test_links_that_lead_somewhere_do_not(project):
         other="# Other\n\n## Here\n",
         privacy="# The reference links here\n",
         white_box="# And here\n",
+        extending="# And here\n",
     )
     assert done.returncode == 0, done.stderr

@@ -3,21 +3,23 @@
 import pytest
 import torch
 
+from fedcpsc.choices import DEFAULT_MIXTURE, PRIORS
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
 from fedcpsc.priors.colour import muted
-from fedcpsc.priors.mixture import PRIORS, sample_prior
+from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.prior import PRIOR_KINDS
 
 
 def stream(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", sorted(PRIORS))
+@pytest.mark.parametrize("name", PRIORS.built_in())
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 5, 9)])
 def test_images_have_shape_range_and_contrast(name, shape):
-    images = PRIORS[name](40, shape, stream())
+    images = PRIOR_KINDS.get(name).images(40, shape, stream())
     assert images.shape == (40, *shape)
     assert images.dtype == torch.float32
     assert images.min() >= -1
@@ -26,11 +28,14 @@ def test_images_have_shape_range_and_contrast(name, shape):
     assert len(torch.unique(images.flatten(1), dim=0)) == 40, "no two are alike"
 
 
-@pytest.mark.parametrize("name", sorted(PRIORS))
+@pytest.mark.parametrize("name", PRIORS.built_in())
 def test_the_stream_decides_everything(name):
-    first, again = PRIORS[name](5, (1, 8, 8), stream(3)), PRIORS[name](5, (1, 8, 8), stream(3))
+    first, again = (
+        PRIOR_KINDS.get(name).images(5, (1, 8, 8), stream(3)),
+        PRIOR_KINDS.get(name).images(5, (1, 8, 8), stream(3)),
+    )
     assert torch.equal(first, again)
-    assert not torch.equal(first, PRIORS[name](5, (1, 8, 8), stream(4)))
+    assert not torch.equal(first, PRIOR_KINDS.get(name).images(5, (1, 8, 8), stream(4)))
 
 
 def test_a_mixture_draws_by_weight():
@@ -40,8 +45,9 @@ def test_a_mixture_draws_by_weight():
     assert 0.65 < (flat > 0.5).float().mean().item() < 0.85
 
 
-def test_the_default_mixture_has_every_prior_evenly():
-    assert SynthesisConfig().prior == dict.fromkeys(PRIORS, 1.0)
+def test_the_default_mixture_is_even_over_its_list_which_need_not_hold_every_prior():
+    assert SynthesisConfig().prior == dict.fromkeys(DEFAULT_MIXTURE, 1.0)
+    assert set(DEFAULT_MIXTURE) <= set(PRIORS.built_in())
 
 
 def test_faults_are_named():
@@ -81,7 +87,7 @@ def test_muted_colours_keep_the_mean_of_their_channels_and_come_nearer_to_grey()
 
 def test_a_scene_has_its_subject_in_the_middle_and_light_from_anywhere():
     """Averaged over many, what differs from the border is the middle; no side is lighter than another."""
-    images = PRIORS["scenes"](2000, (1, 16, 16), stream())[:, 0]
+    images = PRIOR_KINDS.get("scenes").images(2000, (1, 16, 16), stream())[:, 0]
     border = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1).mean(1)
     apart = (images - border[:, None, None]).abs().mean(0)
     assert apart[6:10, 6:10].mean() > 1.2 * apart[0].mean()

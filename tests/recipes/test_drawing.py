@@ -7,9 +7,9 @@ import pytest
 import torch
 from support.tiny_recipes import MIXTURE, a_recipe, weights
 
+from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.errors import ConfigError, ProtocolError
 from fedcpsc.models.generator import ConditionalGenerator
-from fedcpsc.priors.mixture import PRIORS
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes import drawing
 from fedcpsc.recipes.drawing import draw_candidates, draw_images
@@ -20,7 +20,7 @@ SHAPE = (3, 8, 8)
 
 def two_pools() -> tuple[Recipe, np.ndarray]:
     """One of the prior alone and one of both, each in several chunks; and which candidates were chosen."""
-    everything = tuple((name, 1.0) for name in sorted(PRIORS))
+    everything = tuple((name, 1.0) for name in sorted(DEFAULT_MIXTURE))
     pools = (Pool(3, 700, 0, everything, -0.3), Pool(5, 300, 600, MIXTURE))
     chosen = np.random.default_rng(0).random(1600) < 0.1
     return Recipe(SHAPE, 4, 8, 4, pools, weights(SHAPE, 4, 8, 4), np.packbits(chosen)), chosen

@@ -1,0 +1,1 @@
+"""Rules by which many silos' answers become one soft target: one file for each."""

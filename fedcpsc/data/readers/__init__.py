@@ -1,0 +1,1 @@
+"""Sources of labelled pictures: one reader for each, none of which decodes."""

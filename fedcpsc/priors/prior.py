@@ -1,0 +1,47 @@
+"""What a prior is: procedural images that need no teacher and no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from fedcpsc.choices import PRIORS
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.registry import Entry, Registry
+
+__all__ = ["PRIOR_KINDS", "Draw", "Prior"]
+
+Draw: TypeAlias = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prior(Entry):
+    """One kind of procedural image.
+
+    Attributes:
+        draw: function of a count N, an image shape (C, H, W) and a random stream, on which all of its randomness must
+            depend and nothing else may; it returns float32 [N, C, H, W] in [-1, 1], on the CPU.
+    """
+
+    draw: Draw
+
+    def images(self, count: int, image_shape: tuple[int, int, int], stream: torch.Generator) -> Tensor:
+        """`draw`, with what it gives checked.
+
+        Raises:
+            ConfigError: the prior, one of the user's own, gave something else than such images.
+        """
+        images = self.draw(count, image_shape, stream)
+        good = images.shape == (count, *image_shape) and images.dtype == torch.float32
+        if not good or not images.isfinite().all() or images.abs().amax() > 1.001:  # a rounding error is none
+            shown = f"{images.dtype} {list(images.shape)}"
+            constraint = f"must draw float32 {[count, *image_shape]} in [-1, 1], drew {shown}"
+            raise ConfigError(explain("prior", self.name, constraint, "fix its draw()"))
+        return images
+
+
+PRIOR_KINDS = Registry(PRIORS, Prior)
