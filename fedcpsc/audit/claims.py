@@ -8,13 +8,11 @@ it lies below: a person with several records may show more. A bound about person
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
 
+from fedcpsc.audit.figures import Held, HeldReach, Reach, Unit
 from fedcpsc.audit.reach import guesses_needed
 
-__all__ = ["NOT_CONTRADICTED", "NOT_TESTED", "REFUTED", "Unit", "held_against", "outcome_in_words"]
-
-Unit: TypeAlias = Literal["record", "person"]
+__all__ = ["NOT_CONTRADICTED", "NOT_TESTED", "REFUTED", "held_against", "outcome_in_words"]
 
 REFUTED = "refuted"
 NOT_CONTRADICTED = "not contradicted"
@@ -23,7 +21,7 @@ NOT_TESTED = "could not be tested"
 _ALONE = 0.95  # confidence of a bound that shares it with no other
 
 
-def held_against(found: dict[str, Any], claim: float | None, claimed_unit: Unit | None, share: float) -> dict[str, Any]:
+def held_against(found: Reach, claim: float | None, claimed_unit: Unit | None, share: float) -> Held:
     """What a bound says of a claim.
 
     Args:
@@ -36,14 +34,22 @@ def held_against(found: dict[str, Any], claim: float | None, claimed_unit: Unit 
         `violated`; `outcome`, `testable` and `guesses_needed` (None where no number would do, with all canaries guessed
         at and all guesses right), all three None where nothing is claimed; `guessed_share`.
     """
-    facts = {"claimed_epsilon": claim, "claimed_unit": claimed_unit, "guessed_share": share}
+    held: Held = {
+        "claimed_epsilon": claim,
+        "claimed_unit": claimed_unit,
+        "guessed_share": share,
+        "outcome": None,
+        "testable": None,
+        "guesses_needed": None,
+        "violated": False,
+    }
     if claim is None:
-        return {**facts, "outcome": None, "testable": None, "guesses_needed": None, "violated": False}
+        return held
     same = not (found["unit"] == "person" and claimed_unit == "record")
     testable = same and found["reachable_epsilon"] > claim
     violated = testable and found["epsilon"] > claim
     return {
-        **facts,
+        **held,
         "outcome": REFUTED if violated else NOT_CONTRADICTED if testable else NOT_TESTED,
         "testable": testable,
         "guesses_needed": guesses_needed(claim, found["delta"], found["confidence"]),
@@ -51,13 +57,16 @@ def held_against(found: dict[str, Any], claim: float | None, claimed_unit: Unit 
     }
 
 
-def outcome_in_words(bound: dict[str, Any]) -> str:
+def outcome_in_words(bound: HeldReach) -> str:
     """The outcome of a bound with a claim as words that complete "policy surface: ...".
 
     Args:
         bound: row of `audit.json`, with the fields of `held_against`.
     """
-    claim, unit = f"epsilon {bound['claimed_epsilon']:g} per {bound['claimed_unit']}", bound["unit"]
+    claimed, unit = bound["claimed_epsilon"], bound["unit"]
+    if claimed is None:
+        return f"nothing is claimed; it shows at least {bound['epsilon']:.2f} per {unit}"
+    claim = f"epsilon {claimed:g} per {bound['claimed_unit']}"
     shown = f"at least {bound['epsilon']:.2f} per {unit}"
     if bound["outcome"] == REFUTED:
         return f"claims {claim}, but shows {shown} (confidence {bound['confidence']:.1%})"
@@ -65,24 +74,24 @@ def outcome_in_words(bound: dict[str, Any]) -> str:
         less = " (a bound over records says less of persons, who may have several)"
         other = less if unit != bound["claimed_unit"] else ""
         return f"{shown} of {claim} (could have shown up to {bound['reachable_epsilon']:.2f}){other}"
-    return f"the claim of {claim} could not be tested: {_why_not(bound)}"
+    return f"the claim of {claim} could not be tested: {_why_not(bound, claimed)}"
 
 
-def _why_not(bound: dict[str, Any]) -> str:
+def _why_not(bound: HeldReach, claim: float) -> str:
     if bound["unit"] == "person" and bound["claimed_unit"] == "record":
         return "its canaries are whole persons, and a bound over persons says nothing of single records"
     if not bound["guesses"]:
         few = "no canary was" if not bound["canaries"] else "a single canary is too few; it was"
-        return f"{few} planted in its training; a test {_needs(bound)}"
+        return f"{few} planted in its training; a test {_needs(bound, claim)}"
     return (
         f"with {bound['guesses']:,} guesses this audit could have shown at most {bound['reachable_epsilon']:.2f} < "
-        f"{bound['claimed_epsilon']:g}; a test {_needs(bound)}"
+        f"{claim:g}; a test {_needs(bound, claim)}"
     )
 
 
-def _needs(bound: dict[str, Any]) -> str:
+def _needs(bound: HeldReach, claim: float) -> str:
     """How many guesses would do, or that none would, with what can be done then."""
-    claim, delta, confidence, share = (bound[k] for k in ("claimed_epsilon", "delta", "confidence", "guessed_share"))
+    delta, confidence, share = bound["delta"], bound["confidence"], bound["guessed_share"]
     guesses = guesses_needed(claim, delta, confidence, share)
     if guesses is not None:
         return f"needs about {_rounded(guesses)} guesses, of {_rounded(math.ceil(guesses / share))} canaries"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fedcpsc.audit.claims import held_against
+from fedcpsc.audit.figures import AuditFile, Bound, Findings
 from fedcpsc.audit.reach import reachable_epsilon, reachable_mu
 from fedcpsc.audit.verdict import judge
 
 __all__ = ["completed"]
 
 
-def completed(audit: dict[str, Any]) -> dict[str, Any]:
+def completed(audit: AuditFile) -> AuditFile:
     """The audit with what today's would say of the same guesses; as it is where it says so already.
 
     All audits of then were over single records.
@@ -22,16 +21,17 @@ def completed(audit: dict[str, Any]) -> dict[str, Any]:
     if "testable" in audit["verdict"]:
         return audit
     share = audit["config"]["canaries"]["guesses"]
-    bounds = [bound | _reach(bound, share) for bound in audit["bounds"]]
-    return audit | {"bounds": bounds, "verdict": judge(audit | {"bounds": bounds})}
+    findings: Findings = {"rows": audit["rows"], "bounds": [_reach(bound, share) for bound in audit["bounds"]]}
+    return {**audit, **findings, "verdict": judge(findings)}
 
 
-def _reach(bound: dict[str, Any], share: float) -> dict[str, Any]:
-    canaries, guesses, delta, confidence = (bound[key] for key in ("canaries", "guesses", "delta", "confidence"))
-    found = bound | {
+def _reach(bound: Bound, share: float) -> Bound:
+    canaries, guesses, delta, confidence = bound["canaries"], bound["guesses"], bound["delta"], bound["confidence"]
+    found: Bound = {
+        **bound,
         "unit": "record",
         "reachable_epsilon": reachable_epsilon(canaries, guesses, delta, confidence),
         "reachable_mu": reachable_mu(canaries, guesses, confidence),
     }
     claim = bound["claimed_epsilon"]
-    return found | held_against(found, claim, None if claim is None else "record", share)
+    return {**found, **held_against(found, claim, None if claim is None else "record", share)}

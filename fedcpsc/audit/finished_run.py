@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.audit.claims import Unit
+from fedcpsc.audit.figures import Unit
 from fedcpsc.audit.observe import AnswerChannel, through_form
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.audit.attacks.attack import ATTACKS, Attack
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
-from fedcpsc.audit.claims import Unit
+from fedcpsc.audit.figures import AuditRow, FoundBound, RowFacts, Unit
 from fedcpsc.audit.observations import Evidence, Observations
 from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.reach import planned_guesses, reachable_epsilon, reachable_mu
@@ -75,7 +74,7 @@ def attack_each_in_turn(attack: Attack, observed: Observations, member: Bools, p
     return np.stack(scores)
 
 
-def row(scores: Floats, truth: Bools, fprs: Sequence[float], **facts: Any) -> dict[str, Any]:
+def row(scores: Floats, truth: Bools, fprs: Sequence[float], facts: RowFacts) -> AuditRow:
     """A row of `audit.json`: AUC, its spread over targets, TPR at each FPR, and the curve on a grid.
 
     Args:
@@ -183,7 +182,7 @@ def per_unit(scores: Floats, unit_of_record: npt.NDArray[np.int64]) -> Floats:
 
 def bound(
     scores: Floats, coins: Bools, guessed: float, delta: float, confidence: float, unit: Unit = "record"
-) -> dict[str, Any]:
+) -> FoundBound:
     """A lower bound on epsilon and mu from canaries whose coins the attacker does not know, and the largest possible.
 
     | canaries | what is returned |

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.audit.claims import held_against
+from fedcpsc.audit.figures import AuditFile, AuditRow, Bound, ModelFacts, Place, RowFacts, RunExtras
 from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
 from fedcpsc.audit.measure import attacks_on, bound, check_coins, check_enough, per_unit, row
 from fedcpsc.audit.observations import Evidence, Observations
@@ -48,7 +49,7 @@ def audit_run(
     resume: bool,
     tell: Progress,
     warn: Warn = no_warning,
-) -> dict[str, Any]:
+) -> AuditFile:
     """Audits a finished run and returns `audit.json`. Its `data`, `pool` and `policies` are the run's own.
 
     Args:
@@ -106,11 +107,11 @@ class _Suite:
     tell: Progress
     done: int = 0
 
-    def run_all(self) -> dict[str, Any]:
+    def run_all(self) -> AuditFile:
         run = self.run
-        rows: list[dict[str, Any]] = []
-        bounds: list[dict[str, Any]] = []
-        models: list[dict[str, Any]] = []
+        rows: list[AuditRow] = []
+        bounds: list[Bound] = []
+        models: list[ModelFacts] = []
         sides = {silo.name: self._sides([silo]) for silo in run.silos}
         whole = self._sides(run.silos)
         for name, each in [*sides.items(), ("student", whole)]:
@@ -128,6 +129,11 @@ class _Suite:
             models.append(_model("run", "student", run.answers, float(right.mean())))
         self._say("copying, label mix, stealing")
         copied, pictures = copying(run, self.folder.folder, self.config.seed)
+        extras: RunExtras = {
+            "copying": copied,
+            "label_mix": label_mixes(run),
+            "stealing": stealing(run, self.config),
+        }
         return write_audit(
             self.folder,
             self.config,
@@ -142,14 +148,10 @@ class _Suite:
                 "queries": f"{run.bank.rows:,} images of the run's bank",
             },
             private_plots=pictures,
-            copying=copied,
-            label_mix=label_mixes(run),
-            stealing=stealing(run, self.config),
+            extras=extras,
         )
 
-    def _teacher(
-        self, silo: SiloUnderAudit, sides: _Sides, rows: list[dict[str, Any]], bounds: list[dict[str, Any]]
-    ) -> None:
+    def _teacher(self, silo: SiloUnderAudit, sides: _Sides, rows: list[AuditRow], bounds: list[Bound]) -> None:
         def make() -> Arrays:
             net, member, seeds = self._shadows(sides, silo.name)
             networks = train_shadows(net, sides.pool, member, self.config.shadows, seeds)
@@ -164,7 +166,7 @@ class _Suite:
         self._attack(silo.name, "teacher", None, silo.claim, sides, found, rows)
         self._bound(silo, "teacher", None, sides.canary, sides, found, bounds)
 
-    def _student(self, sides: _Sides, rows: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> None:
+    def _student(self, sides: _Sides, rows: list[AuditRow], bounds: list[Bound]) -> None:
         run, plan = self.run, self.config.students
 
         def make() -> Arrays:
@@ -189,20 +191,26 @@ class _Suite:
 
     def _attack(
         self,
-        policy: str,
+        subject: str,
         surface: Surface,
         answers: int | None,
         claim: float | None,
         sides: _Sides,
         found: Arrays,
-        rows: list[dict[str, Any]],
+        rows: list[AuditRow],
     ) -> None:
         evidence = _evidence(found)
-        facts = {"policy": policy, "surface": surface, "answers": answers, "claimed_epsilon": claim}
         for attack in attacks_on(evidence.target, self.config.attacks):
             scores = attack.scores(evidence)
             truth = sides.truth[None, sides.scored]
-            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, **facts, attack=attack.name))
+            facts: RowFacts = {
+                "policy": subject,
+                "surface": surface,
+                "answers": answers,
+                "claimed_epsilon": claim,
+                "attack": attack.name,
+            }
+            rows.append(row(scores[None, sides.scored], truth, self.config.fprs, facts))
 
     def _bound(
         self,
@@ -212,17 +220,17 @@ class _Suite:
         on: Bools,
         sides: _Sides,
         found: Arrays,
-        bounds: list[dict[str, Any]],
+        bounds: list[Bound],
     ) -> None:
         """From the canaries `on`, against the claim of the silo that planted them; none without canaries and claim."""
         if silo.claim is None and not on.any():
             return
-        facts = {"policy": silo.name, "surface": surface, "answers": answers, "attack": BOUND_ATTACK}
+        place: Place = {"policy": silo.name, "surface": surface, "answers": answers}
         scores = per_unit(self._canary_scores(on, found), silo.unit_of_record)
         share = self.config.canaries.guesses
         made = bound(scores, silo.coins, share, silo.delta, confidence_over_run(self.config, self.run.silos), silo.unit)
         held = held_against(made, silo.claim, None if silo.claim is None else silo.unit, share)
-        bounds.append({**facts, **made, **held})
+        bounds.append({**place, "attack": BOUND_ATTACK, **made, **held})
 
     def _canary_scores(self, on: Bools, found: Arrays) -> npt.NDArray[np.float64]:
         if not on.any():
@@ -285,5 +293,5 @@ def _evidence(found: Arrays) -> Evidence:
     )
 
 
-def _model(policy: str, surface: Surface, answers: int | None, accuracy: float) -> dict[str, Any]:
-    return {"policy": policy, "surface": surface, "answers": answers, "accuracy": {"mean": accuracy, "std": None}}
+def _model(subject: str, surface: Surface, answers: int | None, accuracy: float) -> ModelFacts:
+    return {"policy": subject, "surface": surface, "answers": answers, "accuracy": {"mean": accuracy, "std": None}}

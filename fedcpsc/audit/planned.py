@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedcpsc.audit.claims import Unit, held_against, outcome_in_words
+from fedcpsc.audit.claims import held_against, outcome_in_words
+from fedcpsc.audit.figures import HeldReach, Reach, Unit
 from fedcpsc.audit.finished_run import SiloUnderAudit
 from fedcpsc.audit.plan import AuditConfig, DpSgdAudit
 from fedcpsc.audit.reach import planned_guesses, reachable_epsilon
@@ -62,7 +63,7 @@ def _in_vain(
 ) -> str | None:
     share = config.canaries.guesses
     guesses = sum(planned_guesses(canaries, share))
-    best = {  # a bound as it will be at most
+    best: Reach = {  # a bound as it will be at most
         "unit": unit,
         "canaries": canaries,
         "guesses": guesses,
@@ -71,5 +72,5 @@ def _in_vain(
         "epsilon": 0.0,
         "reachable_epsilon": reachable_epsilon(canaries, guesses, delta, confidence),
     }
-    best |= held_against(best, claim, unit, share)
-    return None if best["testable"] else outcome_in_words(best)
+    held: HeldReach = {**best, **held_against(best, claim, unit, share)}
+    return None if held["testable"] else outcome_in_words(held)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from fedcpsc.audit.figures import AuditRow, ModelFacts, Place, Plot, Unjudged
 from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.verdict import strongest
 
 __all__ = ["save_neighbours", "save_plots"]
+
+Item = TypeVar("Item", AuditRow, ModelFacts)
 
 _COLOURS = ("#0b6e99", "#b5541c", "#3c7a3c", "#7a4a99", "#a8842c", "#5b6770", "#b03060", "#2a8f8f")
 _SURFACES = {"teacher": "-", "student": "--"}
 _MARKS = {"teacher": "o", "student": "s"}
 
 
-def save_plots(folder: Path, audit: dict[str, Any]) -> list[dict[str, Any]]:
+def save_plots(folder: Path, audit: Unjudged) -> list[Plot]:
     """Draws what the audit has figures for; returns `audit.json`'s list of pictures.
 
     Args:
@@ -43,7 +47,7 @@ def save_neighbours(
     made: npt.NDArray[np.uint8],
     private: npt.NDArray[np.uint8],
     distances: npt.NDArray[np.float64],
-) -> dict[str, Any]:
+) -> Plot:
     """Query images above the private images nearest to them, into `private/`.
 
     Args:
@@ -82,7 +86,7 @@ def save_neighbours(
     }
 
 
-def _roc(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
+def _roc(folder: Path, audit: Unjudged) -> Plot:
     surfaces = [s for s in _SURFACES if any(row["surface"] == s for row in audit["rows"])]
     figure = Figure(figsize=(5.2 * len(surfaces) + 0.4, 4.9), layout="constrained")
     axes = figure.subplots(1, len(surfaces), squeeze=False)[0]
@@ -113,7 +117,7 @@ def _roc(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
+def _epsilon(folder: Path, audit: Unjudged) -> Plot:
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axis = figure.subplots()
     colours, described = _colours(audit), []
@@ -124,11 +128,11 @@ def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
             f"{bound['policy']} {bound['surface']}: {bound['epsilon']:.2f} per {bound['unit']}, of at most "
             f"{bound['reachable_epsilon']:.2f}"
         )
-        x, y = bound["claimed_epsilon"], bound["epsilon"]
+        x, y = bound["claimed_epsilon"] or 0.0, bound["epsilon"]
         style: dict[str, Any] = {"color": colours[bound["policy"]], "marker": _MARKS[bound["surface"]]}
         axis.plot([x], [y], linestyle="none", markersize=8, label=label, **style)
         axis.plot([x], [bound["reachable_epsilon"]], color=style["color"], marker="_", markersize=14, markeredgewidth=2)
-    top = 1.15 * max(max(bound["claimed_epsilon"], bound["reachable_epsilon"]) for bound in held)
+    top = 1.15 * max(max(bound["claimed_epsilon"] or 0.0, bound["reachable_epsilon"]) for bound in held)
     axis.plot([0, top], [0, top], color="#5b6770", linewidth=1)
     axis.fill_between([0, top], [0, top], [top, top], color="#b03060", alpha=0.08)
     axis.text(0.03, 0.96, "violation", transform=axis.transAxes, va="top", color="#b03060", fontsize=9)
@@ -147,7 +151,7 @@ def _epsilon(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
+def _leakage(folder: Path, audit: Unjudged) -> Plot:
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     leaked, stolen = figure.subplots(1, 2)
     colours = _colours(audit)
@@ -159,7 +163,7 @@ def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
             leaked.plot([row["answers"] for row in rows], [100 * row["tpr_at"][fpr] for row in rows], **style)
         copies = _by_answers(model for model in audit["models"] if model["policy"] == policy)
         if copies:
-            agreement = [100 * model["agreement"] for model in copies]
+            agreement = [100 * model["agreement"] for model in copies if "agreement" in model]
             stolen.plot([model["answers"] for model in copies], agreement, **style)
     leaked.axhline(100 * float(fpr), color="#5b6770", linestyle=":", label="guessing")
     leaked.set_ylabel(f"members found in the student, %\n({float(fpr):.1%} false alarms)")
@@ -182,15 +186,13 @@ def _leakage(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _frontier(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
+def _frontier(folder: Path, audit: Unjudged) -> Plot:
     figure = Figure(figsize=(6.2, 4.6), layout="constrained")
     axis = figure.subplots()
     colours, described = _colours(audit), []
     fpr = f"{max(audit['config']['fprs']):g}"
     for row in strongest(audit["rows"]):
-        model = next(
-            (m for m in audit["models"] if all(m[key] == row[key] for key in ("policy", "surface", "answers"))), None
-        )
+        model = next((m for m in audit["models"] if _place(m) == _place(row)), None)
         if model is None:
             continue
         x, y = 100 * row["tpr_at"][fpr], 100 * model["accuracy"]["mean"]
@@ -211,15 +213,19 @@ def _frontier(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _points(row: dict[str, Any]) -> tuple[list[float], list[float]]:
+def _place(item: Place) -> tuple[str, str, int | None]:
+    return item["policy"], item["surface"], item["answers"]
+
+
+def _points(row: AuditRow) -> tuple[list[float], list[float]]:
     pairs = [(x, y) for x, y in zip(row["curve"]["fpr"], row["curve"]["tpr"], strict=True) if y > 0]
     return [x for x, _ in pairs], [y for _, y in pairs]
 
 
-def _colours(audit: dict[str, Any]) -> dict[str, str]:
+def _colours(audit: Unjudged) -> dict[str, str]:
     names = dict.fromkeys(row["policy"] for row in audit["rows"])
     return {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
 
 
-def _by_answers(items: Any) -> list[dict[str, Any]]:
-    return sorted((item for item in items if item["answers"] is not None), key=lambda item: item["answers"])
+def _by_answers(items: Iterable[Item]) -> list[Item]:
+    return sorted((item for item in items if item["answers"] is not None), key=lambda item: item["answers"] or 0)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from fedcpsc.audit.claims import held_against
+from fedcpsc.audit.figures import AccountedBound, Accuracy, AuditFile, AuditRow, Bound, ModelFacts, Place, RowFacts
 from fedcpsc.audit.measure import (
     attack_each_in_turn,
     attacks_on,
@@ -58,7 +59,7 @@ _NO_CLAIM_DELTA = 1e-5  # of bounds where nothing is claimed
 
 def audit_from_scratch(
     config: AuditConfig, out: Path, *, resume: bool, tell: Progress, warn: Warn = no_warning
-) -> dict[str, Any]:
+) -> AuditFile:
     """Runs the audit, or what is left of it, and returns `audit.json`.
 
     Args:
@@ -144,11 +145,11 @@ class _Suite:
     tell: Progress
     done: int = 0
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> AuditFile:
         config = self.config
-        rows: list[dict[str, Any]] = []
-        bounds: list[dict[str, Any]] = []
-        models: list[dict[str, Any]] = []
+        rows: list[AuditRow] = []
+        bounds: list[Bound] = []
+        models: list[ModelFacts] = []
         for policy in config.policies:
             teacher = self._teacher_stage(policy)
             accuracy = self._accuracy(teacher["population"])
@@ -235,26 +236,34 @@ class _Suite:
         answers: int | None,
         seen: Observations,
         population: Observations,
-        rows: list[dict[str, Any]],
-        bounds: list[dict[str, Any]],
+        rows: list[AuditRow],
+        bounds: list[Bound],
     ) -> None:
         bench, config, plan = self.bench, self.config, self.config.canaries
         last = answers in (None, config.students.answers[-1])
         wanted = config.attacks if last else (BOUND_ATTACK,)  # fewer answers: one point of a curve
-        facts = {"policy": policy.name, "surface": surface, "answers": answers, "claimed_epsilon": policy.claimed}
+        place: Place = {"policy": policy.name, "surface": surface, "answers": answers}
         ordinary = ~bench.canary
         for attack in attacks_on(seen, wanted):
             scores = attack_each_in_turn(attack, seen, bench.member, population)[:, ordinary]
-            rows.append(row(scores, bench.member[:, ordinary], config.fprs, **facts, attack=attack.name))
+            facts: RowFacts = {**place, "claimed_epsilon": policy.claimed, "attack": attack.name}
+            rows.append(row(scores, bench.member[:, ordinary], config.fprs, facts))
         if last and (bench.canary.any() or policy.claimed is not None):
             delta = policy.delta if isinstance(policy, DpSgdAudit) else _NO_CLAIM_DELTA
             coins = bench.member[: config.canaries.audited, bench.canary]
             scores = self._canary_scores(seen, population)
             found = bound(scores, coins, plan.guesses, delta, confidence_from_scratch(config))
             proven = proven_epsilon(policy, len(bench.pool)) if isinstance(policy, DpSgdAudit) else None
-            facts |= {"accounted_epsilon": proven if proven is None or np.isfinite(proven) else None}
+            accounted = proven if proven is None or np.isfinite(proven) else None
             held = held_against(found, policy.claimed, None if policy.claimed is None else "record", plan.guesses)
-            bounds.append({**facts, "attack": BOUND_ATTACK, **found, **held})
+            made: AccountedBound = {
+                **place,
+                "accounted_epsilon": accounted,
+                "attack": BOUND_ATTACK,
+                **found,
+                **held,
+            }
+            bounds.append(made)
 
     def _canary_scores(self, seen: Observations, population: Observations) -> npt.NDArray[np.float64]:
         canary, audited = self.bench.canary, self.config.canaries.audited
@@ -264,7 +273,7 @@ class _Suite:
 
     def _student_facts(
         self, policy: FormAudit | DpSgdAudit, answers: int, teacher: Arrays, student: Arrays
-    ) -> dict[str, Any]:
+    ) -> ModelFacts:
         pairs = zip(teacher["population"], student["population"], strict=True)
         alike = [likeness(original, copy) for original, copy in pairs]
         return {
@@ -276,7 +285,7 @@ class _Suite:
             "kl": float(np.mean([each.kl for each in alike])),
         }
 
-    def _accuracy(self, outputs: npt.NDArray[Any]) -> dict[str, float]:
+    def _accuracy(self, outputs: npt.NDArray[Any]) -> Accuracy:
         right = (outputs.argmax(2) == self.bench.population.labels).mean(1)
         return {"mean": float(right.mean()), "std": float(right.std(ddof=1))}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from fedcpsc.audit.copying import copy_test, neighbour_test, pixel_features
+from fedcpsc.audit.figures import Plot
 from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
 from fedcpsc.audit.label_mix import label_mix_leak
 from fedcpsc.audit.plan import AuditConfig
@@ -27,7 +28,7 @@ _LEAST_IMAGES = 50  # of the generator's own, for a test of them alone
 _SHOWN = 12
 
 
-def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[Mapping[str, Any]], list[Plot]]:
     """Do query images look like private ones more than chance allows? Each silo's images against held-out ones.
 
     The generator's images where the bank has enough, else all of its images. Distances are of pixels: nothing learnt.
@@ -43,8 +44,8 @@ def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[dict[str, A
         rows = np.sort(rng.choice(rows, _MOST_IMAGES, replace=False))
     images = np.array(run.bank.images[rows])
     made, held_out = pixel_features(images), pixel_features(run.held_out.images)
-    found: list[dict[str, Any]] = []
-    pictures: list[dict[str, Any]] = []
+    found: list[Mapping[str, Any]] = []
+    pictures: list[Plot] = []
     for silo in run.silos:
         private = pixel_features(silo.images.images)
         test, nearest = copy_test(private, held_out, made), neighbour_test(private, held_out, made, rng)
@@ -59,9 +60,9 @@ def copying(run: FinishedRun, folder: Path, seed: int) -> tuple[list[dict[str, A
     return found, pictures
 
 
-def label_mixes(run: FinishedRun) -> list[dict[str, Any]]:
+def label_mixes(run: FinishedRun) -> list[Mapping[str, Any]]:
     """Each silo's mix of classes, guessed from its answers; the truth beside it makes the row the owner's own."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for silo in run.silos:
         _, answers = run.answered_by(silo.name)
         leak = label_mix_leak(answers, silo.manifest.private_class_counts)
@@ -69,9 +70,9 @@ def label_mixes(run: FinishedRun) -> list[dict[str, Any]]:
     return found
 
 
-def stealing(run: FinishedRun, config: AuditConfig) -> list[dict[str, Any]]:
+def stealing(run: FinishedRun, config: AuditConfig) -> list[Mapping[str, Any]]:
     """How like each teacher a copy is that was fitted to its answers alone, against their number."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for silo in run.silos:
         images, answers = run.answered_by(silo.name)
         counts = sorted({min(count, len(images)) for count in config.students.answers})

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedcpsc.audit.earlier import completed
+from fedcpsc.audit.figures import AuditFile
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.files import write_whole
@@ -76,7 +77,7 @@ class AuditFolder:
             remedy = "give another folder with --out: the run's own may be read-only"
             raise AuditError(explain("audit", str(folder), f"cannot be written ({error.strerror})", remedy)) from error
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> AuditFile | None:
         """The audit, where it is done.
 
         Raises:
@@ -112,14 +113,14 @@ class AuditFolder:
         self._seconds[name] = float(found.pop("seconds")[0])
         return found
 
-    def finish(self, audit: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, audit: AuditFile) -> AuditFile:
         """Writes `audit.json` and returns what reading it gives."""
         path = self.folder / AUDIT_FILE
         write_whole(path, json.dumps(audit, indent=1, allow_nan=False) + "\n")
         return read_audit(self.folder)
 
 
-def read_audit(folder: Path) -> dict[str, Any]:
+def read_audit(folder: Path) -> AuditFile:
     """The finished audit in a folder; an earlier version's is completed (`earlier`).
 
     Args:
@@ -128,7 +129,7 @@ def read_audit(folder: Path) -> dict[str, Any]:
     Raises:
         AuditError: where the file is missing, damaged, or of another schema.
     """
-    return completed(read_audit_file(folder))
+    return completed(cast(AuditFile, read_audit_file(folder)))
 
 
 def _meaning(config: AuditConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.audit.bounds import two_world_epsilon, two_world_mu
-from fedcpsc.audit.claims import Unit
+from fedcpsc.audit.figures import Unit
 from fedcpsc.audit.reach import reachable_worlds
 from fedcpsc.errors import AuditError, explain
 

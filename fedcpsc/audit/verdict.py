@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from fedcpsc.audit.claims import NOT_CONTRADICTED, NOT_TESTED, REFUTED, outcome_in_words
+from fedcpsc.audit.figures import AuditRow, Bound, Findings, Verdict
 
 __all__ = ["judge", "strongest"]
 
 
-def judge(audit: dict[str, Any]) -> dict[str, Any]:
+def judge(audit: Findings) -> Verdict:
     """`{"violation": bool, "testable": bool, "text": ...}` of an audit's rows and bounds.
 
     A violation is a lower bound on epsilon above a claimed epsilon. That none was found proves nothing: an attack that
@@ -23,8 +23,8 @@ def judge(audit: dict[str, Any]) -> dict[str, Any]:
     claims = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     text = []
     for outcome, opening in ((REFUTED, "VIOLATION"), (NOT_TESTED, "NOT TESTED")):
-        text += [f"{opening}: {_told(bound)}." for bound in claims if bound["outcome"] == outcome]
-    if held := [_told(bound) for bound in claims if bound["outcome"] == NOT_CONTRADICTED]:
+        text += [f"{opening}: {_sentence_of(bound)}." for bound in claims if bound["outcome"] == outcome]
+    if held := [_sentence_of(bound) for bound in claims if bound["outcome"] == NOT_CONTRADICTED]:
         text.append(f"No attack contradicts these claims, which this audit could have refuted: {'; '.join(held)}.")
     if not claims:
         text.append("Nothing with a claim was held against a bound.")
@@ -32,22 +32,22 @@ def judge(audit: dict[str, Any]) -> dict[str, Any]:
     text.append("What no attack here found may still be found by another.")
     return {
         "violation": any(bound["violated"] for bound in claims),
-        "testable": all(bound["testable"] for bound in claims),
+        "testable": all(bool(bound["testable"]) for bound in claims),
         "text": " ".join(text),
     }
 
 
-def _told(bound: dict[str, Any]) -> str:
+def _sentence_of(bound: Bound) -> str:
     return f"{bound['policy']}, {bound['surface']}: {outcome_in_words(bound)}"
 
 
-def strongest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def strongest(rows: Iterable[AuditRow]) -> list[AuditRow]:
     """Of each policy and surface the attack with the highest TPR at the least FPR that all share, as they were asked.
 
     Where a student was fitted to several numbers of answers, only the largest is looked at. For telling, not for
     bounds: which attack is the strongest was found by looking.
     """
-    best: dict[tuple[str, str], dict[str, Any]] = {}
+    best: dict[tuple[str, str], AuditRow] = {}
     for row in rows:
         key = (row["policy"], row["surface"])
         if key not in best or _rank(row) > _rank(best[key]):
@@ -55,11 +55,11 @@ def strongest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def _rank(row: dict[str, Any]) -> tuple[int, float]:
+def _rank(row: AuditRow) -> tuple[int, float]:
     return row["answers"] or 0, max(row["tpr_at"].items(), key=lambda item: float(item[0]))[1]
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def _sentence(row: AuditRow) -> str:
     fpr, tpr = max(row["tpr_at"].items(), key=lambda item: float(item[0]))
     times = tpr / float(fpr)
     return (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedcpsc.audit.figures import AuditFile, AuditRow, Bound, ModelFacts, Plot, RunExtras, Unjudged
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.audit.plots import save_plots
 from fedcpsc.audit.stages import AuditFolder
@@ -19,13 +20,13 @@ def write_audit(
     folder: AuditFolder,
     config: AuditConfig,
     *,
-    rows: list[dict[str, Any]],
-    bounds: list[dict[str, Any]],
-    models: list[dict[str, Any]],
-    facts: dict[str, Any],
-    private_plots: Sequence[dict[str, Any]] = (),
-    **more: Any,
-) -> dict[str, Any]:
+    rows: list[AuditRow],
+    bounds: list[Bound],
+    models: list[ModelFacts],
+    facts: Mapping[str, Any],
+    private_plots: Sequence[Plot] = (),
+    extras: RunExtras | None = None,
+) -> AuditFile:
     """Writes the pictures, then `audit.json`; returns its content.
 
     Args:
@@ -36,9 +37,10 @@ def write_audit(
         models: accuracy and agreement of what was attacked.
         facts: facts of the setting: the run or the pool, the shadows, the queries.
         private_plots: pictures already drawn under `private/`.
-        more: further parts: copying, label mix, stealing.
+        extras: further parts, of a finished run: copying, label mix, stealing.
     """
-    audit: dict[str, Any] = {
+    extras = extras or {}
+    audit: Unjudged = {
         "schema": AUDIT_SCHEMA,
         "kind": "run" if "run" in facts else "scratch",
         "config": config.model_dump(mode="json"),
@@ -50,8 +52,7 @@ def write_audit(
         "rows": rows,
         "bounds": bounds,
         "models": models,
-        **more,
+        **extras,
     }
-    audit["verdict"] = judge(audit)
-    audit["plots"] = [*save_plots(folder.folder, audit), *private_plots]
-    return folder.finish(audit)
+    plots = [*save_plots(folder.folder, audit), *private_plots]
+    return folder.finish({**audit, "verdict": judge(audit), "plots": plots})

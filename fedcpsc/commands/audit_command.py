@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,6 +17,7 @@ from fedcpsc.runs.layout import AUDIT_FOLDER
 from fedcpsc.typed_yaml import load_as
 
 if TYPE_CHECKING:
+    from fedcpsc.audit.figures import AuditFile, Bound
     from fedcpsc.audit.stages import Progress as Tell
 
 __all__ = ["AuditRequest", "audit_table", "run_audit"]
@@ -45,7 +46,7 @@ class AuditRequest:
     silos: Path | None = None
 
 
-def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
+def run_audit(request: AuditRequest, console: Console) -> AuditFile:
     """Runs it and returns `audit.json`.
 
     Raises:
@@ -58,7 +59,7 @@ def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
         given = (str(request.run), str(request.silos))
         raise ConfigError(explain("--run, --silos", given, "belong together", "give both, or neither"))
     config = load_as(AuditConfig, request.path, list(request.overrides))
-    audit: dict[str, Any]
+    audit: AuditFile
 
     def warn(text: str) -> None:
         console.print(f"cannot be refuted as planned: {text}", style="bold yellow", markup=False, highlight=False)
@@ -82,7 +83,7 @@ def run_audit(request: AuditRequest, console: Console) -> dict[str, Any]:
     return audit
 
 
-def audit_table(audit: dict[str, Any]) -> Table:
+def audit_table(audit: AuditFile) -> Table:
     """The strongest attack on each policy and surface, with the bounds.
 
     Args:
@@ -108,7 +109,7 @@ def audit_table(audit: dict[str, Any]) -> Table:
     return table
 
 
-def _of_bound(bound: dict[str, Any]) -> tuple[str, str, str]:
+def _of_bound(bound: Bound) -> tuple[str, str, str]:
     """The bound, the largest it could have been, and the claim, each with its unit."""
     claim = bound["claimed_epsilon"]
     claimed = "no claim" if claim is None else f"{claim:g} per {bound['claimed_unit']}"

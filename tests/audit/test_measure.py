@@ -84,7 +84,7 @@ def test_a_unit_without_a_record_or_a_record_without_a_unit_is_an_error(units):
 
 def test_a_row_pools_all_targets():
     seen, member = world(6.0)
-    made = row(attack_each_in_turn(ATTACKS.get("loss"), seen, member, NOBODY), member, [0.1, 0.01], policy="p")
+    made = row(attack_each_in_turn(ATTACKS.get("loss"), seen, member, NOBODY), member, [0.1, 0.01], {"policy": "p"})
     assert made["policy"] == "p"
     assert made["auc"] > 0.99
     assert made["tpr_at"]["0.1"] >= made["tpr_at"]["0.01"] > 0.5
