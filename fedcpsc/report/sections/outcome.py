@@ -20,8 +20,8 @@ from fedcpsc.report.blocks import (
     share_cell,
 )
 from fedcpsc.report.figures import Level, Series, lines
-from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.details import Counts
+from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["accuracy", "best_teacher", "confusions", "outcome"]
