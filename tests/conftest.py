@@ -4,7 +4,12 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import settings
 from support.marks import mark_of
+
+# a busy machine takes its time: what matters is what a test finds, not when
+settings.register_profile("fedcpsc", deadline=None)
+settings.load_profile("fedcpsc")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from fedcpsc.choices import AGGREGATION_RULES, DATA_SOURCES, PRIORS
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.teachers import LocalTeachers
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError
 from fedcpsc.priors.prior import PRIOR_KINDS
 from fedcpsc.recipes.drawing import draw_images
@@ -51,7 +51,7 @@ def test_the_documented_package_works_as_documented(documented, tmp_path):
     prior = documented["synthesis"]["prior"]
     config = tiny_config(aggregation__rule=documented["aggregation"]["rule"], synthesis__prior=prior)
     silos = [FakeSilo(f"silo-{i}") for i in range(3)]
-    result = distill(config, LocalTeachers(silos), tmp_path / "run", evaluation=evaluation())
+    result = distill(config, LocalTransport(silos), tmp_path / "run", evaluation=evaluation())
     assert result["ensemble"]["rule"] == "my_median"
     assert "my_rules" in sys.modules
     assert (RULES.names()[-1], PRIOR_KINDS.names()[-1]) == ("my_median", "my_rings")

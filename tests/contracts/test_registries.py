@@ -127,11 +127,11 @@ def test_one_file_and_one_line_add_a_rule_and_a_prior_that_a_run_then_uses(toys,
     from support.tiny_runs import evaluation, tiny_config
 
     from fedcpsc.distillation.run import distill
-    from fedcpsc.distillation.teachers import LocalTeachers
+    from fedcpsc.distillation.transport import LocalTransport
 
     config = tiny_config(aggregation__rule="toy_rule", synthesis__prior={"toy_prior": 1.0}, synthesis__prior_share=1.0)
     silos = [FakeSilo(f"silo-{i}") for i in range(2)]
-    result = distill(config, LocalTeachers(silos), tmp_path / "run", evaluation=evaluation())
+    result = distill(config, LocalTransport(silos), tmp_path / "run", evaluation=evaluation())
     assert result["ensemble"]["rule"] == "toy_rule"
     asked = [image for query in silos[0].queries for image in query.images.reshape(len(query.images), -1)]
     assert all(len(set(image.tolist())) == 1 for image in asked), "every image asked about is one of the toy's greys"

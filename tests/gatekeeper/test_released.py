@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from silo_folder import SHAPE, make_folder
+from support.silo_folder import SHAPE, make_folder
 
 from fedcpsc.audit.finished_run import SiloUnderAudit
 from fedcpsc.data.images import ImageSet

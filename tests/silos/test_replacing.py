@@ -7,6 +7,7 @@ import pytest
 from test_silos import config, spend, spent
 
 from fedcpsc.errors import LedgerError, ManifestError, SiloError
+from fedcpsc.models.registry import build_classifier
 from fedcpsc.silos import maker as silo_maker
 from fedcpsc.silos import replacing
 from fedcpsc.silos.folder import MAKING_FILE, PAST, STAGED
@@ -76,9 +77,7 @@ def quick_training(monkeypatch):
     """The same network for the same configuration, without the training: what is tested is where it is put."""
 
     def untrained(images, config, seed, architecture, *args):
-        return private_training.build_classifier(
-            architecture, images.classes, images.image_shape, config.width, seed=config.epochs
-        )
+        return build_classifier(architecture, images.classes, images.image_shape, config.width, seed=config.epochs)
 
     monkeypatch.setattr(private_training, "train_classifier", untrained)
 
