@@ -47,6 +47,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/audit/test_copying.py::test_without_copying_z_is_standard_normal": "a statistic drawn many times",
         "tests/audit/test_dp_sgd_audit.py": "trains 25 networks, 20 honest ones for the rate of false alarms",
         "tests/audit/test_over_run.py": "a run and its audit",
+        "tests/audit/test_person_audit.py::test_the_projects_training_keeps_its_claim_for_persons_and_clipped_per_record_is_caught": "240 trainings in two worlds",
         "tests/audit/test_run_audit.py": "whole audits, cut at every stage",
         "tests/audit/test_shadows.py::test_the_noise_is_what_the_accountant_asks_for": "the numerical accountant",
         "tests/commands/test_audit_command.py": "whole audits",
