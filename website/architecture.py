@@ -188,7 +188,7 @@ def _side(name: str) -> str:
 
 def _box(x: float, y: float, width: float, name: str, caption: str) -> str:
     side, middle = _side(name), x + width / 2
-    lines = textwrap.wrap(caption, 23, break_on_hyphens=False)[:3]
+    lines = textwrap.wrap(caption, 21, break_on_hyphens=False)[:3]
     first = y + (HEIGHT - 13 * len(lines)) / 2 + 5
     text = [_text("name", middle, first, name)]
     text += [_text("caption", middle, first + 14 + 12 * number, line) for number, line in enumerate(lines)]
