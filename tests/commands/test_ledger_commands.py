@@ -215,3 +215,26 @@ def test_an_old_ledger_is_shown_and_its_owner_told_to_migrate_it(tmp_path: Path)
     make_old_ledger(tmp_path / "ledger.sqlite")
     assert told("show", tmp_path)["answers"]["spent"] == 10
     assert "ledger migrate" in fedcpsc("raise", tmp_path, "--answers", 200).output
+
+
+def test_a_folder_of_an_earlier_version_is_read_with_a_hint_and_no_byte_is_changed(tmp_path: Path) -> None:
+    old_folder(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for words in (("show", "--json"), ("verify", "--json"), ("export",)):
+        done = fedcpsc(words[0], tmp_path, *words[1:])
+        assert done.exit_code == 0, done.output
+        assert OLD_NAME in done.stdout or json.loads(done.stdout)["sound"]
+        assert f"fedcpsc ledger migrate {tmp_path} --population NAME" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def old_folder(folder: Path) -> None:
+    """A silo as version 1 left it, 10 of 100 answers spent."""
+    make_folder(folder)
+    tree = json.loads((folder / "manifest.json").read_text())
+    for name in ("population", "unit", "origin"):
+        del tree[name]
+    (folder / "manifest.json").write_text(json.dumps(tree | {"format_version": 1, "dataset_id": OLD_NAME}))
+    for name in ("ledger.sqlite", "ledger.sqlite-journal", "ledger.mark"):
+        (folder / name).unlink(missing_ok=True)
+    make_old_ledger(folder / "ledger.sqlite")
