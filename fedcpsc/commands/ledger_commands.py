@@ -180,7 +180,8 @@ def restore(
     Example: [bold]fedcpsc ledger restore /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
     with explain_errors():
-        manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
+        old, policy = load_old_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
+        manifest = load_manifest(silo_dir) if old is None else old.migrated(old.dataset_id, "record")
         done = restore_backup(
             silo_dir / LEDGER_FILE,
             file,
