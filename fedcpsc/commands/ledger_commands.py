@@ -20,7 +20,7 @@ from fedcpsc.ledger.clock import iso_time
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.ledger.mark import HighWaterMark
 from fedcpsc.ledger.reading import LedgerReader
-from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.manifest import load_manifest, load_old_manifest
 
 __all__ = ["ledger_app"]
 
@@ -180,7 +180,8 @@ def restore(
     Example: [bold]fedcpsc ledger restore /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
     with explain_errors():
-        manifest, policy = load_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
+        old, policy = load_old_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
+        manifest = load_manifest(silo_dir) if old is None else old.migrated(old.dataset_id, "record")
         done = restore_backup(
             silo_dir / LEDGER_FILE,
             file,
@@ -196,12 +197,17 @@ def restore(
 
 
 def _read(source: Path) -> LedgerReader:
-    """The ledger of a silo's folder, or the file itself, for reading."""
+    """The ledger of a silo's folder, also of one that must be migrated, or the file itself, for reading."""
     if source.is_file():
         return Ledger.read(source)
-    policy = load_policy(source / POLICY_FILE)
-    population = load_manifest(source).population
-    return Ledger.read(source / LEDGER_FILE, population=population, high_water_mark=mark_path(source, policy))
+    mark = mark_path(source, load_policy(source / POLICY_FILE))
+    if load_old_manifest(source) is None:
+        population = load_manifest(source).population
+        return Ledger.read(source / LEDGER_FILE, population=population, high_water_mark=mark)
+    ledger = Ledger.read(source / LEDGER_FILE, high_water_mark=mark)
+    migrate = f"fedcpsc ledger migrate {source} --population NAME"
+    typer.echo(f"of an earlier version: read as it is; before anything is answered or trained, {migrate}", err=True)
+    return ledger
 
 
 def _open(silo_dir: Path, new_mark: bool = False) -> Ledger:

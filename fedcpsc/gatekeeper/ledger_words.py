@@ -37,7 +37,7 @@ _KINDS = {
     "raised": "budget raised",
     "released": "released beside answers",
     "carried": "carried over from another ledger",
-    "population": "population named",
+    "population": "population or its persons named",
     "restored": "backup restored or mark begun",
     "clock": "clock went wrong",
 }

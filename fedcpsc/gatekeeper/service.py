@@ -15,6 +15,7 @@ import dataclasses
 import fcntl
 import logging
 import math
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -156,12 +157,20 @@ def _stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Holds the silo's lock: a second gatekeeper process for the same ledger is an error, not a surprise."""
+    """Holds the silo's lock: a second gatekeeper process for the same ledger is an error, not a surprise.
+
+    The lock's file goes with its holder, also where the gatekeeper did not start; one that was killed leaves it.
+    """
     path = folder / f"{LEDGER_FILE}.lock"
     try:
-        with open(path, "w", encoding="ascii") as lock:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                raise BlockingIOError  # its holder removed it between the two lines: another may hold a new one
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
     except BlockingIOError as error:
         raise LedgerError(
             explain("ledger", str(folder / LEDGER_FILE), "is served by another gatekeeper", "stop that one first")

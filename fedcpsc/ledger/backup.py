@@ -7,6 +7,10 @@ A backup is a ledger's file: `fedcpsc ledger show FILE` says what it holds. What
     there: sound, with rows of its own    refused: the backup is older, or the two went separate ways
     there: lost or damaged, mark reached  put back, recorded: all that left the silo is in it
     there: lost or damaged, otherwise     refused; with the owner's reason put back, and all that was left is spent
+
+A backup of an earlier version is kept for a data set and knows no mark: where the ledger is lost or damaged, it counts
+as one that lacks rows. In a folder that was migrated since, it gets the name of the folder's population. What other
+ledgers counted for that population is not in it, so that no epsilon is promised afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from fedcpsc.ledger.clock import iso_time
 from fedcpsc.ledger.file import connect, durable, translated
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.ledger.mark import HighWaterMark
-from fedcpsc.ledger.reading import LedgerReader, checked
+from fedcpsc.ledger.reading import DATA_SET, LedgerReader, checked
 
 __all__ = ["PAST", "back_up", "restore_backup"]
 
@@ -79,7 +83,7 @@ def restore_backup(
     Args:
         path: ledger's file, which may be missing or damaged.
         file: backup, which is left as it is.
-        population: name of the silo's population; the backup's must be the same.
+        population: name of the silo's population; the backup's must be the same, or a data set's of an earlier version.
         mark: the ledger's high-water mark.
         unit: what one guarantee must protect; None takes the backup's own.
         accept_loss: put back a backup that lacks rows; all that it has left is then spent.
@@ -93,10 +97,15 @@ def restore_backup(
     """
     if accept_loss and not reason.strip():
         raise ConfigError(explain("--reason", reason, "is missing", "say why rows are lost: it stays in the ledger"))
-    with contextlib.closing(LedgerReader.read(file, population=population, unit=unit)) as backup:
+    earlier = _is_earlier(file)
+    any_data_set = earlier and not population.startswith(DATA_SET)
+    wanted = None if any_data_set else population
+    with contextlib.closing(LedgerReader.read(file, population=wanted, unit=unit)) as backup:
         status = backup.verify()
         with _held(path) as there:
             lost = _loss(path, there, backup, mark)
+            if earlier and (any_data_set or there is None):
+                lost = lost or "is of an earlier version, without a mark that tells whether it is the newest"
             if lost and not accept_loss:
                 raise LedgerError(
                     explain(
@@ -112,8 +121,15 @@ def restore_backup(
             facts = {"how": "backup", "file": file.name, "lost": lost, "reason": reason}
             own_mark = partial.with_name(f"{partial.name}.mark")
             ledger = Ledger.accept(
-                partial, population, facts, high_water_mark=own_mark, spend_rest=bool(lost), trained=trained
+                partial,
+                status.population,
+                facts,
+                high_water_mark=own_mark,
+                spend_rest=bool(lost),
+                trained=trained or earlier,
             )
+            if any_data_set:
+                ledger.name_population(population, reason)
             after = ledger.status()
             ledger.close()
             kept = _set_aside(path, mark)
@@ -122,6 +138,16 @@ def restore_backup(
             own_mark.unlink()
     mark.begin(after.events, after.head)
     return _words(status, after, kept, lost)
+
+
+def _is_earlier(file: Path) -> bool:
+    """Whether a backup is kept for a data set, as an earlier version did.
+
+    Raises:
+        LedgerError: where the backup is missing or not sound.
+    """
+    with contextlib.closing(LedgerReader.read(file)) as backup:
+        return backup.status().population.startswith(DATA_SET)
 
 
 def _loss(path: Path, there: LedgerReader | None, backup: LedgerReader, mark: HighWaterMark) -> str:

@@ -8,7 +8,7 @@ and chained to the one before by SHA-256. Stored replies lie in a second append-
             -> raised                     the owner raised the budget
             -> released                   something else left the silo, e.g. a teacher trained by DP-SGD
             -> carried                    charges brought over from another ledger of the same population
-            -> population                 the owner named the population anew
+            -> population                 the owner named the population anew, or how its persons are told apart
             -> restored                   the owner put a backup back, or began a new high-water mark
             -> clock                      the machine's clock went back or jumped ahead
 

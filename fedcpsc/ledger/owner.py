@@ -77,6 +77,54 @@ class LedgerOwner(LedgerWriter):
             self._append("population", dataset_id=name, note=json.dumps(note))
         return self.status()
 
+    def persons(self) -> str:
+        """How the population's persons are told apart, as it was recorded; empty where nothing was.
+
+        Raises:
+            LedgerError: where the file cannot be read.
+        """
+        notes = [json.loads(row["note"]) for row in self._of_kind("population")]
+        return next((str(note["persons"]) for note in reversed(notes) if "persons" in note), "")
+
+    def check_persons(self, persons: str) -> None:
+        """Does nothing where persons are told apart as recorded, or nothing is recorded yet.
+
+        Told apart in another way, the same people are other persons: each promise so far was about one of the old ones,
+        and none of the new ones would be held to it.
+
+        Args:
+            persons: how persons are told apart, e.g. "column patient_id"; empty where every record stands for itself.
+
+        Raises:
+            LedgerError: where another way is recorded.
+        """
+        before = self.persons()
+        if before and persons != before:
+            constraint = f"the ledger {self.path} counts what each person loses who is told apart by {before!r}"
+            remedy = (
+                "configure data.persons as before; or name another population, on the record: fedcpsc ledger population"
+                f" {self.path.parent} NAME --reason WHY, and silos.population likewise"
+            )
+            raise LedgerError(explain("data.persons", persons, constraint, remedy))
+
+    def name_persons(self, persons: str) -> bool:
+        """Records how persons are told apart; False where that stands there, or every record stands for itself.
+
+        Args:
+            persons: how persons are told apart, e.g. "column patient_id"; empty where every record stands for itself.
+
+        Raises:
+            LedgerError: where another way is recorded, or the ledger cannot be written.
+        """
+        with self._writing() as head:
+            self.check_persons(persons)
+            if not persons or self.persons():
+                return False
+            name = head["dataset_id"]
+            note = {"from": name, "to": name, "reason": "how persons are told apart", "persons": persons}
+            self._append("population", note=json.dumps(note))
+            return True
+
     def _carry_rest(self, head: Row, trained: bool) -> None:
         """Charges all that is left, as private as everything before it was.
 

@@ -21,8 +21,9 @@ from fedcpsc.ledger.chain import ASKED, Row, verify_chain, verify_reply
 from fedcpsc.ledger.file import check_file, connect_to_read, translated
 from fedcpsc.ledger.mark import HighWaterMark, MarkState, default_mark, older_than_mark
 
-__all__ = ["LedgerReader", "check_population", "checked", "missing"]
+__all__ = ["DATA_SET", "LedgerReader", "check_population", "checked", "missing"]
 
+DATA_SET = "ds-"  # begins what an earlier version kept a ledger for
 _PAGE = 1000
 _REPLIES = 100
 
@@ -276,7 +277,7 @@ def check_population(head: Row, population: str | None, unit: str | None) -> Non
     Raises:
         LedgerError: where one differs.
     """
-    old = str(head["dataset_id"]).startswith("ds-")
+    old = str(head["dataset_id"]).startswith(DATA_SET)
     remedy = (
         "it was made by an earlier version: fedcpsc ledger migrate SILO_DIR --population NAME"
         if old

@@ -85,6 +85,12 @@ class SiloMaker:
         """Name of the population whose records the silo holds."""
         return self.config.silos.population.replace("{silo}", self.name)
 
+    @property
+    def persons(self) -> str:
+        """How persons are told apart, such as "column patient_id"; empty where every record stands for itself."""
+        persons = self.config.data.persons
+        return "" if persons is None else " ".join(str(value) for value in persons.model_dump().values())
+
     def make(
         self,
         images: ImageSet,
@@ -119,13 +125,16 @@ class SiloMaker:
         fingerprint = self._fingerprint(images, architecture)
         reused = old is not None and old.fingerprint == fingerprint
         with contextlib.closing(take_up_ledger(self.folder, self.population, _unit(images), policy, old)) as ledger:
+            ledger.check_persons(self.persons)
             if old is not None and reused:
+                ledger.name_persons(self.persons)  # an earlier version did not
                 manifest = self._with_policy(old, None if owners else policy)
             else:
                 self._check_before(images, policy, ledger)
                 progress(f"{self.name}: training {architecture} on {len(images)} images")
                 made = self._train(images, architecture, policy, progress)
                 self._check_before(images, policy, ledger)  # others may have been answered meanwhile
+                ledger.name_persons(self.persons)
                 note_records(self.folder, self.population, _ids(images))
                 manifest = self._stage(made, images, fingerprint, None if owners else policy)
                 kept = Replacement(self.folder).commit(ledger) or kept

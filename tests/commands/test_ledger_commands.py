@@ -17,6 +17,7 @@ from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import Ledger
 
 POPULATION = "people of the north"  # as `make_folder` names it
+LOSS = ("--accept-loss", "--reason", "the disk died")
 NOISY = {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}
 
 
@@ -215,3 +216,63 @@ def test_an_old_ledger_is_shown_and_its_owner_told_to_migrate_it(tmp_path: Path)
     make_old_ledger(tmp_path / "ledger.sqlite")
     assert told("show", tmp_path)["answers"]["spent"] == 10
     assert "ledger migrate" in fedcpsc("raise", tmp_path, "--answers", 200).output
+
+
+def test_a_folder_of_an_earlier_version_is_read_with_a_hint_and_no_byte_is_changed(tmp_path: Path) -> None:
+    old_folder(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for words in (("show", "--json"), ("verify", "--json"), ("export",)):
+        done = fedcpsc(words[0], tmp_path, *words[1:])
+        assert done.exit_code == 0, done.output
+        assert OLD_NAME in done.stdout or json.loads(done.stdout)["sound"]
+        assert f"fedcpsc ledger migrate {tmp_path} --population NAME" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("migrated", [True, False], ids=["after the migration", "before it"])
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "lost"])
+def test_a_backup_of_an_earlier_version_comes_back_with_its_rest_spent_and_no_promise(
+    tmp_path: Path, migrated: bool, damaged: bool
+) -> None:
+    folder, backup, name = tmp_path / "silo", tmp_path / "backup.sqlite", "patients of north"
+    old_folder(folder)
+    assert fedcpsc("backup", folder, backup).exit_code == 0
+    if migrated:
+        assert fedcpsc("migrate", folder, "--population", name).exit_code == 0
+        assert "is older than the ledger there" in fedcpsc("restore", folder, backup, *LOSS).output
+    ledger = folder / "ledger.sqlite"
+    ledger.write_bytes(b"damaged") if damaged else ledger.unlink()
+    refused = fedcpsc("restore", folder, backup)
+    assert refused.exit_code == 1
+    assert "accept the loss: --accept-loss --reason WHY" in refused.output
+    done = fedcpsc("restore", folder, backup, *LOSS)
+    assert done.exit_code == 0, done.output
+    if not migrated:
+        assert fedcpsc("migrate", folder, "--population", name).exit_code == 0
+    found = told("show", folder)
+    assert found["population"] == name
+    assert found["answers"] == {"budget": 100, "spent": 100, "left": 0}
+    assert found["epsilon_spent"] is None
+    assert found["mark"].startswith("matches")
+    assert told("verify", folder)["sound"]
+    Ledger.open(ledger, name).close()
+
+
+def test_a_folder_of_an_earlier_version_takes_no_backup_of_another_data_set(tmp_path: Path) -> None:
+    old_folder(tmp_path / "silo")
+    Ledger.create(tmp_path / "other.sqlite", "ds-" + "1" * 64, 100).close()
+    (tmp_path / "silo" / "ledger.sqlite").unlink()
+    assert fedcpsc("restore", tmp_path / "silo", tmp_path / "other.sqlite", *LOSS).exit_code == 1
+    assert not (tmp_path / "silo" / "ledger.sqlite").exists()
+
+
+def old_folder(folder: Path) -> None:
+    """A silo as version 1 left it, 10 of 100 answers spent."""
+    make_folder(folder)
+    tree = json.loads((folder / "manifest.json").read_text())
+    for name in ("population", "unit", "origin"):
+        del tree[name]
+    (folder / "manifest.json").write_text(json.dumps(tree | {"format_version": 1, "dataset_id": OLD_NAME}))
+    for name in ("ledger.sqlite", "ledger.sqlite-journal", "ledger.mark"):
+        (folder / name).unlink(missing_ok=True)
+    make_old_ledger(folder / "ledger.sqlite")

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from support.silo_folder import SHAPE, make_folder
 
+from fedcpsc.errors import LedgerError, ManifestError
+from fedcpsc.gatekeeper import service
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.protocol.codec import to_bytes
@@ -57,6 +59,7 @@ def test_a_gatekeeper_lives_alone_dies_gracefully_and_remembers(tmp_path: Path) 
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         assert not path.exists()
+        assert not (folder / "ledger.sqlite.lock").exists()
         process.communicate()
         process = start(folder, path)  # a new process finds what the old one answered
         assert to_bytes(ask(path, 1)) == to_bytes(first)
@@ -68,3 +71,23 @@ def test_a_gatekeeper_lives_alone_dies_gracefully_and_remembers(tmp_path: Path) 
         process.kill()
         process.communicate()
     assert Ledger.open(folder / "ledger.sqlite", manifest.population).verify().spent.answers == 4
+
+
+def test_a_gatekeeper_that_does_not_start_leaves_no_lock_behind(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ManifestError, match="cannot be read"):
+        service.serve(tmp_path, tmp_path / "s")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_lock_is_its_owners_alone_and_one_that_was_just_removed_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "ledger.sqlite.lock"
+    with service._only_one(tmp_path):
+        assert lock.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(service.fcntl, "flock", lambda *_: lock.unlink())
+    with pytest.raises(LedgerError, match="is served by another gatekeeper"), service._only_one(tmp_path):
+        pass

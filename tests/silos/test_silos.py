@@ -1,8 +1,10 @@
 """Making silos: whole or not at all, reused where they match, and no ledger is ever lost."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from support.picture_sources import pictures, png, write_parquet
 
@@ -12,6 +14,7 @@ from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
 from fedcpsc.gatekeeper.gatekeeper import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
+from fedcpsc.gatekeeper.population import change_population
 from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.ledger.mark import MARK_FILE
@@ -158,6 +161,64 @@ def test_persons_and_records_are_not_counted_in_one_ledger(tmp_path, monkeypatch
         make_silos(config(), tmp_path)
     make_silos(config(), tmp_path / "persons")
     assert load_manifest(tmp_path / "persons" / "0").unit == "person"
+
+
+def test_persons_are_told_apart_as_the_ledger_recorded_or_nothing_is_trained(tmp_path, monkeypatch):
+    """Patients were promised something; trained by visits, none of them is protected any more."""
+    file, folder = tmp_path / "data" / "0" / "train.parquet", tmp_path / "silos" / "0"
+    write_parquet(file, [png(picture) for picture in pictures(12)], [0, 1, 2] * 4)
+    table = pq.read_table(file)
+    for column, records in (("patient_id", 4), ("visit_id", 1)):
+        table = table.append_column(column, [[f"{column} {i // records}" for i in range(12)]])
+    pq.write_table(table, file)
+    lines = "\n".join(f"{row},p{row // 2}" for row in range(12))
+    (file.parent / "persons.csv").write_text(f"row,person\n{lines}\n")
+
+    def by(epochs: int = 1, **persons: str) -> RunConfig:
+        return config(
+            data={"source": "parquet", "path": str(tmp_path / "data"), "persons": persons},
+            silos={"count": 1, "partition": {"kind": "own_files"}, "policy": {}},
+            teachers={"epochs": epochs},
+        )
+
+    patients, visits = {"kind": "column", "column": "patient_id"}, {"kind": "column", "column": "visit_id"}
+    make_silos(by(**patients), tmp_path / "silos")
+    (report,) = make_silos(by(**patients), tmp_path / "silos")
+    assert report.reused
+    with closing(Ledger.open(folder / LEDGER_FILE, "silo-0")) as ledger:
+        assert ledger.persons() == "column patient_id"
+        assert [row["kind"] for row in ledger.export()] == ["created", "population"]  # recorded once
+    before = (folder / WEIGHTS_FILE).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(silo_maker, "train_teacher", None)
+        told = r"data.persons='{}': the ledger .* told apart by 'column patient_id'; configure .* as before; .*--reason"
+        for other, named in (
+            (visits, "column visit_id"),
+            ({"kind": "file", "file": "persons.csv"}, "file persons.csv"),
+        ):
+            with pytest.raises(LedgerError, match=told.format(named)):
+                make_silos(by(**other), tmp_path / "silos")
+        assert (folder / WEIGHTS_FILE).read_bytes() == before
+        for name in (WEIGHTS_FILE, MANIFEST_FILE):
+            (folder / name).unlink()
+        with pytest.raises(LedgerError, match=told.format("column visit_id")):  # the ledger knows without a manifest
+            make_silos(by(**visits), tmp_path / "silos")
+    make_silos(by(2, **patients), tmp_path / "silos")
+
+
+def test_an_earlier_versions_ledger_records_with_the_next_run_how_persons_are_told_apart(tmp_path, monkeypatch):
+    blocks = {"persons": {"kind": "blocks", "size": 4}}
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "name_persons", lambda ledger, persons: False)
+        make_silos(config(data=blocks), tmp_path)
+    (report, _) = make_silos(config(data=blocks), tmp_path)
+    assert report.reused
+    with pytest.raises(LedgerError, match="data.persons='blocks 5'.* told apart by 'blocks 4'"):
+        make_silos(config(data={"persons": {"kind": "blocks", "size": 5}}), tmp_path)
+    # another population begins anew, on the record
+    change_population(tmp_path / "0", "others", "other patients")
+    with closing(Ledger.open(tmp_path / "0" / LEDGER_FILE, "others")) as ledger:
+        ledger.check_persons("blocks 5")
 
 
 def test_records_are_checked_before_a_training_and_noted_after_it(tmp_path, monkeypatch):
