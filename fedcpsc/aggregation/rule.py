@@ -78,7 +78,7 @@ class AggregationRule(Entry, ABC):
         """How much each silo had to say, [S, N, K] in [0, 1], for the report: here all that answered have the same.
 
         Args:
-            answers, present, counts: as for `pool`.
+            answers, present, counts: the same arrays as for `pool`.
 
         Returns:
             sums of 1 over the silos of an image that any answered, else 0.
