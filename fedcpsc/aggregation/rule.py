@@ -87,7 +87,7 @@ class AggregationRule(Entry, ABC):
         return _even(answers, present)
 
     def learn(self, answers: AnswersSoFar) -> Floats:
-        """What the answers so far tell of the silos' classes, [S, K] >= 0; asked where `learns_from_answers`."""
+        """What the answers so far show of the silos' classes, [S, K] >= 0; asked where `learns_from_answers`."""
         raise NotImplementedError(f"{self.name} does not learn from {answers}")
 
 

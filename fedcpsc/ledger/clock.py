@@ -1,6 +1,6 @@
 """The clock as information: when it went back or jumped ahead is found and recorded, and stops nobody.
 
-Within a process the clock on the wall is held against the machine's count of seconds since it was started, which
+Within a process the wall clock is compared with the machine's count of seconds since it was started, which
 nobody sets. Between processes only a clock that went back can be seen: it is before the newest row.
 """
 
