@@ -128,7 +128,7 @@ class FoundBound(Reach):
 
 
 class Held(TypedDict):
-    """A bound held against a claim.
+    """A bound compared with a claim.
 
     Attributes:
         claimed_epsilon: epsilon that is claimed; None for no claim.

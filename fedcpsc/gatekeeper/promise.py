@@ -1,4 +1,4 @@
-"""A policy's epsilon held against its parts: what was released, what may still be, and what a training would add."""
+"""A policy's epsilon compared with its parts: what was released, what may still be, and what a training would add."""
 
 from __future__ import annotations
 

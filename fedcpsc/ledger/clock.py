@@ -69,7 +69,7 @@ class Clock:
         self._unset_is_known = False
 
     def look(self, newest_ns: int) -> Reading:
-        """The time now, held against the newest row and against the last reading that was kept.
+        """The time now, compared with the newest row and against the last reading that was kept.
 
         Args:
             newest_ns: time of the ledger's newest row, in nanoseconds since 1970.
