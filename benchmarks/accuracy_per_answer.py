@@ -5,7 +5,7 @@
 A plan is a YAML list of settings: `{name, config, set: [a.b=c, ...], seeds: [...]}`, in which `{data}` stands for the
 folder of the data sets. Every run is the product's own
 (`fedcpsc run --local`): silos, gatekeepers, ledgers and the round loop. Runs go to worker processes; a failed run is
-told and leaves the others alone. Plans that *choose* anything set `data.validation`, which evaluates on training images
+reported and stops no other. Plans that *choose* anything set `data.validation`, which evaluates on training images
 kept from every silo; the test split is only for figures that are reported.
 """
 

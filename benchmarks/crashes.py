@@ -5,8 +5,8 @@
 One kill a run, at a moment drawn from the seed; half of a gatekeeper's and of the ServerApp's kills wait for the next
 write to its ledger or to its bank, and come within milliseconds of it. What died is started again as `fedcpsc deploy
 local` does it (and systemd: after 5 s, a SuperNode after 70 s); where Flower ends the run, it is resumed. Then the
-ledgers are laid beside the answer bank. A line a kill goes into `kills.jsonl` in the folder, and a later call goes on
-from there; `--out` sums the lines up. Long: a kill takes about a minute and a half.
+ledgers are compared with the answer bank. A line for each kill goes into `kills.jsonl` in the folder, and a later
+call goes on from there; `--out` sums the lines up. Long: a kill takes about a minute and a half.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Field:
             moment *= 0.9
         else:
             raise RuntimeError(f"kill {draw.number} never came in time")
-        line = asdict(draw) | {"seed": self.seed, "run": name, "attempts": attempts, "ends": ends} | victim.told()
+        line = asdict(draw) | {"seed": self.seed, "run": name, "attempts": attempts, "ends": ends} | victim.facts()
         line["run_s"] = round(time.monotonic() - begun, 1)
         line["silos"] = [self.compare(name, silo) for silo in range(SILOS)]
         run_dir = self.made.layout.runs / name
@@ -203,7 +203,7 @@ class Victim:
         self._silo = silos / str(draw.silo)
         self._phase = ""
 
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """When it happened, in seconds since Flower took the run, and where the run was then."""
         assert self.killed_at is not None
         return {"killed_s": round(self.killed_at, 2), "phase": self._phase}

@@ -85,8 +85,8 @@ def draw(path: Path, rows: list[dict[str, Any]], shards: int) -> None:
         )
         for row in own:
             where = (row["epsilon"], row["mean"])
-            told = f"{row['answers']:,} answers"
-            axis.annotate(told, where, (8, above), textcoords="offset points", fontsize=8, bbox=_PAPER)
+            label = f"{row['answers']:,} answers"
+            axis.annotate(label, where, (8, above), textcoords="offset points", fontsize=8, bbox=_PAPER)
     axis.axhline(rows[0]["ensemble"], color="#5b6770", linestyle="--", label=f"the {shards} teachers' mean, no noise")
     axis.set_xscale("log", base=2)
     axis.set_xticks([2, 4, 8], ["2", "4", "8"])

@@ -52,7 +52,7 @@ DATA_SOURCES.register("fashion_mnist", "fedcpsc.data.readers.torchvision:FASHION
 DATA_SOURCES.register("cifar10", "fedcpsc.data.readers.torchvision:CIFAR10")
 DATA_SOURCES.register("cifar100", "fedcpsc.data.readers.torchvision:CIFAR100")
 
-MECHANISMS = Choices("mechanism")  # no group: a promise that this project tells must be this project's own
+MECHANISMS = Choices("mechanism")  # no group: what a silo promises must be proven in this project
 MECHANISMS.register("none", "fedcpsc.gatekeeper.mechanisms.none:NONE")
 MECHANISMS.register("hardening", "fedcpsc.gatekeeper.mechanisms.hardening:HARDENING")
 MECHANISMS.register("dp_sgd", "fedcpsc.gatekeeper.mechanisms.dp_sgd:DP_SGD")

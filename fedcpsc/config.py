@@ -141,7 +141,7 @@ class DataConfig(Strict):
             raise ValueError(explain("data.persons.kind", persons.kind, constraint, "choose another kind or source"))
         if persons.kind == "column" and persons.column in (self.image_column, self.label_column):
             constraint = "is already the column of images or of labels"
-            remedy = "name the column that tells persons apart"
+            remedy = "name the column with the persons' ids"
             raise ValueError(explain("data.persons.column", persons.column, constraint, remedy))
         return self
 
@@ -345,7 +345,7 @@ class AggregationConfig(Strict):
     )
     smoothing: Rate = Field(1e-4, description="number added to probabilities before their logarithm")
     denoise: bool = Field(
-        True, description="read noisy probabilities as what they most probably were, by the noise each silo tells of"
+        True, description="estimate the probabilities without noise, from the noise that each silo states"
     )
 
 

@@ -192,7 +192,7 @@ def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
     options = [model]
     for part in parents:
         tagged = [option for option in options if len(options) > 1 and option.model_fields["kind"].default == part]
-        if tagged:  # a union told apart by `kind`: its tag is part of the path
+        if tagged:  # a union whose member `kind` chooses: its tag is part of the path
             options = tagged
             continue
         field = options[0].model_fields.get(part)

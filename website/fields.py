@@ -87,8 +87,8 @@ def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> It
             continue
         kind = "list of sections, see below" if inner else _kind(schema["properties"][name], schema)
         meaning = field.description or attributes.get(name, _TAG if name == "kind" and one_of_several else "")
-        told = [meaning.rstrip("."), *(_each(one_of.choices) for one_of in _choices(field))]
-        keys.append(Key(path, kind, _default(field), ". ".join(told)))
+        sentences = [meaning.rstrip("."), *(_each(one_of.choices) for one_of in _choices(field))]
+        keys.append(Key(path, kind, _default(field), ". ".join(sentences)))
     kinds = " / ".join(map(str, get_args(model.model_fields["kind"].annotation))) if one_of_several else ""
     title = f"{top}, kind {kinds}" if kinds else top
     if keys:
@@ -134,9 +134,9 @@ def _choices(annotation: Any) -> Iterator[OneOf]:
 
 def _each(choices: Choices) -> str:
     """Every choice, and when to take it."""
-    told = ". ".join(f"`{e.name}`: {e.summary}; take it {e.when}" for e in Registry(choices, Entry).documented())
+    built_in = ". ".join(f"`{e.name}`: {e.summary}; take it {e.when}" for e in Registry(choices, Entry).documented())
     own = ". Or one that [your own package](../extending.md) brings" if choices.group else ""
-    return told + own
+    return built_in + own
 
 
 def _is_list(annotation: Any) -> bool:

@@ -78,7 +78,7 @@ class AggregationRule(Entry, ABC):
         """How much each silo had to say, [S, N, K] in [0, 1], for the report: here all that answered have the same.
 
         Args:
-            answers, present, counts: as for `pool`.
+            answers, present, counts: the same arrays as for `pool`.
 
         Returns:
             sums of 1 over the silos of an image that any answered, else 0.
@@ -87,7 +87,7 @@ class AggregationRule(Entry, ABC):
         return _even(answers, present)
 
     def learn(self, answers: AnswersSoFar) -> Floats:
-        """What the answers so far tell of the silos' classes, [S, K] >= 0; asked where `learns_from_answers`."""
+        """What the answers so far show of the silos' classes, [S, K] >= 0; asked where `learns_from_answers`."""
         raise NotImplementedError(f"{self.name} does not learn from {answers}")
 
 

@@ -1,1 +1,1 @@
-"""Audits: what an attack proves to have leaked, held against what was claimed."""
+"""Audits: what an attack proves to have leaked, compared with what was claimed."""

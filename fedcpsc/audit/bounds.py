@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon and mu from how well an attack tells members from non-members.
+"""Lower bounds on epsilon and mu from how well an attack separates members from non-members.
 
 Each bound holds with the stated confidence over the coins that decided membership and the randomness of the training.
 It is a statement only if nothing was chosen after looking: how many guesses, and the threshold between them, are fixed

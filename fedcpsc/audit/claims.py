@@ -1,4 +1,4 @@
-"""One bound held against one claim: refuted, not contradicted, or not tested, because no guess could have refuted it.
+"""One bound compared with one claim: refuted, not contradicted, or not tested, because no guess could have refuted it.
 
 A guarantee for persons is one for each of their records too, never the other way round. So a bound that is about
 records (a canary is one record) refutes a claim for persons where it lies above it, and says less than it seems where

@@ -70,7 +70,7 @@ class Curve(TypedDict):
 
 
 class AuditRow(RowFacts):
-    """How well one attack tells members from the others.
+    """How well one attack separates members from the others.
 
     Attributes:
         auc: area under the ROC curve of all targets, in [0, 1].
@@ -128,7 +128,7 @@ class FoundBound(Reach):
 
 
 class Held(TypedDict):
-    """A bound held against a claim.
+    """A bound compared with a claim.
 
     Attributes:
         claimed_epsilon: epsilon that is claimed; None for no claim.

@@ -80,7 +80,7 @@ def correlation(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
 def label_mix_leak(
     answers: npt.ArrayLike, counts: npt.ArrayLike, probe_labels: npt.ArrayLike | None = None
 ) -> LabelMixLeak:
-    """The guess from `answers`, held against the silo's true class counts.
+    """The guess from `answers`, compared with the silo's true class counts.
 
     Args:
         answers: probabilities, top-k probabilities or one-hot labels [n, K], >= 0.

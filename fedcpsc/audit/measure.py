@@ -1,4 +1,4 @@
-"""From what is seen of models to rows of the audit: how well each attack tells members from the others."""
+"""From what is seen of models to rows of the audit: how well each attack separates members from the others."""
 
 from __future__ import annotations
 

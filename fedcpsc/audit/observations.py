@@ -64,7 +64,7 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What an attack on one model goes by. The population is P images that no model was trained on.
+    """What an attack on one model uses. The population is P images that no model was trained on.
 
     Attributes:
         target: observations of the attacked model [1, N].

@@ -12,12 +12,12 @@ __all__ = ["confidence_from_scratch", "confidence_over_run", "in_vain_from_scrat
 
 
 def confidence_from_scratch(config: AuditConfig) -> float:
-    """Confidence of one bound, so that all those held against a claim hold together (Bonferroni)."""
+    """Confidence of one bound, so that all those compared with a claim hold together (Bonferroni)."""
     return _shared(config, sum(policy.claimed is not None for policy in config.policies))
 
 
 def confidence_over_run(config: AuditConfig, silos: list[SiloUnderAudit]) -> float:
-    """Confidence of one bound, so that all those held against a claim hold together (Bonferroni)."""
+    """Confidence of one bound, so that all those compared with a claim hold together (Bonferroni)."""
     return _shared(config, sum(silo.claim is not None and len(silo.coins) > 1 for silo in silos))
 
 

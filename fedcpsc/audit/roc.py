@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """How a score tells members from non-members, over all thresholds.
+    """How a score separates members from non-members, over all thresholds.
 
     Attributes:
         fpr: false positive rates, rising from 0 to 1 [t].

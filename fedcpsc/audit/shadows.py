@@ -106,7 +106,7 @@ def train_private_shadows(
     """As `train_shadows` by DP-SGD (Abadi et al. 2016, arXiv 1607.00133), for auditing only: its noise has seeds.
 
     Each step takes every member with the same probability, clips each image's own gradient, and adds Gaussian noise to
-    the sum; Adam goes by the noisy mean. The sample rate depends on the size of the pool, not on who is a member.
+    the sum; Adam uses the noisy mean. The sample rate depends on the size of the pool, not on who is a member.
 
     Args:
         net: the architecture.

@@ -32,10 +32,10 @@ __all__ = ["Arrays", "AuditFolder", "Progress", "Warn", "no_warning", "read_audi
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Told of stages done, stages in all, and what comes next."""
+"""Function called with the number of stages done, the number of all stages, and what comes next."""
 
 Warn: TypeAlias = Callable[[str], None]
-"""Told what to know before an audit runs."""
+"""Function called with each warning before an audit runs."""
 
 
 def no_warning(_: str) -> None:

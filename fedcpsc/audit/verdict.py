@@ -27,7 +27,7 @@ def judge(audit: Findings) -> Verdict:
     if held := [_sentence_of(bound) for bound in claims if bound["outcome"] == NOT_CONTRADICTED]:
         text.append(f"No attack contradicts these claims, which this audit could have refuted: {'; '.join(held)}.")
     if not claims:
-        text.append("Nothing with a claim was held against a bound.")
+        text.append("Nothing with a claim was compared with a bound.")
     text += [_sentence(row) for row in strongest(audit["rows"])]
     text.append("What no attack here found may still be found by another.")
     return {

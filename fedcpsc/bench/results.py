@@ -165,7 +165,8 @@ class SideFacts(TypedDict):
         set: `a.b=c` items.
         commit: commit of the source; None where it has none.
         seed: configured seed.
-        device, threads: where the stages ran.
+        device: device that the stages ran on.
+        threads: number of CPU threads that they used.
         values: configuration of the run, by section.
     """
 

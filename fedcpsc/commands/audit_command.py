@@ -103,7 +103,7 @@ def audit_table(audit: AuditFile) -> Table:
         found = [f"{row['tpr_at'][fpr]:.1%}" for fpr in fprs]
         last = _of_bound(bound) if bound else ("-", "-", "no claim")
         table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, *last)
-    for bound in bounds.values():  # a silo's claim, held against the student of several
+    for bound in bounds.values():  # a silo's claim, compared with the student of several
         skipped = ["-"] * (1 + len(fprs))
         table.add_row(bound["policy"], bound["surface"], bound["attack"], *skipped, *_of_bound(bound))
     return table

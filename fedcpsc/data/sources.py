@@ -65,7 +65,7 @@ def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
 
 
 def evaluation_images(config: RunConfig) -> ImageSet | None:
-    """`load_evaluation` of a run; None where the run is told to measure on none.
+    """`load_evaluation` of a run; None where the run measures on no images.
 
     Raises:
         DataError: where the source cannot be read as configured.

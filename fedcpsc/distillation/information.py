@@ -7,7 +7,7 @@ and compared with what they were. A label is read as what it was found to mean t
 h spread over the others, h being the mean mass that the named class lacks. Taken for certain, as among labels alone, it
 would outweigh every silo that admits a doubt.
 
-Silos also differ because their teachers do, by a variance t^2 that no window tells. With q_s = mu + d_s + e_s the best
+Silos also differ because their teachers do, by a variance t^2 that no window shows. With q_s = mu + d_s + e_s the best
 linear estimate of mu weighs by the inverse of the whole variance,
 
     w_s = 1 / (t^2 + u_s),    t^2 = max(0, E sum_s |q_s - mean q|^2 / (S - 1) - mean u),
@@ -87,7 +87,7 @@ class Information:
 
 
 def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None = None) -> Information | None:
-    """What the bank's answers tell of the windows; None where all are alike, or nothing was answered.
+    """What the bank's answers show of the windows; None where all are alike, or nothing was answered.
 
     Args:
         windows: one window for every silo of the bank.

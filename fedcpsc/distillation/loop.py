@@ -1,6 +1,7 @@
-"""The round loop: make images -> ask the silos -> fit on what is banked while they work -> bank -> checkpoint.
+"""The round loop: make images -> ask the silos -> fit to the bank while they work -> store answers -> checkpoint.
 
-Rounds go in groups, of one round each unless the silos are slow; `round_schedule.py` says which answers a group uses.
+Rounds are asked in groups. A group is one round unless the silos are slow; `round_schedule.py` says which answers
+it uses.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _NO_ROWS = np.zeros(0, np.int64)
 
 
 class RoundLoop:
-    """A run's rounds and its final fit. After `run` the student is the product.
+    """The rounds of a run and its final fit, whose product is the student.
 
     Args:
         config: configuration of the run.
@@ -55,13 +56,13 @@ class RoundLoop:
         fit: function that does the optimiser steps.
         device: device of the networks.
         folder: folder of the checkpoint.
-        evaluation: held-out images, which are only looked at; None where there are none.
-        progress: function called with one line a round and one a part of the final fit.
+        evaluation: held-out images, which are measured on and never fitted to; None where there are none.
+        progress: function called with one line for each round and for each part of the final fit.
 
     Attributes:
         committee: networks that are fitted to the answers; the first is the student.
         generator: last generator that was trained; None before the first.
-        schedule: round groups so far, and the size of the next.
+        schedule: round groups so far, and the size of the next group.
         entropy: entropy of the classes that the silos see in the images, in [0, 1].
     """
 

@@ -31,7 +31,7 @@ def describe_progress(
         bank: answer bank of the run.
         scheduler: scheduler of the queries, which knows each silo's state.
         timeline: clock of the run.
-        phase: part of the run that the line tells of.
+        phase: part of the run that the line describes.
         rounds_done: number of rounds that are done, >= 1.
         final_steps_done: number of steps of the final fit that are done, >= 0.
         entropy: entropy of the classes that the silos see in the images, in [0, 1].

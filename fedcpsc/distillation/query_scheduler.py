@@ -1,9 +1,9 @@
-"""Which query is sent to which silo when: who still owes what, who is gone, what came back into the bank.
+"""Decides which query is sent to which silo when, and stores the answers in the bank.
 
 As many queries are in flight at a silo at once as the configuration allows; a silo that says it is busy gets fewer. A
 query keeps its id for ever, so one that was lost, or was in flight when the server died, is sent again: the
-silo's ledger returns the reply it stored, uncharged. What breaks down, at a silo or on the way to it, may take minutes
-to come back: until then it is asked again, after ever longer rests.
+silo's ledger returns the stored reply without a charge. A silo that fails, or cannot be reached, may need minutes
+to recover: it is asked again, after longer and longer pauses.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LATEST = 3  # replies that tell how long a silo now needs
 
 
 class QueryScheduler:
-    """Asks every silo about every batch, and banks what comes.
+    """Asks every silo about every batch, and stores the answers in the bank.
 
     Args:
-        transport: way to the silos, after its `connect`.
+        transport: transport to the silos, already connected.
         descriptions: descriptions of the silos that joined.
         bank: answer bank that answers are stored in.
         forms: answer form to ask each silo for.
-        denoise: whether noise that silos state is accounted for.
+        denoise: whether the noise that silos state is accounted for.
         run: name of the run, which the silos are shown.
         tell: function called with one line for each event an operator should know.
         timeline: clock of the run, which also records every query and all waiting.

@@ -1,4 +1,4 @@
-"""One whole run: the silos join, the rounds are run, and the run's folder is left complete."""
+"""Does one whole run: lets the silos join, runs the rounds, and completes the run's folder."""
 
 from __future__ import annotations
 

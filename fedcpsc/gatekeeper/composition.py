@@ -1,4 +1,4 @@
-"""One epsilon for all that a population ever released: noisy answers, class counts, every DP-SGD teacher.
+"""Computes one epsilon for all that a population ever released: noisy answers, class counts, DP-SGD teachers.
 
 Formal guarantee: let M be the sum of mu^2 over all Gaussian releases, and let the trainings be Poisson-subsampled
 Gaussian mechanisms with the histories given. All of it together is (epsilon, delta)-DP under add/remove for the
@@ -41,7 +41,7 @@ _BISECTIONS = 12
 
 
 class Account(Protocol):
-    """What is read of a ledger, open for writing or for reading alone."""
+    """What composition reads from a ledger, whether that is open for writing or only for reading."""
 
     def status(self) -> Status:
         """The totals now."""
@@ -67,11 +67,11 @@ class CompositionFacts(TypedDict):
 
 @dataclass(frozen=True)
 class Composition:
-    """epsilon of several releases together, by each accountant that can compute it.
+    """The epsilon of several releases together, by each accountant that can compute it.
 
     Attributes:
-        renyi: epsilon by Rényi DP; the exact one where every release is Gaussian. >= 0.
-        pld: epsilon by numerical composition of privacy losses; None where that was not needed or not possible.
+        renyi: epsilon by Rényi DP, >= 0; the exact epsilon where every release is Gaussian.
+        pld: epsilon by numerical composition of privacy losses, >= 0; None where not needed or not possible.
         exact: whether every release is Gaussian, so that `renyi` is the exact epsilon.
     """
 

@@ -1,11 +1,11 @@
-"""The only thing that touches a teacher: answers a query or refuses it.
+"""The gatekeeper answers a query or refuses it; nothing else has access to the teacher.
 
     validate > policy > ledger (charge, committed) > teacher > mechanism > answer form > ledger (reply) > answer
 
-A query that carries a recipe becomes the query of its images first; from there on nothing tells the two apart.
+A recipe in a query is first turned into its images; from then on the query is treated like any other.
 
-A refusal is a code and depends on public quantities alone, but for `internal`: a teacher that fails on some image says
-so by it (not under noise, where it abstains). The reason goes to the owner's log, which holds ids, counts and codes,
+A refusal is a code. All codes but `internal` depend only on public quantities; `internal` says that the teacher failed
+on some image (under noise it abstains instead). The reason goes to the owner's log, which holds ids, counts and codes,
 never images, outputs or accuracies.
 """
 
@@ -67,11 +67,11 @@ class Gatekeeper:
         silo: the silo's name.
         model: version of the teacher, for the ledger.
         teacher: the private classifier.
-        policy: what it may be asked.
-        ledger: open, of the teacher's population.
-        guarantee: mechanism, caps and claim, as `guarantee_of` found them.
-        class_report: class counts that are shared, None for none.
-        owner_account: record in which the gnmax kinds note what they really lost, for the owner alone.
+        policy: policy of the silo: what the teacher may be asked.
+        ledger: open ledger of the teacher's population.
+        guarantee: mechanism, caps and claim, as `guarantee_of` returns them.
+        class_report: class counts that are shared; None where none are.
+        owner_account: record in which the gnmax kinds note their actual privacy loss, for the owner alone.
         meter: counter of public quantities, see `metrics.py`.
     """
 

@@ -1,7 +1,7 @@
-"""From policy, manifest and ledger to what may be claimed: the mechanism, its budget, its epsilon. Fails closed.
+"""Decides from policy, manifest and ledger what may be claimed: mechanism, budget and epsilon. Fails closed.
 
-Everything is decided before the first query: a policy whose promise the teacher or the ledger's past cannot keep is an
-error for the owner, not a weaker promise.
+Everything is decided before the first query. Where the teacher, or what the ledger already released, makes the policy's
+promise impossible, the owner gets an error, never a weaker promise.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Guarantee:
 
     Attributes:
         mechanism: mechanism that privatises answers.
-        limit: caps on all that is ever spent, also before this policy; the ledger's own, where lower, go first.
-        claim: claim of the policy's epsilon, which all that is ever released stays within.
+        limit: caps on all that is ever spent, also before this policy; where the ledger's own are lower, they hold.
+        claim: claim with the policy's epsilon; all that is ever released stays within it.
     """
 
     mechanism: Mechanism

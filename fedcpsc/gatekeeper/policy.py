@@ -25,7 +25,7 @@ POLICY_FILE = "policy.yaml"
 
 if TYPE_CHECKING:
     AnyMechanism: TypeAlias = MechanismPolicy
-else:  # one section for each registered mechanism, told apart by `kind`; an unknown kind is an error
+else:  # one section for each registered mechanism, chosen by `kind`; an unknown kind is an error
     AnyMechanism = Annotated[
         Union[tuple(kind.section for kind in MECHANISM_KINDS.documented())],  # noqa: UP007 - made, not written
         Field(discriminator="kind"),
@@ -33,13 +33,13 @@ else:  # one section for each registered mechanism, told apart by `kind`; an unk
 
 
 class ServicePolicy(Strict):
-    """Changes speed and robustness, never what an answer says.
+    """Settings that change speed and robustness, never the content of an answer.
 
     Attributes:
         batch_size: number of images per forward pass.
         queue: number of requests that may wait at a time; more are refused as busy.
-        connections: number of open connections; of more, the one that has waited longest without a request is closed.
-        read_timeout_s: seconds in which a request must have arrived whole, and in which its reply must be being read.
+        connections: number of open connections; beyond it, the connection that has been idle longest is closed.
+        read_timeout_s: seconds in which a request must arrive completely; also the longest pause in reading a reply.
         grace_s: seconds for queries under way when the process is asked to stop.
     """
 
@@ -51,17 +51,17 @@ class ServicePolicy(Strict):
 
 
 class Policy(Strict):
-    """What a server can learn at most.
+    """Limits on what a server can learn.
 
     Attributes:
         forms: answer forms offered.
-        answers: number of images answered over all time and all runs; the ledger's own budget, where lower, goes first.
+        answers: number of images answered over all time and all runs; where the ledger's own budget is lower, it holds.
         images_per_query: largest number of images in one query.
         bits: number of bits of a probability: 8 sends uint8 (times 255, rounded), 32 float32.
         top_k: number of classes shown by the form `top_k`.
         share_class_counts: whether the server is shown how many private images each class has.
         class_count_sigma: standard deviation of the noise on each count, charged once; null shows exact counts, which
-            no dp mechanism allows. Refused where persons are protected: the noise is reckoned for one record.
+            no dp mechanism allows. Refused where persons are protected: the noise is calculated for one record.
         mechanism: mechanism that privatises answers, chosen by its `kind`.
         public_size: whether the number of private records is public: DP-SGD may then take rate, steps and noise from
             it, and whoever sees the answers may find it; else the configuration names a number

@@ -1,4 +1,4 @@
-"""A policy's epsilon held against its parts: what was released, what may still be, and what a training would add."""
+"""A policy's epsilon compared with its parts: what was released, what may still be, and what a training would add."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def check_promise(section: DpPolicy, parts: Parts, remedy: str) -> None:
 def check_counts(policy: Policy, unit: str) -> None:
     """Refuses noised class counts where persons are protected.
 
-    The counts are of records, and their noise is reckoned for one record: a person moves them by all of theirs.
+    The counts are of records, and their noise is calculated for one record: a person changes them by all of theirs.
 
     Raises:
-        PolicyError: where they were to be told.
+        PolicyError: the policy shares noised counts, and persons are protected.
     """
     if unit == "person" and count_cost(policy):
         why = "class counts count records, and the noise does not cover all records of a person"

@@ -21,7 +21,7 @@ def teacher_outputs(mechanism: Mechanism, teacher: Teacher, images: npt.NDArray[
     | teacher | what comes of it |
     |---|---|
     | its shards are needed | each shard's probabilities; a broken shard's may be NaN |
-    | it fails on an image, under noise | NaN: an error would tell something that the noise does not cover |
+    | it fails on an image, under noise | NaN: an error would disclose something that the noise does not cover |
     | it fails on an image, without noise | the error |
 
     Args:

@@ -88,7 +88,7 @@ def check_never_seen(folder: str | Path, population: str) -> None:
     folder = Path(folder)
     seen = records_seen(folder).get(population, 0) if (folder / SEEN_FILE).exists() else 0
     if seen:
-        why = f"{SEEN_FILE} tells of {seen} records trained on under it, and the ledger of that is gone"
+        why = f"{SEEN_FILE} lists {seen} records trained on under it, and their ledger is missing"
         remedy = f"restore it: fedcpsc ledger restore {folder} FILE; a population never gets a second budget"
         raise LedgerError(explain("population", population, why, remedy))
 

@@ -1,6 +1,6 @@
 """The clock as information: when it went back or jumped ahead is found and recorded, and stops nobody.
 
-Within a process the clock on the wall is held against the machine's count of seconds since it was started, which
+Within a process the wall clock is compared with the machine's count of seconds since it was started, which
 nobody sets. Between processes only a clock that went back can be seen: it is before the newest row.
 """
 
@@ -69,7 +69,7 @@ class Clock:
         self._unset_is_known = False
 
     def look(self, newest_ns: int) -> Reading:
-        """The time now, held against the newest row and against the last reading that was kept.
+        """The time now, compared with the newest row and against the last reading that was kept.
 
         Args:
             newest_ns: time of the ledger's newest row, in nanoseconds since 1970.

@@ -1,7 +1,8 @@
 """The silo's durable record of every charge and every stored reply, one file for each population and unit.
 
 One table of events is the ledger: append-only (triggers abort UPDATE and DELETE), each row carrying the running totals
-and chained to the one before by SHA-256. Stored replies lie in a second append-only table, their hashes in the chain.
+and chained to the one before by SHA-256. Stored replies are in a second append-only table, and the chain
+includes their hashes.
 
     created -> charged -> answered        a query: charged before inference, its reply stored before it is sent
             -> refused                    nothing was left for the whole batch; the same query stays refused
@@ -15,10 +16,10 @@ and chained to the one before by SHA-256. Stored replies lie in a second append-
 Rules: a charge is committed before inference and never refunded; the same query id with the same payload gets the
 stored bytes back without charge; a query charged but not answered (a crash between) is computed again without charge;
 of two racers for one query the second discards its reply. Several processes and threads may use one file at once:
-every write is one `BEGIN IMMEDIATE` transaction. What it decides depends on public quantities alone. Time decides
-nothing: a clock that went wrong is recorded and shown to the owner.
+every write is one `BEGIN IMMEDIATE` transaction. Its decisions depend only on public quantities, and never on time: a
+clock that went wrong is recorded and shown to the owner.
 
-Torch-free and flwr-free: an owner reads the ledger at once.
+It imports neither torch nor flwr, so that an owner can read the ledger without delay.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _REFUSALS_KEPT = 10_000  # beyond, refusals are not recorded: strangers must not
 
 
 class Ledger(LedgerOwner):
-    """A ledger open for writing. Get one from `Ledger.create` or `Ledger.open`; several threads may share it."""
+    """A ledger open for writing. Get it from `Ledger.create` or `Ledger.open`; several threads may share it."""
 
     @classmethod
     def create(

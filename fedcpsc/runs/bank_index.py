@@ -115,7 +115,7 @@ class BankIndex:
             rows: rows of the bank, inside the batch; None: all of them.
 
         Raises:
-            BankError: answers that the journal tells of are not on the disk.
+            BankError: answers that the journal lists are not on the disk.
         """
         wanted = batch.rows if rows is None else rows
         count = wanted.stop - wanted.start

@@ -141,7 +141,7 @@ def check_resumable(run_dir: Path, config: RunConfig) -> None:
     needed = config.queries.answers_per_silo * asked // config.queries.rounds
     kept = 0 if bank is None else bank.rows
     if kept < needed:
-        constraint = f"tells of {kept:,} images, the checkpoint of round {asked} of {needed:,}"
+        constraint = f"holds {kept:,} images, the checkpoint of round {asked} of {needed:,}"
         remedy = "restore the bank's folder from a backup, or begin anew with --overwrite: silos count new answers anew"
         raise BankError(explain("journal", str(journal), constraint, remedy))
 

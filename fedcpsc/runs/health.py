@@ -37,7 +37,7 @@ State: TypeAlias = Literal["starting", "running", "finished", "failed", "stalled
 _LOGS = (FLOWER_LOG, SUPERLINK_LOG, ERROR_FILE)
 _CHECKPOINT = f"{CHECKPOINT_FOLDER}/{CHECKPOINT_FILE}"
 _ALIVE = (CONFIG_FILE, METRICS_FILE, f"{BANK_FOLDER}/{JOURNAL_FILE}", _CHECKPOINT, RESULT_FILE)
-_STARTING_S = 600.0  # silos are made and processes started, of which the folder tells nothing
+_STARTING_S = 600.0  # silos are made and processes started, of which the folder shows nothing
 _LEEWAY_S = 60.0
 _SLOWEST_ROUNDS = 3.0
 

@@ -106,7 +106,7 @@ class RunResult(TypedDict):
         schema: number of this layout of the file; missing in files of earlier versions.
         queries_per_silo: most images that a silo has answered.
         form: answer forms, separated by ", ".
-        peak_memory_mib: largest resident memory of the server's process; None where the system does not tell it.
+        peak_memory_mib: largest resident memory of the server's process; None where the system does not report it.
         image_shape: shape of an image, [C, H, W].
         evaluation_images: number of held-out images; None without any.
         simulated: whether the silos' private figures were measured beside the run.

@@ -1,12 +1,12 @@
-"""Making the silos of a run, as each organisation would have its own before any federation starts.
+"""Makes the silos of a run, as each organisation would make its own before a federation starts.
 
     <base>/<i>/teacher.safetensors  manifest.json  policy.yaml  ledger.sqlite
-               canaries.json, where the training planted some;  past/, the teachers that were replaced
+               canaries.json, where the training has canaries;  past/, the teachers that were replaced
 
 A silo whose teacher this project trained is made again when its data or its configuration changed; one whose teacher
 was adopted is used as it is. A folder holds the silo of one population: its ledger and its budget stay the same
-whatever is trained there, and are never begun afresh. What must not happen is found out before the training: records
-that another population used, and a training that would pass the epsilon of the policy.
+whatever is trained there, and are never begun again. Two errors are raised before the training: records that another
+population used, and a training that would exceed the policy's epsilon.
 """
 
 from __future__ import annotations

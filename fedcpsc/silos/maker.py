@@ -1,4 +1,4 @@
-"""Making the silo whose teacher this project trains: reused where it matches, else trained and put in place."""
+"""Makes a silo whose teacher this project trains: reuses a matching teacher, else trains one and puts it in place."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class SiloMaker:
             remedy = "set data.image_size and data.channels"
             raise DataError(explain("evaluation images", held_out, f"{self.name}'s images are {own}", remedy))
         with explained_silo_writes(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # private data has touched what lies here
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is here was made from private data
         check_writable(self.folder)
         kept = self._finish_interrupted(progress)
         old = standing_teacher(self.folder)

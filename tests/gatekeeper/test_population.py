@@ -224,7 +224,7 @@ def test_a_name_whose_ledger_was_removed_from_the_past_gets_no_fresh_one(tmp_pat
     change_population(tmp_path, "south", "other patients")
     for path in (tmp_path / "past").iterdir():
         path.unlink()
-    with pytest.raises(LedgerError, match=r"'north': records.seen tells of 1 .*fedcpsc ledger restore"):
+    with pytest.raises(LedgerError, match=r"'north': records.seen lists 1 .*fedcpsc ledger restore"):
         change_population(tmp_path, "north", "back")
     assert spent(tmp_path) == ("south", 0, 0)
 

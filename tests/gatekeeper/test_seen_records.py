@@ -49,7 +49,7 @@ def test_a_population_whose_records_were_seen_has_had_its_ledger(tmp_path: Path)
     note_records(tmp_path, "north", IDS[:3])
     allow_population(tmp_path, "south", "other patients")
     check_never_seen(tmp_path, "south")
-    with pytest.raises(LedgerError, match=r"'north': records.seen tells of 3 .*fedcpsc ledger restore"):
+    with pytest.raises(LedgerError, match=r"'north': records.seen lists 3 .*fedcpsc ledger restore"):
         check_never_seen(tmp_path, "north")
 
 

@@ -252,11 +252,11 @@ def test_a_population_gets_no_second_ledger_also_where_ledger_mark_and_teacher_a
     make_silos(config(), tmp_path)
     for name in (LEDGER_FILE, MARK_FILE):
         (tmp_path / "0" / name).unlink()
-    with pytest.raises(LedgerError, match=r"records.seen tells of 40 .*fedcpsc ledger restore"):
+    with pytest.raises(LedgerError, match=r"records.seen lists 40 .*fedcpsc ledger restore"):
         begin_ledger(tmp_path / "0")
     for name in (WEIGHTS_FILE, MANIFEST_FILE):
         (tmp_path / "0" / name).unlink()
-    with pytest.raises(LedgerError, match=r"records.seen tells of 40 .*fedcpsc ledger restore"):
+    with pytest.raises(LedgerError, match=r"records.seen lists 40 .*fedcpsc ledger restore"):
         make_silos(config(), tmp_path)
     assert not (tmp_path / "0" / LEDGER_FILE).exists()
 
