@@ -104,7 +104,7 @@ def summary(setting: dict[str, Any], results: list[dict[str, Any]], data: str) -
         "alpha": partition.alpha if partition.kind == "dirichlet" and config.silos.count > 1 else None,
         "class_counts": RULES.get(config.aggregation.rule).needs_class_reports,
         "form": config.queries.form,
-        "answers": max(r["queries_per_silo"] for r in results),
+        "answers": max(r["answers_per_silo"] for r in results),
         "mean": student[0],
         "std": student[1],
         "each": [round(100 * r["student"]["accuracy"], 2) for r in results],

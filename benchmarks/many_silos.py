@@ -40,8 +40,8 @@ def one(config: str, overrides: list[str], silos: int, flags: list[str], limit_s
         page = (Path(folder) / "run" / REPORT_FILE).stat().st_size
     return {
         "silos": silos,
-        "answered": sum(silo["queries_answered"] for silo in result["silos"]),
-        "left_early": sum(silo["left"] is not None for silo in result["silos"]),
+        "answered": sum(silo["answers"] for silo in result["silos"]),
+        "left_early": sum(silo["stopped"] is not None for silo in result["silos"]),
         "peak_MiB": result["peak_memory_mib"],
         "run_s": result["seconds"]["total"],
         "wall_s": round(wall_s, 1),

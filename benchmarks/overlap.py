@@ -130,7 +130,7 @@ def measure(config: RunConfig, silos: Path, needs_s: float, idle_s: float) -> di
         "waiting_share": seconds["waiting_share"],
         "waiting_share_after_first_round": seconds["waiting_share_after_first_round"],
         "queries": sum('"batch"' in line for line in journal),
-        "answers": result["queries_per_silo"],
+        "answers": result["answers_per_silo"],
     }
 
 

@@ -45,7 +45,7 @@ def measure(made: Federation, overrides: list[str], name: str) -> dict[str, Any]
         "waiting_share": seconds["waiting_share"],
         "waiting_share_after_first_round": seconds["waiting_share_after_first_round"],
         "queries": sum('"batch"' in line for line in journal),
-        "answers": result["queries_per_silo"],
+        "answers": result["answers_per_silo"],
     }
 
 

@@ -52,7 +52,7 @@ def point(made: Path, data: str, sigma: float, epsilon: float, seeds: list[int],
             overrides = [f"data.path={data}", f"seed={seed}", f"queries.answers_per_silo={answers}"]
             config = load_config(CONFIG, overrides)
             result = run_local(config, Path(place) / "run", silo.parent, resume=False, on_line=lambda line: None)
-        assert result["silos"][0]["queries_answered"] == answers
+        assert result["silos"][0]["answers"] == answers
         students.append(100 * result["student"]["accuracy"])
         ensemble = 100 * result["ensemble"]["accuracy"]
     row = {

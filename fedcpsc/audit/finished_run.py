@@ -200,7 +200,7 @@ class FinishedRun:
     @property
     def answers(self) -> int:
         """Images answered by each silo."""
-        return self.result["queries_per_silo"]
+        return self.result["answers_per_silo"]
 
     def queries(self, most: int, seed: int) -> Images:
         """At most so many of the bank's answered images, drawn by the seed, uint8 [Q, C, H, W]."""

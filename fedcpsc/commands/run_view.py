@@ -80,7 +80,7 @@ def result_table(result: RunResult) -> Table:
     seconds = result["seconds"]
     table = Table(title=result["name"], caption_justify="left", title_justify="left")
     table.caption = (
-        f"{result['queries_per_silo']:,} queries per silo, {_bytes(result['bytes_sent'])} sent, "
+        f"{result['answers_per_silo']:,} answers per silo, {_bytes(result['bytes_sent'])} sent, "
         f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
         f"of which {_duration(seconds['waiting'])} waiting for answers"
     )
@@ -95,7 +95,7 @@ def result_table(result: RunResult) -> Table:
         promised = silo["dp"] and silo["epsilon"] is not None
         epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
-        row = (f"teacher {silo['id']}", size, f"{silo['queries_answered']:,}", refusals, epsilon)
+        row = (f"teacher {silo['id']}", size, f"{silo['answers']:,}", refusals, epsilon)
         table.add_row(*row, _percent(silo["teacher_accuracy"]))
     if rest:
         known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]

@@ -58,7 +58,7 @@ class EventLog:
                 writer.add_scalar(f"run/{key}", float(value), step)
         for silo, figures in line.get("silos", {}).items():
             writer.add_scalar(f"silos/answers/{silo}", float(figures["answers"]), step)
-            writer.add_scalar(f"silos/left/{silo}", float(figures["left"]), step)
+            writer.add_scalar(f"silos/answers_left/{silo}", float(figures["answers_left"]), step)
         batches = bank.round_batches(line["round"] - 1) if in_round else []
         if batches:
             rows = np.arange(batches[0].first, batches[-1].first + batches[-1].count)

@@ -57,7 +57,11 @@ def describe_progress(
     if phase == "round":
         states = scheduler.silos
         line["silos"] = {
-            silo: {"answers": bank.answers_of(silo), "left": states[silo].answers_left, "gone": states[silo].left}
+            silo: {
+                "answers": bank.answers_of(silo),
+                "answers_left": states[silo].answers_left,
+                "stopped": states[silo].left or None,
+            }
             for silo in bank.silos
         }
     return line

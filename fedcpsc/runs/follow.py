@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from fedcpsc.runs.layout import METRICS_FILE
-from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.metrics import MetricsLine, upgrade_line
 from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = ["MetricsTail", "OnLine", "following"]
@@ -46,7 +46,7 @@ class MetricsTail:
 def _lines(whole: bytes) -> Iterator[MetricsLine]:
     for line in whole.splitlines():
         with suppress(ValueError):
-            yield cast(MetricsLine, parse_mapping(line))
+            yield cast(MetricsLine, upgrade_line(parse_mapping(line)))
 
 
 @contextmanager

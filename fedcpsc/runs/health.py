@@ -137,7 +137,7 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         seconds_left=None if last is None else last["seconds_left"],
         waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
         answers_budget=facts.config.queries.answers_per_silo,
-        silos=(silos := tuple(SiloHealth(s.id, s.answers, s.left, s.gone or "") for s in facts.silos)),
+        silos=(silos := tuple(SiloHealth(s.id, s.answers, s.answers_left, s.stopped or "") for s in facts.silos)),
         silent_s=round(silent, 1),
         line_age_s=_age(run_dir / METRICS_FILE, now) if facts.lines else None,
         checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),

@@ -1,33 +1,39 @@
-"""metrics.jsonl: how a run goes, one line a round and one a part of the final fit."""
+"""metrics.jsonl: how a run goes, one line a round and one a part of the final fit.
+
+Lines carry no schema number: a run that a newer version resumes has lines of both forms in one file. The forms are told
+apart by a silo's keys, which earlier versions called `left` and `gone`; readers give the form of this version.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, NotRequired, cast
+from typing import Any, Final, Literal, NotRequired, cast
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import METRICS_FILE
-from fedcpsc.runs.strict_json import parse_json
+from fedcpsc.runs.strict_json import parse_mapping
 
-__all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics"]
+__all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics", "upgrade_line"]
+
+_RENAMED_IN_SILOS: Final = {"left": "answers_left", "gone": "stopped"}
 
 
 class SiloLine(TypedDict):
     """One silo after a round.
 
     Attributes:
-        answers: images it has answered in this run.
-        left: images that its owner still allows.
-        gone: reason why it is no longer asked; empty where it is.
+        answers: number of images it has answered in this run.
+        answers_left: number of images that its owner still allows.
+        stopped: reason why it is no longer asked; None where it is.
     """
 
     answers: int
-    left: int
-    gone: NotRequired[str]
+    answers_left: int
+    stopped: NotRequired[str | None]
 
 
 class MetricsLine(TypedDict):
@@ -78,8 +84,31 @@ def append_line(path: Path, line: MetricsLine) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def upgrade_line(line: dict[str, Any]) -> dict[str, Any]:
+    """A line in the form of this version; one that has it already, and what is damaged, comes back as it is.
+
+    Args:
+        line: content of the line, not yet checked; left unchanged.
+    """
+    silos = line.get("silos")
+    if not isinstance(silos, dict):
+        return line
+    return line | {"silos": {name: _upgraded_silo(silo) for name, silo in silos.items()}}
+
+
+def _upgraded_silo(silo: Any) -> Any:
+    if not isinstance(silo, dict):
+        return silo
+    named = {_RENAMED_IN_SILOS.get(key, key): value for key, value in silo.items()}
+    if silo.get("gone") == "":  # what earlier versions wrote of a silo that is still asked
+        named["stopped"] = None
+    return named
+
+
 def read_metrics(run_dir: Path) -> tuple[MetricsLine, ...]:
     """The lines, each round and each part of the final fit once and in order; none where there is no file.
+
+    Lines of earlier versions are given in the form of this one.
 
     Of lines that a resumed run wrote again the last one counts. A line that is still being written is left out.
 
@@ -97,7 +126,7 @@ def read_metrics(run_dir: Path) -> tuple[MetricsLine, ...]:
     found: dict[tuple[str, int, float], MetricsLine] = {}
     for number, text in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            line = parse_json(text)
+            line = upgrade_line(parse_mapping(text))
             _LINE.validate_python(line, strict=True)
         except ValueError as error:  # pydantic's ValidationError is one
             why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)

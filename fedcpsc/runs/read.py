@@ -33,11 +33,11 @@ class Silo:
     Attributes:
         id: name of the silo.
         answers: number of images it answered in this run.
-        left: number of images that its owner still allows, over all time; None where not recorded.
+        answers_left: number of images that its owner still allows, over all time; None where not recorded.
         teacher_accuracy: share of held-out images classified rightly, in [0, 1]; only a simulation knows it.
         train_size: number of its private images; only a simulation knows it.
         refusals: number of its refusals, by code.
-        gone: reason why it was no longer asked; None where it was to the end.
+        stopped: reason why it was no longer asked; None where it was to the end.
         dp, epsilon, delta, unit, relation, mechanism: privacy claim; None where not recorded yet.
         reply_seconds: median seconds of a round trip; None where not recorded.
         form: answer form it was asked for; None where not recorded.
@@ -46,11 +46,11 @@ class Silo:
 
     id: str
     answers: int
-    left: int | None = None
+    answers_left: int | None = None
     teacher_accuracy: float | None = None
     train_size: int | None = None
     refusals: Mapping[str, int] = field(default_factory=dict)
-    gone: str | None = None
+    stopped: str | None = None
     dp: bool | None = None
     epsilon: float | None = None
     delta: float | None = None
@@ -146,7 +146,7 @@ def _check_whole(
         constraint = "lacks its last lines, though the run has finished"
         raise RunError(explain("metrics", str(folder / METRICS_FILE), constraint, "restore the file"))
     for silo in result["silos"] if bank is not None else ():
-        stated, kept = silo["queries_answered"], bank.answers_of(silo["id"]) if bank is not None else 0
+        stated, kept = silo["answers"], bank.answers_of(silo["id"]) if bank is not None else 0
         if kept < stated:
             constraint = f"holds {kept:,} images that {silo['id']} answered, {RESULT_FILE} says {stated:,}"
             path = folder / BANK_FOLDER / JOURNAL_FILE
@@ -159,22 +159,23 @@ def _silos(result: RunResult | None, lines: tuple[MetricsLine, ...], bank: BankV
     if bank is None:
         return ()
     last: dict[str, SiloLine] = next((line["silos"] for line in reversed(lines) if "silos" in line), {})
-    lines_of = {name: last.get(name) for name in bank.silos}
     return tuple(
-        Silo(name, bank.answers_of(name), now["left"] if now else None, gone=(now.get("gone") if now else None) or None)
-        for name, now in lines_of.items()
+        Silo(name, bank.answers_of(name), now["answers_left"], stopped=now.get("stopped"))
+        if (now := last.get(name))
+        else Silo(name, bank.answers_of(name))
+        for name in bank.silos
     )
 
 
 def _silo(entry: SiloResult) -> Silo:
     return Silo(
         id=entry["id"],
-        answers=entry["queries_answered"],
-        left=entry.get("answers_left"),
+        answers=entry["answers"],
+        answers_left=entry.get("answers_left"),
         teacher_accuracy=entry["teacher_accuracy"],
         train_size=entry["train_size"],
         refusals=dict(entry["refusals"]),
-        gone=entry.get("left"),
+        stopped=entry.get("stopped"),
         dp=entry["dp"],
         epsilon=entry["epsilon"],
         delta=entry.get("delta"),

@@ -1,14 +1,15 @@
 """result.json: the figures of a finished run, written last, so that a run with it is finished.
 
-Schema 1 is schema 0 (files without the key `schema`, of earlier versions) with that key. Keys that not every earlier
-version wrote are not required.
+Schema 0 are files without the key `schema`; schema 1 is the same with that key; schema 2 renamed keys that said
+something else than they held. Files of all three are read, and given in the form of schema 2. Keys that not every
+earlier version wrote are not required.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NotRequired, TypeVar
+from typing import Any, Final, NotRequired, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -28,9 +29,13 @@ __all__ = [
     "check_schema",
     "read_result",
     "read_white_box_result",
+    "upgrade_result",
 ]
 
-RESULT_SCHEMA: Final = 1
+RESULT_SCHEMA: Final = 2
+
+_RENAMED: Final = {"queries_per_silo": "answers_per_silo"}  # schema 1 -> schema 2
+_RENAMED_IN_SILOS: Final = {"queries_answered": "answers", "left": "stopped"}
 
 
 class Network(TypedDict):
@@ -60,10 +65,10 @@ class SiloResult(TypedDict):
     Attributes:
         teacher_accuracy, train_size: accuracy in [0, 1] and number of training images; None outside a simulation.
         form, noise_sigma: answer form it was asked for; standard deviation of the noise on each probability.
-        queries_answered: images it answered in this run.
-        answers_left: images that its owner still allows.
+        answers: number of images it answered in this run.
+        answers_left: number of images that its owner still allows.
         refusals, replies: numbers of refusals by code, and of replies by outcome.
-        left: reason why it was no longer asked; None where it was asked to the end.
+        stopped: reason why it was no longer asked; None where it was asked to the end.
         weight: mean weight of its answers in the targets, in [0, 1].
         reply_seconds: median seconds of a round trip; None where it answered nothing.
         dp, epsilon, delta, unit, relation, mechanism: privacy claim.
@@ -72,7 +77,7 @@ class SiloResult(TypedDict):
     id: str
     teacher_accuracy: float | None
     train_size: int | None
-    queries_answered: int
+    answers: int
     refusals: dict[str, int]
     dp: bool
     epsilon: float | None
@@ -80,7 +85,7 @@ class SiloResult(TypedDict):
     noise_sigma: NotRequired[float | None]
     answers_left: NotRequired[int | None]
     replies: NotRequired[dict[str, int]]
-    left: NotRequired[str | None]
+    stopped: NotRequired[str | None]
     weight: NotRequired[float]
     reply_seconds: NotRequired[float | None]
     delta: NotRequired[float | None]
@@ -104,7 +109,7 @@ class RunResult(TypedDict):
 
     Attributes:
         schema: number of this layout of the file; missing in files of earlier versions.
-        queries_per_silo: most images that a silo has answered.
+        answers_per_silo: largest number of images that a silo has answered.
         form: answer forms, separated by ", ".
         peak_memory_mib: largest resident memory of the server's process; None where the system does not report it.
         image_shape: shape of an image, [C, H, W].
@@ -118,7 +123,7 @@ class RunResult(TypedDict):
     student: Network
     ensemble: EnsembleResult
     silos: list[SiloResult]
-    queries_per_silo: int
+    answers_per_silo: int
     bytes_sent: int
     bytes_received: int
     seconds: Seconds
@@ -168,7 +173,7 @@ Form = TypeVar("Form")
 
 
 def read_result(run_dir: Path) -> RunResult | None:
-    """The figures of a run; None where it has not finished.
+    """The figures of a run in the form of `RESULT_SCHEMA`, also of an older file; None where it has not finished.
 
     Raises:
         RunError: the file is damaged, lacks something, or was written by a newer version.
@@ -200,11 +205,32 @@ def check_schema(tree: Mapping[str, object], path: Path, newest: int) -> None:
         raise RunError(explain("schema", schema, constraint, remedy))
 
 
+def upgrade_result(tree: dict[str, Any]) -> dict[str, Any]:
+    """The content of a result.json in the form of `RESULT_SCHEMA`; what is not of an older form comes back as it is.
+
+    Args:
+        tree: content of the file, not yet checked; left unchanged.
+    """
+    if tree.get("schema", 0) >= RESULT_SCHEMA:
+        return tree
+    named = {_RENAMED.get(key, key): value for key, value in tree.items()} | {"schema": RESULT_SCHEMA}
+    if isinstance(silos := tree.get("silos"), list):
+        named["silos"] = [_upgraded_silo(silo) for silo in silos]
+    return named
+
+
+def _upgraded_silo(silo: Any) -> Any:
+    if not isinstance(silo, dict):
+        return silo  # damage, which the check of the whole names
+    return {_RENAMED_IN_SILOS.get(key, key): value for key, value in silo.items()}
+
+
 def _read(path: Path, form: TypeAdapter[Form]) -> Form | None:
     restore = f"restore the file, or delete {path.name} and let the run end again with --resume"
     try:
         tree = parse_mapping(path.read_bytes())
         check_schema(tree, path, RESULT_SCHEMA)
+        tree = upgrade_result(tree)
         form.validate_python(tree, strict=True)
     except FileNotFoundError:
         return None

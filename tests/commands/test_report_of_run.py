@@ -26,7 +26,7 @@ def test_a_run_ends_with_its_report_and_ends_well_without(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(page, "write_report", broken)
         result = run_once(Request(SMOKE, TINY_SMOKE, Existing.REFUSE, local=True), console)
-    assert result["queries_per_silo"] == 40
+    assert result["answers_per_silo"] == 40
     assert "report.html could not be drawn (ZeroDivisionError: no ink); the run is complete" in console.file.getvalue()
     assert "fedcpsc report" in console.file.getvalue()
     report = Path("runs/smoke/report.html")

@@ -28,7 +28,7 @@ def tiny(*overrides, existing=Existing.REFUSE):
 def test_a_local_run_leaves_what_any_run_leaves_and_is_kept(console):
     result = run_once(tiny(), console)
     assert json.loads(Path("runs/smoke/result.json").read_text()) == result
-    assert [silo["queries_answered"] for silo in result["silos"]] == [40, 40]
+    assert [silo["answers"] for silo in result["silos"]] == [40, 40]
     assert "round 2/2" in console.file.getvalue()
     with pytest.raises(RunError, match="holds a finished run"):
         run_once(tiny(), console)
@@ -68,4 +68,4 @@ def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_sil
     assert "teachers.epochs: 1 -> 2; student.steps_per_round: 2 -> 3" in done.stderr
     assert {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()} == before
     assert CliRunner().invoke(app, ["run", *arguments]).exit_code == 0
-    assert json.loads(Path("runs/smoke/result.json").read_text())["queries_per_silo"] == 40
+    assert json.loads(Path("runs/smoke/result.json").read_text())["answers_per_silo"] == 40

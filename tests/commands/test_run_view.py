@@ -26,7 +26,7 @@ def test_the_table_names_every_teacher_the_ensemble_the_student_and_the_cost():
     assert "2 budget" in rows["teacher silo-1"]
     assert "95.0%" in rows["ensemble (uniform)"]
     assert "90.0%" in rows["student"]
-    for cost in ("5,000 queries per silo", "2.0 MB sent", "53.4 kB received", "2 min 11 s", "31 s"):
+    for cost in ("5,000 answers per silo", "2.0 MB sent", "53.4 kB received", "2 min 11 s", "31 s"):
         assert cost in text()
 
 

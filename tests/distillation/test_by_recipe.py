@@ -103,7 +103,7 @@ def test_a_silo_that_makes_other_images_is_asked_with_images(tmp_path, code):
     result, told, asked = run(tmp_path, silo)
     assert [isinstance(query, RecipeQuery) for query in silo.sent].count(True) == 1, "asked once, not again and again"
     assert len(asked) == 120
-    assert result["silos"][0]["queries_answered"] == 120
+    assert result["silos"][0]["answers"] == 120
     assert told == [f"silo-0 is asked with images from now on: it refused a recipe ({code.value})"]
 
 

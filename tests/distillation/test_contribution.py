@@ -105,6 +105,6 @@ def test_every_round_tells_what_each_silo_answered_and_has_left(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     rounds = [line["silos"] for line in lines if line["phase"] == "round"]
     assert [silos["a"]["answers"] for silos in rounds] == [30, 60, 60, 60]
-    assert [silos["a"]["left"] for silos in rounds] == [40, 10, 10, 10]
-    assert [silos["b"]["left"] for silos in rounds] == [9970, 9940, 9910, 9880]
+    assert [silos["a"]["answers_left"] for silos in rounds] == [40, 10, 10, 10]
+    assert [silos["b"]["answers_left"] for silos in rounds] == [9970, 9940, 9910, 9880]
     assert all("silos" not in line for line in lines if line["phase"] == "final")

@@ -46,7 +46,7 @@ def test_events_hold_the_figures_of_the_metrics_and_the_query_images(tmp_path):
         told = [float(line[key]) for line in lines if key in line]
         assert [event.value for event in events.Scalars(f"run/{key}")] == pytest.approx(told)
     assert [event.step for event in events.Scalars("run/bank")] == list(range(1, len(lines) + 1))
-    assert [event.value for event in events.Scalars("silos/left/silo-1")] == [9970, 9940, 9910, 9880]
+    assert [event.value for event in events.Scalars("silos/answers_left/silo-1")] == [9970, 9940, 9910, 9880]
     pictures = events.Images("queries")
     assert [picture.step for picture in pictures] == [1, 2, 3, 4]
     asked = np.fromfile(tmp_path / "bank/images.u8", np.uint8).reshape(-1, 8, 8)

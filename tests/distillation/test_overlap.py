@@ -181,7 +181,7 @@ def test_a_busy_silo_gets_fewer_queries_at_once(tmp_path):
     fakes[0].misbehave = lambda query, count: RefusalCode.BUSY if count == 2 else None
     transport = Far(fakes)
     result = run(tmp_path, "run", transport)
-    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert [silo["answers"] for silo in result["silos"]] == [120, 120]
     last = [s for s in read_timeline(tmp_path / "run/timeline.jsonl") if s.silo == "silo-0"][4:]
     assert all(one.end <= other.begin for one, other in itertools.pairwise(last)), "one at a time from then on"
 
@@ -193,7 +193,7 @@ def outcomes(result):
 def test_a_silo_with_extra_latency_is_waited_for_and_answers_all(tmp_path):
     result = run(tmp_path, "run", Far(silos(), lambda silo, number: 8.0 if silo == "silo-1" else 3.0))
     assert outcomes(result) == [{"answer": 12}, {"answer": 12}]
-    assert [silo["left"] for silo in result["silos"]] == [None, None]
+    assert [silo["stopped"] for silo in result["silos"]] == [None, None]
 
 
 class Lossy(Far):
@@ -224,8 +224,8 @@ def test_a_silo_that_leaves_for_good_is_given_up_and_the_result_says_what_it_gav
     gone = Far(silos(), lambda silo, number: math.inf if silo == "silo-1" and number == 5 else 3.0)
     result = run(tmp_path, "run", gone, tell=told.append, queries__deadline_s=60)
     steady, left = result["silos"]
-    assert (steady["queries_answered"], steady["left"]) == (120, None)
-    assert (left["queries_answered"], left["left"]) == (50, "no answer within 60 s")
+    assert (steady["answers"], steady["stopped"]) == (120, None)
+    assert (left["answers"], left["stopped"]) == (50, "no answer within 60 s")
     assert left["replies"] == {"answer": 5, "no reply": 2}
     assert told == ["silo-1 is no longer asked: no answer within 60 s"]
     assert 60 <= result["seconds"]["waiting"] < 100
@@ -238,8 +238,8 @@ def test_a_silo_that_comes_back_is_used_late(tmp_path):
     result = run(tmp_path, "run", slow, queries__deadline_s=20, queries__quorum=0.5)
     steady, late = result["silos"]
     assert steady["replies"] == {"answer": 12}
-    assert late["left"] is None
-    assert late["queries_answered"] == 120
+    assert late["stopped"] is None
+    assert late["answers"] == 120
     assert late["replies"]["late answer"] >= 1
 
 

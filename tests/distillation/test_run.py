@@ -17,6 +17,7 @@ from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.transport import LocalTransport, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
+from fedcpsc.runs.read import gather
 
 
 def silos(count=2, **options):
@@ -42,8 +43,8 @@ def test_a_run_leaves_everything_it_promises(tmp_path):
         assert (run / name).stat().st_size > 0, name
     assert json.loads((run / "result.json").read_text()) == result
     assert load_config(run / "config.yaml") == config()
-    assert result["queries_per_silo"] == 120
-    assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
+    assert result["answers_per_silo"] == 120
+    assert [s["answers"] for s in result["silos"]] == [120, 120]
     assert [s["train_size"] for s in result["silos"]] == [100, 101]
     assert result["ensemble"]["accuracy"] == 1.0
     assert {f.left for f in fakes} == {10_000 - 120}, "every image is paid for once"
@@ -91,6 +92,27 @@ def test_an_interrupted_run_resumed_gives_the_very_same_student(tmp_path, at):
     assert [f.left for f in fakes] == [f.left for f in whole], "nothing was paid twice"
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_lines_of_both_forms_in_one_file(tmp_path):
+    fakes = silos(misbehave=killed_after(5))
+    with pytest.raises(Dies):
+        distill(config(), LocalTransport(fakes), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines
+    for silo in (silo for line in lines for silo in line["silos"].values()):
+        silo |= {"left": silo.pop("answers_left"), "gone": silo.pop("stopped") or ""}
+    older = "".join(json.dumps(line) + "\n" for line in lines)
+    path.write_text(older)
+
+    distill(config(), LocalTransport(fakes), tmp_path, resume=True)
+    assert path.read_text().startswith(older)
+    assert '"answers_left"' in path.read_text().removeprefix(older)
+    for line in gather(tmp_path).rounds:
+        assert {frozenset(silo) for silo in line["silos"].values()} == {
+            frozenset({"answers", "answers_left", "stopped"})
+        }
+
+
 @pytest.mark.parametrize("by", [KeyboardInterrupt, SystemExit])  # SIGINT here, and as Flower's ServerApp takes it
 def test_a_run_told_to_stop_has_its_last_round_on_the_disk_and_goes_on_from_there(tmp_path, by):
     fakes = silos(misbehave=killed_after(5, by))
@@ -100,7 +122,7 @@ def test_a_run_told_to_stop_has_its_last_round_on_the_disk_and_goes_on_from_ther
     assert torch.load(state, weights_only=True)["ends"] == [1, 2]
     assert [path.name for path in (tmp_path / "run").rglob("*.partial")] == []
     result = distill(config(), LocalTransport(fakes), tmp_path / "run", resume=True)
-    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert [silo["answers"] for silo in result["silos"]] == [120, 120]
     assert {fake.left for fake in fakes} == {10_000 - 120}
 
 
@@ -140,7 +162,7 @@ class Lossy(LocalTransport):
 def test_lost_replies_are_asked_for_again_under_the_same_id(tmp_path):
     fakes = silos()
     result = distill(config(), Lossy(fakes), tmp_path / "run")
-    assert result["queries_per_silo"] == 120
+    assert result["answers_per_silo"] == 120
     assert {f.left for f in fakes} == {10_000 - 120}
 
 
@@ -148,8 +170,8 @@ def test_a_silo_whose_budget_ends_is_left_alone_and_the_rest_go_on(tmp_path):
     told = []
     fakes = [FakeSilo("silo-0", budget=70), FakeSilo("silo-1")]
     result = distill(config(), LocalTransport(fakes), tmp_path / "run", tell=told.append)
-    assert [s["queries_answered"] for s in result["silos"]] == [60, 120]
-    assert result["silos"][0]["left"] == "its budget is spent"
+    assert [s["answers"] for s in result["silos"]] == [60, 120]
+    assert result["silos"][0]["stopped"] == "its budget is spent"
     assert result["silos"][0]["refusals"] == {"budget": 1}
     assert told == ["silo-0 is no longer asked: its budget is spent"]
 
@@ -157,7 +179,7 @@ def test_a_silo_whose_budget_ends_is_left_alone_and_the_rest_go_on(tmp_path):
 def test_a_busy_silo_is_asked_again(tmp_path):
     fakes = silos(misbehave=lambda query, count: RefusalCode.BUSY if count % 2 else None)
     result = distill(config(), LocalTransport(fakes), tmp_path / "run")
-    assert [s["queries_answered"] for s in result["silos"]] == [120, 120]
+    assert [s["answers"] for s in result["silos"]] == [120, 120]
 
 
 class Resting(LocalTransport):
@@ -188,7 +210,7 @@ def test_a_silo_that_is_out_of_service_for_a_while_is_asked_again_and_loses_noth
     transport = Resting(fakes)
     settings = config(queries__deadline_s=1e3)
     result = distill(settings, transport, tmp_path / "run", tell=told.append, clock=transport.clock)
-    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert [silo["answers"] for silo in result["silos"]] == [120, 120]
     assert result["silos"][1]["refusals"] == {"internal": 6}
     assert 28 < transport.rested_s < 40, "at once, then after ever longer rests"
     assert told == []
@@ -201,7 +223,7 @@ def test_a_silo_that_stays_out_of_service_is_left_after_some_minutes(tmp_path):
     transport = Resting(fakes)
     settings = config(queries__deadline_s=1e3)
     result = distill(settings, transport, tmp_path / "run", tell=told.append, clock=transport.clock)
-    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 30]
+    assert [silo["answers"] for silo in result["silos"]] == [120, 30]
     assert 240 < transport.rested_s < 270
     assert len(told) == 1
     assert "silo-1 is no longer asked: refused (internal)" in told[0]
@@ -217,7 +239,7 @@ def test_a_batch_larger_than_a_query_may_be_is_split(tmp_path):
     fakes = silos(images_per_query=7)
     result = distill(config(), LocalTransport(fakes), tmp_path / "run")
     assert max(len(query.images) for query in fakes[0].queries) == 7
-    assert result["queries_per_silo"] == 120
+    assert result["answers_per_silo"] == 120
 
 
 @pytest.mark.parametrize(
@@ -300,8 +322,8 @@ class Deaf(LocalTransport):
 def test_a_silo_that_never_replies_is_given_up_at_the_deadline(tmp_path):
     told = []
     result = distill(config(), Deaf(silos(), "silo-1"), tmp_path / "run", tell=told.append)
-    assert [s["queries_answered"] for s in result["silos"]] == [120, 0]
-    assert result["silos"][1]["left"] == "no answer within 0.2 s"
+    assert [s["answers"] for s in result["silos"]] == [120, 0]
+    assert result["silos"][1]["stopped"] == "no answer within 0.2 s"
     assert told == ["silo-1 is no longer asked: no answer within 0.2 s"]
     assert 0.2 <= result["seconds"]["waiting"] < 2
 
@@ -311,7 +333,7 @@ def test_a_silo_that_answers_something_else_is_left(tmp_path):
     fakes[1].answer = lambda query: replace(fakes[0].answer(query), values=np.zeros((1, 3), np.uint8))
     told = []
     result = distill(config(), LocalTransport(fakes), tmp_path / "run", tell=told.append)
-    assert result["silos"][1]["queries_answered"] == 0
+    assert result["silos"][1]["answers"] == 0
     assert "not what was asked" in told[0]
 
 
@@ -327,7 +349,7 @@ def test_each_silo_is_asked_for_the_best_it_offers_and_the_result_tells_it(tmp_p
     ]
     assert [(silo["form"], silo["noise_sigma"]) for silo in result["silos"]] == [("probabilities", 0.2), ("label", 0.0)]
     assert result["form"] == "probabilities, label"
-    assert [silo["queries_answered"] for silo in result["silos"]] == [120, 120]
+    assert [silo["answers"] for silo in result["silos"]] == [120, 120]
 
 
 def test_one_form_for_all_is_told_as_one(tmp_path):

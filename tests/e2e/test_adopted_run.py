@@ -43,5 +43,5 @@ def test_teachers_run_and_deployment_leave_an_adopted_silo_as_it_is(tmp_path):
         spent += 0 if name == "teachers" else 40
         assert answers_spent(folder) == spent
     result = json.loads((tmp_path / "runs/flower/result.json").read_text())
-    assert {silo["id"]: silo["queries_answered"] for silo in result["silos"]} == {"silo-0": 40, "clinic-north": 40}
+    assert {silo["id"]: silo["answers"] for silo in result["silos"]} == {"silo-0": 40, "clinic-north": 40}
     assert (tmp_path / "runs/flower/bank").stat().st_mode & 0o777 == 0o700

@@ -95,7 +95,7 @@ def test_up_a_run_by_the_printed_line_and_down_without_a_trace(tmp_path, environ
     assert not any(path.parent.exists() for path in sockets)
     assert "everything is down" in log.read_text()
 
-    assert [silo["queries_answered"] for silo in deployment["silos"]] == [1000, 1000]
+    assert [silo["answers"] for silo in deployment["silos"]] == [1000, 1000]
     assert 0 < deployment["bytes_sent"] < 2 * 1000 * 64, "less than the images: the silos made them"
     two = Path(f"{silos}-of-2")  # the file's three would be other shares of the data
     assert spent(two) == [1000, 1000]

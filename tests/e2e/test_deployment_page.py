@@ -131,7 +131,7 @@ def test_the_page_sets_up_a_federation_that_runs_to_its_end(machines):
 
     result = json.loads((server.folder / "runs/first/result.json").read_text())
     assert [silo["id"] for silo in result["silos"]] == ["silo-0", "silo-1"]
-    assert [silo["queries_answered"] for silo in result["silos"]] == [400, 400]
+    assert [silo["answers"] for silo in result["silos"]] == [400, 400]
     assert (server.folder / "runs/first/student.safetensors").exists()
     for silo in silos:
         assert "spent 400" in silo.log()

@@ -86,13 +86,13 @@ def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_i
     assert done.returncode == 0, done.stderr
     assert shell.processes() == []
     assert "reused" in done.stdout
-    for part in ("teacher silo-0", "teacher silo-1", "ensemble", "student", "400 queries per silo"):
+    for part in ("teacher silo-0", "teacher silo-1", "ensemble", "student", "400 answers per silo"):
         assert part in done.stdout
 
     result = json.loads((run_dir / "result.json").read_text())
     assert [silo["id"] for silo in result["silos"]] == ["silo-0", "silo-1"]
     for silo in result["silos"]:
-        assert silo["queries_answered"] == 400
+        assert silo["answers"] == 400
         assert silo["train_size"] > 600
         assert silo["teacher_accuracy"] > 0.3
     assert result["ensemble"]["accuracy"] > 0.3
@@ -143,5 +143,5 @@ def test_a_plain_flwr_run_makes_its_own_silos_and_streams_its_rounds(shell):
     assert "round 4/4" in done.stdout
     assert re.search(r"teacher silo-0 .*%, teacher silo-1 .*%, ensemble .*%, student .*%", done.stdout)
     (run_dir,) = (shell.folder / "runs").iterdir()
-    assert json.loads((run_dir / "result.json").read_text())["queries_per_silo"] == 400
+    assert json.loads((run_dir / "result.json").read_text())["answers_per_silo"] == 400
     assert sorted(path.name for path in (shell.folder / "silos/smoke").iterdir()) == ["0", "1"]

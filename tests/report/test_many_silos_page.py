@@ -18,7 +18,7 @@ def many(facts, count):
     silos = tuple(
         dataclasses.replace(facts.silos[0], id=name, teacher_accuracy=i / count) for i, name in enumerate(names)
     )
-    left = {name: {"answers": 10, "left": 90, "gone": ""} for name in names}
+    left = {name: {"answers": 10, "answers_left": 90, "stopped": None} for name in names}
     lines = tuple(line | {"silos": left} if line["phase"] == "round" else line for line in facts.lines)
     matrix = next(iter(facts.details.teachers.values()))
     details = dataclasses.replace(

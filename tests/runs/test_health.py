@@ -73,7 +73,7 @@ def test_a_run_with_slow_rounds_may_be_silent_for_longer(going):
 def test_while_it_goes_on_it_says_who_is_gone_and_why_and_raises_the_alarm(going):
     lines = [json.loads(line) for line in (going / "metrics.jsonl").read_text().splitlines()]
     lines[-1] |= {"alarm": True, "entropy": 0.25}
-    lines[-1]["silos"]["silo-1"]["gone"] = "no answer within 600 s"
+    lines[-1]["silos"]["silo-1"]["stopped"] = "no answer within 600 s"
     (going / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     first, second = read_health(going, now=NOW).alarms
     assert "class entropy 0.25" in first
@@ -83,7 +83,7 @@ def test_while_it_goes_on_it_says_who_is_gone_and_why_and_raises_the_alarm(going
 def test_a_line_of_an_earlier_version_says_nothing_of_who_is_gone(going):
     lines = [json.loads(line) for line in (going / "metrics.jsonl").read_text().splitlines()]
     for silo in lines[-1]["silos"].values():
-        del silo["gone"]
+        del silo["stopped"]
     (going / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_health(going, now=NOW).alarms == ()
 

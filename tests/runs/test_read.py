@@ -20,8 +20,8 @@ def test_a_finished_run_is_read_whole(thirty):
     run = gather(thirty)
     assert (run.name, run.simulated, len(run.rounds)) == ("thirty", True, 30)
     assert [silo.answers for silo in run.silos] == [900, 900, 900, 390, 900]
-    assert [silo.left for silo in run.silos] == [4100, 5100, 6100, 10, 8100]
-    assert run.silos[3].gone == "its budget is spent"
+    assert [silo.answers_left for silo in run.silos] == [4100, 5100, 6100, 10, 8100]
+    assert run.silos[3].stopped == "its budget is spent"
     assert run.details.student.sum() == 100
     assert run.details.images.sum() == 900
     assert run.bank.images.shape == (900, 1, 28, 28)
@@ -51,7 +51,7 @@ def test_an_unfinished_run_tells_what_there_is(run):
     assert found.result is None
     assert found.details is None
     assert found.simulated is False
-    assert [(silo.answers, silo.left) for silo in found.silos][3] == (390, 10)
+    assert [(silo.answers, silo.answers_left) for silo in found.silos][3] == (390, 10)
     assert found.error == "FederationError: the silos went home"
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_named(run, name):
     ("name", "change"),
     [
         ("result.json", lambda read: read.pop("silos")),
-        ("result.json", lambda read: read["silos"][0].pop("queries_answered")),
+        ("result.json", lambda read: read["silos"][0].pop("answers")),
         ("details.json", lambda read: read.pop("contribution")),
         ("details.json", lambda read: read["confusion"].update(student=[[1, 2], [3]])),
     ],
@@ -135,3 +135,37 @@ def test_a_run_of_an_earlier_version_has_a_report(run):
     lines[10]["waiting_s"] = 0.0  # such a run counted its waiting from each resumption anew
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "holds no details.json" in render(gather(run))
+
+
+def in_the_keys_of_earlier_versions(run):
+    """Writes the run's figures as schema 1 did."""
+
+    def older(read):
+        read |= {"schema": 1, "queries_per_silo": read.pop("answers_per_silo")}
+        for silo in read["silos"]:
+            silo |= {"queries_answered": silo.pop("answers"), "left": silo.pop("stopped")}
+
+    edit(run / "result.json", older)
+    older_lines(run / "metrics.jsonl")
+
+
+def older_lines(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for silo in (silo for line in lines for silo in line.get("silos", {}).values()):
+        silo |= {"left": silo.pop("answers_left"), "gone": silo.pop("stopped") or ""}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_in_the_keys_of_earlier_versions_tells_the_same(run, finished):
+    if not finished:
+        (run / "result.json").unlink()
+    before = gather(run)
+    if finished:
+        in_the_keys_of_earlier_versions(run)
+    else:
+        older_lines(run / "metrics.jsonl")
+    after = gather(run)
+    assert (after.silos, after.lines, after.result) == (before.silos, before.lines, before.result)
+    assert after.silos[3].stopped == "its budget is spent"
+    assert render(after) == render(before)

@@ -6,7 +6,52 @@ import pytest
 from support.run_results import result
 
 from fedcpsc.errors import RunError
-from fedcpsc.runs.result import RESULT_SCHEMA, read_result, read_white_box_result
+from fedcpsc.runs.result import RESULT_SCHEMA, read_result, read_white_box_result, upgrade_result
+
+SCHEMA_0 = """{
+  "name": "digits",
+  "student": {"accuracy": 0.9},
+  "ensemble": {"accuracy": null, "rule": "uniform"},
+  "silos": [
+    {"id": "silo-0", "teacher_accuracy": null, "train_size": null, "queries_answered": 400, "refusals": {}, "dp": false,
+     "epsilon": null, "answers_left": 600, "left": null},
+    {"id": "silo-1", "teacher_accuracy": null, "train_size": null, "queries_answered": 250, "refusals": {"budget": 1},
+     "dp": true, "epsilon": 3.5, "answers_left": 0, "left": "its budget is spent"},
+    {"id": "silo-2", "teacher_accuracy": null, "train_size": null, "queries_answered": 400, "refusals": {}, "dp": false,
+     "epsilon": null}
+  ],
+  "queries_per_silo": 400,
+  "bytes_sent": 2000000,
+  "bytes_received": 53400,
+  "seconds": {"total": 131.4, "distillation": 100.0, "waiting": 31.4},
+  "seed": 1,
+  "versions": {"torch": "2"},
+  "commit": null
+}
+"""
+SCHEMA_1 = SCHEMA_0.replace("{", '{\n  "schema": 1,', 1)
+SCHEMA_2 = """{
+  "schema": 2,
+  "name": "digits",
+  "student": {"accuracy": 0.9},
+  "ensemble": {"accuracy": null, "rule": "uniform"},
+  "silos": [
+    {"id": "silo-0", "teacher_accuracy": null, "train_size": null, "answers": 400, "refusals": {}, "dp": false,
+     "epsilon": null, "answers_left": 600, "stopped": null},
+    {"id": "silo-1", "teacher_accuracy": null, "train_size": null, "answers": 250, "refusals": {"budget": 1},
+     "dp": true, "epsilon": 3.5, "answers_left": 0, "stopped": "its budget is spent"},
+    {"id": "silo-2", "teacher_accuracy": null, "train_size": null, "answers": 400, "refusals": {}, "dp": false,
+     "epsilon": null}
+  ],
+  "answers_per_silo": 400,
+  "bytes_sent": 2000000,
+  "bytes_received": 53400,
+  "seconds": {"total": 131.4, "distillation": 100.0, "waiting": 31.4},
+  "seed": 1,
+  "versions": {"torch": "2"},
+  "commit": null
+}
+"""
 
 
 def read(folder, **changed):
@@ -14,9 +59,30 @@ def read(folder, **changed):
     return read_result(folder)
 
 
-def test_a_file_without_a_schema_is_of_an_earlier_version_and_is_read(tmp_path):
-    assert read(tmp_path) == result()
-    assert "schema" not in result()
+@pytest.mark.parametrize("text", [SCHEMA_0, SCHEMA_1, SCHEMA_2], ids=["schema 0", "schema 1", "schema 2"])
+def test_a_file_of_every_schema_is_given_in_the_form_of_this_version_and_left_as_it_is(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    assert read_result(tmp_path) == json.loads(SCHEMA_2)
+    assert (tmp_path / "result.json").read_text() == text
+
+
+def test_the_upgrade_changes_nothing_that_it_was_given():
+    old = json.loads(SCHEMA_1)
+    assert upgrade_result(old) == json.loads(SCHEMA_2)
+    assert old == json.loads(SCHEMA_1)
+
+
+@pytest.mark.parametrize("silos", [None, 3, [None], [["queries_answered"]]])
+def test_damage_in_an_older_file_is_damage_after_the_upgrade(tmp_path, silos):
+    (tmp_path / "result.json").write_text(json.dumps(json.loads(SCHEMA_0) | {"silos": silos}))
+    with pytest.raises(RunError, match="lack something.*silos"):
+        read_result(tmp_path)
+
+
+def test_a_file_of_this_version_with_the_keys_of_an_earlier_one_lacks_something(tmp_path):
+    (tmp_path / "result.json").write_text(SCHEMA_1.replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(RunError, match=r"lack something.*silos\.0\.answers"):
+        read_result(tmp_path)
 
 
 def test_a_file_of_this_version_is_read_with_what_only_others_know(tmp_path):
@@ -25,8 +91,8 @@ def test_a_file_of_this_version_is_read_with_what_only_others_know(tmp_path):
 
 
 def test_a_file_of_a_newer_version_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(RunError, match=r"schema=2: .*newer version.*with the version of fedcpsc that wrote it"):
-        read(tmp_path, schema=2)
+    with pytest.raises(RunError, match=r"schema=3: .*newer version.*with the version of fedcpsc that wrote it"):
+        read(tmp_path, schema=3)
 
 
 @pytest.mark.parametrize("schema", ["1", True, None, -1, 1.0])
@@ -42,7 +108,7 @@ def test_a_run_that_has_not_finished_has_none(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"queries_per_silo": "many"}, "queries_per_silo"),
+        ({"answers_per_silo": "many"}, "answers_per_silo"),
         ({"student": {}}, r"student\.accuracy"),
         ({"silos": [{}]}, r"silos\.0\.id"),
     ],

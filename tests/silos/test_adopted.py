@@ -132,7 +132,7 @@ def test_a_whole_run_in_one_process_charges_its_ledger_and_touches_nothing_else(
     before = fingerprints(folder)
     make_silos(small, tmp_path / "silos")
     result = run_local(small, tmp_path / "run", tmp_path / "silos", resume=False, on_line=lambda line: None)
-    assert {silo["id"]: silo["queries_answered"] for silo in result["silos"]} == {"silo-0": 40, "clinic-north": 40}
+    assert {silo["id"]: silo["answers"] for silo in result["silos"]} == {"silo-0": 40, "clinic-north": 40}
     make_silos(small, tmp_path / "silos")
     assert fingerprints(folder) == before
     ledger = Ledger.open(folder / LEDGER_FILE, "clinic-north")

@@ -10,7 +10,7 @@ def result(seed: int = 1, student: float | None = 0.9, ensemble: float | None = 
         "id": "silo-0",
         "teacher_accuracy": None if ensemble is None else 0.8,
         "train_size": 640,
-        "queries_answered": 5000,
+        "answers": 5000,
         "refusals": {},
         "dp": False,
         "epsilon": None,
@@ -27,11 +27,12 @@ def result(seed: int = 1, student: float | None = 0.9, ensemble: float | None = 
     if ensemble is not None:
         private["teacher_accuracy"] = 0.7
     return {
+        "schema": 2,
         "name": "digits",
         "student": {"accuracy": student},
         "ensemble": {"accuracy": ensemble, "rule": "uniform"},
         "silos": [silo, private],
-        "queries_per_silo": 5000,
+        "answers_per_silo": 5000,
         "bytes_sent": 2_000_000,
         "bytes_received": 53_400,
         "seconds": {"total": 131.4, "distillation": 100.0, "waiting": 31.4},

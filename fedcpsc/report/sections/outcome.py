@@ -73,9 +73,9 @@ def outcome(run: RunFacts) -> Section:
                 "outside every privacy guarantee. Only a simulation can do that; a deployment shows none of them."
             )
         )
-    gone = [f"{silo.id}: {silo.gone}" for silo in run.silos if silo.gone]
-    if gone:
-        blocks.append(Note("No longer asked before the end: " + "; ".join(gone) + ".", "Note"))
+    stopped = [f"{silo.id}: {silo.stopped}" for silo in run.silos if silo.stopped]
+    if stopped:
+        blocks.append(Note("No longer asked before the end: " + "; ".join(stopped) + ".", "Note"))
     return Section("outcome", "Outcome", tuple(blocks))
 
 

@@ -41,7 +41,12 @@ def budgets(run: RunFacts) -> Section:
     if not run.silos:
         return Section("budgets", title, (Note("No silo has joined yet."),))
     rows = [
-        (silo.id, f"{silo.answers:,}", "not recorded" if silo.left is None else f"{silo.left:,}", _state(silo))
+        (
+            silo.id,
+            f"{silo.answers:,}",
+            "not recorded" if silo.answers_left is None else f"{silo.answers_left:,}",
+            _state(silo),
+        )
         for silo in run.silos
     ]
     columns = ("silo", "images answered in this run", "left of its own budget", "state")
@@ -89,7 +94,7 @@ def _burn_down(recorded: list[MetricsLine]) -> Chart:
     figures = [(line["round"], line["silos"]) for line in recorded]
     silos = list(figures[-1][1])
     for silo in silos:
-        path = tuple((float(number), float(left[silo]["left"])) for number, left in figures)
+        path = tuple((float(number), float(left[silo]["answers_left"])) for number, left in figures)
         paths.setdefault(path, []).append(silo)
     shown = sorted(paths.items(), key=lambda item: item[0][-1][1])[:_MOST_LINES]
     series = [Series(_together(names), path) for path, names in shown]
@@ -100,7 +105,7 @@ def _burn_down(recorded: list[MetricsLine]) -> Chart:
     title = "What is left of each silo's budget"
     svg = lines("budget-chart", f"{title}. {description}", "round", "images left", series)
     heads = [f"round {number}" for number, _ in figures]
-    rows = [(silo, *(f"{left[silo]['left']:,}" for _, left in figures)) for silo in silos]
+    rows = [(silo, *(f"{left[silo]['answers_left']:,}" for _, left in figures)) for silo in silos]
     if len(silos) <= _MOST_LINES:  # the many, be it silos or rounds, go down the page
         heads, rows = silos, [(head, *column) for head, *column in zip(heads, *(row[1:] for row in rows), strict=True)]
     return Chart(title, description, svg, Table.of("Images left, by round", ("", *heads), rows))
@@ -111,4 +116,4 @@ def _together(silos: list[str]) -> str:
 
 
 def _state(silo: Silo) -> str:
-    return f"no longer asked: {silo.gone}" if silo.gone else "answers"
+    return f"no longer asked: {silo.stopped}" if silo.stopped else "answers"
