@@ -10,6 +10,7 @@ import pytest
 from support.fakes import brightness_probabilities
 from support.tiny_runs import evaluation
 
+from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import SiloFacts, accuracy_of, evaluate_ensemble
@@ -21,7 +22,7 @@ from fedcpsc.runs import answer_bank, bank_index
 from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS, K, COUNT = 40, 10, 500
-RULES = ["uniform", "answer_prior_log", "answer_peak_log"]
+NAMES = ["uniform", "answer_prior_log", "answer_peak_log"]
 MIB = 2**20
 
 
@@ -64,12 +65,12 @@ def banks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("windows", [False, True], ids=["alike", "unlike"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", NAMES)
 def test_what_is_held_does_not_grow_with_silos_times_bank(banks, rule, windows):
     def work(bank):
         keeper = TargetKeeper(bank, AggregationConfig(rule=rule), None, unlike(bank) if windows else None)
         keeper.refresh()
-        contribution(bank, rule, keeper.counts, keeper.information)
+        contribution(bank, RULES.get(rule), keeper.counts, keeper.information)
 
     # the lesser of two: once in a while Python enlarges its table of interned strings meanwhile, by megabytes
     small, large = (min(peak_of(lambda bank=bank: work(bank)) for _ in range(2)) for bank in banks)
@@ -78,7 +79,7 @@ def test_what_is_held_does_not_grow_with_silos_times_bank(banks, rule, windows):
 
 def test_a_batch_is_looked_at_in_pieces_where_silos_are_many(tmp_path, monkeypatch):
     bank = banked(tmp_path, 2, silos=7, count=50)
-    whole = [(rule, *_aggregated(bank, rule)) for rule in RULES]
+    whole = [(rule, *_aggregated(bank, rule)) for rule in NAMES]
     sample = sample_answers(bank)
     monkeypatch.setattr(bank_index, "_PIECE", 7 * K * 8)  # eight rows at a time
     assert [rows.stop - rows.start for rows, _, _ in bank.pieces(bank.batches[1])] == [8] * 6 + [2]
@@ -94,7 +95,7 @@ def test_a_batch_is_looked_at_in_pieces_where_silos_are_many(tmp_path, monkeypat
 def _aggregated(bank, rule):
     keeper = TargetKeeper(bank, AggregationConfig(rule=rule), None)
     keeper.refresh()
-    return np.array(bank.targets), contribution(bank, rule, keeper.counts)
+    return np.array(bank.targets), contribution(bank, RULES.get(rule), keeper.counts)
 
 
 def test_open_files_do_not_grow_with_the_silos(tmp_path):
@@ -125,9 +126,9 @@ def test_teachers_are_measured_a_part_of_the_images_at_a_time(monkeypatch):
         return brightness_probabilities(images, 3)
 
     facts = {silo: SiloFacts(10, predict) for silo in ("a", "b")}
-    whole = evaluate_ensemble(facts, ["a", "b"], held_out, "uniform", None, 1e-4)
+    whole = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4)
     monkeypatch.setattr("fedcpsc.distillation.evaluate._TOGETHER", 20)
-    parts = evaluate_ensemble(facts, ["a", "b"], held_out, "uniform", None, 1e-4)
+    parts = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4)
     assert most == [50, 50, 20, 20, 20, 20, 10, 10]
     np.testing.assert_array_equal(parts.together, whole.together)
     np.testing.assert_array_equal(parts.each["a"], whole.each["a"])
