@@ -36,7 +36,7 @@ from fedcpsc.ledger.clock import iso_time
 from fedcpsc.ledger.file import connect, durable, translated
 from fedcpsc.ledger.mark import HighWaterMark, default_mark, missing_mark
 from fedcpsc.ledger.owner import LARGEST, LedgerOwner, check_name, recorded
-from fedcpsc.ledger.reading import check_population, checked, missing
+from fedcpsc.ledger.reading import opened
 
 __all__ = ["LEDGER_FILE", "MU2_UNIT", "Budget", "Charge", "Denied", "Ledger", "Reserved", "Status", "Stored"]
 
@@ -192,17 +192,7 @@ class Ledger(LedgerOwner):
     @classmethod
     def _opened(cls, path: Path, population: str, unit: str | None, mark: HighWaterMark) -> tuple[Ledger, int]:
         """The ledger and its format version; nothing is changed yet."""
-        if not path.is_file():
-            raise missing(path)
-        with translated(path):
-            database = connect(path)
-        try:
-            with translated(path):
-                head, version = checked(database)
-            check_population(head, population, unit)
-        except BaseException:
-            database.close()
-            raise
+        database, version = opened(path, connect, population, unit)
         return cls(path, database, mark), version
 
     def reserve(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
@@ -21,7 +21,7 @@ from fedcpsc.ledger.chain import ASKED, Row, verify_chain, verify_reply
 from fedcpsc.ledger.file import check_file, connect_to_read, translated
 from fedcpsc.ledger.mark import HighWaterMark, MarkState, default_mark, older_than_mark
 
-__all__ = ["DATA_SET", "LedgerReader", "check_population", "checked", "missing"]
+__all__ = ["DATA_SET", "LedgerReader", "check_population", "checked", "missing", "opened"]
 
 DATA_SET = "ds-"  # begins what an earlier version kept a ledger for
 _PAGE = 1000
@@ -53,6 +53,34 @@ def _pages(database: sqlite3.Connection) -> Iterator[list[sqlite3.Row]]:
     ).fetchall():
         yield page
         after = page[-1]["seq"]
+
+
+def opened(
+    path: Path, connection: Callable[[Path], sqlite3.Connection], population: str | None, unit: str | None
+) -> tuple[sqlite3.Connection, int]:
+    """An existing ledger's file, open and checked, and its format version; nothing is changed yet.
+
+    Args:
+        path: file of the ledger.
+        connection: function that opens it, for reading alone or for writing.
+        population: name of the population that the ledger must be of; None takes any.
+        unit: what one guarantee must protect; None takes the ledger's own.
+
+    Raises:
+        LedgerError: where the ledger is missing, of another population or unit, damaged, or tampered with.
+    """
+    if not path.is_file():
+        raise missing(path)
+    with translated(path):
+        database = connection(path)
+    try:
+        with translated(path):
+            head, version = checked(database)
+        check_population(head, population, unit)
+    except BaseException:
+        database.close()
+        raise
+    return database, version
 
 
 class LedgerReader:
@@ -91,17 +119,7 @@ class LedgerReader:
             LedgerError: where the ledger is missing, of another population, damaged, or tampered with.
         """
         path = Path(path)
-        if not path.is_file():
-            raise missing(path)
-        with translated(path):
-            database = connect_to_read(path)
-        try:
-            with translated(path):
-                head, _ = checked(database)
-            check_population(head, population, unit)
-        except BaseException:
-            database.close()
-            raise
+        database, _ = opened(path, connect_to_read, population, unit)
         return LedgerReader(path, database, HighWaterMark(Path(high_water_mark or default_mark(path))))
 
     def close(self) -> None:
