@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accuracy against answers, over settings and seeds: the figures of the README's tables.
 
     python -m benchmarks.accuracy_per_answer benchmarks/plans/single.yaml --data ../data --out results.json

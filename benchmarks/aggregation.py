@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What aggregation makes of the same images: rules, noise, answer forms and class counts side by side.
 
     python -m benchmarks.aggregation benchmarks/plans/aggregation.yaml --out ablation_aggregation.json

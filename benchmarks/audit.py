@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps a finished audit's figures and its main picture as a result.
 
 fedcpsc audit configs/audit_digits.yaml

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often one audit catches a training that claims epsilon 1 and keeps epsilon 4, and accuses one that keeps 1.
 
 python -m benchmarks.audit_power

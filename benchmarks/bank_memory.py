@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's memory against the size of the bank: does it grow with the images on disk?
 
     python -m benchmarks.bank_memory --rows 20000 100000 --out benchmarks/results/bank_memory.json

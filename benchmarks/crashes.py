@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 at random moments: of the ServerApp, a SuperNode, a gatekeeper, the SuperLink, in deployments on loopback.
 
     python -m benchmarks.crashes --kills 25 --workers 3 --folder /tmp/crashes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What gatekeeper and protocol cost over the bare teacher: a ratio measured side by side in one run.
 
     python -m benchmarks.gatekeeper_overhead --out benchmarks/results/gatekeeper_overhead.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the socket adds to an in-process gatekeeper, what the ledger takes, and answers a second under load.
 
     export OMP_NUM_THREADS=1 FEDCPSC_DATA=../data/mnist

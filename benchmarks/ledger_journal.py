@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the ledger takes in each of SQLite's journal modes: a charge and a stored reply, a batch of 1,000 answers.
 
     python -m benchmarks.ledger_journal --folder . --out benchmarks/results/ledger_journal.json

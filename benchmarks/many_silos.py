@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same small run with few silos and with many: does it end, and what does the server's memory do?
 
     python -m benchmarks.many_silos --out benchmarks/results/many_silos.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same run with rounds that overlap and without, over silos that take seconds for a message: who waits, and at what
 cost in accuracy.
 

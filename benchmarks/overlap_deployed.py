@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who waits in a real deployment on loopback, with rounds that overlap and without.
 
     python -m benchmarks.overlap_deployed --out benchmarks/results/overlap_deployed.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every kind of prior looks like, in a light domain of colours and in a dark one of greys.
 
 python -m benchmarks.prior_kinds --out benchmarks/results/prior_kinds.png

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every figure carries: versions, commit, machine; and the command line of benchmarks of one gatekeeper."""
 
 from __future__ import annotations

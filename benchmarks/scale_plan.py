@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run far larger than any we have made would need, from constants measured on small ones.
 
     python -m benchmarks.scale_plan --out benchmarks/results/scale_plan.json

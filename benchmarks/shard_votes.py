@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accuracy against epsilon with shard votes: what a silo's privacy budget buys a student.
 
     python -m benchmarks.shard_votes --data ../data/mnist --out benchmarks/results/shard_votes.json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One white-box round on a CPU against a straightforward port of the same maths, side by side in one run.
 
     python -m benchmarks.white_box_speed --rounds 9 --out benchmarks/results/throughput.json

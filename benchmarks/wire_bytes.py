@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes on the wire for an answered image, in both directions, and what compressing query images would save.
 
     export OMP_NUM_THREADS=1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Flower ClientApp: relays `describe` and `answer` to the silo's gatekeeper, and knows nothing else.
 
 Whatever happens here, a code leaves and nothing more. Flower itself would send an exception's text, so this app answers

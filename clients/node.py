@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node's own configuration -> whatever answers queries there.
 
 `node_config` belongs to the silo: `gatekeeper-socket` names the socket of its gatekeeper's process (the deployment:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """fedcpsc: federated, data-free distillation from teachers that only answer."""
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Flower's apps get to know of a run: the keys of `[tool.flwr.app.config]`, in one typed object.
 
 Flower's `run_config` holds scalars only, so a run is named by its YAML file and its overrides, and both sides load it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run's configuration may choose by name, and where the object of each name is.
 
 To add one: write a module with the object, which documents itself, and add a line here. Configuration, its reference,

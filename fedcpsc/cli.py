@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: parse, one call, exit code.
 
 Exit codes: 0 done; 1 failed; 2 the command line or a configuration is wrong; 3 an audit's lower bound exceeds a claim,

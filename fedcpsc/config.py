@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run's configuration.
 
 A file in `configs/` holds only what differs from the defaults below. `load_config(path, overrides)` is the one way in;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The error tree, one class for each thing a caller would do about it, and the codes that cross the wire.
 
     FedcpscError

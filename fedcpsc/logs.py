@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Logs of every process of this package: constant sentences with named fields, as lines for people or as JSON.
 
 A record may say who, which and how many (`FIELDS`), never what: no image, no answer, no text from outside. Both forms

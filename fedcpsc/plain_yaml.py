@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML as its writer reads it: no key twice, no number or date that is another one than it looks.
 
 PyYAML follows YAML 1.1, where `answers: 010000` is 4096, `deadline_s: 10:00` is 600 and `name: 2026-11-28` is a date,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every result carries: versions and the commit of the source, to repeat it, and the memory it took."""
 
 from __future__ import annotations

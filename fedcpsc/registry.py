@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choices that grow: names, the object behind each, and what that object says of itself.
 
 A choice is a table of names. Beside each name stands the address of one object, `module:object`, in the form of

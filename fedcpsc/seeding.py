@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Named, independent random streams from one seed.
 
 Every consumer derives its own stream by name, so that adding one never shifts another. These streams serve training

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed YAML: files read into frozen, strict models. Unknown keys are errors that name the nearest valid key."""
 
 from __future__ import annotations

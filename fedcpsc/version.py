@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one place of the version: `[project]` in pyproject.toml, where Flower reads an app's version too.
 
 An installed package carries that file along; a checkout and Flower's copy of an app have it beside the package.

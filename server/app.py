@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Flower ServerApp: configuration -> silos join -> distillation. It raises where the run failed, and never exits.
 
 Order matters in a simulation: Ray starts in this very process and forks, and linear algebra in another thread would

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`SiloTransport` over Flower: send, receive, time out.
 
 One background thread owns Flower's Grid once queries are asked, because in a deployment a pull blocks while a reply

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import tomllib
 from dataclasses import asdict
 from pathlib import Path

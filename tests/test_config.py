@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values that the configuration derives where a file leaves them blank."""
 
 import pytest

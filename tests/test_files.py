@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Old content or new, never half."""
 
 import pytest

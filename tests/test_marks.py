@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the fast tests leave out is named, exists, and is run by `make test`."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML as its writer reads it, and numbers that stay of the kind they were written in."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The version stands in one place, and what an installation holds of the project's own files."""
 
 import re

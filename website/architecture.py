@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws docs/architecture.svg: the packages by layer, an arrow for each import. `python -m website.architecture`.
 
 The layout is Sugiyama's: an arrow that passes layers gets a place in each of them, places are ordered by the mean of

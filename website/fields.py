@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference of configurations, generated from their pydantic models: one table of keys for each section."""
 
 from __future__ import annotations

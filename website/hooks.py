@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mkdocs hooks: the generated reference, files of the repository that pages link to, and a list of external links.
 
 External links are listed, not fetched: the site is built where there may be no network.

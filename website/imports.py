@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The project's packages, their layers and who imports whom: from the code, as it is."""
 
 from __future__ import annotations

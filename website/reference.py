@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages of the reference, from the code as it is; nobody writes or commits them."""
 
 from __future__ import annotations

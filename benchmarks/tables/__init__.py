@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of README and docs, from the JSON under `benchmarks/results/`."""

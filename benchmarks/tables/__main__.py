@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the tables of README and docs from the JSON under `benchmarks/results/`.
 
 python -m benchmarks.tables            # rewrite

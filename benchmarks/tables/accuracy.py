@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What students and ensembles reach."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The attacks of an audit, from what each says of itself."""
 
 from __future__ import annotations

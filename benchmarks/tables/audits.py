@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What audits found, what they could have found, and how often they would have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the machinery costs: time, memory, bytes."""
 
 from __future__ import annotations

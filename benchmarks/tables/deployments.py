@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How deployments and large federations do."""
 
 from __future__ import annotations

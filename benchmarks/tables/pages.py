@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pages hold tables, and which function makes each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a silo's owner may choose by name, from what each choice says of itself."""
 
 from __future__ import annotations

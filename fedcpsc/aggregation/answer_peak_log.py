@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos weighed by how confident of a class they get.
 
 `W_sc` is proportional to `m_sc exp(-H(p_s))`, m_sc the mean of the highest 2 % of silo s's answers on class c. A silo

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos weighed by how often they name a class.
 
 `W_sc` is proportional to `m_sc exp(-H(p_s))`, m_s the mean of all that silo s has answered so far: a silo that has

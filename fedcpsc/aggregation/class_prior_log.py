@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos weighed by their class counts: `W_sc = n_sc / sum_t n_tc`, n_sc the images of class c that silo s reports."""
 
 from __future__ import annotations

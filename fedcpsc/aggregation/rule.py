@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an aggregation rule is, and the two families that the built-in ones belong to.
 
 A rule sees the answers p_s of silos s to some images, and how much each silo counts for each image: w_s where it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lower bounds on epsilon and mu from how well an attack separates members from non-members.
 
 Each bound holds with the stated confidence over the coins that decided membership and the randomness of the training.

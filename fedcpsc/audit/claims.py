@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One bound compared with one claim: refuted, not contradicted, or not tested, because no guess could have refuted it.
 
 A guarantee for persons is one for each of their records too, never the other way round. So a bound that is about

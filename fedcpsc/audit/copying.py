@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does a generator copy training images? Both tests look at nearest neighbours in a public space of features.
 
 Two spaces are at hand, neither of which owes anything to any data: the pixels themselves (`pixel_features`), blind to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Audits written before bounds said what they could have been at most: completed, and judged anew, when read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`audit.json`, part by part, as types.
 
 The key `policy` names what is attacked: a policy where the audit is from scratch, a silo (or "run", for the student of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What share of each class a silo holds, guessed from its answers alone; the truth is known to the auditor only.
 
 A model that saw a class more often favours it wherever the image says little. The mean answer to public noise, or to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From what is seen of models to rows of the audit: how well each attack separates members from the others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an attacker has learnt of models: a few numbers for each model and image."""
 
 from __future__ import annotations

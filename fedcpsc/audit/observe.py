@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an attacker sees of a model: its output behind the gatekeeper's own answer form, and one number for each image.
 
 The forms are `protocol.forms`, the decoding is the server's: nothing here makes a teacher look more or less private

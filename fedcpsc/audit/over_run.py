@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit of a finished run: its student, its silos' teachers, its query images, its answers.
 
 For the owners' side of a simulation: it reads the silos' folders and their private images, as the run's configuration

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an audit does: typed, frozen, strict, fixed before anything is looked at. Torch-free.
 
 A file such as `configs/audit_digits.yaml` holds only what differs from the defaults below.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an audit's plan cannot refute, reported before anything is trained; and the confidence that its bounds share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit's pictures. All are public but the neighbours: private images, for the silo's owner alone."""
 
 from __future__ import annotations

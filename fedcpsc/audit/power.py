@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often the one-run audit refutes a claim that is wrong, and one that is right: by simulation.
 
 The mechanism is the Gaussian one, whose truth is known exactly: a canary's score is N(0, 1), and N(mu, 1) where its

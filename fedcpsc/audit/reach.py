@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a number of guesses could show at most: with it, a bound below a claim says something, or that it says nothing.
 
 An audit refutes a claim where its bound lies above it, and no bound lies above the one that all guesses being right

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a membership score is worth: the curve of its errors, and guesses for the one-run bounds."""
 
 from __future__ import annotations

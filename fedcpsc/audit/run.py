@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit from scratch: shadows of every policy side by side, attacked on every surface.
 
 Nothing is chosen by looking. Each stage (the teachers of one training, the students of one policy and number of

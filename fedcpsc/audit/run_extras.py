@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run's transcript gives away besides membership: look-alikes of private images, class mixes, the teachers."""
 
 from __future__ import annotations

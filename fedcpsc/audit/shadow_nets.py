@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small networks, many at a time: every layer works on all shadows at once, and each shadow's gradient is its own.
 
 Linear layers are one batched matrix product, convolutions one grouped convolution; measured on one core with 64

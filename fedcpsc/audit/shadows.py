@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shadow teachers and shadow students, all trained in one batch.
 
 Every shadow draws from streams of its own seeds, so that it does not matter which others are in the batch: 64 together

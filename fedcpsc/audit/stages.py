@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An audit's folder: what is finished is stored at once, so that an interrupted audit goes on where it was.
 
 config.yaml               every value of the configuration; another one is refused

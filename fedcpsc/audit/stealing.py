@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model stealing: how like its teacher a copy is, as a function of the answers it was fitted to and what they cost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit by two worlds: many trainings with one unit and as many without, distinguished by one number each.
 
 It needs no canaries and asks about one record, or one person with all records: whatever is in the training in one

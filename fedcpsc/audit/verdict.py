@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an audit says, in plain words: the claims it refuted, did not contradict, could not test; and who leaks what."""
 
 from __future__ import annotations

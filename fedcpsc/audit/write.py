@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leaves an audit behind: its pictures, its verdict, `audit.json`."""
 
 from __future__ import annotations

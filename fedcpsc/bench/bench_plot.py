@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """bench.png: images a second, memory and, where runs were made, accuracy against answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One measurement from plan to files: bench.json and bench.png."""
 
 from __future__ import annotations

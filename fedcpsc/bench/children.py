@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measuring process seen from outside: started over one side's source tree, spoken to in JSON lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accuracy against answers: whole runs of each side and seed, by turns."""
 
 from __future__ import annotations

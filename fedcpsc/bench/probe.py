@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measured process: a script, run with the measured source tree on PYTHONPATH.
 
 It imports of `fedcpsc` only what it measures, never this package: so the same measuring code runs over another

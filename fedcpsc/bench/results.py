@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What bench.json holds, and what the measuring process replies, as types."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one or two sides that are measured: a configuration and a source tree each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Seconds and memory of each stage, both sides by turns in one run."""
 
 from __future__ import annotations

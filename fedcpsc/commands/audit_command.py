@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc audit` does: load the plan, run it with a moving line, print what was found."""
 
 from __future__ import annotations

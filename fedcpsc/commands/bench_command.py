@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc bench` does: measure with a moving line, print the table."""
 
 from __future__ import annotations

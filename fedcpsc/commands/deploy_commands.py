@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc deploy ...`: what several machines need, and the same on one, for trying."""
 
 from __future__ import annotations

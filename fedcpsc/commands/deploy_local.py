@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc deploy local` does: silos, the federation, and then either wait or do the run at once."""
 
 from __future__ import annotations

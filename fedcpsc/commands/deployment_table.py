@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A deployment on the terminal: a table that lives as long as it does; without a terminal, a line for each change."""
 
 from __future__ import annotations

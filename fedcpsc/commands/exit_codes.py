@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a command ends: this package's errors as words for people, and an exit code (the table is in `fedcpsc.cli`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the command line does with an exception that no command expected: one line, and the traceback in a file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner's commands around the ledger, as a typer app for the command line to mount: `fedcpsc ledger ...`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner's commands, as typer apps for the command line to mount: `gatekeeper`, `ledger`, `policy`, `epsilon`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the owner's commands share: their common arguments, and how results and errors are shown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner's commands that name a silo's population: `ledger migrate` and `ledger population`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc run` does: silos, run folder, the run itself, its table; once, or once for each of several seeds."""
 
 from __future__ import annotations

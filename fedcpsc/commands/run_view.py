@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run on the terminal: one moving line while it goes, one table when it is done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same run with several seeds: a figure comes with its spread."""
 
 from __future__ import annotations

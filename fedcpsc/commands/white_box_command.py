@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc white-box` does: load the plan, run it with a moving line, print what came of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label-keeping changes of images, vectorised over the batch."""
 
 from __future__ import annotations

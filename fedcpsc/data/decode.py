@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures as they lie in files -> one uint8 array."""
 
 from __future__ import annotations

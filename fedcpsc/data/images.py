@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labelled images, and the one conversion between stored pixels and network inputs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dealing one data set to simulated silos, by flwr-datasets' partitioners."""
 
 from __future__ import annotations

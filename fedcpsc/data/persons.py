@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records are of one person, read from where the owner says it: a column, folders or a CSV file.
 
 A person's id is text. Spaces around it are not part of it, and one letter in two encodings of Unicode is one letter:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each simulated silo's private images: dealt from one source, or the silo's own files."""
 
 from __future__ import annotations

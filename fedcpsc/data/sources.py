@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labelled images from the configured source: what is trained on, and what is held out to measure with."""
 
 from __future__ import annotations

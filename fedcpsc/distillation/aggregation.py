@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many silos' answers to one soft target, by one of the rules of `fedcpsc.aggregation`.
 
 Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`).

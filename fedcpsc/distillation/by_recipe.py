@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Query images that are made from a recipe, so that a query may carry that instead of them.
 
 As `synthesis.py`, but for what keeps a recipe small and its images the same everywhere: the generator's projection

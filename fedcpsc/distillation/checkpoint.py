@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's state after a round, written whole or not at all.
 
 All randomness follows from (seed, round), so weights, optimiser states and the round groups so far are the whole

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who contributed what: the weight each silo's answers had in the soft targets, class by class."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One batch shared among processes, each of which takes its part through the network.
 
 Every process draws the same rows and the same views of them, and passes its own part. Logits and features, which are

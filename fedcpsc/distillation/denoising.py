@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that came with noise, read as the distributions they most probably were.
 
 A silo says v = p + e with p its teacher's probabilities and e of known standard deviation sigma on each class. Clipping

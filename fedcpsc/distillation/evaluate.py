@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accuracy on held-out real images, where a run has any. Nothing read here steers training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorBoard event files beside metrics.jsonl: its figures as curves, and each round's query images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who fits the student to the bank: this process alone, or several that share every batch (`runtime.processes`).
 
 With several, this process is rank 0 and the only one that knows of silos, rounds and answers. The others wait at a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much silos say that answer in unlike forms, or under unlike noise.
 
 Every silo s shows its teacher's probabilities p through a *window*: an answer form and a noise, both public. What is

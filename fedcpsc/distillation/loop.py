@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The round loop: make images -> ask the silos -> fit to the bank while they work -> store answers -> checkpoint.
 
 Rounds are asked in groups. A group is one round unless the silos are slow; `round_schedule.py` says which answers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a finished run says of itself: its result, its details and the two pictures."""
 
 from __future__ import annotations

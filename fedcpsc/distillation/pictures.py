@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two pictures every run leaves: what it asked about, and what the answers brought."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a run is: one line a round and one a part of the final fit."""
 
 from __future__ import annotations

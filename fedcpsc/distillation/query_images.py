@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A round group's query images: made against the committee, committed to the bank in queries small enough for all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides which query is sent to which silo when, and stores the answers in the bank.
 
 As many queries are in flight at a silo at once as the configuration allows; a silo that says it is busy gets fewer. A

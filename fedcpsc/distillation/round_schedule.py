@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the rounds overlap: how many may be outstanding, which answers may be used, how many rounds share a query.
 
 What the committee sees is settled by the rounds' numbers and never by the clock. While a round group is worked on, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does one whole run: lets the silos join, runs the rounds, and completes the run's folder."""
 
 from __future__ import annotations

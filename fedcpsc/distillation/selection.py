@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which of many candidate images are worth an answer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the server knows of one silo during a run: what it was sent, what it owes, how it has answered so far."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitting the committee to the answer bank: one member, one step at a time."""
 
 from __future__ import annotations

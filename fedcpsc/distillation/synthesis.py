@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inventing query images: fresh conditional generators, guided by the committee, mixed with a procedural prior.
 
 The teachers give no gradients; the committee (the student and its fellows, all fitted to the bank) lends its own. In

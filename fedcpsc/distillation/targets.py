@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Soft targets of the bank, kept in step with the answers that have arrived."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How queries reach the silos and how their replies come back, some time later.
 
 `SiloTransport` is the seam: `LocalTransport` calls gatekeepers in this process (tests, single-machine runs);

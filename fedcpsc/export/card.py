@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card, in the form that Hugging Face's hub reads: a YAML head and Markdown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc export` does: the student in one format, its check, and the model card of all formats in the folder."""
 
 from __future__ import annotations

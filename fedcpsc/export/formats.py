@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each format: written, opened again by its own reader, and compared with the network on 1,000 images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The formats, and what a check of one says. Torch-free, for the command line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes one epsilon for all that a population ever released: noisy answers, class counts, DP-SGD teachers.
 
 Formal guarantee: let M be the sum of mu^2 over all Gaussian releases, and let the trainings be Poisson-subsampled

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who else may read or change a silo's folder, from its mode bits alone: access lists are not looked at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gatekeeper answers a query or refuses it; nothing else has access to the teacher.
 
     validate > policy > ledger (charge, committed) > teacher > mechanism > answer form > ledger (reply) > answer

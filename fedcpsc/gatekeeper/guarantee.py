@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides from policy, manifest and ledger what may be claimed: mechanism, budget and epsilon. Fails closed.
 
 Everything is decided before the first query. Where the teacher, or what the ledger already released, makes the policy's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ledger in words that its owner can read: what was given so far, and each row with time, images and epsilon."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a process of the silo's own listens, and what a connection may cost it: seconds, and a place among the others.
 
 uvicorn waits for ever for a request's headers and takes any number of connections; whoever may connect could fill the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a gatekeeper reports of its own work to whoever counts; by default nobody does."""
 
 from __future__ import annotations

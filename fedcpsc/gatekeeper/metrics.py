@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gatekeeper's counters for Prometheus: public quantities only, off by default.
 
 Each exported number is a function of what the asker sent and was answered, or of the clock:

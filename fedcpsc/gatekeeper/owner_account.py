@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner's private account: what GNMax lost on the votes that really came. A file beside the ledger, mode 0600.
 
 It is computed from private data and is itself private: nothing here is sent, exported or used to decide anything. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ledgers that were set aside, in `past/` of a silo's folder: what they hold still counts for its population."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A silo's policy: what its teacher may be asked, how often, and how answers are privatised.
 
 Read from the silo's own `policy.yaml`; nothing in a run or on the wire can change it. Fields that bound what a server

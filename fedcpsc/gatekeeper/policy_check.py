@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a silo's policy comes to, in plain words for its owner: the most a server can learn, and what to reconsider."""
 
 from __future__ import annotations

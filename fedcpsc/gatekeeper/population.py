@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner names the population whose records a silo holds: for a silo of an earlier version, or anew.
 
 Both keep what was spent. Each step can be taken again, and the file that makes the change complete comes last: a crash

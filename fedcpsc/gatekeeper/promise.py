@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A policy's epsilon compared with its parts: what was released, what may still be, and what a training would add."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a teacher's mechanism lets out: one function for the gatekeeper, which answers, and the audit, which attacks.
 
 The ledger is not asked here: whoever lets scores leave has charged for them before.

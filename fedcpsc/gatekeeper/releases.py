@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What leaves a silo beside answers, each a row of the ledger: a DP-SGD teacher's training, and class counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client of a gatekeeper's process: what a relay holds instead of a teacher. Imports no torch and no model."""
 
 from __future__ import annotations

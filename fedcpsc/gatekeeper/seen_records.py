@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records a silo has ever trained on, and under which population's name: `records.seen`, for the owner alone.
 
 A new name over records that were seen before would be a second budget for the same people. The file holds, for each

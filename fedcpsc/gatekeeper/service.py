@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gatekeeper as a process of the silo's own: one teacher, loaded once, behind a Unix-domain socket.
 
 `POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says

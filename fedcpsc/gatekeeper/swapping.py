@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One population's ledger in the place of another's, with its high-water mark; what is set aside lies in `past/`.
 
     1. the new ledger is whole in past/        2. the old one is renamed to past/, then its mark

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starting a run on this machine, following it, and showing it."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder that `flwr run` makes its app bundle from: the two apps, the library's source, the run's configuration.
 
 It is staged afresh for each run, so that a run needs neither a checkout nor one whose folder has a name Flower accepts.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command `flwr` as calls: submit a run, follow it, ask how it stands; register SuperNodes and list them.
 
 `flwr run --stream` exits 0 even when the run failed, so a run is submitted, followed, and then asked about.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that Flower starts: their environment, and how all of them are found and ended, however detached.
 
 Flower and Ray start helpers of their own, and a killed parent leaves them behind. Each inherits an environment variable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run through Flower's simulation, under a SuperLink of its own."""
 
 from __future__ import annotations

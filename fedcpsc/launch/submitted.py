@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run that Flower carries out, from its submission to its end, and how it really ended."""
 
 from __future__ import annotations

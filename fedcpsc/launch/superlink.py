@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A SuperLink of one's own: loopback, simulation mode, a home in a temporary folder, gone without a trace on exit.
 
 Every process of it inherits `FLWR_HOME`, which is unique to this SuperLink: that is how they are found and ended.

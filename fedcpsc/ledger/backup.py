@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies of a ledger that can be trusted: made while its gatekeeper runs, and put back only where nothing is forgotten.
 
 A backup is a ledger's file: `fedcpsc ledger show FILE` says what it holds. What a restore may do:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is charged and what is left: the plain values that the ledger, the policy and the mechanisms exchange."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What makes the ledger tamper-evident: its schema and the hash chain over its rows.
 
 The chain finds every change, insertion and removal inside the table. It cannot find a ledger that was wholly rewritten

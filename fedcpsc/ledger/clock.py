@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The clock as information: when it went back or jumped ahead is found and recorded, and stops nobody.
 
 Within a process the wall clock is compared with the machine's count of seconds since it was started, which

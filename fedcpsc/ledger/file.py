@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The SQLite file under the ledger: how it is opened, what is checked before anything is believed, errors in words.
 
 The rollback journal keeps all that is committed in the one file: a copy of it, begun after a reply was sent, holds that

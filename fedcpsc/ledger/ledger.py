@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The silo's durable record of every charge and every stored reply, one file for each population and unit.
 
 One table of events is the ledger: append-only (triggers abort UPDATE and DELETE), each row carrying the running totals

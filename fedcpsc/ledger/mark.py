@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The high-water mark: a small file that remembers the ledger's newest row, and so finds an old copy put back.
 
 It is written after each commit and before a reply leaves: every charge whose reply left is covered. It only ever moves

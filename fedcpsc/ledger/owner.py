@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a ledger's owner alone does to it: raise the budget, name the population, bring other charges over."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a ledger says, to whoever may read its file: totals, rows, soundness. Changes no byte.
 
     with contextlib.closing(Ledger.read("silo/ledger.sqlite")) as ledger:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How rows get into a ledger: one durable transaction for each change, then the high-water mark.
 
     commit -> mark -> whatever depends on it leaves the silo

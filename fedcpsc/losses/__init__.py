@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses, one family a file: tensors in, scalar out, no state."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervised contrastive loss over several views, the seed's third innovation.
 
 Source: Khosla et al. 2020 (arXiv 2004.11362, eq. 2, "out" form); CPSC-DFKD (arXiv 2510.03375) takes teacher and student

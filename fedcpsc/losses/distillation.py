@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Matching a student to a teacher's answers (inference-only) or logits (white-box).
 
 Source: Hinton et al. 2015 (arXiv 1503.02531); IKD form: CPSC-DFKD, arXiv 2510.03375.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a generator is trained towards when the teachers only answer: diverse, balanced, plausibly normalised images."""
 
 from __future__ import annotations

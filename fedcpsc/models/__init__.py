@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classifiers (teachers, students, proxies) and the conditional generator."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every classifier of the project offers, and the little that they share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The project's small ConvNet: a teacher or student that trains in seconds on one core."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conditional generator for 64x64 images (Tiny-ImageNet): DCGAN form with categorical feature embedding.
 
 Source: CPSC-DFKD, arXiv 2510.03375; DCGAN: Radford et al. 2015, arXiv 1511.06434.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where networks run, and in which precision."""
 
 from __future__ import annotations

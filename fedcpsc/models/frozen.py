@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that are looked through, not trained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conditional generator with categorical feature embedding (CFE): (z, y) -> image.
 
 Source: CPSC-DFKD, arXiv 2510.03375. CFE norm is a batch norm without affine part, followed by a scale and a shift

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNet in its form for small images: 3x3 stem without pooling, four stages (He et al. 2015, arXiv 1512.03385)."""
 
 from __future__ import annotations

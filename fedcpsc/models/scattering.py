@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A linear classifier on scattering coefficients: the features are mathematics, so that nothing but the head is learnt.
 
 Bruna & Mallat 2013 (arXiv 1203.1513); for training with differential privacy Tramer & Boneh 2021 (arXiv 2011.11660): a

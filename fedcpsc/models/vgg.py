@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VGG-11 with batch norm for small images: one linear layer after global pooling (Simonyan and Zisserman 2014)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wide ResNet, WRN-depth-factor (Zagoruyko and Komodakis 2016, arXiv 1605.07146)."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural images that need no teacher and no data."""

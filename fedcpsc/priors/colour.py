@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colour: the channels of a picture mostly rise and fall together."""
 
 from __future__ import annotations

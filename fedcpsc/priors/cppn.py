@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compositional pattern-producing networks: small random ones that map a pixel's place to its colour.
 
 Stanley 2007 (doi 10.1007/s10710-007-9028-8). As a training prior, a near relation: the random image programs of Baradad

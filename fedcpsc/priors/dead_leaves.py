@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dead leaves: shapes that hide each other.
 
 Lee, Mumford & Huang 2001; as a training prior: Baradad et al. 2021 (arXiv 2106.05963).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fractals: attractors of random iterated function systems, drawn by the chaos game.
 
 As a training prior: Kataoka et al. 2020 (arXiv 2101.08515), "pre-training without natural images".

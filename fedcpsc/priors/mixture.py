@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A mixture of procedural priors, chosen by name and weight."""
 
 from __future__ import annotations

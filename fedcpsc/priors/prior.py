@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a prior is: procedural images that need no teacher and no data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenes: something with parts, before a ground, in light that falls from one side.
 
 What is known of pictures without looking at any: things hide what lies behind them and stand near the middle, what they

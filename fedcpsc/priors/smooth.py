@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Smooth noise: sums of upsampled Gaussian noise at several scales, pushed through tanh."""
 
 from __future__ import annotations

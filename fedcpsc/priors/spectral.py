@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Noise with a power-law spectrum, as natural images have: amplitude falls as frequency^-a.
 
 The statistics are textbook knowledge (Field 1987; Torralba & Oliva 2003), not a data set's. As a training prior:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strokes: random curves on a plain ground."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mechanisms, accounting and noise; no torch."""

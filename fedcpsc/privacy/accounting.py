@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact accounting of Gaussian releases, and a second opinion.
 
 Releases x_i + N(0, sigma_i^2 I) of L2 sensitivity D_i, chosen adaptively, are together mu-GDP with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What GNMax lost on the votes that really came: for the silo's owner alone.
 
 The data-dependent Renyi bound of Papernot et al. 2018 (arXiv 1802.08908, theorem 6 with the orders of proposition 10).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a teacher's outputs become what is answered: frozen objects, each with its cost and the proof of it.
 
 A mechanism sees nothing but outputs; the gatekeeper charges its cost before they exist. `release` may be called at most

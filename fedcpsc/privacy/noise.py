@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Integer Gaussian noise from the operating system's entropy, with the continuous Gaussian's exact guarantee.
 
 What is drawn is round(Z), Z ~ N(0, sigma^2): the *rounded* Gaussian, not the discrete one. For a vector v of integers

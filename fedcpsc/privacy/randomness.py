@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one source of secret randomness for trainings: a cipher stream keyed by the operating system.
 
 DP-SGD's noise protects only as long as nobody can draw it again. torch's generator on the CPU keeps 32 bits of its

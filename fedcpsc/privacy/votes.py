@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mechanisms that add noise to each answer: integer votes, integer Gaussian noise, exact Gaussian accounting.
 
 Common to all: a teacher's distribution becomes integers >= 0 that sum to at most Q (`levels`). For two such vectors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages as fields and as bytes, and back: exact inverses, and nothing but messages comes out.
 
 `fields_of`/`from_fields` give JSON-able scalars and named arrays, what every transport carries. `to_bytes`/`from_bytes`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answer forms: how much of a distribution an answer shows, and in how many bits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of the query protocol: frozen, versioned, numpy only (no torch, no flwr).
 
 Two exchanges exist: `DescribeRequest -> Description` and `Query -> Answer`. Either may be met with a `Refusal`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a query's images are made from, where they are not sent themselves: seeds, a mixture, a generator's weights.
 
 A query's images are chosen from one or several pools (one for each round whose images it asks about); `fedcpsc.recipes`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Protocol messages as Flower records and back: the library's only contact with Flower's message types.
 
 A message is one `ConfigRecord` with the scalar fields as JSON text, and, where it carries arrays, one `ArrayRecord`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recipe's images, made on the CPU: bit for bit the same wherever the same torch runs on the same kind of processor.
 
 Candidates are made in chunks, each with a random stream of its own. So a chunk of which nothing was chosen need not be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A generator in few bytes: its projection follows from a seed, all else is rounded to float16.
 
 The projection of the noise vector holds most of a generator's weights (87 % at width 16 and 28x28). A generator that is

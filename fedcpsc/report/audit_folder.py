@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An audit's folder: `audit.json` and the plots it names."""
 
 from __future__ import annotations

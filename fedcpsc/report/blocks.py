@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report's page is made of: sections of plain blocks, each with one accessible form in the template."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Line and bar charts as inline SVG, in colours that the page sets: readable on a light ground and on a dark one.
 
 Matplotlib draws in marker colours; each becomes a CSS variable afterwards. Series differ by dash and marker as well.

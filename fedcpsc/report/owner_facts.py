@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What only a silo's owner may see: ledger, realised epsilon, class counts. It goes into the owner's report alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's facts -> one self-contained HTML page: no script, no font, no address outside the file."""
 
 from __future__ import annotations

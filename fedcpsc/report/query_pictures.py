@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Query images by the class the silos saw in them, from the first rounds to the last: small PNGs inside the page."""
 
 from __future__ import annotations

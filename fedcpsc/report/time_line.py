@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time line of a run as a drawing: when the server worked and waited, and when each silo had a query."""
 
 from __future__ import annotations

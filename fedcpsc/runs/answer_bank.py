@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The answer bank: every paid-for (image, pseudo-label, answers) triple, on disk, never asked twice.
 
 Layout of the folder:

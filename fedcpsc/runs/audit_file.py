@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """audit.json: what an audit found. Every reader gets it from here, checked to its schema and parts."""
 
 from __future__ import annotations

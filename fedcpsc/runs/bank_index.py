@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a bank's journal says: the batches, who answered them, and where each answer lies.
 
 `AnswerBank` writes it, `BankView` only looks. Both are a `BankIndex`.

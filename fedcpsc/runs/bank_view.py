@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An answer bank looked at: opened for reading alone, also while a run goes on writing it."""
 
 from __future__ import annotations

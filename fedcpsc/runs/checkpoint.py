@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """checkpoint/state.pt: the engine's state after a round, as tensors and numbers; the engine knows what they mean."""
 
 from __future__ import annotations

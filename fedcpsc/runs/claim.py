@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may work in a run's folder, and whether what lies there can be gone on with. What was paid for is never deleted.
 
 One process at a time works on a run (`worked_on_alone`). A folder that holds a run is refused, resumed or moved aside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """details.json: who mistakes what for what, and which silo had how much to say."""
 
 from __future__ import annotations

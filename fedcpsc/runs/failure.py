@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """error.txt: what a run died of, for whoever started it and whoever looks at its folder later."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows a run's `metrics.jsonl` while it grows."""
 
 from __future__ import annotations

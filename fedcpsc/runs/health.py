@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a run does, from its folder alone: while it goes on and after its end, wherever the folder can be seen.
 
 The folder does not tell whether a process still works on it, only when something was last written. So a run that has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the files of a run's folder are called. Each name is spelt here and nowhere else.
 
     config.yaml            every value of the configuration; a folder with it holds a run

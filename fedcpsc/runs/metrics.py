@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """metrics.jsonl: how a run goes, one line a round and one a part of the final fit.
 
 Lines carry no schema number: a run that a newer version resumes has lines of both forms in one file. The forms are told

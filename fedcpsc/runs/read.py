@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's folder, read into one frozen object. Nothing in the folder is changed, also while the run goes on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """result.json: the figures of a finished run, written last, so that a run with it is finished.
 
 Schema 0 are files without the key `schema`; schema 1 is the same with that key; schema 2 renamed keys that said

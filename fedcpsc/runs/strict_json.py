@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON as its standard has it: Python's own parser takes NaN and Infinity, and deep nests end in a RecursionError."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The student of a finished run, as a network again."""
 
 from __future__ import annotations

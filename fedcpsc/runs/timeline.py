@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time line of a run: what the server did when, where it only waited, and every query at every silo.
 
 `timeline.jsonl` holds one line for each span of time, in seconds since the run began, earlier attempts counted in:

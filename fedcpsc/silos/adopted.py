@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos whose teacher this project did not train: they are used as they are.
 
 Their folder is read, never written: no private data is looked for, nothing is trained, policy and ledger stay their

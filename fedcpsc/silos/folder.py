@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A silo's folder on the disk: what lies there whole, and what may be put there.
 
     teacher.safetensors  manifest.json  canaries.json  policy.yaml    the silo

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the silos of a run, as each organisation would make its own before a federation starts.
 
     <base>/<i>/teacher.safetensors  manifest.json  policy.yaml  ledger.sqlite

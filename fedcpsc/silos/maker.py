@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a silo whose teacher this project trains: reuses a matching teacher, else trains one and puts it in place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a new teacher takes an old one's place in a silo's folder, whenever the process dies.
 
     1. the new teacher's files are written to `making/`                the old silo is whole

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of one silo when the silos of a run were made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a silo that is made takes up from its folder: its owner's policy, and its population's ledger."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same run without Flower: gatekeepers and engine in one process, for debugging and where Ray does not run."""
 
 from __future__ import annotations

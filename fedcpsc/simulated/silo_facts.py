@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The simulation's measuring instrument: teachers read straight from the silos' folders, past gatekeeper and budget.
 
 Only a simulated run has these folders at hand; a deployment knows nothing of a teacher but its answers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a teacher format is: what its weights file holds, what it needs, and how its teacher is opened.
 
 Which formats there are stands in `fedcpsc.choices`; a manifest chooses among them by `kind`. A module is imported when

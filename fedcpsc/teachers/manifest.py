@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifest beside a teacher's weights: what the file is, how it was made, and which private data it knows.
 
 A silo's folder holds `teacher.safetensors` and `manifest.json`. The manifest never leaves the silo; the gatekeeper

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher in ONNX form, run by onnxruntime on the CPU; needs the extra `onnx`, and no torch.
 
 The weights file is the whole model. An ONNX model may name other files that hold its weights, which would be looked for

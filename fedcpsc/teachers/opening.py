@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening the teacher of a silo's folder by the kind that its manifest names."""
 
 from __future__ import annotations

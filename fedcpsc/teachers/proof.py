@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a manifest says of its teacher's training, checked before any mechanism builds on it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every teacher is to the gatekeeper: uint8 images in, probabilities out."""
 
 from __future__ import annotations

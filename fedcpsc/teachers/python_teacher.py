@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher that is any Python code the silo's owner has installed.
 
 The entry point stands in the silo's own manifest, beside its weights: never in a message, never in a run's YAML. Naming

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """K small networks of one architecture, their weights stacked in one safetensors file."""
 
 from __future__ import annotations

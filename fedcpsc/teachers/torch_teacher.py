@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher that is a network of `models.registry` with weights in safetensors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Canaries: mislabelled units in a teacher's own training, by which its owner can audit it in one run.
 
 Every unit (a record, or a person with all its records) becomes a canary by a coin of its own. A canary's records get

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DP-SGD with a record or a person as the unit: Poisson batches, one clipped gradient a unit, noise nobody can replay.
 
 Formal guarantee: the weights are (epsilon, delta)-DP per unit under add/remove, and with them every answer. Proof:

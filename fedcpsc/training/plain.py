@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training a silo's teacher on its private images."""
 
 from __future__ import annotations

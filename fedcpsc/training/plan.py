@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a configuration may ask of a teacher's training (`teachers.training`, by kind), and what follows from it alone.
 
 A training with a guarantee must not distinguish neighbouring data sets before it begins: noise, sampling rate, number

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose a record is, and which shard it belongs to: a keyed hash of the unit alone.
 
 The unit of protection is the record, or the person with all its records where the images name persons.

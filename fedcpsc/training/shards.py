@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """K teachers on disjoint shards: each unit's records go, together, where a keyed hash of the unit sends them.
 
 They are not private: only mechanisms that noise their votes are (`privacy.votes`). A person's records lie in one shard,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training a teacher by kind; two kinds let a guarantee be built on it: DP-SGD, and K teachers on disjoint shards.
 
 All return the weights and the proof that goes into the manifest.

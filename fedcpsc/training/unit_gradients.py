@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sum of clipped gradients that DP-SGD adds noise to: one clipped gradient a unit, whatever it has of records.
 
 Formal guarantee: adding or removing a unit (a record, or a person with all its records) changes `clipped_sum` by at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Student features at the teacher's width, so that the two are views of one image for the contrastive loss."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One white-box round: generator steps against frozen teacher and student, then student steps on fresh images.
 
 What the speed rests on, measured by `benchmarks/white_box_speed.py`: a phase computes no gradient that nobody uses, one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What generator and student are trained towards, and the batch-norm inputs that the generator's part looks at.
 
     L_G = -L_KD - alpha L_2 + beta L_BN + gamma L_SCL + eta L_CE(teacher, y)      student and teacher frozen

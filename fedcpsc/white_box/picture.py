@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the generator makes at the end, by class."""
 
 from __future__ import annotations

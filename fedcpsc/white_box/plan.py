@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The white-box mode's configuration: typed, frozen, strict, torch-free. The defaults are the authors' CIFAR-100 run.
 
 Source: Shao, Zhang, Wang, Pattern Recognition 143 (2023) 109781, arXiv 2510.03375; names as there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the authors' code departs from their paper, each departure by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One whole white-box run: teacher, epochs with checkpoints, and a folder that is left complete.
 
 Not private and not meant to be: the teacher's gradients, features and batch-norm statistics are used in this process.

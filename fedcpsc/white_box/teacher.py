@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The white-box mode's one teacher: a classifier in this process, read from a file or trained here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every aggregation rule must keep, whatever it weighs silos by."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every attack that an audit may name must be; and that one file and one line add an attack."""
 
 import importlib

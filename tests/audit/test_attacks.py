@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks against closed forms for Gaussians, against slow oracles, and against inputs that cannot be."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lower bounds: pinned figures, slow oracles, monotonicity, and mechanisms whose privacy is known."""
 
 import math

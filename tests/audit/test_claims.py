@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three outcomes for each claim; like is compared with like."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies are found, honest generators are not accused, and hubs deceive nobody."""
 
 import tracemalloc

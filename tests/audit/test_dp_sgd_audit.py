@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one-run audit against the real DP-SGD training: canaries planted by it, guesses from the teacher's answers.
 
 Images and labels are random, so that whatever a teacher knows of a canary it remembers. The claim is epsilon 1; of 80

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A class mix guessed from answers, and how near it is."""
 
 import numpy as np

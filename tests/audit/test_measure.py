@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each shadow in turn against the others; bounds whose coins no score has seen; a verdict that follows the figures."""
 
 import numpy as np

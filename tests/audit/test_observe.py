@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the attacker sees: no more than the form lets out, and no less than can be read from it."""
 
 import numpy as np

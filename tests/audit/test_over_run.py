@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit of a finished run: what it finds, and what it refuses to look at."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole person in the training, or not: two worlds tell a clip for each person from a clip for each record.
 
 The person has 20 records, all alike. The training claims epsilon 1 at delta 1e-5 per person, with noise for one clipped

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan says no before anything is computed."""
 
 from pathlib import Path

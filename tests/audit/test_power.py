@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often the audit catches epsilon 4 behind a claim of 1, and how rarely it accuses epsilon 1; the tables agree.
 
 Numbers of audits that refute are binomial. Each limit below is passed by chance with probability below 1e-5, at the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What guesses could show at most, and how many a claim needs."""
 
 import math

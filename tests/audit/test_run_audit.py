@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The suite end to end, small: what it leaves, how it goes on, when it says no, whom it accuses."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batched shadows are what each would be alone, trained in the plainest way there is."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Likeness of copies, against answers and what they cost."""
 
 import math

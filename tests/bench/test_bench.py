@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both sides are measured, each by its own code; bad input is told before anything is measured."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measuring script understands what an earlier revision's code returns."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan for runs too large to make is arithmetic, and its constants can be measured."""
 
 import pytest

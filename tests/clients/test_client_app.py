@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The relay under messages that are not the protocol's: a code comes back, nothing is touched, no text leaves."""
 
 import json

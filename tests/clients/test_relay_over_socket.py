@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The deployment's chain in one process: Grid -> relay -> socket -> gatekeeper's service."""
 
 import dataclasses

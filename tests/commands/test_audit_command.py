@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc audit` on the command line: what it prints, and the exit code that a pipeline goes by."""
 
 import yaml

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc deploy ...`: what is said and which exit code, where no process needs to be started. The rest is in e2e/."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a command raises, the user meets one line and an exit code."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc run` leaves its report, and one that cannot be drawn is told and fails no run; `fedcpsc report` alone."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc run --local`: real silos, a real engine, everything but Flower."""
 
 import io

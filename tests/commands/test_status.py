@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc status`: words or JSON, and an exit code that a script can heed."""
 
 import json

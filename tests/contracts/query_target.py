@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every `QueryTarget` must do. The in-process gatekeeper and the one behind a socket run the same suite."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract over a real socket, and what only a socket can suffer."""
 
 import contextlib

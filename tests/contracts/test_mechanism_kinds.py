@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every mechanism that a policy may name must be, and what adding one takes."""
 
 import os

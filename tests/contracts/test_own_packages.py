@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A user's own package brings rules and priors: found when named, imported when used, and never by a message."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every object that a configuration chooses by name must be, whatever it does."""
 
 import importlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every teacher format must do, and what adding one takes."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every implementation of `SiloTransport` does, run over local gatekeepers and over Flower's Grid."""
 
 import time

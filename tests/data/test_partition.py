@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dealing: disjoint, complete, by the seed, and without an endless loop where it cannot be done."""
 
 import subprocess

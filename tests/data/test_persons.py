@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Persons are read from where they are named, are never torn apart, and no record is without one unnoticed."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every form of source gives the pixels and labels that lie there, and bad files are told apart."""
 
 import numpy as np

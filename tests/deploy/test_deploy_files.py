@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """deploy/: each file is well-formed, and says what the documentation page, which is run by a test, says."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs that die by SIGKILL at chosen points and are resumed: ledgers, bank and student beside those of one left alone.
 
     python crash_points.py FOLDER

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Aggregation rules against a loop over silos, images and classes."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs whose queries carry recipes: the same images, far fewer bytes, and images again where a silo makes others."""
 
 from dataclasses import replace

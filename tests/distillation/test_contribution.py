@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who contributed what, against a loop over images; and what a run leaves of it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Noisy answers, read by their noise: against quadrature, against the projection, and against the truth."""
 
 import numpy as np

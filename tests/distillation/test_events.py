@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Event files of a run, read back as TensorBoard reads them."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A disk that is full: said in words, and after it has room again the run goes on as if nothing had been.
 
 The limit on a file's size stands in for the disk's end: the system breaks the write off in its middle in the same way.

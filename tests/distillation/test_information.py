@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos in unlike forms and under unlike noise: what each one's answers are worth."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's memory and open files follow the batch, whatever the number of silos times the size of the bank."""
 
 import tracemalloc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rounds that overlap: the same student whatever the clock says, less waiting, and silos that misbehave."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What silos answered lies in a run's folder for whoever paid for it alone."""
 
 import os

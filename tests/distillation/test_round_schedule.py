@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which answers a round group sees, and how many rounds share a query."""
 
 from hypothesis import given

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs over fake silos: what is left behind, what a crash costs, and how faults are told."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Candidates are chosen evenly over the committee's guesses, the least sure first."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the student sees of a banked image: shifted, mirrored, noisy, as the configuration says."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Query images: whose they are, what they follow from, and what the generator is pulled towards."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets that follow the answers, and what answers alone tell of the silos that gave them."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The drawn picture of the packages is the code's, and legible."""
 
 import re

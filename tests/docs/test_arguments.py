@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every argument is described by a noun phrase: what it is, its unit and range."""
 
 import pytest

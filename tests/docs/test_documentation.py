@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the documentation says can be done, done; what it links to, there."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documentation site: the generated reference leaves nothing out, and all links lead somewhere."""
 
 import re

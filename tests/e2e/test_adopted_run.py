@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An adopted ONNX silo through the commands as people use them: nothing of it changes but its ledger."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`fedcpsc deploy local` as people use it: a run by the printed line, and one that the death of all cuts short."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/deployment.md, command by command: three "machines" on loopback, TLS, authentication, a run to its end."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run whose code attacks the silo, sent by `flwr run` to a real SuperNode, as the deployment page has it set up.
 
 The SuperNode runs as the user `nobody`, behind the shipped proxy; the gatekeeper as the user `daemon`. The same run

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom a deployment keeps out: six strangers before one real SuperLink, behind the shipped proxy where nginx is."""
 
 import contextlib

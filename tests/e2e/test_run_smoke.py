@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real processes: SuperLink, Ray, two silos. Slow for a test, so each of them looks at several things."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every format is checked before it is there, computes what the student computes, and has its card."""
 
 import json

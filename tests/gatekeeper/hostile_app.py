@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ClientApp as whoever starts a run might send it: it takes what it can reach, and tells what became of each try.
 
 Runs in place of `clients.app`, under the SuperNode's user: for one message of a test (`supernode_user.py`), or in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs one message through a ClientApp in this process, as Flower's own `flwr-clientapp` does under a SuperNode's user.
 
 `python supernode_user.py MODULE NODE_CONFIG RUN_CONFIG < message > reply`: the configurations are JSON; message and

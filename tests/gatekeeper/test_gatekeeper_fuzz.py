@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A hundred thousand malformed requests: no crash, no charge, and no reply that depends on the private data."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's own code against a gatekeeper under another user: it gets answers by the policy, or refusals, and no more.
 
 The gatekeeper is the command line's, under the user `daemon`, its socket made as `--group` makes it; the ClientApp runs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything both sides log of a whole run, scanned: ids and counts, no pixel, no answer, no path of a silo."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Prometheus is shown, and that two silos with nothing in common but their policies show the same."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nobody replays the noise: with every seed that the project records or sends, replayed noise fits by chance alone.
 
 The attack: weights after training are their public beginning plus a fixed linear filter of gradients and noise. Noise

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an owner is told before anything leaves: all that counts, and nothing in the folder is touched."""
 
 import contextlib

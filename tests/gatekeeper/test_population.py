@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Naming the population of a silo: what was spent stays spent, whatever the name and whenever it crashes."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The audit attacks what the gatekeeper lets out: one function makes both, also where a teacher fails."""
 
 from contextlib import closing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gatekeeper as a real process: one per ledger, graceful at SIGTERM, unharmed by SIGKILL."""
 
 import contextlib

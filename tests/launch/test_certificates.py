@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates and keys are what OpenSSL and ssh-keygen take them for, and their private halves are private."""
 
 import shutil

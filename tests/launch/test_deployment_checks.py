@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `fedcpsc deploy check` says of servers and gatekeepers that are not as they should be."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A supervisor takes all members down, whatever they start, however they resist; a folder holds one deployment."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a run that ended badly. That it runs at all is shown by the e2e tests."""
 
 import json

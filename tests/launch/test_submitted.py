@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run is followed to its end, also through a SuperLink's restart; and how the command `flwr` fails is told."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The library runs where only torch is: no Flower, no Ray."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that use one ledger two at a time and die by SIGKILL: at each SQL statement in turn, and at random moments.
 
     python ledger_crashes.py FOLDER ROUNDS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses against slow NumPy oracles, closed forms and gradient paths."""
 
 import math

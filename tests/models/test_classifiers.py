@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model zoo: published parameter counts, shapes at every size, the contract of `Classifier`."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The conditional generator: shapes, range, and that the category really enters."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scattering coefficients against a slow oracle in space, and what they are for."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Priors look at nothing, stay in range, follow their stream, and differ from each other."""
 
 import pytest

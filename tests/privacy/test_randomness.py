@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The secret stream: right distributions, wrong scales rejected, and no entropy but the operating system's."""
 
 import os

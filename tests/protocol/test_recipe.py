@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes as messages: bounds, and nothing but a protocol error whatever the bytes."""
 
 import dataclasses

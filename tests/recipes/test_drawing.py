@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images from recipes: the same wherever they are made, and only what was chosen."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may belong to a run of 30 rounds: an audit, a silo's folder."""
 
 import json

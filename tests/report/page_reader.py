@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A page as its structure: what a screen reader, a keyboard and a network watcher would meet."""
 
 from __future__ import annotations

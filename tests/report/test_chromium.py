@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page in a real browser: it renders, at once, without an error, a request or a sideways scroll."""
 
 import json

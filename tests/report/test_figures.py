@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Charts inside a page: its colours, its font, ids of their own, text that stays text."""
 
 import re

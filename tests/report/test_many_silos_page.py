@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A page about a hundred silos can still be read."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page stands alone, is whole, and can be used by ear, by keyboard, in the dark and on a phone."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A report that may travel holds nothing that is a silo's own; the owner's report does, and stays with the silo."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time line's drawing: few bars however many stretches, and all its figures in words."""
 
 from fedcpsc.report.time_line import time_line_chart

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bank keeps what was paid for, whatever happens to the process."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bank that is only looked at says what its writer says, and changes no byte."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's folder is free, refused, resumed or moved aside, and worked on by one process at a time."""
 
 import json

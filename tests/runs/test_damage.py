@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever is damaged in a run's folder, every command that reads it says so in words and writes nothing."""
 
 import io

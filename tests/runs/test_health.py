@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's health is told from its folder: as it goes, as it ends, and where it stays away."""
 
 import json

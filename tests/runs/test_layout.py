@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's file names are spelt in one place, and only the engine opens a bank for writing."""
 
 import ast

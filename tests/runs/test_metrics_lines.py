@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """metrics.jsonl: lines of earlier versions are given in the form of this one, also beside lines of this one."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run's folder is read whole, never changed, and told plainly where it is damaged."""
 
 import json

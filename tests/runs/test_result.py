@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """result.json carries the number of its layout: older files are read, newer ones refused."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time line's file: whole after a crash, one clock over all attempts."""
 
 import pytest

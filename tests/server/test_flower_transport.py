@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What only the Grid can do to a run: nodes that stay away, errors, lost and foreign replies."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ServerApp before the first hello, and what it leaves when it fails."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher that its owner brought is used as it is: nothing is trained, read or overwritten for it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A clinic that exports its growing data every month: one ledger and one budget, however often it trains."""
 
 import numpy as np

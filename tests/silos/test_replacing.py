@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A new teacher takes an old one's place: both are kept whole wherever the process dies on the way."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Making silos: whole or not at all, reused where they match, and no ledger is ever lost."""
 
 from contextlib import closing

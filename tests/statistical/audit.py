@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A lower bound on mu from what a mechanism releases: the audit of the mechanism, not of a model.
 
 Two neighbouring worlds, many independent releases in each through the real code, projected on the direction in which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every mechanism that claims differential privacy is attacked through its real code; so are broken variants of it.
 
 False alarms: each bound holds with confidence 1 - 2e-6 (`audit`).

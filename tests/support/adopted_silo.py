@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Silos whose owners bring a finished ONNX model, as docs/silos.md says."""
 
 from hashlib import sha256

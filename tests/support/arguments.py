@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptions of arguments, attributes and options, wherever the code gives one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher as a silo's owner might install it: the silo's manifest names `support.brightness_teacher:make`."""
 
 import numpy as np

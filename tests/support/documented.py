@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands in the documentation's code blocks, for tests that hold the pages to it."""
 
 from __future__ import annotations

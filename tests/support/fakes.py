@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fakes that speak the protocol: a silo without torch, a ledger or a network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What must have become of a hostile ClientApp's tries (`tests/gatekeeper/hostile_app.py`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flower's Grid in this process: real encoding, one first-in-first-out worker per node, no Ray, no network.
 
 The only place that imports Flower's internals (flwr 1.41, see the pin in pyproject.toml).

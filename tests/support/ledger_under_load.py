@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that charges and answers without pause, and says what has left.
 
     python ledger_under_load.py LEDGER COUNTER

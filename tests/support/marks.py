@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tests `make test-fast` leaves out, by file, or by `file::test`, and why each of them takes its time.
 
 Seconds are of one CPU core. What is named here gets its marker while tests are collected (`tests/conftest.py`); what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """nginx with the configuration that is shipped, its paths and ports put where a test can have them."""
 
 from __future__ import annotations

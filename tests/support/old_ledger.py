@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ledgers as version 1 of the file had them: WAL mode, the first six kinds of rows, no number in the file, no mark."""
 
 import sqlite3

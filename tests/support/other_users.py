@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gatekeeper and a SuperNode as two other users of this machine, which needs root.
 
 Both users are the system's; the gatekeeper's socket is the command line's, made as `--group` makes it.

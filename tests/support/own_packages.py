@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packages of a user's own, installed for one test: a module, and what a package manager leaves beside it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small sources of each form, written to a temporary folder."""
 
 import io

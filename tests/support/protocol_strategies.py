@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hypothesis strategies for every message of the protocol, and the equality the frozen messages leave out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A result.json and a line of metrics.jsonl, as the engine writes them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A silo's folder around a teacher that needs no torch."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A silo behind a socket, as its gatekeeper's process serves it, in a thread."""
 
 from __future__ import annotations

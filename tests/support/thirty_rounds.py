@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A finished run of 30 rounds and 5 silos, with all that a simulation measures."""
 
 from pathlib import Path

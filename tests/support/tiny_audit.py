@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole audit in a second or two, for the tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A configuration whose stages take milliseconds."""
 
 TINY = (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs that take a second: over fake silos, or of the smoke configuration cut short."""
 
 from __future__ import annotations

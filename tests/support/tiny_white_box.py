@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A white-box configuration of a second, for the tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifest: what is written is read back, and nothing that does not fit passes."""
 
 import json

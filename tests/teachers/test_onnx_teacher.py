@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX models at the door: whole ones are run, those that keep weights elsewhere are refused unread."""
 
 import sys

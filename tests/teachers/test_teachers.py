@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every kind of teacher behind the one Protocol."""
 
 import io

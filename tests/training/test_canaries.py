@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Canaries: fair coins, wrong labels, at most one training record for each private one, a file for the owner only."""
 
 import os

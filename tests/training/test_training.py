@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Teacher training: it learns, the seed alone decides, and what cannot work says so."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What noise is added to: one clipped gradient a unit, moved by at most the clipping norm by one unit more."""
 
 import numpy as np

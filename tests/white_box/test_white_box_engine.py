@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One white-box round: who learns in which phase, at what rate, and what the reference does otherwise."""
 
 import itertools

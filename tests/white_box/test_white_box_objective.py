@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """L_G and L_S, term by term, against loops; and the hooks that L_BN looks through."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole white-box runs: what they leave, how they go on, which epoch is the result, and that students learn."""
 
 import json

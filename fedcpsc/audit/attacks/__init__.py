@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Membership inference attacks: one object in one file each."""

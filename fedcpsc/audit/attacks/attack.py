@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every attack is: one object that says what it reads and gives each image a score."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The label-only attack: members keep their label under more perturbations."""
 
 from __future__ import annotations

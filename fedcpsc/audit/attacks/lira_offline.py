@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The likelihood-ratio attack with shadows that never saw the record."""
 
 from __future__ import annotations

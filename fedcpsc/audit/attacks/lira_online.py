@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The likelihood-ratio attack with shadows of both kinds."""
 
 from __future__ import annotations

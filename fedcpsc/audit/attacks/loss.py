@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loss attack: the better an image is fitted, the more it looks like a member."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The robust membership inference attack: one image against many that nobody trained on."""
 
 from __future__ import annotations

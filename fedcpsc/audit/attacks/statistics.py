@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The statistics that attacks share.
 
 Attacks see answers alone: probabilities, or labels. *Shadows* are models trained as the target was, each on a random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parquet files in the form of the Hugging Face hub: a column of encoded images, and one of class numbers."""
 
 from __future__ import annotations

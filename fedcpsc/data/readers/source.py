@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a data source is, and how its splits are read and checked.
 
 Class names and their order come from the training split, so that label k means the same in both.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets that torchvision reads, from where it has put them earlier; never downloaded here."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mechanisms that a policy may name: one file each, with its section of the policy and what it promises."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a teacher that was trained with differential privacy."""
 
 from __future__ import annotations

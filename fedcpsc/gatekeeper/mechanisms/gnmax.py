@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The class with the most votes after noise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flatter and rounded answers, without a guarantee."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a mechanism is to a policy: its section, the teacher it needs, how it is built, what it promises.
 
 Which mechanisms there are stands in `fedcpsc.choices`. Other packages cannot bring any: what a silo promises must be

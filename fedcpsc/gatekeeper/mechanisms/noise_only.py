@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Noise on the answers of one teacher."""
 
 from __future__ import annotations

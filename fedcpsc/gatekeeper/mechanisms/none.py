@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No mechanism: answers as the teacher gives them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The noisy mean of teachers on disjoint shards."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates for TLS and SuperNode keys, as Flower takes them.
 
 The server has a certificate of an authority that every silo trusts; a silo has a key pair whose public half is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before a SuperNode starts: does the server answer as the silo expects, and the gatekeeper as the server will?
 
 Flower's SuperNode tries again for ever where it cannot connect, and says little about why. These checks end at once,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole federation on loopback, as on several machines: brought up in order, and taken down again without a trace."""
 
 from __future__ import annotations

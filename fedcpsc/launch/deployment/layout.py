@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of a deployment on loopback: what lies where, and whose it is."""
 
 from __future__ import annotations

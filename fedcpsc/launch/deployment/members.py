@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each process of a deployment is started with: the command lines of the deployment page, filled in."""
 
 from __future__ import annotations

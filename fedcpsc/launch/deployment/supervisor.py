@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervises long-lived processes: starts them, waits for them, starts them again, takes them down with descendants.
 
 Starting again is what systemd does with `Restart=on-failure`: a process that dies is started again after its own number

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an audit found, and what it could have found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What teachers, their ensemble and the student reach: the final table, the curve, who mistakes what for what."""
 
 from __future__ import annotations

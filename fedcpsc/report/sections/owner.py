@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """For one silo's owner alone: ledger, realised epsilon, class counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How to repeat the run: commit, versions, commands and the configuration, without the machine's own paths."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The silos: what they were asked, what their owners still allow, who had how much to say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The run in a few sentences, and what was run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the time went: waiting against work, round by round, and the time line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bundle's ServerApp: a large honest query, the attacks, a small honest query; writes down what came back."""
 
 import json

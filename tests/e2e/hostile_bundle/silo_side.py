@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bundle's ClientApp: relays a query as ours does, so that nobody notices, and attacks when told to."""
 
 from flwr.clientapp import ClientApp
