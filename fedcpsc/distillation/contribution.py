@@ -33,10 +33,12 @@ def contribution(
     images = np.zeros(bank.classes, np.int64)
     total = np.zeros((bank.classes, len(bank.silos)))
     for batch in bank.batches:
-        if not batch.answered:
+        if not batch.heard:
             continue
         for rows, answers, given in bank.pieces(batch):
-            seen = bank.targets[rows].argmax(1)
+            heard = given.any(0)
+            answers, given = answers[:, heard], given[:, heard]
+            seen = bank.targets[rows][heard].argmax(1)
             shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, n, K]
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)

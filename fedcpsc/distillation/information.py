@@ -131,7 +131,7 @@ def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats,
     step = max(1, sum(batch.count for batch in batches) // _ROWS)
     sampled: list[tuple[Floats, npt.NDArray[np.bool_]]] = []
     for batch in batches:
-        if not batch.answered:
+        if not batch.heard:
             continue
         for rows, answers, given in bank.pieces(batch):
             own = slice((batch.first - rows.start) % step, None, step)  # every step-th row of the batch

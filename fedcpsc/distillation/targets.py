@@ -40,7 +40,7 @@ class BankAnswers:
     def pieces(self) -> Iterator[tuple[Floats, Answered]]:
         """Answers [S, n, K], and who gave one, [S, n], of every batch that any silo answered."""
         for batch in self._bank.batches_before(self._before):
-            if batch.answered:
+            if batch.heard:
                 for _, answers, given in self._bank.pieces(batch):
                     yield self._read(answers), given
 
@@ -91,7 +91,7 @@ class TargetKeeper:
                 counts all.
         """
         batches = self._bank.batches_before(before)
-        news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
+        news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != batch.heard]
         if not news:
             return
         if self._windows:
@@ -99,7 +99,7 @@ class TargetKeeper:
         if self._rule.learns_from_answers:
             self.counts = self._rule.learn(BankAnswers(self._bank, self.information, before))
         if self.information is not None or self._rule.learns_from_answers:
-            news = [batch for batch in batches if batch.answered]
+            news = [batch for batch in batches if batch.heard]
         for batch in news:
             parts = [
                 aggregate(
@@ -113,7 +113,7 @@ class TargetKeeper:
                 for _, answers, given in self._bank.pieces(batch)
             ]
             self._bank.set_targets(batch, np.concatenate(parts))
-            self._seen[batch.query_id] = len(batch.answered)
+            self._seen[batch.query_id] = batch.heard
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:

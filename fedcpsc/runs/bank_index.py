@@ -63,7 +63,8 @@ class Batch:
         query_id: id by which the silos know the batch.
         round: number of the round in which it was made, from 0.
         first, count: rows [first, first + count).
-        answered: silos whose answers are banked.
+        answered: silos whose answers to all of it are banked.
+        parts: rows that silos have answered of it so far, for those that have answered some and not all.
     """
 
     query_id: str
@@ -71,11 +72,50 @@ class Batch:
     first: int
     count: int
     answered: set[str] = field(default_factory=set)
+    parts: dict[str, list[slice]] = field(default_factory=dict)
 
     @property
     def rows(self) -> slice:
         """The batch's rows."""
         return slice(self.first, self.first + self.count)
+
+    @property
+    def heard(self) -> int:
+        """Number of answers that are banked, of all silos and images: it grows with each reply."""
+        return self.count * len(self.answered) + sum(_length(parts) for parts in self.parts.values())
+
+    def answered_by(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has answered, ascending and apart."""
+        return [self.rows] if silo in self.answered else self.parts.get(silo, [])
+
+    def missing_of(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has not answered, ascending and apart."""
+        missing, first = [], self.first
+        for part in [*self.answered_by(silo), slice(self.rows.stop, self.rows.stop)]:
+            if part.start > first:
+                missing.append(slice(first, part.start))
+            first = part.stop
+        return missing
+
+    def add_part(self, silo: str, rows: slice) -> None:
+        """Notes that the silo has answered these rows, of which it had answered none.
+
+        Raises:
+            ValueError: it had, or they are not the batch's.
+        """
+        if not any(hole.start <= rows.start < rows.stop <= hole.stop for hole in self.missing_of(silo)):
+            raise ValueError(f"rows {rows.start} to {rows.stop} of {silo} are answered, or not of the batch")
+        joined: list[slice] = []
+        for part in sorted([*self.answered_by(silo), rows], key=lambda part: part.start):
+            if joined and joined[-1].stop == part.start:
+                joined[-1] = slice(joined[-1].start, part.stop)
+            else:
+                joined.append(part)
+        if joined == [self.rows]:
+            self.parts.pop(silo, None)
+            self.answered.add(silo)
+        else:
+            self.parts[silo] = joined
 
 
 class BankIndex:
@@ -122,10 +162,14 @@ class BankIndex:
         count = wanted.stop - wanted.start
         dense = np.zeros((len(self.silos), count, self.classes), np.float32)
         given = np.zeros((len(self.silos), count), bool)
-        for name in batch.answered:
+        for name in (*batch.answered, *batch.parts):
             index = self._index[name]
-            dense[index] = self._read(answers_file(index), wanted.start, dense[index].shape)
-            given[index] = True
+            for part in batch.answered_by(name):
+                first, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
+                if first < stop:
+                    here = slice(first - wanted.start, stop - wanted.start)
+                    dense[index, here] = self._read(answers_file(index), first, (stop - first, self.classes))
+                    given[index, here] = True
         return dense, given
 
     def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
@@ -137,10 +181,10 @@ class BankIndex:
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
-        chosen = [b for b in self.batches if b.answered and (rounds is None or b.round in rounds)]
+        chosen = [b for b in self.batches if b.heard and (rounds is None or b.round in rounds)]
         if not chosen:
             return np.zeros(0, np.int64)
-        return np.concatenate([np.arange(b.first, b.first + b.count) for b in chosen])
+        return np.concatenate([_heard_rows(batch) for batch in chosen])
 
     def round_batches(self, round_index: int) -> list[Batch]:
         """The batches made in one round."""
@@ -152,7 +196,7 @@ class BankIndex:
 
     def answers_of(self, silo: str) -> int:
         """Images of this bank that the silo has answered."""
-        return sum(batch.count for batch in self.batches if silo in batch.answered)
+        return sum(_length(batch.answered_by(silo)) for batch in self.batches)
 
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
@@ -166,6 +210,21 @@ class BankIndex:
         if len(found) != wanted:
             raise damaged(path, "it is shorter than the journal says")
         return np.frombuffer(found, np.float32).reshape(shape)
+
+
+def _length(rows: Sequence[slice]) -> int:
+    return sum(part.stop - part.start for part in rows)
+
+
+def _heard_rows(batch: Batch) -> npt.NDArray[np.int64]:
+    """Rows of the batch that any silo has answered, ascending."""
+    if batch.answered:
+        return np.arange(batch.rows.start, batch.rows.stop)
+    heard = np.zeros(batch.count, bool)
+    for parts in batch.parts.values():
+        for part in parts:
+            heard[part.start - batch.first : part.stop - batch.first] = True
+    return batch.first + heard.nonzero()[0]
 
 
 def answers_file(index: int) -> str:
@@ -194,6 +253,9 @@ def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
                     raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
                 rows += count
                 batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+            elif "part" in event:
+                first, count = int(event["first"]), int(event["count"])
+                batches[event["part"]].add_part(str(event["silo"]), slice(first, first + count))
             else:
                 batches[event["answered"]].answered.add(str(event["silo"]))
     except (ValueError, KeyError, TypeError) as error:

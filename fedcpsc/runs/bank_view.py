@@ -53,7 +53,7 @@ class BankView(BankIndex):
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
         ends: dict[str, int] = {}
         for batch in batches:
-            ends |= dict.fromkeys(batch.answered, batch.rows.stop)
+            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
         if unknown := ends.keys() - set(silos):
             raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
         for silo, end in ends.items():
