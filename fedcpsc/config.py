@@ -45,6 +45,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16"]
+_PUBLIC_CLASSES = ("pathological", "class_sets", "own_files")  # partitions that give a silo its classes by name
 Resize = Literal["squash", "crop", "pad"]
 
 
@@ -123,6 +124,10 @@ class DataConfig(Strict):
         False,
         description="leave out pictures that cannot be decoded and rows without a label, and say how many; false: they are an error that names them",
     )
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="use only these classes of the source, by name (by number, in quotes, where it has no names) and in this order; null: all",
+    )
     train_limit: Positive | None = Field(
         None,
         description="use only so many training images, drawn by the seed: single images, also where data.persons names persons",
@@ -168,7 +173,7 @@ class PartitionConfig(Strict):
     Where `data.persons` names persons, whole persons are dealt, each by its most frequent class.
     """
 
-    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = Field(
+    kind: Literal["iid", "dirichlet", "shards", "pathological", "class_sets", "own_files"] = Field(
         "dirichlet",
         description="own_files: each silo reads its own folder below data.path; the others deal one source's images",
     )
@@ -181,6 +186,17 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
+    class_sets: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
+    )
+
+    @model_validator(mode="after")
+    def _class_sets_belong_to_their_kind(self) -> PartitionConfig:
+        if bool(self.class_sets) != (self.kind == "class_sets"):
+            constraint = "belongs to kind: class_sets, which needs it"
+            raise ValueError(explain("class_sets", self.class_sets, constraint, "give both or neither"))
+        return self
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
@@ -203,6 +219,10 @@ class SilosConfig(Strict):
         description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
     )
     partition: PartitionConfig = PartitionConfig()
+    label_sets: Literal["federation", "own"] = Field(
+        "federation",
+        description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",
+    )
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
     )
@@ -436,6 +456,19 @@ class RunConfig(Strict):
         if batch % processes:
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit_the_partition(self) -> RunConfig:
+        kind = self.silos.partition.kind
+        if self.silos.label_sets == "own" and kind not in _PUBLIC_CLASSES:
+            constraint = (
+                f"by partition {kind} single records decide which classes a silo has, and label sets are public"
+            )
+            raise ValueError(explain("silos.label_sets", "own", constraint, f"use {', '.join(_PUBLIC_CLASSES)}"))
+        if self.data.classes is not None and kind == "own_files":
+            constraint = "chooses classes of one source, and each silo has own files"
+            raise ValueError(explain("data.classes", self.data.classes, constraint, "leave the other folders out"))
         return self
 
     @model_validator(mode="after")
