@@ -71,6 +71,7 @@ class Manifest(Strict):
         width: width of the network in `models.registry`; 1 where it is not of there.
         entry_point: name "module:function", for kind "python" alone; see `python_teacher`.
         classes: number K of classes, >= 2.
+        none_class: whether the teacher has one output more, after the K classes, for "none of these classes".
         image_shape: shape (C, H, W) of the images that the teacher takes.
         normalisation: public constants, one per channel.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
@@ -97,6 +98,7 @@ class Manifest(Strict):
     width: Size
     entry_point: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     classes: Annotated[int, Field(ge=2)]
+    none_class: bool = False
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
     dataset_id: DatasetId | None = None
@@ -107,6 +109,11 @@ class Manifest(Strict):
     private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Number of the teacher's outputs: the K classes, and one more where it can say "none of these"."""
+        return self.classes + self.none_class
 
     @model_validator(mode="before")
     @classmethod
