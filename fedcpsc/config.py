@@ -25,6 +25,7 @@ __all__ = [
     "FilePersons",
     "FolderPersons",
     "Mixture",
+    "OutliersConfig",
     "OutputConfig",
     "PartitionConfig",
     "Precision",
@@ -196,6 +197,31 @@ class SilosConfig(Strict):
     )
 
 
+class OutliersConfig(Strict):
+    """Public pictures from which a teacher learns one output more, "none of my classes"; null: it has none.
+
+    For silos that hold different classes: each then counts by how sure it is that an image is of its own. `{}` takes
+    the defaults.
+    """
+
+    share: Annotated[float, Field(gt=0, le=0.9)] = Field(
+        0.33, description="their share of a batch; they come in addition to teachers.batch_size"
+    )
+    none: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        0.9,
+        description="probability of none that the teacher is to give them; near 1 its answers to invented images say little of the classes",
+    )
+    photographs: Share = Field(
+        0.5, description="share of them cut from the two photographs of scikit-learn; the others are drawn from prior"
+    )
+    prior: Mixture = Field(
+        default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0), description="weights of the priors to mix"
+    )
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        20_000, description="number of different pictures, made before the training; fewer where they would pass 256 MB"
+    )
+
+
 class TeachersConfig(Strict):
     """How each simulated silo trains its private teacher."""
 
@@ -216,6 +242,7 @@ class TeachersConfig(Strict):
         default_factory=lambda: {"kind": "plain"},
         description="kind of training and its fields, checked when the silos are made",
     )
+    outliers: OutliersConfig | None = None
 
 
 class QueriesConfig(Strict):
