@@ -168,6 +168,10 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
+    groups: tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)], ...] = Field(
+        (),
+        description="pathological: numbers of the classes that a silo sees, a list for each silo in turn, as [[0, 1], [2, 3, 4]]; empty: drawn by the seed",
+    )
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
@@ -175,6 +179,17 @@ class PartitionConfig(Strict):
             raise ValueError(
                 explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_share_no_class(self) -> PartitionConfig:
+        classes = [number for group in self.groups for number in group]
+        twice = sorted({number for number in classes if classes.count(number) > 1})
+        if twice:
+            raise ValueError(explain("groups", twice, "each class belongs to one group", "name it once"))
+        if self.groups and self.kind != "pathological":
+            constraint = "belongs to kind: pathological and to no other"
+            raise ValueError(explain("groups", self.groups, constraint, "leave it out, or change kind"))
         return self
 
 
