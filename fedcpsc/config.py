@@ -26,6 +26,7 @@ __all__ = [
     "FilePersons",
     "FolderPersons",
     "Mixture",
+    "OutliersConfig",
     "OutputConfig",
     "PartitionConfig",
     "Precision",
@@ -190,6 +191,10 @@ class PartitionConfig(Strict):
         (),
         description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
     )
+    groups: tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)], ...] = Field(
+        (),
+        description="pathological: numbers of the classes that a silo sees, a list for each silo in turn, as [[0, 1], [2, 3, 4]]; empty: drawn by the seed",
+    )
 
     @model_validator(mode="after")
     def _class_sets_belong_to_their_kind(self) -> PartitionConfig:
@@ -204,6 +209,17 @@ class PartitionConfig(Strict):
             raise ValueError(
                 explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_share_no_class(self) -> PartitionConfig:
+        classes = [number for group in self.groups for number in group]
+        twice = sorted({number for number in classes if classes.count(number) > 1})
+        if twice:
+            raise ValueError(explain("groups", twice, "each class belongs to one group", "name it once"))
+        if self.groups and self.kind != "pathological":
+            constraint = "belongs to kind: pathological and to no other"
+            raise ValueError(explain("groups", self.groups, constraint, "leave it out, or change kind"))
         return self
 
 
@@ -231,6 +247,31 @@ class SilosConfig(Strict):
     )
 
 
+class OutliersConfig(Strict):
+    """Public pictures from which a teacher learns one output more, "none of my classes"; null: it has none.
+
+    For silos that hold different classes: each then counts by how sure it is that an image is of its own. `{}` takes
+    the defaults.
+    """
+
+    share: Annotated[float, Field(gt=0, le=0.9)] = Field(
+        0.33, description="their share of a batch; they come in addition to teachers.batch_size"
+    )
+    none: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        0.9,
+        description="probability of none that the teacher is to give them; near 1 its answers to invented images say little of the classes",
+    )
+    photographs: Share = Field(
+        0.5, description="share of them cut from the two photographs of scikit-learn; the others are drawn from prior"
+    )
+    prior: Mixture = Field(
+        default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0), description="weights of the priors to mix"
+    )
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        20_000, description="number of different pictures, made before the training; fewer where they would pass 256 MB"
+    )
+
+
 class TeachersConfig(Strict):
     """How each simulated silo trains its private teacher."""
 
@@ -251,6 +292,7 @@ class TeachersConfig(Strict):
         default_factory=lambda: {"kind": "plain"},
         description="kind of training and its fields, checked when the silos are made",
     )
+    outliers: OutliersConfig | None = None
 
 
 class QueriesConfig(Strict):

@@ -116,8 +116,8 @@ def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> Image
                     "classes",
                     split.class_names,
                     f"silo {other} numbers its classes otherwise than another silo ({', '.join(names)})",
-                    "name all classes in every silo (an empty folder, or the parquet file's ClassLabel names), or let each "
-                    "teacher know its own: silos.label_sets: own",
+                    "name all classes in every silo (an empty folder, or the parquet file's ClassLabel names), or let"
+                    " each teacher know its own: silos.label_sets: own",
                 )
             )
     images = as_images(splits[silo], index, config.data, f"images of silo {silo} to train on")

@@ -208,6 +208,7 @@ class SiloMaker:
                 architecture=made.architecture,
                 width=self.config.teachers.width,
                 classes=images.classes,
+                none_class=self.config.teachers.outliers is not None,
                 image_shape=images.image_shape,
                 normalisation=Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels),  # what `to_pixels` does
                 dataset_id=data,
