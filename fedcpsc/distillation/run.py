@@ -33,6 +33,7 @@ from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
@@ -196,10 +197,11 @@ def _leave(
 def check_federation(
     joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None
 ) -> tuple[int, tuple[int, int, int]]:
-    """K and (C, H, W), on which all silos agree.
+    """K and (C, H, W), on which all silos agree, and of which a student can be trained.
 
     Raises:
         FederationError: too few joined, or they disagree.
+        ConfigError: the student cannot be trained on such images.
     """
     wanted = max(1, round(config.queries.quorum * config.silos.count))
     if len(joined) < wanted:
@@ -218,7 +220,9 @@ def check_federation(
         remedy = "set data.image_size and data.channels to what the silos take"
         constraint = f"must be the silos' image_shape {any_silo.image_shape}"
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
-    return any_silo.classes, any_silo.image_shape
+    classes, image_shape, student = any_silo.classes, any_silo.image_shape, config.student
+    check_trainable("student", student.architecture, classes, image_shape, student.width, student.batch_size)
+    return classes, image_shape
 
 
 def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:
