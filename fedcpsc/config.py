@@ -349,7 +349,7 @@ class SynthesisConfig(Strict):
     latent: Positive = Field(64, description="length of the generator's noise vector")
     width: Positive = Field(16, description="channels of the generator")
     steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
-    batch_size: Positive = Field(64, description="images a generator step")
+    batch_size: Annotated[int, Field(ge=2)] = Field(64, description="images a generator step; batch norm needs two")
     learning_rate: Rate = Field(2e-3, description="learning rate of the generator's Adam")
     shift: Annotated[int, Field(ge=0)] = Field(
         1, description="random shift in pixels before the committee sees a generated image"
