@@ -124,8 +124,13 @@ class SiloUnderAudit:
         )
 
     def own(self, images: Images) -> Floats:
-        """The teacher's own probabilities [N, K]."""
-        return self.teacher.predict(images)
+        """The teacher's probabilities of its K classes [N, K]; where it can say none of them, divided by their sum."""
+        outputs = self.teacher.predict(images)
+        if not self.manifest.none_class:
+            return outputs
+        classes = outputs[:, :-1]
+        own: Floats = classes / np.maximum(classes.sum(1, keepdims=True), np.float32(1e-12))
+        return own
 
     def released(self, images: Images) -> Floats:
         """What the mechanism lets out [N, K], before the answer form. Charged to no ledger: it does not leave."""
