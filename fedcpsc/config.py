@@ -31,6 +31,7 @@ __all__ = [
     "PartitionConfig",
     "Precision",
     "QueriesConfig",
+    "Resize",
     "RunConfig",
     "RuntimeConfig",
     "SilosConfig",
@@ -45,6 +46,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16"]
+_PUBLIC_CLASSES = ("pathological", "class_sets", "own_files")  # partitions that give a silo its classes by name
+Resize = Literal["squash", "crop", "pad"]
 
 
 def _mixed(mixture: dict[str, float]) -> dict[str, float]:
@@ -107,8 +110,24 @@ class DataConfig(Strict):
     image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(
         None, description="resize to a square of this side; null keeps the size"
     )
+    resize: Resize = Field(
+        "squash",
+        description="squash: the whole picture, each side scaled by itself; crop: the middle of it, where the subject fills the middle; pad: the whole picture in its own proportions with borders, where proportions tell classes apart",
+    )
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
+    )
+    background: Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")] = Field(
+        "white",
+        description="colour behind what is transparent in a picture, and of borders by resize: pad: white, black, grey, or '#rrggbb' in quotes",
+    )
+    skip_damaged: bool = Field(
+        False,
+        description="leave out pictures that cannot be decoded and rows without a label, and say how many; false: they are an error that names them",
+    )
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="use only these classes of the source, by name (by number, in quotes, where it has no names) and in this order; null: all",
     )
     train_limit: Positive | None = Field(
         None,
@@ -155,7 +174,7 @@ class PartitionConfig(Strict):
     Where `data.persons` names persons, whole persons are dealt, each by its most frequent class.
     """
 
-    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = Field(
+    kind: Literal["iid", "dirichlet", "shards", "pathological", "class_sets", "own_files"] = Field(
         "dirichlet",
         description="own_files: each silo reads its own folder below data.path; the others deal one source's images",
     )
@@ -168,10 +187,17 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
-    groups: tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)], ...] = Field(
+    class_sets: tuple[tuple[str, ...], ...] = Field(
         (),
-        description="pathological: numbers of the classes that a silo sees, a list for each silo in turn, as [[0, 1], [2, 3, 4]]; empty: drawn by the seed",
+        description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
     )
+
+    @model_validator(mode="after")
+    def _class_sets_belong_to_their_kind(self) -> PartitionConfig:
+        if bool(self.class_sets) != (self.kind == "class_sets"):
+            constraint = "belongs to kind: class_sets, which needs it"
+            raise ValueError(explain("class_sets", self.class_sets, constraint, "give both or neither"))
+        return self
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
@@ -179,17 +205,6 @@ class PartitionConfig(Strict):
             raise ValueError(
                 explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none")
             )
-        return self
-
-    @model_validator(mode="after")
-    def _groups_share_no_class(self) -> PartitionConfig:
-        classes = [number for group in self.groups for number in group]
-        twice = sorted({number for number in classes if classes.count(number) > 1})
-        if twice:
-            raise ValueError(explain("groups", twice, "each class belongs to one group", "name it once"))
-        if self.groups and self.kind != "pathological":
-            constraint = "belongs to kind: pathological and to no other"
-            raise ValueError(explain("groups", self.groups, constraint, "leave it out, or change kind"))
         return self
 
 
@@ -205,6 +220,10 @@ class SilosConfig(Strict):
         description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
     )
     partition: PartitionConfig = PartitionConfig()
+    label_sets: Literal["federation", "own"] = Field(
+        "federation",
+        description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",
+    )
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
     )
@@ -315,7 +334,7 @@ class SynthesisConfig(Strict):
     latent: Positive = Field(64, description="length of the generator's noise vector")
     width: Positive = Field(16, description="channels of the generator")
     steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
-    batch_size: Positive = Field(64, description="images a generator step")
+    batch_size: Annotated[int, Field(ge=2)] = Field(64, description="images a generator step; batch norm needs two")
     learning_rate: Rate = Field(2e-3, description="learning rate of the generator's Adam")
     shift: Annotated[int, Field(ge=0)] = Field(
         1, description="random shift in pixels before the committee sees a generated image"
@@ -464,6 +483,19 @@ class RunConfig(Strict):
         if batch % processes:
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit_the_partition(self) -> RunConfig:
+        kind = self.silos.partition.kind
+        if self.silos.label_sets == "own" and kind not in _PUBLIC_CLASSES:
+            constraint = (
+                f"by partition {kind} single records decide which classes a silo has, and label sets are public"
+            )
+            raise ValueError(explain("silos.label_sets", "own", constraint, f"use {', '.join(_PUBLIC_CLASSES)}"))
+        if self.data.classes is not None and kind == "own_files":
+            constraint = "chooses classes of one source, and each silo has own files"
+            raise ValueError(explain("data.classes", self.data.classes, constraint, "leave the other folders out"))
         return self
 
     @model_validator(mode="after")
