@@ -10,7 +10,7 @@
 
 A silo answers in its own classes. `LabelSets` puts its columns where they belong; what it does not know is 0. Where a
 silo's last column says "none of these", the others are divided by their sum, and the silo counts by the odds that the
-image is of its classes (`weights`).
+image is of its classes (`LabelSets.weights`).
 """
 
 from __future__ import annotations
@@ -117,9 +117,8 @@ class LabelSets:
         """How much each silo counts for each image, [S, N] in (0, 1]; None where no silo can say "none of these".
 
         With p the probability of none, w is the square root of (1 - p) / p, the odds that the image is of the silo's
-        classes, kept within 1/1000 and 1000, and 1 of silos that cannot say so; all divided by 1000. The odds themselves
-        do no better where silos share no class; where they share some, the root leaves more to the silos' confidence
-        (`benchmarks.disjoint`).
+        classes, kept within 1/1000 and 1000, and 1 of silos that cannot say so; all divided by 1000. Where silos share
+        no class the odds themselves do no better; where they share some, the root leaves more to confidence.
 
         Args:
             mass: 1 - p of each silo and image, [S, N] in [0, 1].
