@@ -2,6 +2,7 @@
 """Folders of classes as people have them: hidden folders, other files, names; and the table that the owner sees."""
 
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -72,9 +73,7 @@ def test_a_class_with_files_of_which_none_is_a_picture_is_refused(root):
     for i in range(3):
         put(root, f"cat/{i}.heic")
         put(root, f"dog/{i}")
-    with pytest.raises(
-        DataError, match=r"none is a picture that can be read: cat \(3 \.heic\), dog \(3 no extension\); "
-    ):
+    with pytest.raises(DataError, match=r"none is a picture that can be read: cat \(3 \.heic\), dog \(3 no exten"):
         load(root)
 
 
@@ -105,11 +104,14 @@ def test_links_in_a_circle_and_links_to_nothing_are_left_out(root):
 
 def test_deep_folders_are_no_trouble(root):
     deep = root / "train" / "ant"
-    for _ in range(1500):  # more than Python's calls may nest
+    for _ in range(1050):  # more than Python's calls may nest
         deep /= "d"
         deep.mkdir()
     (deep / "x.png").write_bytes(png(pictures(1)[0]))
-    assert "1 lie in folders below their class's own, and are of that class" in load(root).reading.notes
+    try:
+        assert "1 lie in folders below their class's own, and are of that class" in load(root).reading.notes
+    finally:
+        subprocess.run(["rm", "-rf", str(root / "train" / "ant" / "d")], check=True)  # pytest cannot
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
