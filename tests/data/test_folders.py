@@ -10,7 +10,7 @@ from PIL import Image
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
 from fedcpsc.config import DataConfig, RunConfig
-from fedcpsc.data.silo_images import load_silo_train
+from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import DataError
 from fedcpsc.typed_yaml import validate
@@ -201,3 +201,10 @@ class TestOwnFiles:
         images = load_silo_train(self.config(tmp_path, "parquet"), 0)
         assert images.class_names is None
         assert "the file names no classes: they have numbers alone" in images.reading.notes
+
+    def test_a_silo_that_names_fewer_classes_gets_the_names_of_all(self, tmp_path):
+        write_folder(tmp_path / "0" / "train", pictures(4), ["ant", "bee"] * 2, ["ant", "bee", "cat"])
+        write_folder(tmp_path / "1" / "train", pictures(4), ["ant", "bee"] * 2, ["ant", "bee"])
+        silos = list(iterate_silo_images(self.config(tmp_path)))
+        assert [silo.class_names for silo in silos] == [("ant", "bee", "cat")] * 2
+        assert [silo.classes for silo in silos] == [3, 3]
