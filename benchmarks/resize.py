@@ -4,12 +4,13 @@
     python -m benchmarks.resize --data /data --out benchmarks/results/resize.json
 
 Square pictures of parquet sources (the training split alone, of which a third is kept aside and measured on) become
-pictures of 2:3 in three ways that stand for three kinds of owners:
+longer pictures in four ways that stand for four kinds of owners:
 
 - `framed`: the subject stands anywhere in a frame that is half as long again; the frame goes on as the picture's mirror
   image. Landscape and portrait by turns, at random.
 - `cut`: a third of the picture is cut off at random, so that the subject fills what is left. Likewise.
 - `landscape`: as `framed`, all landscape, which squashes all pictures alike.
+- `panorama`: as `framed`, three times as long as high: the middle often misses the subject.
 
 Each is brought to a square by each way, and the project's small network is trained on it as a silo's teacher.
 """
@@ -35,7 +36,7 @@ from fedcpsc.data.sources import held_out, load_train
 from fedcpsc.training.plain import train_classifier
 
 SOURCES = ("sign_digits", "blood_cells")
-FRAMES = ("framed", "cut", "landscape")
+FRAMES = ("framed", "cut", "landscape", "panorama")
 WAYS = ("squash", "crop", "pad")
 SIDE = 32
 _TEACHER = TeachersConfig(epochs=15, width=12, batch_size=64, shift=1)
@@ -43,14 +44,14 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def framed(picture: Pixels, frame: str, rng: np.random.Generator) -> Pixels:
-    """A picture of 2:3 or 3:2 made of a square one, uint8 [H, W, 3]."""
+    """A picture that is not square, made of a square one: uint8 [H, W, 3]."""
     side = len(picture)
     if frame == "cut":
         short = round(side * 2 / 3)
         at = int(rng.integers(0, side - short + 1))
         wide = picture[at : at + short]
     else:
-        more = side // 2
+        more = 2 * side if frame == "panorama" else side // 2
         left = int(rng.integers(0, more + 1))
         wide = np.pad(picture, ((0, 0), (left, more - left), (0, 0)), mode="symmetric")
     if frame != "landscape" and rng.random() < 0.5:  # not the picture is turned, but where it is longer
