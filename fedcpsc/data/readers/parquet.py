@@ -137,7 +137,8 @@ def _leave_out(
     if len(found) and (not config.skip_damaged or len(found) == len(mask)):
         column = config.label_column if key == "data.label_column" else config.image_column
         names = first_of((rows[row] for row in found.tolist()), len(found), 5)
-        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else ""
+        all_of_them = ", or remove the file: it is of no use here"
+        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else all_of_them
         constraint = f"{len(found)} of {len(mask)} rows {what}: {names}"
         raise DataError(explain(key, column, constraint, f"{remedy}{skip}"))
     for row in found.tolist():
