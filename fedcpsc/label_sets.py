@@ -9,7 +9,7 @@
   taken to number theirs alike, as silos of earlier versions always were.
 
 A silo answers in its own classes. `LabelSets` puts its columns where they belong; what it does not know is 0. Where a
-silo's last column says "none of these", the others are divided by their sum, and the silo counts by the odds that the
+silo's last column says "none of these", its answer sums to the rest alone, and it counts by the odds that the
 image is of its classes (`LabelSets.weights`).
 """
 
@@ -34,6 +34,7 @@ Aliases: TypeAlias = Mapping[str, str]
 """The federation's word by a silo's word."""
 
 _LARGEST = 1000.0  # no silo counts more than so many times as much as one that is undecided
+_LEAST = np.float32(1 / 510)
 _SHOWN = 12  # names in an error
 
 
@@ -100,18 +101,20 @@ class LabelSets:
             own: its decoded answers, [N, its columns], rows sum to 1.
 
         Returns:
-            float32 [N, K], rows sum to 1, 0 in classes that it does not know; and the part of each answer that was not
-            "none of these", [N] in [0, 1].
+            float32 [N, K], 0 in classes that it does not know; and the sum of each row, [N]: 1, or less by what the
+            answer says of "none of these", but never less than half a level of 8 bits.
         """
         places = self.places[silo]
-        classes = own[:, : len(places)]
-        mass = classes.sum(1) if self.none[silo] else np.ones(len(own), np.float32)
-        if self.none[silo]:
-            even = np.float32(1 / len(places))  # of an image that is none of its classes, it says nothing of them
-            classes = np.where(mass[:, None] > 0, classes / np.where(mass > 0, mass, 1)[:, None], even)
         dense = np.zeros((len(own), self.classes), np.float32)
-        dense[:, list(places)] = classes
-        return dense, mass.astype(np.float32).clip(0, 1)
+        if not self.none[silo]:
+            dense[:, list(places)] = own
+            return dense, np.ones(len(own), np.float32)
+        classes = own[:, : len(places)]
+        total = classes.sum(1, keepdims=True)
+        mass = total.clip(_LEAST, 1)
+        even = np.float32(1 / len(places))  # of an image that is none of its classes, it says nothing of them
+        dense[:, list(places)] = np.where(total > 0, classes * (mass / np.where(total > 0, total, 1)), mass * even)
+        return dense, mass[:, 0].astype(np.float32)
 
     def weights(self, mass: Floats) -> Floats | None:
         """How much each silo counts for each image, [S, N] in (0, 1]; None where no silo can say "none of these".
@@ -121,7 +124,7 @@ class LabelSets:
         no class the odds themselves do no better; where they share some, the root leaves more to confidence.
 
         Args:
-            mass: 1 - p of each silo and image, [S, N] in [0, 1].
+            mass: 1 - p of each silo and image, [S, N] in (0, 1].
         """
         if not any(self.none):
             return None

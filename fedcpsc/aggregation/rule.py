@@ -74,7 +74,8 @@ class AggregationRule(Entry, ABC):
 
         Args:
             answers: answers, [S, N, K]; rows sum to 1, or are 0 where there is none. Classes that a silo does not know
-                are 0.
+                are 0. Where a silo says that an image is none of its classes, a row sums to the part that says
+                otherwise; to 1 again for a `LinearRule`, which has the odds in `present`.
             present: how much each silo counts, [S, N, 1] in [0, 1]; 0 where it gave no answer.
             counts: what is known of the silos' classes, [S, K] >= 0; None for a rule that needs no such thing.
             smoothing: `aggregation.smoothing`, > 0, for logarithms.

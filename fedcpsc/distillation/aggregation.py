@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.aggregation.rule import AggregationRule, Floats
+from fedcpsc.aggregation.rule import AggregationRule, Floats, LinearRule
 from fedcpsc.distillation.information import Information
 from fedcpsc.errors import ConfigError, FederationError, explain
 from fedcpsc.label_sets import LabelSets
@@ -58,7 +58,7 @@ def aggregate(
     """One soft target per image.
 
     Args:
-        answers: answers, float32 [S, N, K]; rows sum to 1 where given.
+        answers: answers, float32 [S, N, K]; rows sum to 1 where given, or to less by what says "none of these".
         given: who answered what, bool [S, N].
         rule: rule that pools them.
         counts: what is known of the silos' classes, [S, K] >= 0; None for rules that need no such thing.
@@ -73,7 +73,7 @@ def aggregate(
     Raises:
         ConfigError: the rule, one of the user's own, gave something that is no target.
     """
-    answers, present = _heard(answers, given, information, weight)
+    answers, present = _heard(answers, given, rule, information, weight)
     target = rule.pool(answers, present, counts, smoothing)
     if target.shape != answers.shape[1:] or not np.isfinite(target).all() or (target < 0).any():
         constraint = f"must give finite numbers >= 0 of shape {answers.shape[1:]}, gave shape {target.shape}"
@@ -98,17 +98,29 @@ def silo_shares(
     Args:
         answers, given, rule, counts, information, weight: arguments of `aggregate`.
     """
-    answers, present = _heard(answers, given, information, weight)
+    answers, present = _heard(answers, given, rule, information, weight)
     return rule.shares(answers, present, counts)
 
 
 def _heard(
-    answers: Floats, given: npt.NDArray[np.bool_], information: Information | None, weight: Floats | None
+    answers: Floats,
+    given: npt.NDArray[np.bool_],
+    rule: AggregationRule,
+    information: Information | None,
+    weight: Floats | None,
 ) -> tuple[Floats, Floats]:
-    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none."""
+    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none.
+
+    A weighted mean has the odds in its weights, and takes what a silo says of its own classes. In a mean of logarithms
+    a class that one silo alone knows has but that silo's word, however little it counts: there the word itself must be
+    small, and so it is left at what it says of "none of these".
+    """
     present = given[:, :, None].astype(np.float32)
     if weight is not None:
         present *= weight[:, :, None]
+        if isinstance(rule, LinearRule):
+            total = answers.sum(2, keepdims=True)
+            answers = answers / np.where(total > 0, total, 1)
     if information is None:
         return answers, present
     return information.read(answers), present * information.weight[:, None, None]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedcpsc.aggregation.rule import RULES, LinearRule
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.transport import SiloId
@@ -70,6 +71,12 @@ def check_federation(
         evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
     for line in describe_classes(label_sets, said, evaluation):
         tell(line)
+    rule = RULES.get(config.aggregation.rule)
+    if isinstance(rule, LinearRule) and not (label_sets.known.all() or all(label_sets.none)):
+        tell(
+            f"by aggregation.rule={rule.name} a silo also speaks where an image is of no class that it knows; by"
+            " answer_peak_log each class is decided by the silos that know it"
+        )
     return Federation(label_sets, shape, evaluation)
 
 

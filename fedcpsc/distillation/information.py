@@ -137,12 +137,12 @@ def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats,
     Args:
         before: number of the first round that is left out; None: none is.
     """
-    answers, given, mass = _sample(bank, before)
-    return (answers if mass is None else answers * mass[:, :, None]), given
+    answers, given, _ = _sample(bank, before)
+    return answers, given
 
 
 def _sample(bank: AnswerBank, before: int | None) -> tuple[Floats, npt.NDArray[np.bool_], Floats | None]:
-    """The same with rows that sum to 1, and what they would sum to, [S, n]."""
+    """The same, and what the rows sum to, [S, n]; None where all sum to 1."""
     batches = bank.batches_before(before)
     step = max(1, sum(batch.count for batch in batches) // _ROWS)
     sampled: list[tuple[Floats, npt.NDArray[np.bool_], Floats]] = []

@@ -44,8 +44,8 @@ class BankAnswers:
         """
         for batch in self._bank.batches_before(self._before):
             if batch.heard:
-                for _, answers, given, mass in self._bank.pieces(batch):
-                    yield self._read(answers if mass is None else answers * mass[:, :, None]), given
+                for _, answers, given, _ in self._bank.pieces(batch):
+                    yield self._read(answers), given
 
     def sample(self) -> tuple[Floats, Answered]:
         """The same of some thousand images."""

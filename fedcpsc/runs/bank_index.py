@@ -108,7 +108,7 @@ class Piece(NamedTuple):
         rows: rows of the bank.
         answers: decoded answers in the federation's classes, float32 [S, n, K], zero where none.
         given: which silos gave one, bool [S, n].
-        mass: part of each answer that was not "none of these", float32 [S, n] in [0, 1]; None where no silo can say so.
+        mass: sum of each answer: 1, or less by what it says of "none of these", float32 [S, n]; None where no silo can.
     """
 
     rows: slice
