@@ -120,7 +120,7 @@ def _heard(
         present *= weight[:, :, None]
         if isinstance(rule, LinearRule):
             total = answers.sum(2, keepdims=True)
-            answers = answers / np.where(total > 0, total, 1)
+            answers = (answers / np.where(total > 0, total, 1)).astype(np.float32)
     if information is None:
         return answers, present
     return information.read(answers), present * information.weight[:, None, None]
