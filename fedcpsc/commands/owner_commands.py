@@ -70,7 +70,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve the silo's teacher until stopped.
+    """Try the silo's teacher on invented images, then serve it until stopped.
 
     Example: [bold]fedcpsc gatekeeper serve /srv/silo --socket /run/fedcpsc/silo.sock --group flower[/]
     """
@@ -83,19 +83,20 @@ def serve(
 
 @policy_app.command("check")
 def check(silo_dir: SiloDir, as_json: Json = False) -> None:
-    """Say in plain words what a server can learn at most under the silo's policy.
+    """Say in plain words what a server can learn at most under the silo's policy, and try the teacher, uncharged.
 
     Example: [bold]fedcpsc policy check /srv/silo[/]
     """
     with explain_errors():
         from fedcpsc.gatekeeper.policy_check import check_policy  # noqa: PLC0415 - brings scipy
 
-        report = check_policy(silo_dir)
+        report = check_policy(silo_dir, tried=True)
         if as_json:
             say(report.as_json(), True)
             return
         for sentence in report.learns:
             typer.echo(sentence)
+        typer.echo(f"The teacher was tried on invented images: {report.trial}.")
         for warning in report.warnings:
             typer.echo(f"warning: {warning}")
 

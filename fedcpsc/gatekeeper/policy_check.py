@@ -18,11 +18,13 @@ from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_that_fit
+from fedcpsc.gatekeeper.silo_trial import try_in_folder
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.proof import DpSgdProof, histories_of, proof_of
+from fedcpsc.teachers.trial import TrialResult
 
 __all__ = ["PolicyReport", "check_policy"]
 
@@ -45,6 +47,7 @@ class PolicyReport:
         trainings_left: how many more such trainings the policy holds; None where the mechanism is another.
         learns: sentences: what a server can learn at most.
         warnings: sentences: what to think twice about.
+        trial: what came of trying the teacher; None where it was not tried.
     """
 
     population: str
@@ -60,6 +63,7 @@ class PolicyReport:
     trainings_left: int | None
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
+    trial: TrialResult | None = None
 
     def as_json(self) -> Mapping[str, object]:
         """Plain values."""
@@ -75,11 +79,16 @@ class _Silo:
     guarantee: Guarantee
 
 
-def check_policy(silo_dir: str | Path) -> PolicyReport:
+def check_policy(silo_dir: str | Path, *, tried: bool = False) -> PolicyReport:
     """Reads the folder's policy, manifest and, where there is one, ledger; charges nothing and changes no file.
+
+    Args:
+        silo_dir: the silo's folder.
+        tried: whether the teacher is tried, too, on invented images.
 
     Raises:
         SiloError: where the policy cannot be honoured as written, or a file cannot be read.
+        TeacherError: where the teacher fails its trial.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
@@ -88,6 +97,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
         silo = _Silo(folder, manifest, policy, ledger, guarantee_of(policy, manifest, ledger))
         claim, answers, forecast = silo.guarantee.claim, _answers(silo), _forecast(silo)
         released = released_epsilon(ledger, claim.delta)
+        trial = try_in_folder(folder) if tried else None
         sentences = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
         return PolicyReport(
             population=manifest.population,
@@ -102,7 +112,8 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
             next_training=None if forecast is None else forecast.after,
             trainings_left=None if forecast is None else forecast.left,
             learns=tuple(sentences),
-            warnings=tuple(_warnings(silo)),
+            warnings=(*_warnings(silo), *(trial.warnings if trial else ())),
+            trial=trial,
         )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
-from fedcpsc.errors import FederationError, SiloError, explain
+from fedcpsc.errors import FederationError, RefusalCode, SiloError, explain
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.protocol.messages import DescribeRequest, Description, Refusal
 
@@ -95,8 +95,11 @@ def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
 def check_gatekeeper(path: Path) -> Description:
     """What the gatekeeper says of itself over its socket, as this user.
 
+    One that listens has tried its teacher before.
+
     Raises:
-        SiloError: nothing listens there, this user may not connect, or it speaks another version of the protocol.
+        SiloError: nothing listens there, this user may not connect, it speaks another version of the protocol, or its
+            teacher failed lately.
     """
     remedy = "start fedcpsc gatekeeper serve, with --group if the SuperNode has another user, and check the path"
     try:
@@ -106,12 +109,16 @@ def check_gatekeeper(path: Path) -> Description:
         raise SiloError(explain("gatekeeper socket", str(path), f"cannot be reached ({error})", remedy)) from error
     with closing(SocketGatekeeper(path, timeout_s=30.0)) as gatekeeper:
         said = gatekeeper.describe(DescribeRequest())
+        health = gatekeeper.health()
     if isinstance(said, Refusal):
         asked = DescribeRequest()
         reason = f"refused to describe itself: {said.code.value}"
         if said.version != asked.version:
             reason += f" (it speaks protocol {said.version}, this installation {asked.version})"
         raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log"))
+    if health == RefusalCode.OUT_OF_SERVICE:
+        reason = "is out of service: its teacher failed on the last query"
+        raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log, then start it again"))
     return said
 
 
