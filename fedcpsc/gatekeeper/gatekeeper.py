@@ -169,14 +169,13 @@ class Gatekeeper:
         return query
 
     def _answer(self, query: Query) -> Answer:
-        with self._timed():
-            found = self.ledger.recall(
-                query.query_id,
-                query.payload_hash,
-                self._charge(len(query.images)),
-                principal=query.principal,
-                limit=self.guarantee.limit,
-            )
+        found = self.ledger.recall(
+            query.query_id,
+            query.payload_hash,
+            self._charge(len(query.images)),
+            principal=query.principal,
+            limit=self.guarantee.limit,
+        )
         if found is None or isinstance(found, Reserved):
             with self._inference:
                 if found is None:
