@@ -61,6 +61,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_contribution.py": "a small federation for each case",
         "tests/distillation/test_denoising.py::test_rows_are_distributions_and_keep_their_order": "a property over many examples",
         "tests/distillation/test_events.py": "whole runs, cut at several rounds, with TensorBoard's reader",
+        "tests/distillation/test_failing_teacher.py": "whole runs",
         "tests/distillation/test_full_disk.py": "whole runs on a disk that is full",
         "tests/distillation/test_information.py::test_a_mixed_federation_runs_and_tells_who_counted_how_much": "two runs",
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
