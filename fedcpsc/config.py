@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedcpsc.choices import AGGREGATION_RULES, DATA_SOURCES, DEFAULT_MIXTURE, PRIORS, check_mixture
+from fedcpsc.class_names import is_class_name
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import OneOf, Strict, load_as
 
@@ -348,6 +349,22 @@ class AggregationConfig(Strict):
     denoise: bool = Field(
         True, description="estimate the probabilities without noise, from the noise that each silo states"
     )
+    aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="the federation's name of a class by a silo's own word for it, as {feline: cat}; silos' classes are told apart by name",
+    )
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases_are_names(cls, aliases: dict[str, str]) -> dict[str, str]:
+        for word, name in aliases.items():
+            if not (is_class_name(word) and is_class_name(name)):
+                constraint = "both must be names of classes: 1 to 100 printable characters without space at the ends"
+                raise ValueError(explain("aliases", f"{word}: {name}", constraint, "fix the name"))
+            if name in aliases:
+                constraint = f"{name!r} is replaced itself" if name != word else "replaces a word by itself"
+                raise ValueError(explain("aliases", f"{word}: {name}", constraint, "name the last word, or none"))
+        return aliases
 
 
 class EvaluationConfig(Strict):

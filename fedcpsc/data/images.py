@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ class ImageSet:
         labels: int64 [N], in [0, classes).
         classes: K.
         persons: text [N], the id of the person behind each image; None where every image stands for itself.
+        class_names: K names in the order of the labels; None where the classes have numbers alone.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: int
     persons: npt.NDArray[np.str_] | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -64,7 +66,7 @@ class ImageSet:
     def subset(self, index: npt.NDArray[Any]) -> ImageSet:
         """The images at `index`, in its order, with their persons."""
         persons = None if self.persons is None else self.persons[index]
-        return ImageSet(self.images[index], self.labels[index], self.classes, persons)
+        return replace(self, images=self.images[index], labels=self.labels[index], persons=persons)
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -35,9 +35,12 @@ def contribution(
     for batch in bank.batches:
         if not batch.answered:
             continue
-        for rows, answers, given in bank.pieces(batch):
+        for rows, answers, given, mass in bank.pieces(batch):
             seen = bank.targets[rows].argmax(1)
-            shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, n, K]
+            weight = None if mass is None else bank.label_sets.weights(mass)
+            shares = silo_shares(
+                answers, given, rule, counts=counts, information=information, weight=weight
+            )  # [S, n, K]
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

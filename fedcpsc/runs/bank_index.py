@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, cast
+from typing import Any, NamedTuple, NotRequired, cast
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import TypedDict
 
 from fedcpsc.errors import BankError, explain
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = [
@@ -26,8 +27,11 @@ __all__ = [
     "Batch",
     "Floats",
     "JournalHead",
+    "Piece",
     "answers_file",
     "damaged",
+    "label_sets_of_head",
+    "label_sets_to_head",
     "replay",
 ]
 
@@ -45,6 +49,8 @@ class JournalHead(TypedDict):
         image_shape: shape of an image, [C, H, W].
         classes: number of classes K.
         silos: names of the silos, in the order of their answers.
+        label_sets: silos' label sets, as `LabelSets`: names, places by silo and numbers of the silos with a column for
+            none; missing where the classes go by number and all silos have the same, as in earlier versions.
         nonce: random text from which the query ids follow; missing in journals of earlier versions.
     """
 
@@ -52,6 +58,7 @@ class JournalHead(TypedDict):
     image_shape: list[int]
     classes: int
     silos: list[str]
+    label_sets: NotRequired[dict[str, Any]]
     nonce: NotRequired[str]
 
 
@@ -78,15 +85,32 @@ class Batch:
         return slice(self.first, self.first + self.count)
 
 
+class Piece(NamedTuple):
+    """Some rows of a batch, and what the S silos answered.
+
+    Attributes:
+        rows: rows of the bank.
+        answers: decoded answers in the federation's classes, float32 [S, n, K], zero where none.
+        given: which silos gave one, bool [S, n].
+        mass: part of each answer that was not "none of these", float32 [S, n] in [0, 1]; None where no silo can say so.
+    """
+
+    rows: slice
+    answers: Floats
+    given: npt.NDArray[np.bool_]
+    mass: Floats | None
+
+
 class BankIndex:
     """A bank's batches and answers, to be read.
 
     Args:
         folder: folder of the bank.
         image_shape: shape of an image, (C, H, W).
-        classes: number of classes K.
+        classes: number of the federation's classes K.
         silos: names of the silos, in the order of `answers`.
         batches: batches in the order they were made.
+        label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
     """
 
     def __init__(
@@ -96,12 +120,14 @@ class BankIndex:
         classes: int,
         silos: Sequence[str],
         batches: Sequence[Batch] = (),
+        label_sets: LabelSets | None = None,
     ) -> None:
         self.folder = folder
         self.image_shape = image_shape
         self.classes = classes
         self.silos = list(silos)
         self.batches = list(batches)
+        self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
         self._index = {silo: index for index, silo in enumerate(self.silos)}
 
     @property
@@ -110,7 +136,7 @@ class BankIndex:
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
 
     def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
+        """Answers to a batch in the federation's classes, and which silos gave one, as in `Piece`.
 
         Args:
             rows: rows of the bank, inside the batch; None: all of them.
@@ -118,22 +144,40 @@ class BankIndex:
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
-        wanted = batch.rows if rows is None else rows
-        count = wanted.stop - wanted.start
-        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
-        given = np.zeros((len(self.silos), count), bool)
-        for name in batch.answered:
-            index = self._index[name]
-            dense[index] = self._read(answers_file(index), wanted.start, dense[index].shape)
-            given[index] = True
-        return dense, given
+        piece = self._piece(batch, batch.rows if rows is None else rows)
+        return piece.answers, piece.given
 
-    def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
-        """The same in parts that stay small however many silos there are: rows of the bank, and their `answers`."""
+    def own_answers(self, batch: Batch, silo: str) -> Floats:
+        """What a silo answered to a batch, decoded, in its own columns: float32 [n, its columns].
+
+        Raises:
+            BankError: answers that the journal lists are not on the disk.
+        """
+        index = self._index[silo]
+        return self._read(answers_file(index), batch.first, (batch.count, self.label_sets.widths[index]))
+
+    def pieces(self, batch: Batch) -> Iterator[Piece]:
+        """The answers to a batch in parts that stay small however many silos there are."""
         step = max(1, _PIECE // (len(self.silos) * self.classes))
         for first in range(batch.first, batch.first + batch.count, step):
-            rows = slice(first, min(first + step, batch.first + batch.count))
-            yield rows, *self.answers(batch, rows)
+            yield self._piece(batch, slice(first, min(first + step, batch.first + batch.count)))
+
+    def _piece(self, batch: Batch, rows: slice) -> Piece:
+        count, sets = rows.stop - rows.start, self.label_sets
+        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
+        given = np.zeros((len(self.silos), count), bool)
+        mass = np.ones(given.shape, np.float32) if any(sets.none) else None
+        for name in batch.answered:
+            index = self._index[name]
+            own = self._read(answers_file(index), rows.start, (count, sets.widths[index]))
+            if sets.alike:
+                dense[index] = own
+            else:
+                dense[index], own_mass = sets.federated(index, own)
+                if mass is not None:
+                    mass[index] = own_mass
+            given[index] = True
+        return Piece(rows, dense, given, mass)
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
@@ -171,6 +215,35 @@ class BankIndex:
 def answers_file(index: int) -> str:
     """Name of the file of one silo's answers; `index` counts the bank's silos from 0."""
     return f"answers-{index}.f32"
+
+
+def label_sets_to_head(sets: LabelSets) -> dict[str, Any] | None:
+    """What a journal's head says of label sets; None where they go by number and are the same at every silo."""
+    if sets.alike and sets.names is None:
+        return None
+    return {
+        "names": None if sets.names is None else list(sets.names),
+        "places": None if set(sets.places) <= {tuple(range(sets.classes))} else [list(own) for own in sets.places],
+        "none": [silo for silo, none in enumerate(sets.none) if none],
+    }
+
+
+def label_sets_of_head(head: JournalHead, classes: int, silos: int) -> LabelSets:
+    """The inverse.
+
+    Raises:
+        KeyError, TypeError, ValueError: the head is damaged.
+    """
+    kept, plain = head.get("label_sets"), LabelSets.by_number(classes, silos)
+    if kept is None:
+        return plain
+    names, places, none = kept["names"], kept["places"], {int(silo) for silo in kept["none"]}
+    placed = plain.places if places is None else tuple(tuple(int(place) for place in own) for own in places)
+    fits = len(placed) == silos and all(0 <= place < classes for own in placed for place in own)
+    if not fits or (names is not None and len(names) != classes):
+        raise ValueError("label_sets do not fit the silos and classes")
+    flags = tuple(silo in none for silo in range(silos))
+    return LabelSets(classes, None if names is None else tuple(map(str, names)), placed, flags)
 
 
 def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
