@@ -30,6 +30,7 @@ __all__ = [
     "PartitionConfig",
     "Precision",
     "QueriesConfig",
+    "Resize",
     "RunConfig",
     "RuntimeConfig",
     "SilosConfig",
@@ -44,6 +45,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16"]
+Resize = Literal["squash", "crop", "pad"]
 
 
 def _mixed(mixture: dict[str, float]) -> dict[str, float]:
@@ -106,8 +108,20 @@ class DataConfig(Strict):
     image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(
         None, description="resize to a square of this side; null keeps the size"
     )
+    resize: Resize = Field(
+        "squash",
+        description="squash: the whole picture, each side scaled by itself; crop: the middle of it, where the subject fills the middle; pad: the whole picture in its own proportions with borders, where proportions tell classes apart",
+    )
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
+    )
+    background: Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")] = Field(
+        "white",
+        description="colour behind what is transparent in a picture, and of borders by resize: pad: white, black, grey, or '#rrggbb' in quotes",
+    )
+    skip_damaged: bool = Field(
+        False,
+        description="leave out pictures that cannot be decoded and rows without a label, and say how many; false: they are an error that names them",
     )
     train_limit: Positive | None = Field(
         None,

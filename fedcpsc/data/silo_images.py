@@ -114,5 +114,5 @@ def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> Image
                 )
             )
     index = limited(np.arange(len(splits[silo].labels)), config.data.train_limit, config.seed, f"train_{silo}")
-    images = as_images(splits[silo], index, config.data)
+    images = as_images(splits[silo], index, config.data, f"images of silo {silo} to train on")
     return replace(images, classes=len(names))

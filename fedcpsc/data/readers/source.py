@@ -7,7 +7,7 @@ Class names and their order come from the training split, so that label k means 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.choices import DATA_SOURCES
+from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.config import DataConfig
-from fedcpsc.data.decode import Picture
 from fedcpsc.data.persons import Persons
+from fedcpsc.data.pixels import Picture
+from fedcpsc.data.reading import LeftOut, first_of, printable
 from fedcpsc.errors import DataError, explain
 from fedcpsc.registry import Entry, Registry
 
@@ -40,6 +42,10 @@ class Split:
         place: place where they are, for errors.
         persons: id of the person behind each picture; None where each stands for itself, and in a test split, which
             nobody trains on.
+        named: whether the source names its classes; where not, `class_names` are numbers.
+        left_out: files and rows that were found and not taken.
+        notes: sentences for the owner about how the source was read.
+        record: function that names picture i; None where pictures are rows of one file, or paths.
     """
 
     pictures: Sequence[Picture]
@@ -47,10 +53,16 @@ class Split:
     class_names: tuple[str, ...]
     place: str
     persons: Persons | None = None
+    named: bool = True
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    record: Callable[[int], str] | None = None
 
     def name_of(self, i: int) -> str:
         """What to call picture i in an error."""
         picture = self.pictures[i]
+        if self.record is not None:
+            return self.record(i)
         return str(picture) if isinstance(picture, Path) else f"{self.place}, row {i}"
 
 
@@ -135,15 +147,19 @@ def _folder_of(source: DataSource, root: Path | None) -> Path:
 def _check_labels(split: Split) -> None:
     classes = len(split.class_names)
     if classes < 2:
-        raise DataError(explain("classes", classes, f"{split.place} must have at least 2", "check the labels"))
+        raise DataError(
+            explain("classes", classes, f"{printable(split.place)} must have at least 2", "check the labels")
+        )
+    if split.named and (fault := fault_of_class_names(split.class_names, classes)):
+        raise DataError(f"{printable(split.place)}: {fault}")
     outside = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
     if len(outside):
         row = int(outside[0])
-        raise DataError(
-            explain(
-                "label", int(split.labels[row]), f"{split.name_of(row)}: must be in [0, {classes})", "fix the label"
-            )
-        )
+        others = outside[1:]
+        also = f" (and so {first_of((f'row {i}' for i in others.tolist()), len(others), 3)})" if len(others) else ""
+        constraint = f"{split.name_of(row)}: must be in [0, {classes}){also}"
+        remedy = "fix the label" if not len(others) else "fix the labels, or check data.label_column"
+        raise DataError(explain("label", int(split.labels[row]), constraint, remedy))
 
 
 SOURCES = Registry(DATA_SOURCES, DataSource)  # type: ignore[type-abstract]  # its objects are of subclasses
