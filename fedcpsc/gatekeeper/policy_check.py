@@ -212,8 +212,10 @@ def _warnings(silo: _Silo) -> list[str]:
         found.append(f"epsilon {claim.epsilon:.4g} is so large that it promises next to nothing")
     caution = MECHANISM_KINDS.get(section.kind).caution
     found += [caution] if caution else []
-    if isinstance(section, DpPolicy) and section.delta * silo.manifest.train_size >= 1:
-        found.append(f"delta {section.delta:g} is not below 1 / {silo.manifest.train_size} records")
+    records = silo.manifest.train_size
+    if isinstance(section, DpPolicy) and (records is None or section.delta * records >= 1):
+        shown = "a number of records that is not known" if records is None else f"{records} records"
+        found.append(f"delta {section.delta:g} is not below 1 / {shown}")
     if policy.public_size:
         found.append("public_size: whoever sees the claim may find out how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:

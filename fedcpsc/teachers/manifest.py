@@ -80,12 +80,12 @@ class Manifest(Strict):
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
         train_size: number of private images that the teacher was fitted to, with its canaries but without those that
-            were left out.
+            were left out; None where the owner of an adopted teacher did not say.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
         weights_sha256: SHA-256 of the weights file.
         fingerprint: SHA-256 of everything that determines the teacher; one with an equal fingerprint may be reused.
         private_class_counts: number of those images in each class, by the label trained on; leaves the silo only by
-            `policy.share_class_counts`.
+            `policy.share_class_counts`. None exactly where `train_size` is.
         privacy: the training's differential-privacy claim, see `proof`; None where the training claims nothing.
         policy_sha256: SHA-256 of the `policy.yaml` that the silo was made with; a file with another hash was edited by
             its owner, and is left alone when the silo is made again.
@@ -106,11 +106,11 @@ class Manifest(Strict):
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
     dataset_id: DatasetId | None = None
-    train_size: Size
+    train_size: Size | None = None
     training: dict[str, Any]
     weights_sha256: Digest
     fingerprint: Digest
-    private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
+    private_class_counts: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
 
@@ -139,7 +139,11 @@ class Manifest(Strict):
             )
         if self.class_names is not None and (fault := fault_of_class_names(self.class_names, self.classes)):
             raise ValueError(fault)
-        if len(counts) != self.classes or sum(counts) != self.train_size:
+        if self.origin == "trained" and counts is None:
+            raise ValueError(explain("private_class_counts", None, "are known of every training", "train it again"))
+        if (counts is None) != (self.train_size is None) or (
+            counts is not None and (len(counts) != self.classes or sum(counts) != self.train_size)
+        ):
             raise ValueError(
                 explain(
                     "private_class_counts",
