@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's commands, as typer apps for the command line to mount: `gatekeeper`, `ledger`, `policy`, `epsilon`."""
+"""The owner's commands, for the command line to mount: `adopt`, `gatekeeper`, `ledger`, `policy`, `epsilon`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from fedcpsc.commands import population_commands  # noqa: F401 - adds its commands to `ledger`
+from fedcpsc.commands.adopt_command import adopt
 from fedcpsc.commands.ledger_commands import ledger_app
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
@@ -50,6 +51,7 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(gatekeeper_app, name="gatekeeper")
     app.add_typer(ledger_app, name="ledger")
     app.add_typer(policy_app, name="policy")
+    app.command("adopt")(adopt)
     app.command("epsilon")(epsilon)
 
 
