@@ -31,7 +31,7 @@ class Fit(Enum):
     PAD = "pad"
 
 
-def adopt(  # noqa: PLR0913 - each is an option of the command line
+def adopt(
     model: Annotated[
         Path,
         typer.Argument(
@@ -41,7 +41,8 @@ def adopt(  # noqa: PLR0913 - each is an option of the command line
         ),
     ],
     silo_dir: Annotated[
-        Path, typer.Argument(help="The silo's folder to make; nothing that is there is overwritten.", show_default=False)
+        Path,
+        typer.Argument(help="The silo's folder to make; nothing that is there is overwritten.", show_default=False),
     ],
     *,
     classes: Annotated[
@@ -58,7 +59,8 @@ def adopt(  # noqa: PLR0913 - each is an option of the command line
         ),
     ] = None,
     population: Annotated[
-        str | None, typer.Option(help="Name of the people or things whose records it was trained on; it keeps the budget.")
+        str | None,
+        typer.Option(help="Name of the people or things whose records it was trained on; it keeps the budget."),
     ] = None,
     silo: Annotated[
         str | None, typer.Option(help="Name of the silo, which the server sees; where left out, the folder's.")
@@ -71,9 +73,12 @@ def adopt(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Width of a network of this project.")] = None,
     entry_point: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Installed Python code that makes the teacher of the file.")
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Installed Python code that makes the teacher of the file."),
     ] = None,
-    output: Annotated[str | None, typer.Option(help="Name of the output to use, of an ONNX model with several.")] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Name of the output to use, of an ONNX model with several.")
+    ] = None,
     probabilities: Annotated[
         bool | None,
         typer.Option(
@@ -180,7 +185,9 @@ def _in_words(found: Adopted, model: Path) -> Iterator[str]:
     shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_CLASSES_SHOWN]))
     more = f", ... {len(names) - 1} {names[-1]}" if len(names) > _CLASSES_SHOWN else ""
     yield f"classes: {shown}{more}{last}"
-    mean, std = (",".join(f"{value:.4g}" for value in part) for part in (manifest.normalisation.mean, manifest.normalisation.std))
+    mean, std = (
+        ",".join(f"{value:.4g}" for value in part) for part in (manifest.normalisation.mean, manifest.normalisation.std)
+    )
     yield f"pixels: mean {mean}, std {std}; pictures of another size: {manifest.resize}"
     yield f"tried on invented images: {found.trial}"
     yield from (f"warning: {warning}" for warning in found.trial.warnings)

@@ -14,19 +14,19 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import ConfigError, ManifestError, SiloError, explain
 from fedcpsc.gatekeeper.gatekeeper import begin_ledger
-from fedcpsc.gatekeeper.guarantee import build_mechanism
+from fedcpsc.gatekeeper.guarantee import build_mechanism, guarantee_of
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, mark_path, save_policy
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.silos.adoption.own_pictures import PictureView, look_at_pictures
 from fedcpsc.silos.adoption.wishes import Wishes, ask_for_the_rest, named_normalisation
 from fedcpsc.silos.folder import explained_silo_writes
-from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, save_manifest, sha256_hex
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, save_manifest, sha256_hex
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.recognise import recognise
 from fedcpsc.teachers.recognised import Recognised
@@ -97,7 +97,8 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
                 Path(pictures), manifest, names, lambda as_said: open_teacher(staging, as_said, batch)
             )
         save_policy(policy, staging / POLICY_FILE)
-        begin_ledger(staging).close()
+        with contextlib.closing(begin_ledger(staging)) as ledger:
+            guarantee_of(policy, manifest, ledger)  # what the gatekeeper would refuse is refused now
     return Adopted(folder, manifest, policy, trial, found.notes, seen)
 
 
@@ -114,9 +115,7 @@ def _check_free(folder: Path) -> None:
     except NotADirectoryError as error:
         raise SiloError(explain("silo", str(folder), "is a file", "name a new folder")) from error
     except OSError as error:
-        raise SiloError(
-            explain("silo", str(folder), f"cannot be read ({error.strerror})", "check the path")
-        ) from error
+        raise SiloError(explain("silo", str(folder), f"cannot be read ({error.strerror})", "check the path")) from error
     if there:
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         remedy = "name a new or empty folder"

@@ -144,8 +144,8 @@ def named_normalisation(text: str, channels: int) -> Normalisation:
         constraint = "is of pixels in [0, 255], and here they are in [0, 1] first"
         divided = "/".join(",".join(map(str, values)) for values in shown)
         raise ConfigError(explain("--normalisation", text, constraint, f"divide by 255: {divided}"))
-    mean, std = (values * (channels if len(values) == 1 else 1) for values in (means, stds))
-    return Normalisation(mean=mean, std=std)
+    broad_means, broad_stds = (values * channels if len(values) == 1 else values for values in (means, stds))
+    return Normalisation(mean=broad_means, std=broad_stds)
 
 
 def ask_for_the_rest(found: Recognised, wishes: Wishes) -> None:
