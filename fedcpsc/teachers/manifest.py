@@ -73,6 +73,7 @@ class Manifest(Strict):
         classes: number K of classes, >= 2.
         image_shape: shape (C, H, W) of the images that the teacher takes.
         normalisation: public constants, one per channel.
+        probabilities: whether the model's outputs are probabilities already, by a softmax inside it.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
         train_size: number of private images that the teacher was fitted to, with its canaries but without those that
@@ -99,6 +100,7 @@ class Manifest(Strict):
     classes: Annotated[int, Field(ge=2)]
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
+    probabilities: bool = False
     dataset_id: DatasetId | None = None
     train_size: Size
     training: dict[str, Any]
