@@ -77,6 +77,7 @@ class Manifest(Strict):
         none_class: whether the teacher has one output more, after the K classes, for "none of these classes".
         image_shape: shape (C, H, W) of the images that the teacher takes.
         normalisation: public constants, one per channel.
+        probabilities: whether the model's outputs are probabilities already, by a softmax inside it.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
         train_size: number of private images that the teacher was fitted to, with its canaries but without those that
@@ -105,6 +106,7 @@ class Manifest(Strict):
     none_class: bool = False
     image_shape: tuple[Size, Size, Size]
     normalisation: Normalisation
+    probabilities: bool = False
     dataset_id: DatasetId | None = None
     train_size: Size | None = None
     training: dict[str, Any]

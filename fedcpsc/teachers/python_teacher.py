@@ -74,4 +74,6 @@ PYTHON = TeacherFormat(
     needs="the module, installed at the silo",
     weights_file="anything; `entry_point: module:function` is called with its bytes and returns `predict(images)`",
     open=_open,
+    code="any: it is the owner's own code",
+    checks="the entry point can be imported and called",
 )
