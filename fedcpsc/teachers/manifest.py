@@ -76,6 +76,7 @@ class Manifest(Strict):
             distinct also without regard to case and space; None where they have none.
         none_class: whether the teacher has one output more, after the K classes, for "none of these classes".
         image_shape: shape (C, H, W) of the images that the teacher takes.
+        resize: how pictures of another size are brought to `image_shape`: squash, crop or pad, see `data.resize`.
         normalisation: public constants, one per channel.
         probabilities: whether the model's outputs are probabilities already, by a softmax inside it.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
@@ -105,6 +106,7 @@ class Manifest(Strict):
     class_names: tuple[str, ...] | None = None
     none_class: bool = False
     image_shape: tuple[Size, Size, Size]
+    resize: Literal["squash", "crop", "pad"] = "squash"
     normalisation: Normalisation
     probabilities: bool = False
     dataset_id: DatasetId | None = None

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
 from fedcpsc.teachers.invented import invented_images
+from fedcpsc.teachers.outputs import meaning_of
 from fedcpsc.teachers.peak_memory import PeakMemory, free_memory, resident_memory
-from fedcpsc.teachers.protocol import Floats, ShardTeacher, Teacher, checked
+from fedcpsc.teachers.protocol import Floats, ShardTeacher, Teacher, WithOutputs, checked
 
 __all__ = ["TrialResult", "answers_to_invented", "batch_that_fits", "try_teacher"]
 
@@ -83,7 +84,8 @@ def try_teacher(
     full = _climb(_Trier(teacher, image_shape), batch_size)
     answers += [full.answers, answers_to_invented(teacher, image_shape, full.count + 1)]
     size = int(np.prod(image_shape))
-    warnings = list(_warnings(answers, _differs_by_itself(teacher, image_shape, answers[0]), from_elsewhere))
+    twice = from_elsewhere and _softmax_twice(teacher, image_shape, answers[-1])
+    warnings = _warnings(answers, _differs_by_itself(teacher, image_shape, answers[0]), twice)
     if full.count < batch_size:
         each = full.seconds / full.count
         warnings.append(
@@ -213,7 +215,7 @@ def _differs_by_itself(teacher: Teacher, image_shape: tuple[int, int, int], befo
     return float(np.abs(answers_to_invented(teacher, image_shape, 1) - before).max()) > _APART
 
 
-def _warnings(answers: Sequence[Floats], random: bool, from_elsewhere: bool) -> list[str]:
+def _warnings(answers: Sequence[Floats], random: bool, twice: bool) -> list[str]:
     """What looks wrong in the answers to batches that all begin with the same image."""
     largest = answers[-1]
     found = []
@@ -231,7 +233,7 @@ def _warnings(answers: Sequence[Floats], random: bool, from_elsewhere: bool) -> 
             f"it gives {len(largest)} unlike images one and the same answer: check that the weights are the trained"
             " ones, and the normalisation"
         )
-    elif from_elsewhere and _softmax_of_probabilities(largest):
+    elif twice:
         classes = largest.shape[1]
         bound = np.e / (np.e + classes - 1)
         found.append(
@@ -240,6 +242,15 @@ def _warnings(answers: Sequence[Floats], random: bool, from_elsewhere: bool) -> 
             " manifest.json (fedcpsc adopt --probabilities)"
         )
     return found
+
+
+def _softmax_twice(teacher: Teacher, image_shape: tuple[int, int, int], answers: Floats) -> bool:
+    """Whether a softmax was applied to what are probabilities already."""
+    if not isinstance(teacher, WithOutputs):
+        return _softmax_of_probabilities(answers)
+    images = invented_images(_PROBE, image_shape)
+    outputs = teacher.outputs(images)
+    return meaning_of(outputs) == "probabilities" and not np.allclose(outputs, teacher.predict(images), atol=_SAME)
 
 
 def _softmax_of_probabilities(answers: npt.NDArray[np.float32]) -> bool:

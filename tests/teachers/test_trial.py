@@ -105,6 +105,17 @@ def test_a_softmax_of_probabilities_is_named_with_the_bound_that_it_cannot_excee
     assert not try_teacher(teacher, SHAPE, 50, from_elsewhere=False).warnings
 
 
+@pytest.mark.parametrize("scale", [0.1, 9.0], ids=["unsure", "sure"])
+@pytest.mark.parametrize("inside", [False, True], ids=["logits", "probabilities"])
+def test_a_model_that_shows_its_outputs_is_named_exactly_where_they_are_probabilities(inside, scale):
+    teacher = Linear(classes=2, scale=scale)
+    teacher.outputs = lambda images: softmax(teacher.logits(images)) if inside else teacher.logits(images)
+    teacher.predict = lambda images: softmax(teacher.outputs(images))
+    assert len(try_teacher(teacher, SHAPE, 50).warnings) == inside
+    teacher.predict = teacher.outputs if inside else teacher.predict  # as with probabilities: true
+    assert try_teacher(teacher, SHAPE, 50).warnings == ()
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10, 1000])
 @pytest.mark.parametrize("scale", [0.02, 0.3, 9.0])
 def test_neither_an_unsure_model_nor_a_sure_one_is_taken_for_a_softmax_of_probabilities(classes, scale):

@@ -156,9 +156,7 @@ def _encoded_images(table: Any, name: str, file: Path) -> list[bytes | None]:
         return [None] * len(column)
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)):
         constraint = f"{shown} is {printable(str(kind))[:80]} in {printable(file.name)}"
-        remedy = (
-            "must hold images as {bytes, path}, bytes embedded: an encoded file's, as binary, not text or list"
-        )
+        remedy = "must hold images as {bytes, path}, bytes embedded: an encoded file's, as binary, not text or list"
         raise DataError(explain("data.image_column", name, constraint, remedy))
     encoded: list[bytes | None] = column.to_pylist()
     return encoded
