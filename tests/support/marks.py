@@ -21,6 +21,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/bench/": "measures parts in processes of their own",
         "tests/clients/test_node.py::test_the_relay_imports_no_torch": "imports in a process of its own",
         "tests/clients/test_node.py::test_the_server_app_imports_no_torch_before_the_silos_have_joined": "as above",
+        "tests/commands/test_adopt_command.py::test_a_served_gatekeeper_whose_model_was_broken_since_ends_before_it_listens_uncharged": "serves a gatekeeper",
+        "tests/commands/test_adopt_command.py::test_one_command_from_a_model_to_a_served_gatekeeper_whose_answers_are_the_models_own": "serves gatekeepers, one of a network of torch",
         "tests/commands/test_last_resort.py::test_a_reader_that_goes_away_is_passed_over_in_silence": "writes into a pipe from a process of its own",
         "tests/contracts/test_gatekeeper_socket.py::test_the_relays_side_imports_neither_torch_nor_the_model": "as above",
         "tests/contracts/test_mechanism_kinds.py::test_one_file_and_one_line_add_a_mechanism_that_a_silo_then_promises": "registers it in a process of its own",
