@@ -128,7 +128,7 @@ def check(
     Example: [bold]fedcpsc deploy check link.example.org:8443 --socket /run/fedcpsc/silo.sock[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link  # noqa: PLC0415
+        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service  # noqa: PLC0415
 
         if silo_dir is not None:
             from fedcpsc.gatekeeper.silo_trial import try_in_folder  # noqa: PLC0415 - may bring torch
@@ -140,6 +140,8 @@ def check(
         if socket is not None:
             said = check_gatekeeper(socket)
             _say(f"gatekeeper of {said.silo}: answers at {socket}, protocol {said.version}")
+            if is_out_of_service(socket):
+                _say("warning: its teacher failed on the last query, see its log: it answers nothing new for now")
         link = check_link(superlink, root_certificates)
         _say(f"server {link.address}: its certificate is trusted until {link.ends:%F}")
         if link.control_open:

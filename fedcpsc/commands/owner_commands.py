@@ -96,7 +96,7 @@ def check(silo_dir: SiloDir, as_json: Json = False) -> None:
         if as_json:
             say(report.as_json(), True)
             return
-        for sentence in report.learns:
+        for sentence in (report.shown, *report.learns):
             typer.echo(sentence)
         typer.echo(f"The teacher was tried on invented images: {report.trial}.")
         for warning in report.warnings:

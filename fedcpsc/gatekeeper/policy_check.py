@@ -28,6 +28,8 @@ from fedcpsc.teachers.trial import TrialResult
 
 __all__ = ["PolicyReport", "check_policy"]
 
+_NAMES_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class PolicyReport:
@@ -45,6 +47,7 @@ class PolicyReport:
         released: epsilon of all that was released so far, by each accountant; None where some had no guarantee.
         next_training: what one more DP-SGD training like the present one would bring the population to; None elsewhere.
         trainings_left: how many more such trainings the policy holds; None where the mechanism is another.
+        shown: sentence: what a server is shown of the silo before it asks anything.
         learns: sentences: what a server can learn at most.
         warnings: sentences: what to think twice about.
         trial: what came of trying the teacher; None where it was not tried.
@@ -61,6 +64,7 @@ class PolicyReport:
     released: CompositionFacts | None
     next_training: CompositionFacts | None
     trainings_left: int | None
+    shown: str
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
     trial: TrialResult | None = None
@@ -111,6 +115,7 @@ def check_policy(silo_dir: str | Path, *, tried: bool = False) -> PolicyReport:
             released=None if released is None else released.as_json(),
             next_training=None if forecast is None else forecast.after,
             trainings_left=None if forecast is None else forecast.left,
+            shown=_shown(silo),
             learns=tuple(sentences),
             warnings=(*_warnings(silo), *(trial.warnings if trial else ())),
             trial=trial,
@@ -169,6 +174,22 @@ def _forecast(silo: _Silo) -> _Forecast | None:
     parts = parts_with(silo.policy, silo.ledger, [] if recorded else [proof.history])
     after = composed_epsilon((parts.spent + parts.counts) / MU2_UNIT, section.delta, [*parts.histories, proof.history])
     return _Forecast(after.as_json(), section.epsilon, trainings_that_fit(section, parts, proof.history))
+
+
+def _shown(silo: _Silo) -> str:
+    """The public facts that `Gatekeeper.describe` sends."""
+    manifest, policy = silo.manifest, silo.policy
+    named = f"{len(manifest.class_names)} classes by name" if manifest.class_names else f"{manifest.classes} classes"
+    if manifest.class_names:
+        first = ", ".join(manifest.class_names[:_NAMES_SHOWN])
+        named += f" ({first}{', ...' if len(manifest.class_names) > _NAMES_SHOWN else ''})"
+    counts = ", how many records each class has" if policy.share_class_counts else ""
+    shape = "x".join(map(str, manifest.image_shape))
+    return (
+        f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape}, the"
+        f" answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the claim"
+        f" {silo.guarantee.claim.mechanism!r}{counts}."
+    )
 
 
 def _learns(silo: _Silo, answers: int) -> list[str]:

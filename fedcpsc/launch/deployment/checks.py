@@ -21,7 +21,7 @@ from fedcpsc.errors import FederationError, RefusalCode, SiloError, explain
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.protocol.messages import DescribeRequest, Description, Refusal
 
-__all__ = ["Link", "check_gatekeeper", "check_link", "split_address"]
+__all__ = ["Link", "check_gatekeeper", "check_link", "is_out_of_service", "split_address"]
 
 # codes of OpenSSL's X509_V_ERR_*
 _NOT_YET, _EXPIRED, _HOST, _ADDRESS = 9, 10, 62, 64
@@ -98,8 +98,7 @@ def check_gatekeeper(path: Path) -> Description:
     One that listens has tried its teacher before.
 
     Raises:
-        SiloError: nothing listens there, this user may not connect, it speaks another version of the protocol, or its
-            teacher failed lately.
+        SiloError: nothing listens there, this user may not connect, or it speaks another version of the protocol.
     """
     remedy = "start fedcpsc gatekeeper serve, with --group if the SuperNode has another user, and check the path"
     try:
@@ -109,17 +108,22 @@ def check_gatekeeper(path: Path) -> Description:
         raise SiloError(explain("gatekeeper socket", str(path), f"cannot be reached ({error})", remedy)) from error
     with closing(SocketGatekeeper(path, timeout_s=30.0)) as gatekeeper:
         said = gatekeeper.describe(DescribeRequest())
-        health = gatekeeper.health()
     if isinstance(said, Refusal):
         asked = DescribeRequest()
         reason = f"refused to describe itself: {said.code.value}"
         if said.version != asked.version:
             reason += f" (it speaks protocol {said.version}, this installation {asked.version})"
         raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log"))
-    if health == RefusalCode.OUT_OF_SERVICE:
-        reason = "is out of service: its teacher failed on the last query"
-        raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log, then start it again"))
     return said
+
+
+def is_out_of_service(path: Path) -> bool:
+    """Whether the gatekeeper at that socket says that its teacher failed on the last query.
+
+    It is no reason not to connect: the query that failed comes again over the connection, and may be answered.
+    """
+    with closing(SocketGatekeeper(path, timeout_s=30.0)) as gatekeeper:
+        return gatekeeper.health() == RefusalCode.OUT_OF_SERVICE
 
 
 def _why_not_trusted(error: ssl.SSLCertVerificationError, address: str, authority: Path, timeout_s: float) -> str:
