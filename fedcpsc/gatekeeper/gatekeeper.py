@@ -61,6 +61,7 @@ __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _LONGEST_NAME = 200
+_WITHOUT_OUTAGE = ("1.0", "1.1")  # versions of the protocol that do not know the code `out_of_service`
 _MOST_CANDIDATES = 16  # made per image that a query may carry
 
 
@@ -262,6 +263,8 @@ class Gatekeeper:
             where = "".join(traceback.format_tb(error.__traceback__))
             shown = self._asked(query, code=code.value, note=type(error).__name__, where=where)
             log.error("could not answer a query", extra=shown)
+        if code is RefusalCode.OUT_OF_SERVICE and query and query.version in _WITHOUT_OUTAGE:
+            code = RefusalCode.INTERNAL  # which makes an older server ask again, too
         return Refusal(code, query.query_id if query else "")
 
     def _asked(self, query: AnyQuery | None, **more: object) -> LogFields:

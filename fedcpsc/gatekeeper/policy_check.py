@@ -186,8 +186,8 @@ def _shown(silo: _Silo) -> str:
     counts = ", how many records each class has" if policy.share_class_counts else ""
     shape = "x".join(map(str, manifest.image_shape))
     return (
-        f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape}, the"
-        f" answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the claim"
+        f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape},"
+        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the claim"
         f" {silo.guarantee.claim.mechanism!r}{counts}."
     )
 

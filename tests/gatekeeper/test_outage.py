@@ -2,6 +2,7 @@
 """A teacher that fails costs its silo one query, which is answered free later; nothing else is charged meanwhile."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_after_one_failure_nothing_new_is_charged_and_what_was_is_answered_free_
     assert spent(gatekeeper) == 4
     assert isinstance(gatekeeper.answer(asked(2)), Answer)
     assert spent(gatekeeper) == 8
+
+
+def test_a_server_that_does_not_know_the_code_yet_is_told_internal(silo):
+    gatekeeper, _, _ = silo
+    gatekeeper.answer(asked(1))
+    for version, said in (
+        ("1.0", RefusalCode.INTERNAL),
+        ("1.1", RefusalCode.INTERNAL),
+        ("1.2", RefusalCode.OUT_OF_SERVICE),
+    ):
+        assert code(gatekeeper.answer(dataclasses.replace(asked(2), version=version))) is said
+    assert spent(gatekeeper) == 4
 
 
 def test_another_process_answers_it_free_too_also_with_the_model_that_its_owner_fixed(silo, tmp_path):
