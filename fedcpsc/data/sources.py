@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,14 @@ def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
     if config.validation:
         split = read_split(config, root, "train")
         _, index = _validation_split(config, split, _train_index(config, root, split, seed), seed)
+        split = _reported_with_training(split)
     elif has_split(config, root, "test"):
         split = read_split(config, root, "test")
         index = np.arange(len(split.labels))
     elif has_split(config, root, "train"):
         split = read_split(config, root, "train")
         _, index = held_out(split.labels, config.test_share, seed, split.persons)
+        split = _reported_with_training(split)
     else:
         return None
     return as_images(split, limited(index, config.test_limit, seed, "test"), config, "held-out images")
@@ -79,6 +82,11 @@ def data_root(config: DataConfig) -> Path | None:
     """The source's folder: `data.path`, else `$FEDCPSC_DATA`; None where neither is set."""
     text = config.path or os.environ.get("FEDCPSC_DATA")
     return Path(text).expanduser() if text else None
+
+
+def _reported_with_training(split: Split) -> Split:
+    """A training split of which a part is held out: what was left out of it is reported with the training images."""
+    return replace(split, left_out=(), notes=())
 
 
 def _train_index(config: DataConfig, root: Path | None, split: Split, seed: int) -> Index:

@@ -17,6 +17,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
+from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
 
 __all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
@@ -45,6 +46,7 @@ def check_federation(
 
     Raises:
         FederationError: too few joined, or they do not fit together.
+        ConfigError: the student cannot be trained on such images.
     """
     wanted = max(1, round(config.queries.quorum * config.silos.count))
     if len(joined) < wanted:
@@ -62,6 +64,8 @@ def check_federation(
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
     said = {silo: silo_classes(joined[silo]) for silo in sorted(joined)}
     label_sets = unite(said, config.aggregation.aliases, complete=len(joined) >= config.silos.count)
+    student = config.student
+    check_trainable("student", student.architecture, label_sets.classes, shape, student.width, student.batch_size)
     if evaluation is not None:
         evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
     for line in describe_classes(label_sets, said, evaluation):

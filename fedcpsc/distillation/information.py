@@ -147,7 +147,7 @@ def _sample(bank: AnswerBank, before: int | None) -> tuple[Floats, npt.NDArray[n
     step = max(1, sum(batch.count for batch in batches) // _ROWS)
     sampled: list[tuple[Floats, npt.NDArray[np.bool_], Floats]] = []
     for batch in batches:
-        if not batch.answered:
+        if not batch.heard:
             continue
         for rows, answers, given, mass in bank.pieces(batch):
             own = slice((batch.first - rows.start) % step, None, step)  # every step-th row of the batch

@@ -43,7 +43,7 @@ class BankAnswers:
         A row sums to 1, or to less where a silo's answer says "none of my classes": to the part that says otherwise.
         """
         for batch in self._bank.batches_before(self._before):
-            if batch.answered:
+            if batch.heard:
                 for _, answers, given, mass in self._bank.pieces(batch):
                     yield self._read(answers if mass is None else answers * mass[:, :, None]), given
 
@@ -94,7 +94,7 @@ class TargetKeeper:
                 counts all.
         """
         batches = self._bank.batches_before(before)
-        news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != len(batch.answered)]
+        news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != batch.heard]
         if not news:
             return
         if self._windows:
@@ -104,7 +104,7 @@ class TargetKeeper:
             if not self._bank.label_sets.alike:
                 self.counts = self.counts * self._bank.label_sets.known  # a rule may have smoothed what it learnt
         if self.information is not None or self._rule.learns_from_answers:
-            news = [batch for batch in batches if batch.answered]
+            news = [batch for batch in batches if batch.heard]
         for batch in news:
             parts = [
                 aggregate(
@@ -119,7 +119,7 @@ class TargetKeeper:
                 for _, answers, given, mass in self._bank.pieces(batch)
             ]
             self._bank.set_targets(batch, np.concatenate(parts))
-            self._seen[batch.query_id] = len(batch.answered)
+            self._seen[batch.query_id] = batch.heard
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:

@@ -187,8 +187,8 @@ def _shown(silo: _Silo) -> str:
     shape = "x".join(map(str, manifest.image_shape))
     return (
         f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape},"
-        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the claim"
-        f" {silo.guarantee.claim.mechanism!r}{counts}."
+        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the"
+        f" claim {silo.guarantee.claim.mechanism!r}{counts}."
     )
 
 

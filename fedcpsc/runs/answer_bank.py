@@ -38,12 +38,11 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    JournalHead,
     answers_file,
     damaged,
-    label_sets_to_head,
     replay,
 )
+from fedcpsc.runs.journal_head import JournalHead, label_sets_to_head
 from fedcpsc.runs.layout import JOURNAL_FILE
 
 __all__ = ["AnswerBank"]
@@ -129,25 +128,32 @@ class AnswerBank(BankIndex):
         self._by_query[query_id] = batch
         return batch
 
-    def add_answers(self, query_id: str, silo: str, probabilities: Floats) -> bool:
-        """Commits one silo's decoded answers to one batch; False where they are there already.
+    def add_answers(self, query_id: str, silo: str, probabilities: Floats, rows: slice | None = None) -> bool:
+        """Commits one silo's decoded answers to one batch, or to a part of it; False where they are there already.
 
         Args:
-            probabilities: decoded answers in the silo's own columns, float32 [count, its columns].
+            query_id: id of the batch.
+            probabilities: decoded answers in the silo's own columns, float32 [n, its columns].
+            rows: rows of the bank that they answer, n of the batch's; None: all of the batch.
         """
         batch = self._by_query.get(query_id)
         if batch is None or silo not in self._index:
             known = f"{len(self.batches)} queries of {len(self.silos)} silos"
             raise BankError(explain("answer", (query_id, silo), f"is to no query of this bank ({known})", "drop it"))
-        if silo in batch.answered:
+        part = batch.rows if rows is None else rows
+        if not any(hole.start <= part.start and part.stop <= hole.stop for hole in batch.missing_of(silo)):
             return False
-        columns = self.label_sets.widths[self._index[silo]]
-        if probabilities.shape != (batch.count, columns) or not np.isfinite(probabilities).all():
-            wanted = f"finite [{batch.count}, {columns}]"
-            raise BankError(explain("probabilities", probabilities.shape, f"must be {wanted}", "check the silo"))
-        self._write(answers_file(self._index[silo]), batch.first, probabilities.astype(np.float32))
-        self._commit({"answered": query_id, "silo": silo})
-        batch.answered.add(silo)
+        wanted = (part.stop - part.start, self.label_sets.widths[self._index[silo]])
+        if probabilities.shape != wanted or not np.isfinite(probabilities).all():
+            constraint = f"must be finite {list(wanted)}"
+            raise BankError(explain("probabilities", probabilities.shape, constraint, "check the silo"))
+        self._write(answers_file(self._index[silo]), part.start, probabilities.astype(np.float32))
+        if part == batch.rows:
+            self._commit({"answered": query_id, "silo": silo})
+        else:
+            count = part.stop - part.start
+            self._commit({"part": query_id, "silo": silo, "first": part.start, "count": count})
+        batch.add_part(silo, part)
         return True
 
     def set_targets(self, batch: Batch, targets: Floats) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import TypedDict
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.runs.journal_head import JournalHead
 from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = [
@@ -26,12 +26,9 @@ __all__ = [
     "BankIndex",
     "Batch",
     "Floats",
-    "JournalHead",
     "Piece",
     "answers_file",
     "damaged",
-    "label_sets_of_head",
-    "label_sets_to_head",
     "replay",
 ]
 
@@ -39,27 +36,6 @@ Floats = npt.NDArray[np.float32]
 
 IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
-
-
-class JournalHead(TypedDict):
-    """First line of a journal; its readers check each value, for the file may be damaged.
-
-    Attributes:
-        format: number of this layout of the journal.
-        image_shape: shape of an image, [C, H, W].
-        classes: number of classes K.
-        silos: names of the silos, in the order of their answers.
-        label_sets: silos' label sets, as `LabelSets`: names, places by silo and numbers of the silos with a column for
-            none; missing where the classes go by number and all silos have the same, as in earlier versions.
-        nonce: random text from which the query ids follow; missing in journals of earlier versions.
-    """
-
-    format: int
-    image_shape: list[int]
-    classes: int
-    silos: list[str]
-    label_sets: NotRequired[dict[str, Any]]
-    nonce: NotRequired[str]
 
 
 @dataclass
@@ -70,7 +46,8 @@ class Batch:
         query_id: id by which the silos know the batch.
         round: number of the round in which it was made, from 0.
         first, count: rows [first, first + count).
-        answered: silos whose answers are banked.
+        answered: silos whose answers to all of it are banked.
+        parts: rows that silos have answered of it so far, for those that have answered some and not all.
     """
 
     query_id: str
@@ -78,11 +55,50 @@ class Batch:
     first: int
     count: int
     answered: set[str] = field(default_factory=set)
+    parts: dict[str, list[slice]] = field(default_factory=dict)
 
     @property
     def rows(self) -> slice:
         """The batch's rows."""
         return slice(self.first, self.first + self.count)
+
+    @property
+    def heard(self) -> int:
+        """Number of answers that are banked, of all silos and images: it grows with each reply."""
+        return self.count * len(self.answered) + sum(_length(parts) for parts in self.parts.values())
+
+    def answered_by(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has answered, ascending and apart."""
+        return [self.rows] if silo in self.answered else self.parts.get(silo, [])
+
+    def missing_of(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has not answered, ascending and apart."""
+        missing, first = [], self.first
+        for part in [*self.answered_by(silo), slice(self.rows.stop, self.rows.stop)]:
+            if part.start > first:
+                missing.append(slice(first, part.start))
+            first = part.stop
+        return missing
+
+    def add_part(self, silo: str, rows: slice) -> None:
+        """Notes that the silo has answered these rows, of which it had answered none.
+
+        Raises:
+            ValueError: it had, or they are not the batch's.
+        """
+        if not any(hole.start <= rows.start < rows.stop <= hole.stop for hole in self.missing_of(silo)):
+            raise ValueError(f"rows {rows.start} to {rows.stop} of {silo} are answered, or not of the batch")
+        joined: list[slice] = []
+        for part in sorted([*self.answered_by(silo), rows], key=lambda part: part.start):
+            if joined and joined[-1].stop == part.start:
+                joined[-1] = slice(joined[-1].start, part.stop)
+            else:
+                joined.append(part)
+        if joined == [self.rows]:
+            self.parts.pop(silo, None)
+            self.answered.add(silo)
+        else:
+            self.parts[silo] = joined
 
 
 class Piece(NamedTuple):
@@ -147,14 +163,18 @@ class BankIndex:
         piece = self._piece(batch, batch.rows if rows is None else rows)
         return piece.answers, piece.given
 
-    def own_answers(self, batch: Batch, silo: str) -> Floats:
-        """What a silo answered to a batch, decoded, in its own columns: float32 [n, its columns].
+    def own_answers(self, silo: str, rows: slice) -> Floats:
+        """What a silo answered, decoded, in its own columns: float32 [n, its columns].
+
+        Args:
+            silo: name of the silo.
+            rows: rows of the bank, all of which it has answered.
 
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
         index = self._index[silo]
-        return self._read(answers_file(index), batch.first, (batch.count, self.label_sets.widths[index]))
+        return self._read(answers_file(index), rows.start, (rows.stop - rows.start, self.label_sets.widths[index]))
 
     def pieces(self, batch: Batch) -> Iterator[Piece]:
         """The answers to a batch in parts that stay small however many silos there are."""
@@ -167,24 +187,29 @@ class BankIndex:
         dense = np.zeros((len(self.silos), count, self.classes), np.float32)
         given = np.zeros((len(self.silos), count), bool)
         mass = np.ones(given.shape, np.float32) if any(sets.none) else None
-        for name in batch.answered:
+        for name in (*batch.answered, *batch.parts):
             index = self._index[name]
-            own = self._read(answers_file(index), rows.start, (count, sets.widths[index]))
-            if sets.alike:
-                dense[index] = own
-            else:
-                dense[index], own_mass = sets.federated(index, own)
-                if mass is not None:
-                    mass[index] = own_mass
-            given[index] = True
+            for part in batch.answered_by(name):
+                first, stop = max(part.start, rows.start), min(part.stop, rows.stop)
+                if first >= stop:
+                    continue
+                here = slice(first - rows.start, stop - rows.start)
+                own = self._read(answers_file(index), first, (stop - first, sets.widths[index]))
+                own_mass = None
+                if not sets.alike:
+                    own, own_mass = sets.federated(index, own)
+                dense[index, here] = own
+                given[index, here] = True
+                if mass is not None and own_mass is not None:
+                    mass[index, here] = own_mass
         return Piece(rows, dense, given, mass)
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
-        chosen = [b for b in self.batches if b.answered and (rounds is None or b.round in rounds)]
+        chosen = [b for b in self.batches if b.heard and (rounds is None or b.round in rounds)]
         if not chosen:
             return np.zeros(0, np.int64)
-        return np.concatenate([np.arange(b.first, b.first + b.count) for b in chosen])
+        return np.concatenate([_heard_rows(batch) for batch in chosen])
 
     def round_batches(self, round_index: int) -> list[Batch]:
         """The batches made in one round."""
@@ -196,7 +221,7 @@ class BankIndex:
 
     def answers_of(self, silo: str) -> int:
         """Images of this bank that the silo has answered."""
-        return sum(batch.count for batch in self.batches if silo in batch.answered)
+        return sum(_length(batch.answered_by(silo)) for batch in self.batches)
 
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
@@ -212,38 +237,24 @@ class BankIndex:
         return np.frombuffer(found, np.float32).reshape(shape)
 
 
+def _length(rows: Sequence[slice]) -> int:
+    return sum(part.stop - part.start for part in rows)
+
+
+def _heard_rows(batch: Batch) -> npt.NDArray[np.int64]:
+    """Rows of the batch that any silo has answered, ascending."""
+    if batch.answered:
+        return np.arange(batch.rows.start, batch.rows.stop)
+    heard = np.zeros(batch.count, bool)
+    for parts in batch.parts.values():
+        for part in parts:
+            heard[part.start - batch.first : part.stop - batch.first] = True
+    return batch.first + heard.nonzero()[0]
+
+
 def answers_file(index: int) -> str:
     """Name of the file of one silo's answers; `index` counts the bank's silos from 0."""
     return f"answers-{index}.f32"
-
-
-def label_sets_to_head(sets: LabelSets) -> dict[str, Any] | None:
-    """What a journal's head says of label sets; None where they go by number and are the same at every silo."""
-    if sets.alike and sets.names is None:
-        return None
-    return {
-        "names": None if sets.names is None else list(sets.names),
-        "places": None if set(sets.places) <= {tuple(range(sets.classes))} else [list(own) for own in sets.places],
-        "none": [silo for silo, none in enumerate(sets.none) if none],
-    }
-
-
-def label_sets_of_head(head: JournalHead, classes: int, silos: int) -> LabelSets:
-    """The inverse.
-
-    Raises:
-        KeyError, TypeError, ValueError: the head is damaged.
-    """
-    kept, plain = head.get("label_sets"), LabelSets.by_number(classes, silos)
-    if kept is None:
-        return plain
-    names, places, none = kept["names"], kept["places"], {int(silo) for silo in kept["none"]}
-    placed = plain.places if places is None else tuple(tuple(int(place) for place in own) for own in places)
-    fits = len(placed) == silos and all(0 <= place < classes for own in placed for place in own)
-    if not fits or (names is not None and len(names) != classes):
-        raise ValueError("label_sets do not fit the silos and classes")
-    flags = tuple(silo in none for silo in range(silos))
-    return LabelSets(classes, None if names is None else tuple(map(str, names)), placed, flags)
 
 
 def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
@@ -267,6 +278,9 @@ def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
                     raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
                 rows += count
                 batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+            elif "part" in event:
+                first, count = int(event["first"]), int(event["count"])
+                batches[event["part"]].add_part(str(event["silo"]), slice(first, first + count))
             else:
                 batches[event["answered"]].answered.add(str(event["silo"]))
     except (ValueError, KeyError, TypeError) as error:

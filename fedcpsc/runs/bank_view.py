@@ -20,9 +20,9 @@ from fedcpsc.runs.bank_index import (
     Floats,
     answers_file,
     damaged,
-    label_sets_of_head,
     replay,
 )
+from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
 __all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
@@ -56,7 +56,7 @@ class BankView(BankIndex):
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
         ends: dict[str, int] = {}
         for batch in batches:
-            ends |= dict.fromkeys(batch.answered, batch.rows.stop)
+            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
         if unknown := ends.keys() - set(silos):
             raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
         for silo, end in ends.items():

@@ -113,7 +113,12 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
 
 
 def accuracy_of(teacher: Teacher, evaluation: ImageSet | None) -> float | None:
-    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images."""
+    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images.
+
+    The most probable of the K classes counts, also where "none of these" is more probable: whether a silo knows an
+    image at all is weighed in the ensemble.
+    """
     if evaluation is None:
         return None
-    return float((teacher.predict(evaluation.images).argmax(1) == evaluation.labels).mean())
+    chosen = teacher.predict(evaluation.images)[:, : evaluation.classes].argmax(1)
+    return float((chosen == evaluation.labels).mean())

@@ -42,7 +42,7 @@ class OnnxTeacher:
 
     def __init__(self, model: bytes, manifest: Manifest, batch_size: int = 500) -> None:
         check_whole(parse(model, WEIGHTS_FILE), WEIGHTS_FILE)
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self._model = OnnxModel(model, WEIGHTS_FILE, manifest.image_shape, self.classes)
         self._raw = self._model.input.dtype is np.uint8

@@ -54,7 +54,7 @@ class TorchTeacher:
         batch_size: int = 500,
         fixed_batch: int | None = None,
     ) -> None:
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self._network = network.eval().requires_grad_(False) if isinstance(network, nn.Module) else network
         self._batch_size = fixed_batch or batch_size
@@ -110,7 +110,7 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
     Raises:
         ManifestError: where they are not, or do not fit the manifest.
     """
-    network = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
+    network = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
     state = tensors_of(weights, WEIGHTS_FILE)
     try:
         network.load_state_dict(state)

@@ -226,12 +226,12 @@ class TestBadInput:
 
     def test_images_outside_the_file(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", [None, png(pictures(1)[0])], [0, 1])
-        with pytest.raises(DataError, match=r"1 of 2 rows without the bytes of an image: .*train\.parquet, row 0; embed"):
+        with pytest.raises(DataError, match=r"1 of 2 rows without the bytes of an image: .*row 0; embed"):
             self.load(tmp_path)
 
     def test_image_column_of_another_type(self, parquet_root):
         pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), parquet_root / "train.parquet")
-        with pytest.raises(DataError, match=r"data.image_column='image': image is int64 in train.parquet; must hold images as"):
+        with pytest.raises(DataError, match=r"data.image_column='image': image is int64 in .*; must hold images as"):
             self.load(parquet_root)
 
     def test_unknown_label(self, parquet_root):

@@ -35,3 +35,15 @@ def one_at_a_time(weights: bytes):
         return whole(images)
 
     return predict
+
+
+def make_with_none(weights: bytes):
+    """The same teacher with a third output, "none of these": the share of the less probable of its two classes."""
+    of_two = make(weights)
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        both = of_two(images)
+        none = both.min(1, keepdims=True)
+        return np.concatenate([both * (1 - none), none], 1).astype(np.float32)
+
+    return predict

@@ -89,6 +89,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/server/test_server_app.py": "whole runs over an in-process grid",
         "tests/statistical/": "two-sided tests of noise: as many draws as their false-alarm rate asks for, minutes in all",
         "tests/training/test_canaries.py": "trains teachers with canaries, with DP-SGD too",
+        "tests/training/test_outliers.py": "trains teachers with public outliers",
         "tests/training/test_private_training.py": "trains teachers with DP-SGD",
         "tests/training/test_training.py": "trains teachers",
         "tests/white_box/test_white_box_engine.py::test_in_the_generator_phase_only_generator_adapter_and_z_learn": "whole phases of training",
