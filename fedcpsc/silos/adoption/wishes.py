@@ -14,7 +14,15 @@ from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.teachers.manifest import Normalisation
 from fedcpsc.teachers.recognised import Hints, Recognised
 
-__all__ = ["NORMALISATIONS", "Wishes", "ask_for_the_rest", "named_normalisation", "read_class_names", "read_shape"]
+__all__ = [
+    "NORMALISATIONS",
+    "Hints",
+    "Wishes",
+    "ask_for_the_rest",
+    "named_normalisation",
+    "read_class_names",
+    "read_shape",
+]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 NORMALISATIONS: dict[str, str] = {
