@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.adopted_silo import adopt as by_hand
 from support.adopted_silo import onnx_model
 from support.asked import ask, own_softmax
 
@@ -15,6 +16,7 @@ from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, P
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.logs import TextLines
 from fedcpsc.silos.adoption import adopt as adoption
 from fedcpsc.silos.adoption.adopt import adopt
 from fedcpsc.silos.adoption.own_pictures import look_at_pictures
@@ -55,6 +57,31 @@ def test_the_folder_is_a_silo_whose_answers_are_the_models_own(model, tmp_path):
     answer, spent = ask(folder, images)
     assert np.abs(answer - own_softmax(model, images)).max() <= 0.5 / 255 + 1e-6
     assert spent == 20
+
+
+@pytest.mark.parametrize("last", ["Softmax", "LogSoftmax"])
+def test_a_model_that_ends_in_a_softmax_or_its_logarithm_is_seen_and_answered_right(last, model, tmp_path):
+    (tmp_path / "ended.onnx").write_bytes(onnx_model(last=last))
+    found = adopt(tmp_path / "ended.onnx", tmp_path / "north", WHOLE)
+    assert found.manifest.probabilities == (last == "Softmax")
+    assert found.trial.warnings == ()
+    images = np.random.default_rng(1).integers(0, 256, (20, *SHAPE), dtype=np.uint8)
+    assert np.abs(ask(tmp_path / "north", images)[0] - own_softmax(model, images)).max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_manifest_by_hand_that_forgets_the_softmax_inside_is_warned_of_with_the_switch(tmp_path, caplog):
+    by_hand(tmp_path / "north", onnx_model(last="Softmax"))
+    open_gatekeeper(tmp_path / "north").close()
+    (warning,) = [TextLines().format(record) for record in caplog.records if record.message == "the teacher may be wrong"]
+    assert "exceed 0.232" in warning
+    assert "probabilities: true" in warning
+
+
+def test_one_that_ends_in_a_sigmoid_for_each_class_is_refused(tmp_path):
+    (tmp_path / "ended.onnx").write_bytes(onnx_model(last="Sigmoid"))
+    with pytest.raises(ManifestError, match="do not sum to 1"):
+        adopt(tmp_path / "ended.onnx", tmp_path / "north", WHOLE)
+    assert not (tmp_path / "north").exists()
 
 
 def test_an_empty_folder_is_taken_and_one_with_anything_in_it_is_left_as_it_is(model, tmp_path):
