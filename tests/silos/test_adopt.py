@@ -72,7 +72,8 @@ def test_a_model_that_ends_in_a_softmax_or_its_logarithm_is_seen_and_answered_ri
 def test_a_manifest_by_hand_that_forgets_the_softmax_inside_is_warned_of_with_the_switch(tmp_path, caplog):
     by_hand(tmp_path / "north", onnx_model(last="Softmax"))
     open_gatekeeper(tmp_path / "north").close()
-    (warning,) = [TextLines().format(record) for record in caplog.records if record.message == "the teacher may be wrong"]
+    warnings = [record for record in caplog.records if record.message == "the teacher may be wrong"]
+    (warning,) = map(TextLines().format, warnings)
     assert "exceed 0.232" in warning
     assert "probabilities: true" in warning
 
