@@ -18,6 +18,7 @@ __all__ = ["LIBRARIES", "Fit", "Library", "Plan", "fit", "libraries_of", "loaded
 Shapes = dict[str, tuple[int, ...]]
 
 _SIDES = (32, 28, 8, 16, 64)  # tried for this project's networks, where the owner does not say the image's shape
+_UNLIKELY = 1009  # outputs of a network built to see which of its tensors have as many rows as it has outputs
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,25 @@ def _torchvision(name: str, plan: Plan) -> nn.Module:
         sized = {"image_size": plan.sides[0]}
     elif plan.sides and name == "maxvit_t":
         sized = {"input_size": plan.sides}
-    with torch.device("meta"):
+
+    def make() -> nn.Module:
         network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=plan.outputs, **sized)
         if plan.channels != 3:
             _replace_first_convolution(network, plan.channels)
-    return network
+        return network
+
+    return _without_values(make)
+
+
+def _without_values(make: Callable[[], nn.Module]) -> nn.Module:
+    """A network that takes no memory yet, where it can be built so."""
+    try:
+        with torch.device("meta"):
+            network = make()
+    except NotImplementedError:  # it computes with tensors while it is built
+        return make()
+    held = network.state_dict().keys()
+    return network if all(name in held for name, _ in network.named_buffers()) else make()
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:
@@ -112,9 +127,10 @@ def _timm_names() -> tuple[str, ...]:
 
 
 def _timm(name: str, plan: Plan) -> nn.Module:
-    package = _timm_package()
-    network: nn.Module = package.create_model(name, pretrained=False, num_classes=plan.outputs, in_chans=plan.channels)
-    return network
+    make = _timm_package().create_model
+    return _without_values(
+        lambda: make(name, pretrained=False, num_classes=plan.outputs, in_chans=plan.channels, scriptable=False)
+    )
 
 
 def _timm_package() -> Any:
@@ -166,27 +182,29 @@ def fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) ->
 
 def _fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) -> Plan | None:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    eleven, thirteen = (_shapes(library.build(name, replace(plan, outputs=number))) for number in (11, 13))
-    heads = [key for key, shape in eleven.items() if shape != thirteen[key]]
-    first = next((key for key, shape in eleven.items() if len(shape) == 4), None)
+    own = _shapes(library.build(name, replace(plan, outputs=_UNLIKELY)))
+    heads = [key for key, shape in own.items() if shape[:1] == (_UNLIKELY,)]
+    first = next((key for key, shape in own.items() if len(shape) == 4), None)
     needed = heads if first is None else [*heads, first]
-    if not heads or any(len(shapes.get(key, ())) != len(eleven[key]) for key in needed):
+    if not heads or any(len(shapes.get(key, ())) != len(own[key]) for key in needed):
         return None
     plan = replace(plan, outputs=shapes[heads[0]][0])
     if first is not None:
         width = shapes[first][0] if library is ZOO else plan.width
         plan = replace(plan, channels=shapes[first][1], width=width)
-    wanted = _shapes(library.build(name, plan))
-    return plan if _compared(wanted) == _compared(shapes) else None
+    if library is ZOO or plan.channels != 3:
+        own = _shapes(library.build(name, plan))
+    else:  # only the head differs: to build the largest networks once more would take seconds
+        own |= {key: (plan.outputs, *own[key][1:]) for key in heads}
+    return plan if _compared(own) == _compared(shapes) else None
 
 
-def loaded(network: nn.Module, state: Mapping[str, Tensor], rebuild: Callable[[], nn.Module]) -> nn.Module:
+def loaded(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """The network with the state dict's own tensors as its weights: no second copy of them is made.
 
     Args:
         network: network, its weights perhaps without values.
         state: tensors by name, which fit it.
-        rebuild: function that makes the network with values, where it has constants that no state dict holds.
 
     Raises:
         RuntimeError: where they do not fit.
@@ -196,26 +214,44 @@ def loaded(network: nn.Module, state: Mapping[str, Tensor], rebuild: Callable[[]
         if name.endswith("num_batches_tracked") and name not in whole:
             whole[name] = torch.zeros_like(tensor, device="cpu")
     network.load_state_dict(whole, assign=True)
-    if any(buffer.is_meta for buffer in network.buffers()):
-        network = rebuild()
-        network.load_state_dict(whole, assign=True)
     return network
 
 
 def nearest(state: Mapping[str, Tensor], count: int = 3) -> list[str]:
-    """Networks of this project and of torchvision, those first that have most tensors of the same name and shape."""
+    """Networks of this project and of torchvision, those first that have most tensors of the same name and shape.
+
+    Of torchvision's families, the smallest network is compared first; then all of the two families that are nearest.
+    """
     found = _compared({key: tuple(tensor.shape) for key, tensor in state.items()})
-    scores: dict[str, float] = {}
-    for library in (ZOO, TORCHVISION):
-        for name in library.names():
-            try:
-                own = _compared(_shapes(library.build(name, Plan(outputs=11))))
-            except (ConfigError, RuntimeError, ValueError):
-                continue
-            same = sum(shape == own.get(key) for key, shape in found.items())
-            named = sum(key in own for key in found)
-            scores[f"{library.name}/{name}"] = (same + 0.2 * named) / len(own.keys() | found.keys())
+    scores = {f"{ZOO.name}/{name}": _likeness(ZOO, name, found) for name in ZOO.names()}
+    families = _torchvision_families()
+    smallest = {names[0]: _likeness(TORCHVISION, names[0], found) for names in families}
+    for names in sorted(families, key=lambda names: -smallest[names[0]])[:2]:
+        scores |= {f"{TORCHVISION.name}/{name}": _likeness(TORCHVISION, name, found) for name in names}
     return sorted(scores, key=lambda name: -scores[name])[:count]
+
+
+def _torchvision_families() -> list[list[str]]:
+    """torchvision's networks by the file that defines them, each family from its smallest network to its largest."""
+    import torchvision  # noqa: PLC0415 - takes its time
+
+    families: dict[str, list[str]] = {}
+    for name in TORCHVISION.names():
+        families.setdefault(torchvision.models.get_model_builder(name).__module__, []).append(name)
+    sizes = {
+        name: torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"] for name in TORCHVISION.names()
+    }
+    return [sorted(names, key=lambda name: sizes[name]) for names in families.values()]
+
+
+def _likeness(library: Library, name: str, found: Shapes) -> float:
+    """How much of a network's tensors have the names, and the shapes, of those that were found, >= 0."""
+    if name.startswith("regnet_") and name.endswith(("16gf", "32gf", "128gf")):
+        return 0.0  # they cannot be built without gigabytes of values
+    own = _compared(_shapes(library.build(name, Plan(outputs=_UNLIKELY))))
+    same = sum(shape == own.get(key) for key, shape in found.items())
+    named = sum(key in own for key in found)
+    return (same + 0.2 * named) / len(own.keys() | found.keys())
 
 
 def _shapes(network: nn.Module) -> Shapes:

@@ -8,16 +8,16 @@ repeating its last image. A uint8 input takes pixels as they are. Whatever else 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.teachers.image_input import ImageInput, image_input
 from fedcpsc.teachers.protocol import Floats
 
-__all__ = ["OnnxInput", "OnnxModel"]
+__all__ = ["OnnxModel"]
 
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -27,28 +27,6 @@ _TYPES: dict[str, type[np.generic]] = {
 }
 _NEWER_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
 _NEWER_OPSET = re.compile(r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL)
-_GREY_OR_COLOUR = (1, 3)
-
-
-@dataclass(frozen=True)
-class OnnxInput:
-    """What a model's one input takes.
-
-    Attributes:
-        name: name of the input.
-        dtype: type of its numbers.
-        channels_last: whether it is [N, H, W, C] rather than [N, C, H, W].
-        batch: number N of images where it is fixed; None where it is free.
-        image_shape: shape (C, H, W); None where the model leaves it open.
-        channels: number C of channels; None where the model leaves it open.
-    """
-
-    name: str
-    dtype: type[np.generic]
-    channels_last: bool
-    batch: int | None
-    image_shape: tuple[int, int, int] | None
-    channels: int | None
 
 
 class OnnxModel:
@@ -107,7 +85,7 @@ class OnnxModel:
         return np.concatenate(parts)[:count]
 
 
-def _input(inputs: list[Any], name: str, wanted: tuple[int, int, int] | None) -> OnnxInput:
+def _input(inputs: list[Any], name: str, wanted: tuple[int, int, int] | None) -> ImageInput:
     """The model's one input.
 
     Raises:
@@ -120,39 +98,8 @@ def _input(inputs: list[Any], name: str, wanted: tuple[int, int, int] | None) ->
     if taken.type not in _TYPES:
         shown = f"takes {taken.type}, must take one of {', '.join(_TYPES)}"
         raise ManifestError(explain("model", name, shown, "export it with a float32 input"))
-    if len(taken.shape) != 4:
-        shown = f"takes an input of shape {taken.shape}, must be [N, C, H, W]"
-        raise ManifestError(explain("model", name, shown, "export it with a batch of images as its input"))
     sizes = [size if isinstance(size, int) and size > 0 else None for size in taken.shape]
-    last = _channels_last(sizes[1:], name, wanted)
-    channels, height, width = [sizes[3], *sizes[1:3]] if last else sizes[1:]
-    shape = None if channels is None or height is None or width is None else (channels, height, width)
-    return OnnxInput(taken.name, _TYPES[taken.type], last, sizes[0], shape or wanted, channels)
-
-
-def _channels_last(sizes: list[int | None], name: str, wanted: tuple[int, int, int] | None) -> bool:
-    """Whether three sizes, None where free, are (H, W, C) rather than (C, H, W)."""
-    if wanted is not None:
-        channels, height, width = wanted
-        if _fits(sizes, (channels, height, width)):
-            return False
-        if _fits(sizes, (height, width, channels)):
-            return True
-        shown = f"takes images of shape {tuple(size or 'any' for size in sizes)}, must take image_shape={wanted}"
-        raise ManifestError(explain("model", name, shown, "set image_shape (C, H, W) as the model has it"))
-    first, last = sizes[0] in _GREY_OR_COLOUR, sizes[2] in _GREY_OR_COLOUR
-    if first == last and None not in sizes and (sizes[0] == sizes[1]) != (sizes[1] == sizes[2]):
-        first, last = sizes[1] == sizes[2], sizes[0] == sizes[1]  # neither grey nor colour: the square ones are sides
-    if last and not first:
-        return True
-    if first or None in sizes:
-        return False
-    shown = f"takes images of shape {tuple(sizes)}, of which any could be the channels"
-    raise ManifestError(explain("model", name, shown, "say the shape as channels x height x width"))
-
-
-def _fits(sizes: list[int | None], wanted: tuple[int, int, int]) -> bool:
-    return all(size is None or size == want for size, want in zip(sizes, wanted, strict=True))
+    return image_input(taken.name, _TYPES[taken.type], sizes, name, wanted)
 
 
 def _output(outputs: list[Any], name: str, wanted: int | None) -> tuple[str, int | None]:

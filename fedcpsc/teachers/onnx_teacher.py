@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.format import TeacherFormat
+from fedcpsc.teachers.image_input import check_raw
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
 from fedcpsc.teachers.onnx_file import check_whole, folded, parse, with_one_output
 from fedcpsc.teachers.onnx_model import OnnxModel
 from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.recognised import Recognised, Source
-from fedcpsc.teachers.trying import raw_pixels, takes_raw_pixels, tried
+from fedcpsc.teachers.trying import tried
 
 __all__ = ["ONNX", "OnnxTeacher"]
 
@@ -46,10 +46,7 @@ class OnnxTeacher:
         self.image_shape = manifest.image_shape
         self._model = OnnxModel(model, WEIGHTS_FILE, manifest.image_shape, self.classes)
         self._raw = self._model.input.dtype is np.uint8
-        if self._raw and not takes_raw_pixels(manifest.normalisation):
-            shown = "takes uint8, pixels as they are, and the manifest's normalisation says otherwise"
-            remedy = "set mean 0 and std 1/255 = 0.00392156862745098 in the manifest, or export a float32 input"
-            raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
+        check_raw(self._model.input, manifest.normalisation, WEIGHTS_FILE)
         self._batch_size = batch_size
         self._probabilities = manifest.probabilities
         self._mean = np.array(manifest.normalisation.mean, np.float32)[:, None, None]
@@ -94,7 +91,7 @@ def _recognise(source: Source) -> Recognised:
     Raises:
         ManifestError: where no teacher can be made of it, or not without a word of its owner.
     """
-    path, hints, notes = source.path, source.hints, []
+    path, hints, notes = source.path, source.hints, list[str]()
     data = path.read_bytes()
     parsed = parse(data, str(path))
     if outside := folded(parsed, path.parent):
@@ -107,20 +104,6 @@ def _recognise(source: Source) -> Recognised:
     del parsed
     model = OnnxModel(data, str(path), hints.image_shape, hints.outputs)
     taken = model.input
-    if taken.dtype in (np.float16, np.float64):
-        notes.append(f"the model takes {taken.dtype.__name__}: pixels are cast to it")
-    if taken.channels_last:
-        notes.append("the model takes channels last [N, H, W, C]: images are transposed for it")
-    if taken.batch:
-        notes.append(f"the model takes {taken.batch} images at a time: larger batches are cut, smaller ones filled up")
-    normalisation = hints.normalisation
-    if taken.dtype is np.uint8 and taken.channels is not None:
-        if normalisation is not None and not takes_raw_pixels(normalisation):
-            shown = "cannot be applied: the model takes uint8, pixels as they are, and normalises them itself"
-            remedy = "leave it out, or say that pixels go in as they are"
-            raise ManifestError(explain("normalisation", normalisation.model_dump(), shown, remedy))
-        normalisation = raw_pixels(taken.channels)
-        notes.append("the model takes uint8, pixels as they are: it must normalise them itself")
     facts = Recognised(
         kind="onnx",
         architecture="onnx",
@@ -128,8 +111,8 @@ def _recognise(source: Source) -> Recognised:
         image_shape=taken.image_shape,
         channels=taken.channels,
         fixed_batch=taken.batch,
-        normalisation=normalisation,
-        notes=tuple(notes),
+        normalisation=taken.normalisation(hints.normalisation),
+        notes=(*notes, *taken.notes()),
         weights=data,
     )
     del model

@@ -54,7 +54,9 @@ def to_probabilities(outputs: Floats, *, probabilities: bool) -> Floats:
     if not np.isfinite(sums).all() or outputs.min() < -_ROUNDING or np.abs(sums - 1).max() > _ROUNDING:
         remedy = "the manifest says `probabilities: true`: adopt the model again, without that word"
         raise TeacherError(explain("teacher output", "no distribution", "rows must be >= 0 and sum to 1", remedy))
-    return np.clip(outputs, 0, None) / np.clip(outputs, 0, None).sum(1, keepdims=True)
+    shares: Floats = np.clip(outputs, 0, None)
+    shares /= shares.sum(1, keepdims=True)
+    return shares
 
 
 def meaning_of(outputs: Floats) -> Meaning:
@@ -85,6 +87,8 @@ def invented_images(image_shape: tuple[int, int, int], count: int = 8) -> npt.ND
     for number in range(count):
         cells = (1, 2, 4, 8, max(height, width))[number % 5]
         coarse = draws.integers(0, 256, (channels, min(cells, height), min(cells, width)), dtype=np.uint8)
-        rows, columns = (np.arange(side) * size // side for side, size in zip((height, width), coarse.shape[1:]))
+        rows, columns = (
+            np.arange(side) * size // side for side, size in zip((height, width), coarse.shape[1:], strict=True)
+        )
         images[number] = coarse[:, rows[:, None], columns[None, :]]
     return images

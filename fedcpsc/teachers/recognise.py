@@ -20,6 +20,9 @@ _FORMAT_OF = {
     Content.ONNX: "onnx",
     Content.SAFETENSORS: "torch",  # or torchvision, or timm: the architecture says which
     Content.TORCH_SAVE: "torch",
+    Content.TORCH_EXPORT: "torch_export",
+    Content.TORCHSCRIPT: "torchscript",
+    Content.HUGGING_FACE: "huggingface",
 }
 
 

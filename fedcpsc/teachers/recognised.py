@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.manifest import Normalisation
 
 __all__ = ["Hints", "Recognised", "Source"]
@@ -96,3 +97,16 @@ class Source:
     path: Path
     content: str
     hints: Hints
+
+    def check_word(self, what: str) -> None:
+        """Does nothing where the owner said that code in the file may run.
+
+        Args:
+            what: what the file is, and what it could run.
+
+        Raises:
+            ManifestError: where the owner did not.
+        """
+        if not self.hints.allow_code:
+            remedy = "say so where you or someone you trust made this very file; else bring ONNX or a state dict"
+            raise ManifestError(explain("model", str(self.path), f"is {what}: it is not opened unasked", remedy))

@@ -18,7 +18,7 @@ from torch import Tensor
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.content import Content
 
-__all__ = ["State", "as_safetensors", "metadata_of", "misfit", "read_state", "tensors_of"]
+__all__ = ["State", "as_safetensors", "metadata_of", "misfit", "read_state", "tensors_of", "with_metadata"]
 
 State = Mapping[str, Tensor]
 
@@ -27,12 +27,13 @@ _PARALLEL = "module."
 _WRAPPERS = (_PARALLEL, "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning
 
 
-def read_state(path: Path, content: Content) -> tuple[dict[str, Tensor], list[str]]:
+def read_state(path: Path, content: Content, *, wrapped: bool = True) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of a file by name, and sentences about what was changed.
 
     Args:
         path: path of the file.
         content: SAFETENSORS or TORCH_SAVE.
+        wrapped: whether a prefix that every name has is taken off.
 
     Raises:
         ManifestError: where it holds anything but tensors, or several state dicts.
@@ -40,7 +41,7 @@ def read_state(path: Path, content: Content) -> tuple[dict[str, Tensor], list[st
     notes: list[str] = []
     if content is Content.SAFETENSORS:
         try:
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except SafetensorError as error:
             shown = f"is a damaged safetensors file ({error})"
@@ -48,7 +49,7 @@ def read_state(path: Path, content: Content) -> tuple[dict[str, Tensor], list[st
     else:
         state = _flat(_unpickled(path), path, notes)
         notes.append("the file of torch.save was read as tensors alone, and is kept as safetensors")
-    return _unwrapped(state, notes), notes
+    return (_unwrapped(state, notes) if wrapped else state), notes
 
 
 def as_safetensors(state: State, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -162,15 +163,34 @@ def _unwrapped(state: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     return state
 
 
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with other metadata; its tensors are left as they are.
+
+    Raises:
+        ManifestError: where it is no safetensors file.
+    """
+    header = _header(data)
+    if header is None:
+        raise ManifestError(explain("model", "model.safetensors", "is a damaged safetensors file", "copy it again"))
+    size = int.from_bytes(data[:8], "little")
+    new = json.dumps(header | {"__metadata__": dict(metadata)}, separators=(",", ":")).encode()
+    new += b" " * (-len(new) % 8)  # tensors begin at a multiple of 8 bytes
+    return b"".join((len(new).to_bytes(8, "little"), new, memoryview(data)[8 + size :]))
+
+
 def metadata_of(data: bytes) -> dict[str, str]:
     """The metadata in a safetensors file's header; empty where it has none or is no such file."""
-    size = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + size])
-    except (ValueError, RecursionError):
-        return {}
-    found = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    found = (_header(data) or {}).get("__metadata__", {})
     return found if isinstance(found, dict) else {}
+
+
+def _header(data: bytes) -> dict[str, Any] | None:
+    """The header of a safetensors file; None where it has none."""
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (ValueError, RecursionError):
+        return None
+    return header if isinstance(header, dict) else None
 
 
 def _few(keys: list[str]) -> str:

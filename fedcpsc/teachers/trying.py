@@ -14,19 +14,7 @@ from fedcpsc.teachers.outputs import invented_images, meaning_of
 from fedcpsc.teachers.protocol import Floats, WithOutputs
 from fedcpsc.teachers.recognised import Recognised, Source
 
-__all__ = ["raw_pixels", "takes_raw_pixels", "tried"]
-
-
-def raw_pixels(channels: int) -> Normalisation:
-    """The normalisation that leaves pixels as they are, 0 to 255."""
-    return Normalisation(mean=(0.0,) * channels, std=(1 / 255,) * channels)
-
-
-def takes_raw_pixels(normalisation: Normalisation) -> bool:
-    """Whether a normalisation leaves pixels as they are."""
-    return all(abs(mean) < 1e-6 for mean in normalisation.mean) and all(
-        abs(std * 255 - 1) < 1e-4 for std in normalisation.std
-    )
+__all__ = ["tried"]
 
 
 def tried(facts: Recognised, source: Source, make: Callable[[bytes, Manifest, int], WithOutputs] | None) -> Recognised:
@@ -95,6 +83,7 @@ def _outputs(
     number = facts.outputs or source.hints.outputs or 2
     trial = Manifest(
         silo="trial",
+        population="trial",
         kind=facts.kind,
         architecture=facts.architecture,
         width=facts.width,
@@ -109,7 +98,8 @@ def _outputs(
         private_class_counts=(1,) * max(number, 2),
     )
     try:
-        outputs = make(facts.weights, trial, 4).outputs(invented_images(shape))
+        teacher, images = make(facts.weights, trial, 4), invented_images(shape)
+        outputs, again = teacher.outputs(images), teacher.outputs(images[:3])
     except TeacherError as error:
         raise ManifestError(str(error)) from error
     if outputs.ndim != 2:
@@ -119,4 +109,7 @@ def _outputs(
         raise ManifestError(
             explain("outputs", str(source.path), "are NaN or inf on invented images", "fix the weights")
         )
+    if np.abs(again - outputs[:3]).max() > 0.01 * max(1.0, float(np.abs(outputs).max())):
+        shown = "differ when the same images are asked again beside others: the model is in training mode"
+        raise ManifestError(explain("outputs", str(source.path), shown, "call model.eval() before it is exported"))
     return outputs
