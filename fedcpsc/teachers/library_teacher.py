@@ -34,7 +34,7 @@ def load_of(library: str, weights: bytes, manifest: Manifest, batch_size: int) -
             explain("architecture", manifest.architecture, f"is unknown to the installed {library}", remedy)
         )
     channels, *sides = manifest.image_shape
-    plan = Plan(outputs=manifest.classes, channels=channels, sides=(sides[0], sides[1]))
+    plan = Plan(outputs=manifest.outputs, channels=channels, sides=(sides[0], sides[1]))
     network, state = source.build(manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if any(shapes.get(name) != tensor.shape for name, tensor in state.items()):
