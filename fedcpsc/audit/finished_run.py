@@ -214,9 +214,9 @@ class FinishedRun:
         """Images that a silo answered, in the order asked, and its decoded answers [Q, K]."""
         images, answers = [], []
         for batch in self.bank.batches:
-            if name in batch.answered:
-                images.append(np.array(self.bank.images[batch.rows]))
-                answers.append(self.bank.answers(batch)[0][self.bank.silos.index(name)])
+            for rows in batch.answered_by(name):
+                images.append(np.array(self.bank.images[rows]))
+                answers.append(self.bank.answers(batch, rows)[0][self.bank.silos.index(name)])
         if not images:
             raise AuditError(explain("silo", name, "answered nothing in this run", "audit another run"))
         return np.concatenate(images), np.concatenate(answers)

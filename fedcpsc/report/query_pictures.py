@@ -23,14 +23,11 @@ _LARGEST = 48  # pixels; larger images are shown smaller
 
 def query_table(bank: BankView) -> Table | None:
     """Rows: classes; columns: rounds; in each cell the images silos are most confident of. None without answers."""
-    answered = [batch for batch in bank.batches if batch.answered]
+    answered = [batch for batch in bank.batches if batch.heard]
     if not answered:
         return None
     spans = [span for span in np.array_split(np.unique([batch.round for batch in answered]), _SPANS) if len(span)]
-    rows_of = [
-        np.concatenate([np.arange(b.first, b.first + b.count) for b in answered if span[0] <= b.round <= span[-1]])
-        for span in spans
-    ]
+    rows_of = [bank.answered_rows(range(span[0], span[-1] + 1)) for span in spans]
     seen_of = [np.asarray(bank.targets[rows].argmax(1)) for rows in rows_of]
     often = np.bincount(np.concatenate(seen_of), minlength=bank.classes)
     shown = np.sort(np.argsort(-often, kind="stable")[:_CLASSES])

@@ -15,6 +15,7 @@ from pathlib import Path
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.silos.folder import check_writable, standing_teacher
 from fedcpsc.silos.report import SiloReport
@@ -77,7 +78,7 @@ def check_names(names: Mapping[int, str]) -> None:
 
 
 def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -> SiloReport:
-    """Opens an adopted silo once, as its gatekeeper will, and leaves it as it is.
+    """Opens an adopted silo once, as its gatekeeper will, tries its teacher, and leaves it as it is.
 
     Args:
         folder: folder of the silo.
@@ -86,7 +87,7 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
 
     Raises:
         ManifestError: where the teacher cannot be opened.
-        TeacherError: where it gives something that is no answer.
+        TeacherError: where it fails its trial, or gives something that is no answer.
         PolicyError: where `policy.yaml` is missing or cannot be honoured.
         SiloError: where the folder is read-only.
         LedgerError: where the ledger is missing, damaged, or of another population or unit.
@@ -97,6 +98,7 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
     mark = mark_path(folder, policy)
     Ledger.open(folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark).close()
     teacher = open_teacher(folder, manifest, policy.service.batch_size)
+    try_under_policy(teacher, manifest, policy)
     return SiloReport(
         silo=manifest.silo,
         folder=folder,
@@ -111,7 +113,12 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
 
 
 def accuracy_of(teacher: Teacher, evaluation: ImageSet | None) -> float | None:
-    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images."""
+    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images.
+
+    The most probable of the K classes counts, also where "none of these" is more probable: whether a silo knows an
+    image at all is weighed in the ensemble.
+    """
     if evaluation is None:
         return None
-    return float((teacher.predict(evaluation.images).argmax(1) == evaluation.labels).mean())
+    chosen = teacher.predict(evaluation.images)[:, : evaluation.classes].argmax(1)
+    return float((chosen == evaluation.labels).mean())
