@@ -163,14 +163,14 @@ def unite(silos: Mapping[str, SiloClasses], aliases: Aliases, *, complete: bool 
     Args:
         silos: what each silo says of its classes, by its name.
         aliases: words of silos that stand for others of the federation (`aggregation.aliases`).
-        complete: whether these are all silos: an alias that none of them uses is then an error.
+        complete: whether these are all silos: an alias of no use is then an error.
 
     Raises:
         FederationError: the silos' classes do not fit together.
     """
     named = {silo: own for silo, own in silos.items() if own.names is not None}
     if not named:
-        return _by_number(silos, aliases)
+        return _by_number(silos, aliases if complete else {})
     _check_unnamed(silos, named)
     words = {silo: tuple(aliases.get(name, name) for name in own.names or ()) for silo, own in named.items()}
     if complete:
