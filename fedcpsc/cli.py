@@ -69,7 +69,7 @@ def options(
 
 mount(app)
 app.add_typer(deploy_app, name="deploy")
-_out = Console()
+_out = Console(emoji=False)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run's folder, for example runs/digits.", show_default=False)]

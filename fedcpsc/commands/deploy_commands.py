@@ -21,7 +21,7 @@ deploy_app = typer.Typer(
     help="A federation of real processes: its certificates, its checks, and all of it on this machine.",
     no_args_is_help=True,
 )
-_out = Console()
+_out = Console(emoji=False)
 
 
 @deploy_app.command("local")

@@ -65,6 +65,8 @@ def test_saved_manifest_reloads_equal(tmp_path):
         {"kind": "pickle"},
         {"format_version": 3},
         {"population": "two\nlines"},
+        {"silo": "two\nlines"},
+        {"silo": "\x1b[2Jnorth"},
         {"population": ""},
         {"unit": "household"},
         {"origin": "found"},
