@@ -163,8 +163,10 @@ def _claim(value: dict[str, Any]) -> DpClaim:
     claim = DpClaim(**value)
     numbers = [_number(number) for number in (claim.epsilon, claim.delta) if number is not None]
     texts = [text for text in (claim.unit, claim.relation, claim.mechanism) if text is not None]
-    good = isinstance(claim.dp, bool) and all(_is_shown(text) for text in texts)
-    if not good or claim.mechanism is None or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
+    if not all(_is_shown(text) for text in texts):
+        raise ProtocolError(explain("claim", value, "its words must be printable text", "rename them"))
+    good = isinstance(claim.dp, bool) and claim.mechanism is not None
+    if not good or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
         raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
     return claim
 
