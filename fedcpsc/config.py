@@ -242,6 +242,9 @@ class OutliersConfig(Strict):
     share: Annotated[float, Field(gt=0, le=0.9)] = Field(
         0.33, description="their share of a batch; they come in addition to teachers.batch_size"
     )
+    weight: Rate = Field(
+        0.2, description="weight of their mean loss beside that of the private images, which has weight 1"
+    )
     none: Annotated[float, Field(gt=0.5, le=1)] = Field(
         0.9,
         description="probability of none that the teacher is to give them; near 1 its answers to invented images say little of the classes",
