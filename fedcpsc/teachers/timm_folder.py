@@ -40,8 +40,8 @@ def recognise_timm(source: Source, config: dict[str, Any]) -> Recognised:
     )
     found = recognise_weights(Source(path, Content(content_of(path)), hints))
     names = config.get("label_names")
-    named = isinstance(names, list) and len(names) == found.outputs
-    return dataclasses.replace(found, class_names=tuple(map(str, names)) if named else None, resize="crop")
+    named = tuple(map(str, names)) if isinstance(names, list) and len(names) == found.outputs else None
+    return dataclasses.replace(found, class_names=named, resize="crop")
 
 
 def _shape(sizes: Any) -> tuple[int, int, int] | None:
