@@ -149,7 +149,7 @@ class SiloMaker:
             train_size=len(images),
             reused=reused,
             policy_kept=owners,
-            accuracy=accuracy_of(teacher, evaluation) if teacher else None,
+            accuracy=accuracy_of(teacher, manifest, evaluation, self.config.aggregation.aliases) if teacher else None,
             seconds=time.monotonic() - started,
             kept=kept,
         )
@@ -209,6 +209,7 @@ class SiloMaker:
                 width=self.config.teachers.width,
                 classes=images.classes,
                 class_names=images.class_names,
+                none_class=self.config.teachers.outliers is not None,
                 image_shape=images.image_shape,
                 resize=self.config.data.resize,
                 normalisation=Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels),  # what `to_pixels` does

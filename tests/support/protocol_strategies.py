@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedcpsc.class_names import folded
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.codec import fields_of
 from fedcpsc.protocol.messages import (
@@ -24,6 +27,7 @@ from fedcpsc.protocol.messages import (
 from fedcpsc.protocol.recipe import Pool, Recipe
 
 texts = st.text(max_size=40)
+shown = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)  # what people are shown
 query_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
 wholes = st.integers(0, 2**53 - 1)
 positive = st.floats(1e-6, 1e6, allow_nan=False)
@@ -34,15 +38,27 @@ claims = st.one_of(
         dp=st.just(True),
         epsilon=positive,
         delta=st.none() | st.floats(1e-12, 0.5),
-        unit=st.none() | texts,
-        relation=st.none() | texts,
-        mechanism=texts,
+        unit=st.none() | shown,
+        relation=st.none() | shown,
+        mechanism=shown,
     ),
 )
 class_reports = st.builds(ClassReport, counts=st.lists(st.floats(0, 1e9), max_size=12).map(tuple), dp=claims)
-descriptions = st.builds(
+class_name = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=100)
+
+
+@st.composite
+def descriptions_of_any_classes(draw: st.DrawFn) -> Description:
+    """Named classes or not, and with "none of these" or not."""
+    none_class = draw(st.booleans())
+    names = draw(st.none() | st.lists(class_name, min_size=2, max_size=5, unique_by=folded).map(tuple))
+    classes = draw(st.integers(2, 2**16)) if names is None else len(names) + none_class
+    return replace(draw(plain_descriptions), classes=classes, class_names=names, none_class=none_class)
+
+
+plain_descriptions = st.builds(
     Description,
-    silo=texts,
+    silo=shown,
     classes=st.integers(2, 2**16),
     image_shape=st.tuples(*[st.integers(1, 512)] * 3),
     forms=st.lists(st.sampled_from(AnswerForm), min_size=1, max_size=3, unique=True).map(tuple),
@@ -54,6 +70,7 @@ descriptions = st.builds(
     noise_sigma=st.floats(0, 10),
     recipes=st.booleans(),
 )
+descriptions = descriptions_of_any_classes()
 queries = st.builds(
     Query,
     query_id=query_ids,

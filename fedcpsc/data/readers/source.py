@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -28,6 +28,7 @@ __all__ = ["SOURCES", "DataSource", "Split", "SplitName", "has_split", "read_spl
 
 SplitName: TypeAlias = Literal["train", "test"]
 
+_NAMED = 20  # classes in an error
 _EMBEDDED = Path()  # what a source gets that needs no folder
 
 
@@ -129,7 +130,7 @@ def read_split(config: DataConfig, root: Path | None, split: SplitName) -> Split
         raise DataError(explain("data.path", str(root), constraint, "check data.path or FEDCPSC_DATA"))
     found = source.read(config, folder, split)
     _check_labels(found)
-    return found
+    return found if config.classes is None else _only(found, config.classes)
 
 
 def _folder_of(source: DataSource, root: Path | None) -> Path:
@@ -142,6 +143,31 @@ def _folder_of(source: DataSource, root: Path | None) -> Path:
     if not root.is_dir():
         raise DataError(explain("data.path", str(root), "is no folder", "check data.path or FEDCPSC_DATA"))
     return root
+
+
+def _only(split: Split, classes: tuple[str, ...]) -> Split:
+    """The pictures of some classes, which get their numbers in that order.
+
+    Raises:
+        DataError: the source has no such class, or fewer than two are left.
+    """
+    unknown = [name for name in classes if name not in split.class_names]
+    if unknown or len(set(classes)) < max(2, len(classes)):
+        fault = f"is no class of {printable(split.place)}" if unknown else "must be two classes or more, each once"
+        shown = f"use some of: {', '.join(split.class_names[:_NAMED])}"
+        raise DataError(explain("data.classes", unknown[0] if unknown else list(classes), fault, shown))
+    numbers = np.full(len(split.class_names), -1, np.int64)
+    numbers[[split.class_names.index(name) for name in classes]] = np.arange(len(classes))
+    labels = numbers[split.labels]
+    kept = np.flatnonzero(labels >= 0)
+    return replace(
+        split,
+        pictures=[split.pictures[i] for i in kept.tolist()],
+        labels=labels[kept],
+        class_names=classes,
+        persons=None if split.persons is None else split.persons[kept],
+        record=lambda i: split.name_of(int(kept[i])),
+    )
 
 
 def _check_labels(split: Split) -> None:
