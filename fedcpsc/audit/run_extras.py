@@ -65,8 +65,11 @@ def label_mixes(run: FinishedRun) -> list[Mapping[str, Any]]:
     """Each silo's mix of classes, guessed from its answers; the truth beside it makes the row the owner's own."""
     found: list[Mapping[str, Any]] = []
     for silo in run.silos:
+        if silo.manifest.private_class_counts is None:
+            continue
         _, answers = run.answered_by(silo.name)
-        leak = label_mix_leak(answers, silo.manifest.private_class_counts)
+        own = answers[:, list(silo.label_sets.places[silo.number])]
+        leak = label_mix_leak(own, silo.manifest.private_class_counts)
         found.append({"silo": silo.name, "answers": len(answers), **asdict(leak), "private": True})
     return found
 

@@ -117,19 +117,32 @@ def check(
     *,
     root_certificates: Annotated[Path, typer.Option(help="The authority's certificate.")] = Path("ca.crt"),
     socket: Annotated[Path | None, typer.Option(help="The gatekeeper's socket.")] = None,
+    silo_dir: Annotated[
+        Path | None,
+        typer.Option(help="The silo's folder, where no gatekeeper runs yet: its teacher is tried, uncharged."),
+    ] = None,
 ) -> None:
-    """At a silo: does the server answer as it should, with a certificate to trust, and does the gatekeeper?
+    """At a silo: does the server answer as it should, with a certificate to trust, and does the gatekeeper or teacher?
 
     Exits with 1 where not, and says why; Flower's SuperNode would try again for ever.
 
     Example: [bold]fedcpsc deploy check link.example.org:8443 --socket /run/fedcpsc/silo.sock[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link  # noqa: PLC0415
+        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service  # noqa: PLC0415
 
+        if silo_dir is not None:
+            from fedcpsc.gatekeeper.silo_trial import try_in_folder  # noqa: PLC0415 - may bring torch
+
+            trial = try_in_folder(silo_dir)
+            _say(f"teacher in {silo_dir}: {trial}")
+            for warning in trial.warnings:
+                _say(f"warning: {warning}")
         if socket is not None:
             said = check_gatekeeper(socket)
             _say(f"gatekeeper of {said.silo}: answers at {socket}, protocol {said.version}")
+            if is_out_of_service(socket):
+                _say("warning: its teacher failed on the last query, see its log: it answers nothing new for now")
         link = check_link(superlink, root_certificates)
         _say(f"server {link.address}: its certificate is trusted until {link.ends:%F}")
         if link.control_open:

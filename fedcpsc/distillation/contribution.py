@@ -33,11 +33,15 @@ def contribution(
     images = np.zeros(bank.classes, np.int64)
     total = np.zeros((bank.classes, len(bank.silos)))
     for batch in bank.batches:
-        if not batch.answered:
+        if not batch.heard:
             continue
-        for rows, answers, given in bank.pieces(batch):
-            seen = bank.targets[rows].argmax(1)
-            shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, n, K]
+        for rows, answers, given, mass in bank.pieces(batch):
+            heard = given.any(0)
+            seen = bank.targets[rows][heard].argmax(1)
+            weight = None if mass is None else bank.label_sets.weights(mass[:, heard])
+            shares = silo_shares(  # [S, n, K]
+                answers[:, heard], given[:, heard], rule, counts=counts, information=information, weight=weight
+            )
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

@@ -24,6 +24,7 @@ class ConvNet(Classifier):
     """Stages of 3x3 convolution, norm and ReLU, halved by max-pooling in between; the last stage has two convolutions.
 
     Widths are w, 2w, 4w, ... Three stages up to 32x32, one more for each doubling: the last map has at most 8x8 pixels.
+    A side of one pixel is halved no further, so that an electrocardiogram of 8x300 pixels has its stages too.
 
     Args:
         classes: K.
@@ -44,8 +45,11 @@ class ConvNet(Classifier):
         super().__init__(classes, image_shape, widths[-1])
         self.stem = nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)
         layers: list[nn.Module] = [norm(width), nn.ReLU()]
+        height, breadth = image_shape[1:]
         for before, after in itertools.pairwise(widths):
-            layers += [nn.MaxPool2d(2), *_convolution(before, after, norm)]
+            halved = (min(2, height), min(2, breadth))
+            layers += [nn.MaxPool2d(halved), *_convolution(before, after, norm)]
+            height, breadth = height // halved[0], breadth // halved[1]
         layers += _convolution(widths[-1], widths[-1], norm)
         self.body = nn.Sequential(*layers)
 

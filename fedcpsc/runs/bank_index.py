@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import TypedDict
 
 from fedcpsc.errors import BankError, explain
+from fedcpsc.label_sets import LabelSets
+from fedcpsc.runs.journal_head import JournalHead
 from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "BankIndex",
     "Batch",
     "Floats",
-    "JournalHead",
+    "Piece",
     "answers_file",
     "damaged",
     "replay",
@@ -37,24 +38,6 @@ IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
 
 
-class JournalHead(TypedDict):
-    """First line of a journal; its readers check each value, for the file may be damaged.
-
-    Attributes:
-        format: number of this layout of the journal.
-        image_shape: shape of an image, [C, H, W].
-        classes: number of classes K.
-        silos: names of the silos, in the order of their answers.
-        nonce: random text from which the query ids follow; missing in journals of earlier versions.
-    """
-
-    format: int
-    image_shape: list[int]
-    classes: int
-    silos: list[str]
-    nonce: NotRequired[str]
-
-
 @dataclass
 class Batch:
     """One query's rows in the bank.
@@ -63,7 +46,8 @@ class Batch:
         query_id: id by which the silos know the batch.
         round: number of the round in which it was made, from 0.
         first, count: rows [first, first + count).
-        answered: silos whose answers are banked.
+        answered: silos whose answers to all of it are banked.
+        parts: rows that silos have answered of it so far, for those that have answered some and not all.
     """
 
     query_id: str
@@ -71,11 +55,66 @@ class Batch:
     first: int
     count: int
     answered: set[str] = field(default_factory=set)
+    parts: dict[str, list[slice]] = field(default_factory=dict)
 
     @property
     def rows(self) -> slice:
         """The batch's rows."""
         return slice(self.first, self.first + self.count)
+
+    @property
+    def heard(self) -> int:
+        """Number of answers that are banked, of all silos and images: it grows with each reply."""
+        return self.count * len(self.answered) + sum(_length(parts) for parts in self.parts.values())
+
+    def answered_by(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has answered, ascending and apart."""
+        return [self.rows] if silo in self.answered else self.parts.get(silo, [])
+
+    def missing_of(self, silo: str) -> list[slice]:
+        """Rows of the bank that the silo has not answered, ascending and apart."""
+        missing, first = [], self.first
+        for part in [*self.answered_by(silo), slice(self.rows.stop, self.rows.stop)]:
+            if part.start > first:
+                missing.append(slice(first, part.start))
+            first = part.stop
+        return missing
+
+    def add_part(self, silo: str, rows: slice) -> None:
+        """Notes that the silo has answered these rows, of which it had answered none.
+
+        Raises:
+            ValueError: it had, or they are not the batch's.
+        """
+        if not any(hole.start <= rows.start < rows.stop <= hole.stop for hole in self.missing_of(silo)):
+            raise ValueError(f"rows {rows.start} to {rows.stop} of {silo} are answered, or not of the batch")
+        joined: list[slice] = []
+        for part in sorted([*self.answered_by(silo), rows], key=lambda part: part.start):
+            if joined and joined[-1].stop == part.start:
+                joined[-1] = slice(joined[-1].start, part.stop)
+            else:
+                joined.append(part)
+        if joined == [self.rows]:
+            self.parts.pop(silo, None)
+            self.answered.add(silo)
+        else:
+            self.parts[silo] = joined
+
+
+class Piece(NamedTuple):
+    """Some rows of a batch, and what the S silos answered.
+
+    Attributes:
+        rows: rows of the bank.
+        answers: decoded answers in the federation's classes, float32 [S, n, K], zero where none.
+        given: which silos gave one, bool [S, n].
+        mass: part of each answer that was not "none of these", float32 [S, n] in [0, 1]; None where no silo can say so.
+    """
+
+    rows: slice
+    answers: Floats
+    given: npt.NDArray[np.bool_]
+    mass: Floats | None
 
 
 class BankIndex:
@@ -84,9 +123,10 @@ class BankIndex:
     Args:
         folder: folder of the bank.
         image_shape: shape of an image, (C, H, W).
-        classes: number of classes K.
+        classes: number of the federation's classes K.
         silos: names of the silos, in the order of `answers`.
         batches: batches in the order they were made.
+        label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
     """
 
     def __init__(
@@ -96,12 +136,14 @@ class BankIndex:
         classes: int,
         silos: Sequence[str],
         batches: Sequence[Batch] = (),
+        label_sets: LabelSets | None = None,
     ) -> None:
         self.folder = folder
         self.image_shape = image_shape
         self.classes = classes
         self.silos = list(silos)
         self.batches = list(batches)
+        self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
         self._index = {silo: index for index, silo in enumerate(self.silos)}
 
     @property
@@ -110,7 +152,7 @@ class BankIndex:
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
 
     def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
+        """Answers to a batch in the federation's classes, and which silos gave one, as in `Piece`.
 
         Args:
             rows: rows of the bank, inside the batch; None: all of them.
@@ -118,29 +160,56 @@ class BankIndex:
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
-        wanted = batch.rows if rows is None else rows
-        count = wanted.stop - wanted.start
-        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
-        given = np.zeros((len(self.silos), count), bool)
-        for name in batch.answered:
-            index = self._index[name]
-            dense[index] = self._read(answers_file(index), wanted.start, dense[index].shape)
-            given[index] = True
-        return dense, given
+        piece = self._piece(batch, batch.rows if rows is None else rows)
+        return piece.answers, piece.given
 
-    def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
-        """The same in parts that stay small however many silos there are: rows of the bank, and their `answers`."""
+    def own_answers(self, silo: str, rows: slice) -> Floats:
+        """What a silo answered, decoded, in its own columns: float32 [n, its columns].
+
+        Args:
+            silo: name of the silo.
+            rows: rows of the bank, all of which it has answered.
+
+        Raises:
+            BankError: answers that the journal lists are not on the disk.
+        """
+        index = self._index[silo]
+        return self._read(answers_file(index), rows.start, (rows.stop - rows.start, self.label_sets.widths[index]))
+
+    def pieces(self, batch: Batch) -> Iterator[Piece]:
+        """The answers to a batch in parts that stay small however many silos there are."""
         step = max(1, _PIECE // (len(self.silos) * self.classes))
         for first in range(batch.first, batch.first + batch.count, step):
-            rows = slice(first, min(first + step, batch.first + batch.count))
-            yield rows, *self.answers(batch, rows)
+            yield self._piece(batch, slice(first, min(first + step, batch.first + batch.count)))
+
+    def _piece(self, batch: Batch, rows: slice) -> Piece:
+        count, sets = rows.stop - rows.start, self.label_sets
+        dense = np.zeros((len(self.silos), count, self.classes), np.float32)
+        given = np.zeros((len(self.silos), count), bool)
+        mass = np.ones(given.shape, np.float32) if any(sets.none) else None
+        for name in (*batch.answered, *batch.parts):
+            index = self._index[name]
+            for part in batch.answered_by(name):
+                first, stop = max(part.start, rows.start), min(part.stop, rows.stop)
+                if first >= stop:
+                    continue
+                here = slice(first - rows.start, stop - rows.start)
+                own = self._read(answers_file(index), first, (stop - first, sets.widths[index]))
+                own_mass = None
+                if not sets.alike:
+                    own, own_mass = sets.federated(index, own)
+                dense[index, here] = own
+                given[index, here] = True
+                if mass is not None and own_mass is not None:
+                    mass[index, here] = own_mass
+        return Piece(rows, dense, given, mass)
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""
-        chosen = [b for b in self.batches if b.answered and (rounds is None or b.round in rounds)]
+        chosen = [b for b in self.batches if b.heard and (rounds is None or b.round in rounds)]
         if not chosen:
             return np.zeros(0, np.int64)
-        return np.concatenate([np.arange(b.first, b.first + b.count) for b in chosen])
+        return np.concatenate([_heard_rows(batch) for batch in chosen])
 
     def round_batches(self, round_index: int) -> list[Batch]:
         """The batches made in one round."""
@@ -152,7 +221,7 @@ class BankIndex:
 
     def answers_of(self, silo: str) -> int:
         """Images of this bank that the silo has answered."""
-        return sum(batch.count for batch in self.batches if silo in batch.answered)
+        return sum(_length(batch.answered_by(silo)) for batch in self.batches)
 
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
@@ -166,6 +235,21 @@ class BankIndex:
         if len(found) != wanted:
             raise damaged(path, "it is shorter than the journal says")
         return np.frombuffer(found, np.float32).reshape(shape)
+
+
+def _length(rows: Sequence[slice]) -> int:
+    return sum(part.stop - part.start for part in rows)
+
+
+def _heard_rows(batch: Batch) -> npt.NDArray[np.int64]:
+    """Rows of the batch that any silo has answered, ascending."""
+    if batch.answered:
+        return np.arange(batch.rows.start, batch.rows.stop)
+    heard = np.zeros(batch.count, bool)
+    for parts in batch.parts.values():
+        for part in parts:
+            heard[part.start - batch.first : part.stop - batch.first] = True
+    return batch.first + heard.nonzero()[0]
 
 
 def answers_file(index: int) -> str:
@@ -194,6 +278,9 @@ def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
                     raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
                 rows += count
                 batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+            elif "part" in event:
+                first, count = int(event["first"]), int(event["count"])
+                batches[event["part"]].add_part(str(event["silo"]), slice(first, first + count))
             else:
                 batches[event["answered"]].answered.add(str(event["silo"]))
     except (ValueError, KeyError, TypeError) as error:

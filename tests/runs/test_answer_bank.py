@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bank keeps what was paid for, whatever happens to the process."""
 
+import json
+
 import numpy as np
 import pytest
 
 from fedcpsc.errors import BankError
 from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_view import read_bank
 
 SHAPE, K, SILOS = (1, 4, 4), 3, ["silo-0", "silo-1"]
 
@@ -137,4 +140,53 @@ def test_a_journal_that_lost_a_line_in_its_middle_is_damaged(tmp_path):
     lines = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
     with pytest.raises(BankError, match=r"journal.*damaged.*begins at row 4, the one before ends at row 2"):
+        make(tmp_path)
+
+
+def test_a_batch_is_answered_in_parts_that_a_new_process_finds(tmp_path):
+    bank = make(tmp_path)
+    before, batch = bank.add_batch(0, images(2), np.zeros(2)), bank.add_batch(1, images(6), np.zeros(6))
+    whole, heard = answers(6), []
+    for first, stop in ((4, 6), (2, 3), (6, 8)):
+        assert bank.add_answers(batch.query_id, "silo-1", whole[first - 2 : stop - 2], slice(first, stop))
+        heard.append(batch.heard)
+    assert heard == [2, 3, 5], "every part is news"
+
+    bank = make(tmp_path)
+    before, batch = bank.batches
+    assert batch.answered_by("silo-1") == [slice(2, 3), slice(4, 8)]
+    assert batch.missing_of("silo-1") == [slice(3, 4)]
+    assert batch.missing_of("silo-0") == [batch.rows]
+    assert (bank.answers_of("silo-1"), bank.answered_rows().tolist()) == (5, [2, 4, 5, 6, 7])
+    got, given = bank.answers(batch)
+    np.testing.assert_array_equal(given, [[False] * 6, [True, False, True, True, True, True]])
+    np.testing.assert_array_equal(got[1], whole * given[1][:, None])
+    np.testing.assert_array_equal(bank.answers(batch, slice(3, 5))[1][1], [False, True])
+
+    assert bank.add_answers(batch.query_id, "silo-1", whole[1:2], slice(3, 4))
+    for again in (bank, make(tmp_path), read_bank(tmp_path)):
+        assert (again.batches[1].answered, again.batches[1].parts, again.batches[1].heard) == ({"silo-1"}, {}, 6)
+        np.testing.assert_array_equal(again.answers(again.batches[1])[0][1], whole)
+    assert bank.add_answers(before.query_id, "silo-0", answers(2))
+
+
+def test_a_part_that_was_answered_before_is_dropped(tmp_path):
+    bank = make(tmp_path)
+    batch = bank.add_batch(0, images(6), np.zeros(6))
+    assert bank.add_answers(batch.query_id, "silo-0", answers(2), slice(1, 3))
+    for rows in (slice(1, 3), slice(2, 4), slice(0, 6), slice(5, 7)):
+        assert not bank.add_answers(batch.query_id, "silo-0", answers(rows.stop - rows.start, 9), rows)
+    np.testing.assert_array_equal(bank.answers(batch)[0][0, 1:3], answers(2))
+    assert make(tmp_path).batches[0].answered_by("silo-0") == [slice(1, 3)]
+
+
+@pytest.mark.parametrize("first", [1, 2, 7])
+def test_a_journal_with_parts_that_overlap_or_lie_outside_is_damaged(tmp_path, first):
+    bank = make(tmp_path)
+    batch = bank.add_batch(0, images(6), np.zeros(6))
+    bank.add_answers(batch.query_id, "silo-0", answers(2), slice(1, 3))
+    line = {"part": batch.query_id, "silo": "silo-0", "first": first, "count": 2}
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(BankError, match="damaged"):
         make(tmp_path)

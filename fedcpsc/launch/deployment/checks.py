@@ -17,12 +17,12 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
-from fedcpsc.errors import FederationError, SiloError, explain
+from fedcpsc.errors import FederationError, RefusalCode, SiloError, explain
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.launch.deployment.hosts import host_and_port
 from fedcpsc.protocol.messages import DescribeRequest, Description, Refusal
 
-__all__ = ["Link", "check_gatekeeper", "check_link"]
+__all__ = ["Link", "check_gatekeeper", "check_link", "is_out_of_service"]
 
 # codes of OpenSSL's X509_V_ERR_*
 _NOT_YET, _EXPIRED, _HOST, _ADDRESS = 9, 10, 62, 64
@@ -86,6 +86,8 @@ def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
 def check_gatekeeper(path: Path) -> Description:
     """What the gatekeeper says of itself over its socket, as this user.
 
+    One that listens has tried its teacher before.
+
     Raises:
         SiloError: nothing listens there, this user may not connect, or it speaks another version of the protocol.
     """
@@ -104,6 +106,15 @@ def check_gatekeeper(path: Path) -> Description:
             reason += f" (it speaks protocol {said.version}, this installation {asked.version})"
         raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log"))
     return said
+
+
+def is_out_of_service(path: Path) -> bool:
+    """Whether the gatekeeper at that socket says that its teacher failed on the last query.
+
+    It is no reason not to connect: the query that failed comes again over the connection, and may be answered.
+    """
+    with closing(SocketGatekeeper(path, timeout_s=30.0)) as gatekeeper:
+        return gatekeeper.health() == RefusalCode.OUT_OF_SERVICE
 
 
 def _why_not_trusted(error: ssl.SSLCertVerificationError, address: str, authority: Path, timeout_s: float) -> str:
