@@ -134,7 +134,7 @@ def read_yaml(path: str | Path) -> Tree:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(
-            explain("file", str(path), "must hold lines of the form KEY: VALUE", "see the files in configs/")
+            explain("file", str(path), "must be a mapping: lines of the form KEY: VALUE", "see the files in configs/")
         )
     return tree
 

@@ -170,7 +170,7 @@ def test_fifty_levels_and_ordinary_aliases_are_no_fault():
         (b"# " + b"x" * 2**21, "has more than 2,097,152 bytes"),
         ("\u0430nswers: 5".encode(), r"'\u0430nswers': unknown key; the nearest valid one is 'answers'"),
         ("answers\u200b: 5".encode(), r"'answers\u200b': unknown key; the nearest valid one is 'answers'"),
-        (b"answers:5", "must hold lines of the form KEY: VALUE"),
+        (b"answers:5", "must be a mapping: lines of the form KEY: VALUE"),
     ],
 )
 def test_bytes_that_are_no_policy_are_explained(tmp_path, data, said):
