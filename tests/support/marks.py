@@ -87,6 +87,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/report/test_public.py": "draws whole reports",
         "tests/runs/test_read.py": "reads a whole run",
         "tests/server/test_server_app.py": "whole runs over an in-process grid",
+        "tests/silos/test_adopt_resnet.py": "a resnet18 in every form, exported and asked",
         "tests/statistical/": "two-sided tests of noise: as many draws as their false-alarm rate asks for, minutes in all",
         "tests/training/test_canaries.py": "trains teachers with canaries, with DP-SGD too",
         "tests/training/test_outliers.py": "trains teachers with public outliers",
