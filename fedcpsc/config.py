@@ -191,10 +191,6 @@ class PartitionConfig(Strict):
         (),
         description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
     )
-    groups: tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)], ...] = Field(
-        (),
-        description="pathological: numbers of the classes that a silo sees, a list for each silo in turn, as [[0, 1], [2, 3, 4]]; empty: drawn by the seed",
-    )
 
     @model_validator(mode="after")
     def _class_sets_belong_to_their_kind(self) -> PartitionConfig:
@@ -209,17 +205,6 @@ class PartitionConfig(Strict):
             raise ValueError(
                 explain("alpha", self.alpha, "must be > 0", "use 0.1 for strong skew, 100 for almost none")
             )
-        return self
-
-    @model_validator(mode="after")
-    def _groups_share_no_class(self) -> PartitionConfig:
-        classes = [number for group in self.groups for number in group]
-        twice = sorted({number for number in classes if classes.count(number) > 1})
-        if twice:
-            raise ValueError(explain("groups", twice, "each class belongs to one group", "name it once"))
-        if self.groups and self.kind != "pathological":
-            constraint = "belongs to kind: pathological and to no other"
-            raise ValueError(explain("groups", self.groups, constraint, "leave it out, or change kind"))
         return self
 
 
@@ -256,6 +241,9 @@ class OutliersConfig(Strict):
 
     share: Annotated[float, Field(gt=0, le=0.9)] = Field(
         0.33, description="their share of a batch; they come in addition to teachers.batch_size"
+    )
+    weight: Rate = Field(
+        0.2, description="weight of their mean loss beside that of the private images, which has weight 1"
     )
     none: Annotated[float, Field(gt=0.5, le=1)] = Field(
         0.9,

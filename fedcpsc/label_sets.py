@@ -10,7 +10,7 @@
 
 A silo answers in its own classes. `LabelSets` puts its columns where they belong; what it does not know is 0. Where a
 silo's last column says "none of these", the others are divided by their sum, and the silo counts by the odds that the
-image is of its classes (`weights`).
+image is of its classes (`LabelSets.weights`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Aliases: TypeAlias = Mapping[str, str]
 """The federation's word by a silo's word."""
 
-_ODDS = 255.0  # no silo counts more than so many times as much as one that is undecided: what 8 bits tell
+_LARGEST = 1000.0  # no silo counts more than so many times as much as one that is undecided
 _SHOWN = 12  # names in an error
 
 
@@ -116,8 +116,9 @@ class LabelSets:
     def weights(self, mass: Floats) -> Floats | None:
         """How much each silo counts for each image, [S, N] in (0, 1]; None where no silo can say "none of these".
 
-        With p the probability of none, w = (1 - p) / p: the odds that the image is of the silo's classes, kept within
-        1/255 and 255, and 1 of silos that cannot say so; all divided by 255.
+        With p the probability of none, w is the square root of (1 - p) / p, the odds that the image is of the silo's
+        classes, kept within 1/1000 and 1000, and 1 of silos that cannot say so; all divided by 1000. Where silos share
+        no class the odds themselves do no better; where they share some, the root leaves more to confidence.
 
         Args:
             mass: 1 - p of each silo and image, [S, N] in [0, 1].
@@ -126,7 +127,8 @@ class LabelSets:
             return None
         odds = mass / np.maximum(1 - mass, np.float32(1e-9))
         can = np.asarray(self.none)[:, None]
-        weight: Floats = (np.where(can, odds.clip(1 / _ODDS, _ODDS), 1.0) / _ODDS).astype(np.float32)
+        rooted = np.sqrt(odds).clip(1 / _LARGEST, _LARGEST)
+        weight: Floats = (np.where(can, rooted, 1.0) / _LARGEST).astype(np.float32)
         return weight
 
     def of_counts(self, silo: int, counts: Sequence[float]) -> Floats:
@@ -163,14 +165,14 @@ def unite(silos: Mapping[str, SiloClasses], aliases: Aliases, *, complete: bool 
     Args:
         silos: what each silo says of its classes, by its name.
         aliases: words of silos that stand for others of the federation (`aggregation.aliases`).
-        complete: whether these are all silos: an alias that none of them uses is then an error.
+        complete: whether these are all silos: an alias of no use is then an error.
 
     Raises:
         FederationError: the silos' classes do not fit together.
     """
     named = {silo: own for silo, own in silos.items() if own.names is not None}
     if not named:
-        return _by_number(silos, aliases)
+        return _by_number(silos, aliases if complete else {})
     _check_unnamed(silos, named)
     words = {silo: tuple(aliases.get(name, name) for name in own.names or ()) for silo, own in named.items()}
     if complete:

@@ -38,8 +38,8 @@ def partition(
       2019, arXiv 1905.12022), drawn again until every silo has `min_size` images.
     - `shards`: the deck is sorted by class and cut; each silo gets at most `shards_per_silo` shards (McMahan et al.
       2017, arXiv 1602.05629).
-    - `pathological`: classes are grouped at random, `classes_per_silo` to a group (the last may have fewer), or as
-      `groups` says, and each silo holds one group; silos of the same group share its images evenly.
+    - `pathological`: classes are grouped at random, `classes_per_silo` to a group (the last may have fewer), and each
+      silo holds one group; silos of the same group share its images evenly.
     - `class_sets`: each silo holds the classes of one set of names; silos that hold the same class share its images
       evenly.
 
@@ -173,10 +173,8 @@ def _draw_dirichlet(keys: Index, config: PartitionConfig, silos: int, seed: int,
 
 
 def _class_groups(keys: Index, config: PartitionConfig, silos: int, seed: int) -> Index:
-    """The group of each record's class: `groups`, or classes in random order, cut into runs of `classes_per_silo`."""
+    """The group of each record's class: classes in random order, cut into runs of `classes_per_silo`."""
     present, position = np.unique(keys, return_inverse=True)
-    if config.groups:
-        return _named_groups(present, config.groups, silos)[position]
     size = config.classes_per_silo
     if size > len(present):
         raise ConfigError(
@@ -191,20 +189,6 @@ def _class_groups(keys: Index, config: PartitionConfig, silos: int, seed: int) -
     rank = numpy_generator(seed, "partition", "classes").permutation(len(present))
     groups: Index = rank[position] // size
     return groups
-
-
-def _named_groups(present: Index, groups: tuple[tuple[int, ...], ...], silos: int) -> Index:
-    """The group of each class that has records, [number of them]."""
-    of_class = {number: group for group, numbers in enumerate(groups) for number in numbers}
-    strangers = sorted(set(of_class) - set(present.tolist()))
-    nobodys = sorted(set(present.tolist()) - set(of_class))
-    if strangers or nobodys:
-        shown = f"no image has class {strangers}" if strangers else f"classes {nobodys} have images and no group"
-        raise ConfigError(explain("partition.groups", groups, shown, f"name the classes {present.tolist()}, each once"))
-    if len(groups) > silos:
-        constraint = f"there are only {silos} silos, and each holds one group"
-        raise ConfigError(explain("partition.groups", len(groups), constraint, "use more silos or fewer groups"))
-    return np.array([of_class[number] for number in present.tolist()], np.int64)
 
 
 def _deal(partitioner: Any, keys: Index, silos: int) -> list[Index]:

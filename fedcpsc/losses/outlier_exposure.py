@@ -16,16 +16,15 @@ __all__ = ["outlier_exposure"]
 
 
 def outlier_exposure(logits: Tensor, none: float) -> Tensor:
-    """Sum over the batch of `-q log p_none - (1 - q) log(1 - p_none)`, p = softmax(logits), q = `none`.
+    """Mean over the batch of `-q log p_none - (1 - q) log(1 - p_none)`, p = softmax(logits), q = `none`.
 
     Args:
         logits: logits of outliers, [B, K + 1], the last for "none of the K classes".
         none: wanted probability q of none, in [0, 1].
 
     Returns:
-        Scalar, a sum and not a mean: pictures of the classes and outliers of one batch then weigh alike. Its minimum is
-        B times the entropy of (q, 1 - q), reached at p_none = q however the classes share the rest.
+        Scalar. Its minimum is the entropy of (q, 1 - q), reached at p_none = q however the classes share the rest.
     """
     logs = F.log_softmax(logits, dim=1)
     some = logs[:, :-1].logsumexp(1)
-    return -(none * logs[:, -1] + (1 - none) * some).sum()
+    return -(none * logs[:, -1] + (1 - none) * some).mean()

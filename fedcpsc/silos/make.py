@@ -21,9 +21,10 @@ from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.registry import check_architecture, check_trainable
-from fedcpsc.silos.adopted import adopted_silos, check_fit, check_names, use_adopted
+from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.teachers.manifest import Manifest
@@ -79,16 +80,23 @@ def make_silos(
     makers = {silo: SiloMaker(config, silo, base / str(silo), device) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
+    said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
+    check_classes(said, evaluation, aliases)
     report, shown = progress or _silent, _Readings(on_reading)
     shown.add(evaluation)
     with torch_threads(config.runtime.threads):
-        reports = {silo: use_adopted(base / str(silo), manifest, evaluation) for silo, manifest in adopted.items()}
+        reports = {
+            silo: use_adopted(base / str(silo), manifest, evaluation, aliases) for silo, manifest in adopted.items()
+        }
         if only is None:
             trained = images_of_silos(config, makers)
         else:
             trained = iter([(only, load_silo_train(config, only))] if makers else [])
         for silo, images in trained:
-            check_fit(adopted, images.classes, images.image_shape, f"{makers[silo].name}'s images")
+            its = SiloClasses(images.classes, images.class_names, config.teachers.outliers is not None)
+            check_fit(adopted, its, images.image_shape, f"{makers[silo].name}'s images")
+            said[makers[silo].name] = its
+            check_classes(said, evaluation, aliases)
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             _check_trainable(config, architecture, images)
@@ -99,10 +107,11 @@ def make_silos(
 def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) -> None:
     """Does nothing where the adopted silos fit the held-out images, or without any, each other."""
     if evaluation is not None:
-        check_fit(adopted, evaluation.classes, evaluation.image_shape, "the run's held-out images")
+        held_out = SiloClasses(evaluation.classes, evaluation.class_names)
+        check_fit(adopted, held_out, evaluation.image_shape, "the run's held-out images")
     elif adopted:
         silo, first = next(iter(adopted.items()))
-        check_fit(adopted, first.classes, first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
+        check_fit(adopted, classes_of(first), first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
 
 
 def _check_trainable(config: RunConfig, architecture: str, images: ImageSet) -> None:

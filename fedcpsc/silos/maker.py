@@ -149,7 +149,7 @@ class SiloMaker:
             train_size=len(images),
             reused=reused,
             policy_kept=owners,
-            accuracy=accuracy_of(teacher, evaluation) if teacher else None,
+            accuracy=accuracy_of(teacher, manifest, evaluation, self.config.aggregation.aliases) if teacher else None,
             seconds=time.monotonic() - started,
             kept=kept,
         )

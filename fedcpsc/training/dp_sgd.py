@@ -114,7 +114,9 @@ def train_dp_sgd(
     network = build_classifier(
         chosen, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
-    public = outliers and PublicGradient(network, outliers, config, plan.max_grad_norm, seed, device)
+    public = None
+    if outliers is not None:
+        public = PublicGradient(network, outliers, config, plan.max_grad_norm, seed, device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")  # pixels need no gradient
         source = _source(network, images, config, stream, device)

@@ -12,7 +12,7 @@ the images and the seed, never from a private record or from how many there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,11 +35,13 @@ class Outliers:
     Attributes:
         images: pictures, uint8 [P, C, H, W].
         share: their share of a batch, in (0, 1).
+        weight: weight of their mean loss beside that of the private images, > 0.
         none: probability of "none" that the teacher is to give them, in (0, 1].
     """
 
     images: Tensor
     share: float
+    weight: float
     none: float
 
     def beside(self, own: int) -> int:
@@ -52,7 +54,7 @@ class Outliers:
 
     def to(self, device: torch.device) -> Outliers:
         """The same on a device."""
-        return Outliers(self.images.to(device), self.share, self.none)
+        return replace(self, images=self.images.to(device))
 
 
 def make_outliers(config: TeachersConfig, image_shape: tuple[int, int, int], seed: int) -> Outliers | None:
@@ -73,4 +75,4 @@ def make_outliers(config: TeachersConfig, image_shape: tuple[int, int, int], see
     if len(pictures) < count:
         pictures = torch.cat([pictures, sample_prior(wanted.prior, count - len(pictures), image_shape, stream)])
     pictures = to_uint8(pictures)[torch.randperm(count, generator=stream)]
-    return Outliers(pictures, wanted.share, wanted.none)
+    return Outliers(pictures, wanted.share, wanted.weight, wanted.none)

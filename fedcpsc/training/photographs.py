@@ -34,7 +34,7 @@ def photograph_crops(count: int, image_shape: tuple[int, int, int], generator: t
     photographs = _photographs(channels)
     crops = torch.empty(count, *image_shape)
     which = torch.randint(len(photographs) * _SCALES, (count,), generator=generator)
-    for number in which.unique().tolist():
+    for number in sorted(set(which.tolist())):
         photograph, scale = photographs[number // _SCALES], number % _SCALES / (_SCALES - 1)
         scaled = _scaled(photograph, height, width, scale)
         mask = which == number

@@ -129,10 +129,10 @@ def train_classifier(
 
 def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
     """Mean loss over a batch whose first images have `labels`; the others are outliers."""
+    own = F.cross_entropy(logits[: len(labels)], labels)
     if outliers is None:
-        return F.cross_entropy(logits, labels)
-    own = F.cross_entropy(logits[: len(labels)], labels, reduction="sum")
-    return (own + outlier_exposure(logits[len(labels) :], outliers.none)) / len(logits)
+        return own
+    return own + outliers.weight * outlier_exposure(logits[len(labels) :], outliers.none)
 
 
 def _optimiser(network: Classifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:

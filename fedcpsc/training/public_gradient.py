@@ -31,8 +31,8 @@ class PublicGradient:
         network: network to be trained, before anything is hooked into it.
         outliers: public pictures.
         config: batch size, shift and flip of the training.
-        max_norm: largest L2 norm of the outliers' mean gradient, > 0; as large as one unit's, so that they weigh by
-            their share of the batch however steep their loss is.
+        max_norm: largest L2 norm of the outliers' mean gradient before it is weighted, > 0; as large as a unit's, so
+            that they weigh what they should however steep their loss is.
         seed: seed of their order and views; not a secret.
         device: device of the network.
     """
@@ -54,7 +54,7 @@ class PublicGradient:
         self._count = outliers.beside(config.batch_size)
 
     def next(self, named: dict[str, nn.Parameter], parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Share of the next outliers in a step, as if a private batch had its expected size: float64 [P] on the CPU.
+        """What the next outliers add to the private images' mean gradient: float64 [P] on the CPU.
 
         Args:
             named: the trained network's parameters by name.
@@ -63,8 +63,8 @@ class PublicGradient:
         x = random_shift(to_pixels(self._outliers.draw(self._count, self._stream)), self._config.shift, self._stream)
         x = random_flip(x, self._stream) if self._config.flip else x
         logits = torch.func.functional_call(self._bare, dict(named), (x,))
-        loss = outlier_exposure(logits, self._outliers.none) / self._count
+        loss = outlier_exposure(logits, self._outliers.none)
         parts = torch.autograd.grad(loss, list(parameters))
         mean = torch.cat([part.flatten() for part in parts]).double().cpu()
         mean *= (self._max_norm / mean.norm()).clamp(max=1.0).nan_to_num(0.0)
-        return mean * (self._count / self._config.batch_size)
+        return mean * self._outliers.weight

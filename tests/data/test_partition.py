@@ -71,43 +71,6 @@ def test_pathological_silos_that_share_classes_have_all_of_them():
     assert [len(np.unique(labels[part])) for part in parts] == [2] * 4
 
 
-@pytest.mark.parametrize("silos", [2, 5])
-def test_a_silo_sees_the_classes_that_its_group_names_and_no_image_is_left_over(silos):
-    labels = np.tile(np.arange(5), 40)
-    groups = ((0, 4), (1, 2, 3))
-    for seed in (1, 2):
-        parts = partition(labels, PartitionConfig(kind="pathological", groups=groups), silos, seed)
-        assert [tuple(np.unique(labels[part])) for part in parts] == [groups[silo % 2] for silo in range(silos)]
-        assert sorted(np.concatenate(parts).tolist()) == list(range(200))
-
-
-@pytest.mark.parametrize(
-    ("groups", "silos", "message"),
-    [
-        (((0, 1), (2,)), 2, r"classes \[3\] have images and no group; name the classes \[0, 1, 2, 3\], each once"),
-        (((0, 1), (2, 3, 7)), 2, r"no image has class \[7\]"),
-        (((0,), (1,), (2, 3)), 2, "partition.groups=3: there are only 2 silos"),
-    ],
-)
-def test_groups_that_do_not_fit_the_classes_or_the_silos_are_refused(groups, silos, message):
-    with pytest.raises(ConfigError, match=message):
-        partition(np.repeat(np.arange(4), 9), PartitionConfig(kind="pathological", groups=groups), silos, 1)
-
-
-@pytest.mark.parametrize(
-    ("tree", "message"),
-    [
-        ({"kind": "pathological", "groups": [[0, 1], [1, 2]]}, r"groups=\[1\]: each class belongs to one group"),
-        ({"kind": "iid", "groups": [[0], [1]]}, "belongs to kind: pathological"),
-        ({"kind": "pathological", "groups": [[0], []]}, "groups.1"),
-        ({"kind": "pathological", "groups": [[0], [-1]]}, "groups.1.0"),
-    ],
-)
-def test_groups_that_say_nothing_sensible_are_refused(tree, message):
-    with pytest.raises(ValueError, match=message):
-        PartitionConfig.model_validate(tree)
-
-
 def test_smaller_alpha_is_more_skewed():
     labels = np.repeat(np.arange(10), 200)
 

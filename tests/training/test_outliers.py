@@ -93,6 +93,7 @@ def test_their_share_of_a_batch_and_their_memory_are_what_was_asked(monkeypatch)
     [
         ({"share": 0}, "share=0"),
         ({"share": 1}, "share=1"),
+        ({"weight": 0}, "weight=0"),
         ({"none": 0.5}, "none=0.5"),
         ({"photographs": 1.5}, "photographs=1.5"),
         ({"prior": {"smoth": 1}}, "smooth"),
@@ -170,19 +171,19 @@ def test_what_outliers_add_to_a_private_step_follows_from_weights_and_public_pic
     assert not torch.equal(steps[0][0], steps[0][1])  # other pictures in each step
     stream = torch.Generator().manual_seed(public._stream.initial_seed())
     x = outliers.draw(40, stream).float() / 127.5 - 1
-    loss = outlier_exposure(network(x), 0.9) / 40
+    loss = 0.2 * outlier_exposure(network(x), 0.9)
     expected = torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
     torch.testing.assert_close(steps[0][0].float(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_outliers_add_is_no_larger_than_their_share_of_one_clipped_gradient():
+def test_what_outliers_add_is_no_larger_than_their_weight_times_a_clipped_gradient():
     network = build_classifier("convnet_gn", 3, SHAPE, 4, seed=1)
     named, parameters = dict(network.named_parameters()), list(network.parameters())
-    for share, ratio in ((0.5, 1.0), (0.2, 0.25)):
+    for weight in (1.0, 0.1):
         public = PublicGradient(
-            network, outliers_of(share=share), TeachersConfig(**SMALL), 1e-3, 5, torch.device("cpu")
+            network, outliers_of(weight=weight), TeachersConfig(**SMALL), 1e-3, 5, torch.device("cpu")
         )
-        assert public.next(named, parameters).norm().item() == pytest.approx(1e-3 * ratio, rel=1e-6)
+        assert public.next(named, parameters).norm().item() == pytest.approx(1e-3 * weight, rel=1e-6)
     assert all(parameter.grad is None for parameter in parameters)
 
 
