@@ -61,7 +61,7 @@ class Manifest(Strict):
 
     Attributes:
         format_version: version of this file's format.
-        silo: name of the silo.
+        silo: name of the silo, printable, 1 to 200 characters.
         population: name of the population whose protection is counted, printable, 1 to 120 characters; the silo's name
             where left out. Budget, ledger and every later teacher of the folder belong to it.
         unit: record or person: what one guarantee protects.
@@ -133,10 +133,9 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Manifest:
         counts, channels = self.private_class_counts, self.image_shape[0]
-        if not self.population.isprintable():
-            raise ValueError(
-                explain("population", self.population, "must be printable", "choose a name like 'clinic north'")
-            )
+        for key, name in (("silo", self.silo), ("population", self.population)):
+            if not name.isprintable():
+                raise ValueError(explain(key, name, "must be printable", "choose a name like 'clinic north'"))
         if (self.entry_point is not None) != (self.kind == "python"):
             raise ValueError(
                 explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "fix the manifest")

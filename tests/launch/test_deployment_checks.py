@@ -14,7 +14,7 @@ from support.socket_silo import served
 from typer.testing import CliRunner
 
 from fedcpsc.commands.deploy_commands import deploy_app
-from fedcpsc.errors import FederationError, RefusalCode, SiloError
+from fedcpsc.errors import ConfigError, FederationError, RefusalCode, SiloError
 from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.launch.deployment.certificates import make_authority, make_server_certificate
 from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service
@@ -106,7 +106,7 @@ def test_a_server_without_tls_nobody_there_and_no_address(authority, listen):
     with pytest.raises(FederationError, match="cannot be reached.*refused"):
         check_link(f"127.0.0.1:{free_ports(1)[0]}", authority / "ca.crt")
     for address in ("localhost", "localhost:http", ":1", "localhost:0", "localhost:65536"):
-        with pytest.raises(FederationError, match="must be host:port"):
+        with pytest.raises(ConfigError, match="must be host:port"):
             check_link(address, authority / "ca.crt")
 
 

@@ -43,6 +43,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
     },
     "slow": {
+        "tests/test_yaml_fuzz.py": "2,000 damaged files",
         "tests/audit/test_attack_contract.py::test_one_file_and_one_line_add_an_attack_that_an_audit_then_runs": "a small audit",
         "tests/audit/test_bounds.py::test_one_run_bounds_rise_with_right_guesses_and_fall_with_confidence_and_delta": "a grid of bounds, each by bisection",
         "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",

@@ -19,9 +19,10 @@ from cryptography import x509
 
 from fedcpsc.errors import FederationError, RefusalCode, SiloError, explain
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
+from fedcpsc.launch.deployment.hosts import host_and_port
 from fedcpsc.protocol.messages import DescribeRequest, Description, Refusal
 
-__all__ = ["Link", "check_gatekeeper", "check_link", "is_out_of_service", "split_address"]
+__all__ = ["Link", "check_gatekeeper", "check_link", "is_out_of_service"]
 
 # codes of OpenSSL's X509_V_ERR_*
 _NOT_YET, _EXPIRED, _HOST, _ADDRESS = 9, 10, 62, 64
@@ -32,7 +33,7 @@ class Link:
     """What a server showed.
 
     Attributes:
-        address: address of the server, host:port.
+        address: address of the server, host:port, the host's name in ASCII.
         ends: end of its certificate, in UTC.
         control_open: whether anyone who may connect may also start runs: no proxy stands before the SuperLink.
     """
@@ -42,31 +43,21 @@ class Link:
     control_open: bool
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as a pair.
-
-    Raises:
-        FederationError: it is no such thing.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise FederationError(explain("superlink", address, "must be host:port", "for example link.example.org:8443"))
-    return host.strip("[]"), int(port)
-
-
 def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
     """Shakes hands with the server; sends nothing and asks for nothing that needs a key.
 
     Args:
-        address: host:port of the SuperLink, or of the proxy before it.
+        address: host:port of the SuperLink, or of the proxy before it, as `host_and_port` takes it.
         authority: certificate that the server's must be signed by (PEM).
         timeout_s: longest wait for each connection, in seconds, > 0.
 
     Raises:
+        ConfigError: `address` is no host and port.
         FederationError: the server cannot be reached, has no TLS, or shows a certificate that is not trusted here: of
             another host or authority, expired, or not yet valid.
     """
-    host, port = split_address(address)
+    host, port = host_and_port(address, "superlink")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         context = ssl.create_default_context(cafile=str(authority))
     except (OSError, ssl.SSLError) as error:
@@ -146,7 +137,7 @@ def _untrusted_certificate(address: str, timeout_s: float) -> x509.Certificate |
     """The one shown, to say what is wrong with it; None where it does not come a second time."""
     with suppress(OSError, ValueError):
         return x509.load_pem_x509_certificate(
-            ssl.get_server_certificate(split_address(address), timeout=timeout_s).encode("ascii")
+            ssl.get_server_certificate(host_and_port(address, "superlink"), timeout=timeout_s).encode("ascii")
         )
     return None
 
