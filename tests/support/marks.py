@@ -101,6 +101,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/runs/test_damage.py::test_what_the_remedy_of_a_damaged_result_says_brings_the_same_run_back": "a whole run",
         "tests/runs/test_read.py": "reads a whole run",
         "tests/server/test_server_app.py": "whole runs over an in-process grid",
+        "tests/silos/test_adopt_resnet.py": "a resnet18 in every form, exported and asked",
         "tests/silos/test_adopted.py::test_a_whole_run_in_one_process_charges_its_ledger_and_touches_nothing_else": "a whole run",
         "tests/silos/test_monthly_exports.py::test_the_third_training_is_refused_before_it_begins_and_nothing_changes": "trains teachers with DP-SGD",
         "tests/silos/test_replacing.py::test_a_crash_at_any_point_loses_neither_teacher": "kills a replacement before each of its steps on the disk",
