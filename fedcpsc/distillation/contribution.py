@@ -37,9 +37,9 @@ def contribution(
             continue
         for rows, answers, given in bank.pieces(batch):
             heard = given.any(0)
-            answers, given = answers[:, heard], given[:, heard]
             seen = bank.targets[rows][heard].argmax(1)
-            shares = silo_shares(answers, given, rule, counts=counts, information=information)  # [S, n, K]
+            own = answers[:, heard], given[:, heard]
+            shares = silo_shares(*own, rule, counts=counts, information=information)  # [S, n, K]
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

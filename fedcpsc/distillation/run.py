@@ -25,6 +25,7 @@ from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
+from fedcpsc.distillation.parts import images_of_bytes
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.targets import TargetKeeper
@@ -115,6 +116,7 @@ def distill(
         tell,
         timeline,
         OverlapPolicy.of(config.queries).in_flight,
+        images_of_bytes(config.queries.max_megabytes, image_shape),
     )
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}

@@ -48,6 +48,7 @@ from fedcpsc.protocol.messages import (
     Refusal,
     check_version,
 )
+from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher
@@ -57,7 +58,6 @@ __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _LONGEST_NAME = 200
-_MOST_CANDIDATES = 16  # made per image that a query may carry
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Gatekeeper:
         """The query whose images `asked` describes; still data-independent, and nothing is charged yet."""
         if not self.policy.recipe_queries:
             raise Refused(RefusalCode.RECIPE, "the policy takes no recipes")
-        if asked.recipe.candidates > _MOST_CANDIDATES * self.policy.images_per_query:
+        if asked.recipe.candidates > CANDIDATES_PER_IMAGE * self.policy.images_per_query:
             raise Refused(RefusalCode.RECIPE, f"{asked.recipe.candidates} candidates")
         from fedcpsc.recipes.drawing import draw_images  # noqa: PLC0415 - torch, for whom it is not needed
 

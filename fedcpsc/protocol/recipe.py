@@ -8,7 +8,7 @@ makes them. Everything here is a number within bounds: a recipe names no code.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
 
-__all__ = ["Pool", "Recipe", "Scalars"]
+__all__ = ["CANDIDATES_PER_IMAGE", "Pool", "Recipe", "Scalars"]
 
 Scalars: TypeAlias = dict[str, object]
 """Fields of a message that are no arrays, by name: values that JSON can hold."""
+
+CANDIDATES_PER_IMAGE = 16
+"""Candidates that a silo makes at most, for each image that a query to it may carry."""
 
 _MOST_POOLS, _MOST_NAMES, _MOST_IMAGES = 256, 16, 2**22
 _LARGEST_NUMBER = 1e300  # finite, and within what every float holds
@@ -124,6 +127,24 @@ class Recipe:
     def nbytes(self) -> int:
         """Number of bytes of its arrays."""
         return self.weights.nbytes + self.chosen.nbytes
+
+    def part(self, start: int, stop: int) -> Recipe:
+        """The recipe of images [start, stop) of these, without the pools and weights that none of them needs."""
+        chosen = np.unpackbits(self.chosen)[: self.candidates].astype(bool)
+        number = np.cumsum(chosen) - 1
+        wanted = chosen & (number >= start) & (number < stop)
+        pools, masks, rows = [], [], []
+        first, row = 0, 0
+        for pool in self.pools:
+            mask = wanted[first : first + pool.size]
+            first += pool.size
+            if mask.any():
+                pools.append(pool)
+                masks.append(mask)
+                rows += [row] if pool.from_generator else []
+            row += pool.from_generator > 0
+        packed = np.packbits(np.concatenate(masks)) if masks else np.zeros(0, np.uint8)
+        return replace(self, pools=tuple(pools), weights=self.weights[rows], chosen=packed)
 
     def to_fields(self) -> tuple[Scalars, dict[str, npt.NDArray[Any]]]:
         """JSON-able scalars and named arrays."""
