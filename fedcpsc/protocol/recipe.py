@@ -27,8 +27,9 @@ CANDIDATES_PER_IMAGE = 16
 
 _MOST_POOLS, _MOST_NAMES, _MOST_IMAGES = 256, 16, 2**22
 _LARGEST_NUMBER = 1e300  # finite, and within what every float holds
-# what a silo needs to make a chunk of images stays below some 1.5 GB
-_MOST_PIXELS, _MOST_ACTIVATIONS = 2**14, 2**17
+# what a silo needs to make a chunk of images stays below some 1.5 GB: of larger images a chunk has fewer, see
+# fedcpsc.recipes.drawing
+_MOST_PIXELS, _MOST_ACTIVATIONS = 2**20, 2**23
 _LARGEST = {"side": 1024, "classes": 2**16, "latent": 1024, "width": 128}
 
 
