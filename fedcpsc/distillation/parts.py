@@ -8,16 +8,12 @@ resumed run asks for the same parts under the same ids, which the silo's ledger 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from hashlib import sha256
 
 from fedcpsc.runs.bank_index import Batch
 
-__all__ = ["Part", "images_of_bytes", "parts_of"]
-
-_MEGABYTE = 10**6
-_ENVELOPE = 4096  # bytes of a query beside its pixels, at most
+__all__ = ["Part", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,6 @@ def parts_of(batch: Batch, silo: str, most: int) -> list[Part]:
             parts.append(Part(_query_id(batch, start, stop), batch, slice(start, stop)))
             start = stop
     return parts
-
-
-def images_of_bytes(megabytes: float, image_shape: tuple[int, int, int]) -> int:
-    """Number of images that a query of so many megabytes (10^6 bytes) holds, at least one."""
-    return max(1, int(megabytes * _MEGABYTE - _ENVELOPE) // math.prod(image_shape))
 
 
 def _query_id(batch: Batch, start: int, stop: int) -> str:

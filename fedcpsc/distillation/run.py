@@ -25,7 +25,6 @@ from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
-from fedcpsc.distillation.parts import images_of_bytes
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.targets import TargetKeeper
@@ -34,7 +33,10 @@ from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.registry import SMALLEST_SIDE
 from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.protocol.query_size import images_of_bytes
+from fedcpsc.protocol.recipe import check_sizes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
 from fedcpsc.runs.layout import (
@@ -201,7 +203,8 @@ def check_federation(
     """K and (C, H, W), on which all silos agree.
 
     Raises:
-        FederationError: too few joined, or they disagree.
+        FederationError: too few joined, they disagree, or their images are too small for a student.
+        ProtocolError: their images cannot be asked about by recipe.
     """
     wanted = max(1, round(config.queries.quorum * config.silos.count))
     if len(joined) < wanted:
@@ -216,6 +219,13 @@ def check_federation(
             remedy = "let the silos' owners agree on one, or leave out those that differ"
             raise FederationError(explain(what, values, "must be the same at every silo", remedy))
     any_silo = next(iter(joined.values()))
+    if min(any_silo.image_shape[1:]) < SMALLEST_SIDE:
+        constraint = f"sides must be of at least {SMALLEST_SIDE} pixels: no student takes smaller images"
+        remedy = "let the silos' owners bring teachers of larger images"
+        raise FederationError(explain("image_shape", any_silo.image_shape, constraint, remedy))
+    if config.queries.recipes:
+        synthesis = config.synthesis
+        check_sizes(any_silo.image_shape, any_silo.classes, synthesis.latent, synthesis.width)
     if evaluation is not None and evaluation.image_shape != any_silo.image_shape:
         remedy = "set data.image_size and data.channels to what the silos take"
         constraint = f"must be the silos' image_shape {any_silo.image_shape}"

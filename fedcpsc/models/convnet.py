@@ -24,6 +24,7 @@ class ConvNet(Classifier):
     """Stages of 3x3 convolution, norm and ReLU, halved by max-pooling in between; the last stage has two convolutions.
 
     Widths are w, 2w, 4w, ... Three stages up to 32x32, one more for each doubling: the last map has at most 8x8 pixels.
+    A side of one pixel is not halved any more.
 
     Args:
         classes: K.
@@ -44,8 +45,10 @@ class ConvNet(Classifier):
         super().__init__(classes, image_shape, widths[-1])
         self.stem = nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False)
         layers: list[nn.Module] = [norm(width), nn.ReLU()]
+        height, breadth = image_shape[1:]
         for before, after in itertools.pairwise(widths):
-            layers += [nn.MaxPool2d(2), *_convolution(before, after, norm)]
+            layers += [nn.MaxPool2d((min(height, 2), min(breadth, 2))), *_convolution(before, after, norm)]
+            height, breadth = max(1, height // 2), max(1, breadth // 2)
         layers += _convolution(widths[-1], widths[-1], norm)
         self.body = nn.Sequential(*layers)
 

@@ -18,7 +18,7 @@ from fedcpsc.models.scattering import ScatteringClassifier
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
-__all__ = ["ARCHITECTURES", "Classifier", "build_classifier", "check_architecture"]
+__all__ = ["ARCHITECTURES", "SMALLEST_SIDE", "Classifier", "build_classifier", "check_architecture"]
 
 _Shape: TypeAlias = tuple[int, int, int]
 
@@ -38,6 +38,8 @@ _MAKERS: dict[str, Callable[[int, _Shape, int], Classifier]] = {
 }
 
 ARCHITECTURES = tuple(_MAKERS)
+SMALLEST_SIDE = 4
+"""Fewest pixels of an image's side that every architecture takes."""
 
 
 def build_classifier(
@@ -57,7 +59,7 @@ def build_classifier(
         ConfigError: for an unknown architecture, naming the nearest, or sizes out of range.
     """
     check_architecture(architecture)
-    if classes < 2 or image_shape[0] < 1 or min(image_shape[1:]) < 4 or width < 1:
+    if classes < 2 or image_shape[0] < 1 or min(image_shape[1:]) < SMALLEST_SIDE or width < 1:
         raise ConfigError(
             explain(
                 "classes, image_shape, width",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
 
-__all__ = ["CANDIDATES_PER_IMAGE", "Pool", "Recipe", "Scalars"]
+__all__ = ["CANDIDATES_PER_IMAGE", "Pool", "Recipe", "Scalars", "check_sizes"]
 
 Scalars: TypeAlias = dict[str, object]
 """Fields of a message that are no arrays, by name: values that JSON can hold."""
@@ -88,17 +88,7 @@ class Recipe:
     chosen: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        sizes = {"classes": self.classes, "latent": self.latent, "width": self.width}
-        for name, size in (*sizes.items(), *(("side", side) for side in self.image_shape)):
-            if type(size) is not int or not 1 <= size <= _LARGEST[name]:
-                raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
-        area = self.image_shape[1] * self.image_shape[2]
-        if area > _MOST_PIXELS or self.width * area > _MOST_ACTIVATIONS:
-            sizes_given = (self.image_shape, self.latent, self.width)
-            remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
-            raise ProtocolError(
-                explain("image_shape, latent, width", sizes_given, "take too much memory to make", remedy)
-            )
+        check_sizes(self.image_shape, self.classes, self.latent, self.width)
         if not 1 <= len(self.pools) <= _MOST_POOLS or self.candidates > _MOST_IMAGES:
             got = (len(self.pools), self.candidates)
             raise ProtocolError(explain("pools", got, "too few, too many or too large", "ask about fewer images"))
@@ -169,6 +159,26 @@ class Recipe:
         numbers = {name: scalars[name] for name in ("classes", "latent", "width")}
         weights, chosen = arrays["weights"], arrays["chosen"]
         return cls((channels, height, width), pools=tuple(pools), weights=weights, chosen=chosen, **numbers)
+
+
+def check_sizes(image_shape: tuple[int, int, int], classes: int, latent: int, width: int) -> None:
+    """Does nothing where a recipe may make images of this shape, by such a generator.
+
+    Args:
+        image_shape, classes, latent, width: fields of `Recipe`.
+
+    Raises:
+        ProtocolError: a size is out of bounds, or takes too much memory.
+    """
+    sizes = {"classes": classes, "latent": latent, "width": width}
+    for name, size in (*sizes.items(), *(("side", side) for side in image_shape)):
+        if type(size) is not int or not 1 <= size <= _LARGEST[name]:
+            raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
+    area = image_shape[1] * image_shape[2]
+    if area > _MOST_PIXELS or width * area > _MOST_ACTIVATIONS:
+        constraint = f"take too much memory to make: at most {_MOST_PIXELS:,} pixels, {_MOST_ACTIVATIONS:,} times width"
+        remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
+        raise ProtocolError(explain("image_shape, latent, width", (image_shape, latent, width), constraint, remedy))
 
 
 def _number(value: object) -> bool:

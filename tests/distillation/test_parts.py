@@ -17,11 +17,12 @@ from support.tiny_runs import tiny_config
 import fedcpsc.distillation.run
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.held_answers import HeldAnswers
-from fedcpsc.distillation.parts import images_of_bytes, parts_of
+from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import Query, RecipeQuery
+from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.recipes.drawing import draw_images
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch

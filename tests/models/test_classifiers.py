@@ -13,7 +13,7 @@ from fedcpsc.models.classifier import Pointwise
 from fedcpsc.models.convnet import group_norm
 from fedcpsc.models.registry import ARCHITECTURES, build_classifier
 
-SIZES = [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)]
+SIZES = [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 4, 100), (1, 90, 5)]
 SMALL = ["convnet", "convnet_gn", "lenet5", "wrn16_1", "resnet18_narrow"]  # quick enough to train in a test
 
 
