@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedcpsc.choices import AGGREGATION_RULES, DATA_SOURCES, DEFAULT_MIXTURE, PRIORS, check_mixture
+from fedcpsc.class_names import is_class_name
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import OneOf, Strict, load_as
 
@@ -25,10 +26,12 @@ __all__ = [
     "FilePersons",
     "FolderPersons",
     "Mixture",
+    "OutliersConfig",
     "OutputConfig",
     "PartitionConfig",
     "Precision",
     "QueriesConfig",
+    "Resize",
     "RunConfig",
     "RuntimeConfig",
     "SilosConfig",
@@ -43,6 +46,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Precision = Literal["float32", "bfloat16"]
+_PUBLIC_CLASSES = ("pathological", "class_sets", "own_files")  # partitions that give a silo its classes by name
+Resize = Literal["squash", "crop", "pad"]
 
 
 def _mixed(mixture: dict[str, float]) -> dict[str, float]:
@@ -105,8 +110,24 @@ class DataConfig(Strict):
     image_size: Annotated[int, Field(ge=4, le=512)] | None = Field(
         None, description="resize to a square of this side; null keeps the size"
     )
+    resize: Resize = Field(
+        "squash",
+        description="squash: the whole picture, each side scaled by itself; crop: the middle of it, where the subject fills the middle; pad: the whole picture in its own proportions with borders, where proportions tell classes apart",
+    )
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
+    )
+    background: Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")] = Field(
+        "white",
+        description="colour behind what is transparent in a picture, and of borders by resize: pad: white, black, grey, or '#rrggbb' in quotes",
+    )
+    skip_damaged: bool = Field(
+        False,
+        description="leave out pictures that cannot be decoded and rows without a label, and say how many; false: they are an error that names them",
+    )
+    classes: tuple[str, ...] | None = Field(
+        None,
+        description="use only these classes of the source, by name (by number, in quotes, where it has no names) and in this order; null: all",
     )
     train_limit: Positive | None = Field(
         None,
@@ -153,7 +174,7 @@ class PartitionConfig(Strict):
     Where `data.persons` names persons, whole persons are dealt, each by its most frequent class.
     """
 
-    kind: Literal["iid", "dirichlet", "shards", "pathological", "own_files"] = Field(
+    kind: Literal["iid", "dirichlet", "shards", "pathological", "class_sets", "own_files"] = Field(
         "dirichlet",
         description="own_files: each silo reads its own folder below data.path; the others deal one source's images",
     )
@@ -166,6 +187,17 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
+    class_sets: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
+    )
+
+    @model_validator(mode="after")
+    def _class_sets_belong_to_their_kind(self) -> PartitionConfig:
+        if bool(self.class_sets) != (self.kind == "class_sets"):
+            constraint = "belongs to kind: class_sets, which needs it"
+            raise ValueError(explain("class_sets", self.class_sets, constraint, "give both or neither"))
+        return self
 
     @model_validator(mode="after")
     def _alpha_is_positive(self) -> PartitionConfig:
@@ -188,11 +220,43 @@ class SilosConfig(Strict):
         description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
     )
     partition: PartitionConfig = PartitionConfig()
+    label_sets: Literal["federation", "own"] = Field(
+        "federation",
+        description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",
+    )
     policy: dict[str, Any] = Field(
         default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
     )
     policies: tuple[dict[str, Any], ...] = Field(
         (), description="fields that replace those of policy where owners differ, dealt round-robin to the silos"
+    )
+
+
+class OutliersConfig(Strict):
+    """Public pictures from which a teacher learns one output more, "none of my classes"; null: it has none.
+
+    For silos that hold different classes: each then counts by how sure it is that an image is of its own. `{}` takes
+    the defaults.
+    """
+
+    share: Annotated[float, Field(gt=0, le=0.9)] = Field(
+        0.33, description="their share of a batch; they come in addition to teachers.batch_size"
+    )
+    weight: Rate = Field(
+        0.2, description="weight of their mean loss beside that of the private images, which has weight 1"
+    )
+    none: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        0.9,
+        description="probability of none that the teacher is to give them; near 1 its answers to invented images say little of the classes",
+    )
+    photographs: Share = Field(
+        0.5, description="share of them cut from the two photographs of scikit-learn; the others are drawn from prior"
+    )
+    prior: Mixture = Field(
+        default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0), description="weights of the priors to mix"
+    )
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        20_000, description="number of different pictures, made before the training; fewer where they would pass 256 MB"
     )
 
 
@@ -216,6 +280,7 @@ class TeachersConfig(Strict):
         default_factory=lambda: {"kind": "plain"},
         description="kind of training and its fields, checked when the silos are made",
     )
+    outliers: OutliersConfig | None = None
 
 
 class QueriesConfig(Strict):
@@ -277,7 +342,7 @@ class SynthesisConfig(Strict):
     latent: Positive = Field(64, description="length of the generator's noise vector")
     width: Positive = Field(16, description="channels of the generator")
     steps: Positive = Field(15, description="generator steps a round, on a freshly initialised generator")
-    batch_size: Positive = Field(64, description="images a generator step")
+    batch_size: Annotated[int, Field(ge=2)] = Field(64, description="images a generator step; batch norm needs two")
     learning_rate: Rate = Field(2e-3, description="learning rate of the generator's Adam")
     shift: Annotated[int, Field(ge=0)] = Field(
         1, description="random shift in pixels before the committee sees a generated image"
@@ -353,6 +418,22 @@ class AggregationConfig(Strict):
     denoise: bool = Field(
         True, description="estimate the probabilities without noise, from the noise that each silo states"
     )
+    aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="the federation's name of a class by a silo's own word for it, as {feline: cat}; silos' classes are told apart by name",
+    )
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases_are_names(cls, aliases: dict[str, str]) -> dict[str, str]:
+        for word, name in aliases.items():
+            if not (is_class_name(word) and is_class_name(name)):
+                constraint = "both must be names of classes: 1 to 100 printable characters without space at the ends"
+                raise ValueError(explain("aliases", f"{word}: {name}", constraint, "fix the name"))
+            if name in aliases:
+                constraint = f"{name!r} is replaced itself" if name != word else "replaces a word by itself"
+                raise ValueError(explain("aliases", f"{word}: {name}", constraint, "name the last word, or none"))
+        return aliases
 
 
 class EvaluationConfig(Strict):
@@ -410,6 +491,19 @@ class RunConfig(Strict):
         if batch % processes:
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit_the_partition(self) -> RunConfig:
+        kind = self.silos.partition.kind
+        if self.silos.label_sets == "own" and kind not in _PUBLIC_CLASSES:
+            constraint = (
+                f"by partition {kind} single records decide which classes a silo has, and label sets are public"
+            )
+            raise ValueError(explain("silos.label_sets", "own", constraint, f"use {', '.join(_PUBLIC_CLASSES)}"))
+        if self.data.classes is not None and kind == "own_files":
+            constraint = "chooses classes of one source, and each silo has own files"
+            raise ValueError(explain("data.classes", self.data.classes, constraint, "leave the other folders out"))
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,11 @@ class AnswersSoFar(Protocol):
     def shape(self) -> tuple[int, int]: ...  # noqa: D102 - above
 
     def pieces(self) -> Iterator[tuple[Floats, Answered]]:
-        """Every answer once: answers [S, n, K], rows of zeros where there is none, and who gave one, [S, n]."""
+        """Every answer once: answers [S, n, K], rows of zeros where there is none, and who gave one, [S, n].
+
+        Classes that a silo does not know are 0. A row sums to 1, or to less where a silo says that an image is none of
+        its classes: to the part that says otherwise.
+        """
         ...
 
     def sample(self) -> tuple[Floats, Answered]:
@@ -69,7 +73,8 @@ class AggregationRule(Entry, ABC):
         """Targets before they are normalised: [N, K], finite and >= 0. Who calls it divides each row by its sum.
 
         Args:
-            answers: answers, [S, N, K]; rows sum to 1, or are 0 where there is none.
+            answers: answers, [S, N, K]; rows sum to 1, or are 0 where there is none. Classes that a silo does not know
+                are 0.
             present: how much each silo counts, [S, N, 1] in [0, 1]; 0 where it gave no answer.
             counts: what is known of the silos' classes, [S, K] >= 0; None for a rule that needs no such thing.
             smoothing: `aggregation.smoothing`, > 0, for logarithms.

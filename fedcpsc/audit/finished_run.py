@@ -17,11 +17,13 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import iterate_silo_images
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.evaluate import predict
-from fedcpsc.errors import AuditError, DataError, RunError, explain
+from fedcpsc.distillation.federation import federated_labels
+from fedcpsc.errors import AuditError, DataError, RunError, SiloError, explain
 from fedcpsc.gatekeeper.guarantee import build_mechanism
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.policy_check import check_policy
 from fedcpsc.gatekeeper.released import released_scores
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.bank_view import BankView
@@ -51,7 +53,9 @@ class SiloUnderAudit:
     Attributes:
         name: name of the silo.
         manifest: manifest of its teacher.
-        images: private images, canaries with the labels they were planted with.
+        label_sets: the silos' label sets in the run.
+        number: number of the silo in them.
+        images: private images with the federation's labels, canaries with the labels they were planted with.
         member: whether the teacher was trained on each image [N].
         canary: whether each image is a canary [N], R in all.
         coins: whether the teacher was trained on each of U canary units [U], as independent coins decided: U is random,
@@ -67,6 +71,8 @@ class SiloUnderAudit:
 
     name: str
     manifest: Manifest
+    label_sets: LabelSets
+    number: int
     images: ImageSet
     member: Bools
     canary: Bools
@@ -80,13 +86,17 @@ class SiloUnderAudit:
     channel: AnswerChannel
 
     @classmethod
-    def open(cls, folder: Path, images: ImageSet, form: AnswerForm) -> SiloUnderAudit:
+    def open(
+        cls, folder: Path, images: ImageSet, form: AnswerForm, label_sets: LabelSets, number: int
+    ) -> SiloUnderAudit:
         """Reads a silo's folder; charges nothing.
 
         Args:
             folder: folder of the silo.
-            images: private images of the silo, as the run's configuration deals them.
+            images: private images of the silo, as the run's configuration deals them, in the silo's own classes.
             form: answer form that the run asked for.
+            label_sets: the silos' label sets in the run.
+            number: number of the silo in them.
 
         Raises:
             SiloError: it claims what it cannot prove, or its files do not fit together.
@@ -107,9 +117,16 @@ class SiloUnderAudit:
             canary[planted.positions] = True
             member[planted.positions] = planted.included[planted.units]
             coins, unit_of_record = planted.included, planted.units
+        places = np.array(label_sets.places[number], np.int64)
+        if len(places) != manifest.classes:
+            constraint = f"the run's silo had {len(places)} classes"
+            raise SiloError(explain("classes", manifest.classes, constraint, "give this run's silos, with --silos"))
+        images = replace(images, labels=places[images.labels], classes=label_sets.classes, class_names=label_sets.names)
         return cls(
             name=manifest.silo,
             manifest=manifest,
+            label_sets=label_sets,
+            number=number,
             images=images,
             member=member,
             canary=canary,
@@ -124,12 +141,18 @@ class SiloUnderAudit:
         )
 
     def own(self, images: Images) -> Floats:
-        """The teacher's own probabilities [N, K]."""
-        return self.teacher.predict(images)
+        """The teacher's own probabilities in the federation's classes [N, K]."""
+        return self.label_sets.federated(self.number, self.teacher.predict(images))[0]
 
     def released(self, images: Images) -> Floats:
-        """What the mechanism lets out [N, K], before the answer form. Charged to no ledger: it does not leave."""
-        return released_scores(self.mechanism, self.teacher, images)
+        """What the mechanism lets out, before the answer form, in the federation's classes [N, K].
+
+        Charged to no ledger: it does not leave.
+        """
+        scores = released_scores(self.mechanism, self.teacher, images)
+        if self.label_sets.alike:
+            return scores
+        return self.label_sets.federated(self.number, scores)[0]
 
     def seen_by_server(self, images: Images) -> Floats:
         """What a server decodes of the silo's answers [N, K]."""
@@ -183,10 +206,17 @@ class FinishedRun:
         if held_out is None:
             remedy = "use a source with a test split, or data.validation"
             raise AuditError(explain("data.source", config.data.source, "has no held-out images", remedy))
-        names = bank.silos
+        names, sets = bank.silos, bank.label_sets
+        held_out = federated_labels(held_out, sets, config.aggregation.aliases)
+        if held_out.classes > sets.classes and sets.names is not None:  # nobody can be a member among the others
+            known = held_out.subset(np.flatnonzero(held_out.labels < sets.classes))
+            held_out = replace(known, classes=sets.classes, class_names=sets.names)
         dealt = {f"silo-{number}": images for number, images in enumerate(iterate_silo_images(config))}
         form = _form(result)
-        silos = [SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name], form) for name in names]
+        silos = [
+            SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name], form, sets, number)
+            for number, name in enumerate(names)
+        ]
         return cls(
             name=result["name"],
             config=config,

@@ -66,7 +66,8 @@ def label_mixes(run: FinishedRun) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     for silo in run.silos:
         _, answers = run.answered_by(silo.name)
-        leak = label_mix_leak(answers, silo.manifest.private_class_counts)
+        own = answers[:, list(silo.label_sets.places[silo.number])]
+        leak = label_mix_leak(own, silo.manifest.private_class_counts)
         found.append({"silo": silo.name, "answers": len(answers), **asdict(leak), "private": True})
     return found
 

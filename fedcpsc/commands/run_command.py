@@ -61,10 +61,14 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
     from fedcpsc.silos.make import make_silos  # noqa: PLC0415
 
     folder = Path(config.silos.root).absolute()
+
+    def show(line: object) -> None:
+        console.print(str(line), markup=False, highlight=False, soft_wrap=True)
+
     with console.status("silos") as status:
-        reports = make_silos(config, folder, status.update, only)
+        reports = make_silos(config, folder, status.update, only, lambda reading: show("\n".join(reading.lines())))
     for report in reports:
-        console.print(str(report), markup=False, highlight=False, soft_wrap=True)
+        show(report)
     return folder
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedcpsc.data.reading import ReadingReport
 from fedcpsc.errors import DataError, explain
 
 __all__ = ["ImageSet", "to_pixels", "to_uint8"]
@@ -24,12 +25,16 @@ class ImageSet:
         labels: int64 [N], in [0, classes).
         classes: K.
         persons: text [N], the id of the person behind each image; None where every image stands for itself.
+        class_names: K names in the order of the labels; None where the classes have numbers alone.
+        reading: report for the owner on the reading that the images are from; None for images that were not read.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     classes: int
     persons: npt.NDArray[np.str_] | None = None
+    class_names: tuple[str, ...] | None = None
+    reading: ReadingReport | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -47,6 +52,10 @@ class ImageSet:
                 )
             )
 
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            got = f"{len(self.class_names)} names"
+            raise DataError(explain("class_names", got, f"must be one for each of {self.classes} classes", "name all"))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -62,9 +71,9 @@ class ImageSet:
         return None if self.persons is None else len(np.unique(self.persons))
 
     def subset(self, index: npt.NDArray[Any]) -> ImageSet:
-        """The images at `index`, in its order, with their persons."""
+        """The images at `index`, in its order, with their persons; of the same reading."""
         persons = None if self.persons is None else self.persons[index]
-        return ImageSet(self.images[index], self.labels[index], self.classes, persons)
+        return replace(self, images=self.images[index], labels=self.labels[index], persons=persons)
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

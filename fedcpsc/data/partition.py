@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import PartitionConfig
+from fedcpsc.data.class_sets import Holders, class_holders, deal_classes
 from fedcpsc.data.persons import Persons, persons_and_classes
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.seeding import derive_seed, numpy_generator
@@ -23,7 +24,12 @@ _DRAWS = 20  # seeds tried for Dirichlet; the partitioner itself draws 11 times 
 
 
 def partition(
-    labels: Index, config: PartitionConfig, silos: int, seed: int, persons: Persons | None = None
+    labels: Index,
+    config: PartitionConfig,
+    silos: int,
+    seed: int,
+    persons: Persons | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> list[Index]:
     """Deals the records 0..N-1 to `silos` silos: disjoint, none left over, none empty, no person in two of them.
 
@@ -34,6 +40,8 @@ def partition(
       2017, arXiv 1602.05629).
     - `pathological`: classes are grouped at random, `classes_per_silo` to a group (the last may have fewer), and each
       silo holds one group; silos of the same group share its images evenly.
+    - `class_sets`: each silo holds the classes of one set of names; silos that hold the same class share its images
+      evenly.
 
     With `persons`, whole persons take the place of images in all of this, each with its most frequent class: shares are
     equal in persons, and `min_size` counts them.
@@ -44,31 +52,35 @@ def partition(
         silos: how many, >= 1.
         seed: decides everything random.
         persons: id of each record's person [N]; None deals single records.
+        class_names: names of the classes, in the order of the labels, for `class_sets`; None where they have none.
 
     Returns:
         One sorted int64 array of record numbers for each silo.
 
     Raises:
         ConfigError: where the parameters contradict each other or the number of silos.
-        DataError: where the data is too small for what is asked, or `pathological` is to deal persons of several
-            classes, whose silos would see more classes than promised.
+        DataError: where the data is too small for what is asked, or `pathological` or `class_sets` are to deal persons
+            of several classes, whose silos would see more classes than promised.
     """
     if config.kind == "own_files":
         raise ConfigError(explain("partition.kind", config.kind, "deals nothing", "load each silo's own files"))
+    holders = class_holders(config, silos, class_names) if config.kind == "class_sets" else None
     if persons is None:
-        return _deal_units(labels, config, silos, seed, "images")
+        return _deal_units(labels, config, silos, seed, "images", holders)
     number, classes, mixed = persons_and_classes(persons, labels)
-    if config.kind == "pathological" and mixed:
+    if config.kind in ("pathological", "class_sets") and mixed:
         constraint = f"{mixed} of {len(classes)} persons have images of several classes and are dealt whole"
         raise DataError(explain("partition.kind", config.kind, constraint, "use iid, dirichlet or shards"))
     owner = np.empty(len(classes), np.int64)  # [P], the silo of each person
-    for silo, part in enumerate(_deal_units(classes, config, silos, seed, "persons")):
+    for silo, part in enumerate(_deal_units(classes, config, silos, seed, "persons", holders)):
         owner[part] = silo
     records = np.argsort(owner[number], kind="stable")  # silo by silo, in order within each
     return np.split(records, np.cumsum(np.bincount(owner[number], minlength=silos))[:-1])
 
 
-def _deal_units(labels: Index, config: PartitionConfig, silos: int, seed: int, what: str) -> list[Index]:
+def _deal_units(
+    labels: Index, config: PartitionConfig, silos: int, seed: int, what: str, holders: Holders | None
+) -> list[Index]:
     """Deals `what`, images or persons, of the classes `labels`."""
     if silos > len(labels):
         raise DataError(
@@ -81,7 +93,7 @@ def _deal_units(labels: Index, config: PartitionConfig, silos: int, seed: int, w
     keys = labels[deck]
     if config.kind == "pathological":
         keys = _class_groups(keys, config, silos, seed)
-    pieces = _draw(keys, config, silos, seed, what)
+    pieces = _draw(keys, config, silos, seed, what) if holders is None else deal_classes(keys, holders, silos)
     parts = [np.sort(deck[piece]) for piece in pieces]
     if min(len(part) for part in parts) == 0 or len(np.unique(np.concatenate(parts))) != len(labels):
         raise DataError(

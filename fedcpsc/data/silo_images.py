@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from fedcpsc.config import RunConfig
+from fedcpsc.data.class_sets import own_classes
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.partition import partition
 from fedcpsc.data.persons import invented_persons
@@ -54,12 +55,13 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
         return
     whole = load_train(config.data, config.seed)
     persons = config.data.persons
-    parts = partition(whole.labels, config.silos.partition, config.silos.count, config.seed, whole.persons)
+    dealing, count = config.silos.partition, config.silos.count
+    parts = partition(whole.labels, dealing, count, config.seed, whole.persons, whole.class_names)
     for silo, part in enumerate(parts):
         images = whole.subset(part)
         if persons is not None and persons.kind == "blocks":
             images = replace(images, persons=invented_persons(len(images), persons.size, silo))
-        yield images
+        yield own_classes(images, silo, only_present=True) if config.silos.label_sets == "own" else images
 
 
 def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet]]:
@@ -101,7 +103,11 @@ def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:
 
 
 def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> ImageSet:
-    """Silo `silo`'s images, its labels checked to mean what the labels of all `splits` mean."""
+    """Silo `silo`'s images; with the federation's label sets, checked to mean what the labels of all `splits` mean."""
+    index = limited(np.arange(len(splits[silo].labels)), config.data.train_limit, config.seed, f"train_{silo}")
+    if config.silos.label_sets == "own":
+        images = as_images(splits[silo], index, config.data, f"images of silo {silo} to train on")
+        return own_classes(images, silo, only_present=False)
     names = max((split.class_names for split in splits.values()), key=len)
     for other, split in splits.items():
         if split.class_names != names[: len(split.class_names)]:
@@ -110,9 +116,10 @@ def _own_images(config: RunConfig, silo: int, splits: dict[int, Split]) -> Image
                     "classes",
                     split.class_names,
                     f"silo {other} numbers its classes otherwise than another silo ({', '.join(names)})",
-                    "name all classes in every silo: an empty folder, or the parquet file's ClassLabel names",
+                    "name all classes in every silo (an empty folder, or the parquet file's ClassLabel names), or let"
+                    " each teacher know its own: silos.label_sets: own",
                 )
             )
-    index = limited(np.arange(len(splits[silo].labels)), config.data.train_limit, config.seed, f"train_{silo}")
-    images = as_images(splits[silo], index, config.data)
-    return replace(images, classes=len(names))
+    images = as_images(splits[silo], index, config.data, f"images of silo {silo} to train on")
+    named = all(split.named for split in splits.values())
+    return replace(images, classes=len(names), class_names=names if named else None)

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import DataConfig, RunConfig
-from fedcpsc.data.decode import decode
+from fedcpsc.data.decode import PictureForm, decode
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.persons import Persons, persons_and_classes
 from fedcpsc.data.readers.source import Split, has_split, read_split
+from fedcpsc.data.reading import ReadingReport, Tally
 from fedcpsc.errors import DataError, explain
 from fedcpsc.seeding import numpy_generator
 
@@ -38,7 +40,7 @@ def load_train(config: DataConfig, seed: int) -> ImageSet:
     root = data_root(config)
     split = read_split(config, root, "train")
     index, _ = _validation_split(config, split, _train_index(config, root, split, seed), seed)
-    return as_images(split, limited(index, config.train_limit, seed, "train"), config)
+    return as_images(split, limited(index, config.train_limit, seed, "train"), config, "images to train on")
 
 
 def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
@@ -54,15 +56,17 @@ def load_evaluation(config: DataConfig, seed: int) -> ImageSet | None:
     if config.validation:
         split = read_split(config, root, "train")
         _, index = _validation_split(config, split, _train_index(config, root, split, seed), seed)
+        split = _reported_with_training(split)
     elif has_split(config, root, "test"):
         split = read_split(config, root, "test")
         index = np.arange(len(split.labels))
     elif has_split(config, root, "train"):
         split = read_split(config, root, "train")
         _, index = held_out(split.labels, config.test_share, seed, split.persons)
+        split = _reported_with_training(split)
     else:
         return None
-    return as_images(split, limited(index, config.test_limit, seed, "test"), config)
+    return as_images(split, limited(index, config.test_limit, seed, "test"), config, "held-out images")
 
 
 def evaluation_images(config: RunConfig) -> ImageSet | None:
@@ -78,6 +82,11 @@ def data_root(config: DataConfig) -> Path | None:
     """The source's folder: `data.path`, else `$FEDCPSC_DATA`; None where neither is set."""
     text = config.path or os.environ.get("FEDCPSC_DATA")
     return Path(text).expanduser() if text else None
+
+
+def _reported_with_training(split: Split) -> Split:
+    """A training split of which a part is held out: what was left out of it is reported with the training images."""
+    return replace(split, left_out=(), notes=())
 
 
 def _train_index(config: DataConfig, root: Path | None, split: Split, seed: int) -> Index:
@@ -138,12 +147,48 @@ def held_out(labels: Index, share: float, seed: int, persons: Persons | None = N
     return np.flatnonzero(~mask[number]), np.flatnonzero(mask[number])
 
 
-def as_images(split: Split, index: Index, config: DataConfig) -> ImageSet:
-    """The records at `index`, decoded, with their persons."""
+def as_images(split: Split, index: Index, config: DataConfig, use: str) -> ImageSet:
+    """The records at `index`, decoded, with their persons, and the report on them.
+
+    Args:
+        split: split of a source.
+        index: numbers of the records.
+        config: what to make of the pictures.
+        use: what they are for, for the report.
+
+    Raises:
+        DataError: where pictures cannot be decoded as configured.
+    """
+    side = config.image_size
+    form = PictureForm(None if side is None else (side, side), config.channels, config.resize, config.background)
     pictures = [split.pictures[i] for i in index]
-    images = decode(pictures, lambda i: split.name_of(int(index[i])), config.image_size, config.channels)
-    persons = None if split.persons is None else split.persons[index]
-    return ImageSet(images, split.labels[index], len(split.class_names), persons)
+    found = decode(pictures, lambda i: split.name_of(int(index[i])), form, skip_damaged=config.skip_damaged)
+    taken, tally = index[found.taken], Tally()
+    for i, reason in found.damaged:
+        tally.add("picture(s) that cannot be decoded", f"{split.name_of(int(index[i]))} ({reason})")
+    labels = split.labels[taken]
+    channels, height, width = found.images.shape[1:]
+    sizes = sorted(((w, h, count) for (w, h), count in found.sizes.items()), key=lambda size: (-size[2], size))
+    report = ReadingReport(
+        place=split.place,
+        use=use,
+        class_names=split.class_names,
+        named=split.named,
+        counts=tuple(np.bincount(labels, minlength=len(split.class_names)).tolist()),
+        image_shape=(channels, height, width),
+        sizes=tuple(sizes),
+        resize=config.resize,
+        left_out=(*split.left_out, *tally.found()),
+        notes=(*split.notes, *found.notes),
+    )
+    return ImageSet(
+        found.images,
+        labels,
+        len(split.class_names),
+        persons=None if split.persons is None else split.persons[taken],
+        class_names=split.class_names if split.named else None,
+        reading=report,
+    )
 
 
 def limited(index: Index, limit: int | None, seed: int, name: str) -> Index:

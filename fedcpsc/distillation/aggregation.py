@@ -14,15 +14,16 @@ import numpy.typing as npt
 from fedcpsc.aggregation.rule import AggregationRule, Floats
 from fedcpsc.distillation.information import Information
 from fedcpsc.errors import ConfigError, FederationError, explain
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.protocol.messages import ClassReport
 
 __all__ = ["aggregate", "class_counts", "silo_shares"]
 
 
 def class_counts(
-    rule: AggregationRule, silos: Sequence[str], reports: Mapping[str, ClassReport | None], classes: int
+    rule: AggregationRule, silos: Sequence[str], reports: Mapping[str, ClassReport | None], label_sets: LabelSets
 ) -> Floats | None:
-    """n_sc from class reports, float32 [S, K]; None where the rule needs none.
+    """n_sc from class reports, float32 [S, K], 0 of classes that a silo does not know; None where the rule needs none.
 
     Raises:
         FederationError: where a silo shares none, or reports another number of classes.
@@ -33,11 +34,14 @@ def class_counts(
     if silent:
         remedy = "ask their owners for policy.share_class_counts, or use aggregation.rule=answer_peak_log"
         raise FederationError(explain("aggregation.rule", rule.name, f"{silent} share no class counts", remedy))
-    counts = np.stack([np.asarray(report.counts, np.float32) for s in silos if (report := reports[s]) is not None])
-    if counts.shape != (len(silos), classes):
-        raise FederationError(
-            explain("class counts", counts.shape, f"must be {classes} per silo", "check the silos' manifests")
-        )
+    counts = np.zeros((len(silos), label_sets.classes), np.float32)
+    for index, silo in enumerate(silos):
+        report, classes = reports[silo], len(label_sets.places[index])
+        own = () if report is None else report.counts
+        if len(own) != classes:
+            constraint = f"must be {classes} per silo: {silo} has so many classes"
+            raise FederationError(explain("class counts", len(own), constraint, "check the silo's manifest"))
+        counts[index] = label_sets.of_counts(index, own)
     return counts
 
 
@@ -48,6 +52,7 @@ def aggregate(
     *,
     counts: Floats | None = None,
     information: Information | None = None,
+    weight: Floats | None = None,
     smoothing: float = 1e-4,
 ) -> Floats:
     """One soft target per image.
@@ -58,6 +63,8 @@ def aggregate(
         rule: rule that pools them.
         counts: what is known of the silos' classes, [S, K] >= 0; None for rules that need no such thing.
         information: how much unlike forms and noise leave of each silo's answers; None where all answer alike.
+        weight: how much each silo counts for each image by its own word (`LabelSets.weights`), [S, N] in (0, 1]; None
+            where no silo can say that an image is none of its classes.
         smoothing: number added before logarithms, > 0.
 
     Returns:
@@ -66,7 +73,7 @@ def aggregate(
     Raises:
         ConfigError: the rule, one of the user's own, gave something that is no target.
     """
-    answers, present = _heard(answers, given, information)
+    answers, present = _heard(answers, given, information, weight)
     target = rule.pool(answers, present, counts, smoothing)
     if target.shape != answers.shape[1:] or not np.isfinite(target).all() or (target < 0).any():
         constraint = f"must give finite numbers >= 0 of shape {answers.shape[1:]}, gave shape {target.shape}"
@@ -84,19 +91,24 @@ def silo_shares(
     *,
     counts: Floats | None = None,
     information: Information | None = None,
+    weight: Floats | None = None,
 ) -> Floats:
     """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
 
     Args:
-        answers, given, rule, counts, information: arguments of `aggregate`.
+        answers, given, rule, counts, information, weight: arguments of `aggregate`.
     """
-    answers, present = _heard(answers, given, information)
+    answers, present = _heard(answers, given, information, weight)
     return rule.shares(answers, present, counts)
 
 
-def _heard(answers: Floats, given: npt.NDArray[np.bool_], information: Information | None) -> tuple[Floats, Floats]:
+def _heard(
+    answers: Floats, given: npt.NDArray[np.bool_], information: Information | None, weight: Floats | None
+) -> tuple[Floats, Floats]:
     """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none."""
     present = given[:, :, None].astype(np.float32)
+    if weight is not None:
+        present *= weight[:, :, None]
     if information is None:
         return answers, present
     return information.read(answers), present * information.weight[:, None, None]

@@ -35,11 +35,13 @@ def contribution(
     for batch in bank.batches:
         if not batch.heard:
             continue
-        for rows, answers, given in bank.pieces(batch):
+        for rows, answers, given, mass in bank.pieces(batch):
             heard = given.any(0)
             seen = bank.targets[rows][heard].argmax(1)
-            own = answers[:, heard], given[:, heard]
-            shares = silo_shares(*own, rule, counts=counts, information=information)  # [S, n, K]
+            weight = None if mass is None else bank.label_sets.weights(mass[:, heard])
+            shares = silo_shares(  # [S, n, K]
+                answers[:, heard], given[:, heard], rule, counts=counts, information=information, weight=weight
+            )
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)
     return images, (total / np.maximum(images, 1)[:, None]).T

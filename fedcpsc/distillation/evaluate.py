@@ -15,6 +15,7 @@ from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.transport import SiloId
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.large_images import together
 from fedcpsc.models.registry import Classifier
 
@@ -42,7 +43,7 @@ class SiloFacts:
 
     Attributes:
         train_size: private images its teacher was trained on.
-        predict: the teacher itself, uint8 [N, C, H, W] -> float32 [N, K].
+        predict: the teacher itself, uint8 [N, C, H, W] -> float32 [N, its columns].
     """
 
     train_size: int
@@ -117,16 +118,31 @@ def evaluate_ensemble(
     silos: Sequence[SiloId],
     evaluation: ImageSet,
     rule: AggregationRule,
-    weights: npt.NDArray[np.float32] | None,
+    counts: npt.NDArray[np.float32] | None,
     smoothing: float,
+    label_sets: LabelSets,
 ) -> Ensemble:
-    """Each teacher alone, and their aggregate under the run's own rule and weights."""
+    """Each teacher alone, and their aggregate under the run's own rule and weights.
+
+    A teacher's word is its most probable class, also where it says that an image is none of them.
+
+    Args:
+        facts: facts of each silo, by its name.
+        silos: names of the silos, in the order of `counts` and `label_sets`.
+        evaluation: held-out images, labelled in the federation's classes.
+        rule: rule of the run.
+        counts: what the rule weighs silos by, [S, K]; None where it needs nothing such.
+        smoothing: number added before logarithms, > 0.
+        label_sets: silos' classes.
+    """
     each: dict[SiloId, list[Matrix]] = {silo: [] for silo in silos}
     together: list[Matrix] = []
     for first in range(0, len(evaluation), _TOGETHER):
         held_out = evaluation.subset(np.arange(first, min(first + _TOGETHER, len(evaluation))))
-        answers = np.stack([facts[silo].predict(held_out.images) for silo in silos])
-        combined = aggregate(answers, np.ones(answers.shape[:2], bool), rule, counts=weights, smoothing=smoothing)
+        said = [label_sets.federated(i, facts[silo].predict(held_out.images)) for i, silo in enumerate(silos)]
+        answers, mass = np.stack([own for own, _ in said]), np.stack([own_mass for _, own_mass in said])
+        given, weight = np.ones(answers.shape[:2], bool), label_sets.weights(mass)
+        combined = aggregate(answers, given, rule, counts=counts, weight=weight, smoothing=smoothing)
         classes = answers.shape[2]
         for silo, own in zip(silos, answers, strict=True):
             each[silo].append(confusion(own.argmax(1), held_out, classes))

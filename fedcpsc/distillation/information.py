@@ -71,20 +71,25 @@ class Information:
     Attributes:
         weight: w_s relative to the best silo's, float32 [S], in (0, 1].
         hidden: h of silos that show labels, 0 of others, float32 [S], in [0, 1].
+        known: which classes each silo knows, bool [S, K]; None where all know all.
     """
 
     weight: Floats
     hidden: Floats
+    known: npt.NDArray[np.bool_] | None = None
 
     def read(self, answers: Floats) -> Floats:
         """Answers [S, N, K] with labels as what they mean; absent answers, all zero, stay so."""
-        classes = answers.shape[2]
+        others: int | npt.NDArray[np.int64] = answers.shape[2] - 1
         hidden = self.hidden[:, None, None]
         said = answers.sum(2, keepdims=True)
-        softened: Floats = np.where(
-            hidden > 0, answers * (1 - hidden) + (said - answers) * hidden / (classes - 1), answers
-        ).astype(np.float32)
-        return softened
+        if self.known is not None:  # what a label hides can only be of the silo's own classes
+            others = np.maximum(self.known.sum(1) - 1, 1)[:, None, None]
+        softened = np.where(hidden > 0, answers * (1 - hidden) + (said - answers) * hidden / others, answers)
+        if self.known is not None:
+            softened = softened * self.known[:, None, :]
+        read: Floats = softened.astype(np.float32)
+        return read
 
 
 def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None = None) -> Information | None:
@@ -97,7 +102,9 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
     shown = [windows[silo] for silo in bank.silos]
     if len(set(shown)) == 1:
         return None
-    answers, given = sample_answers(bank, before)
+    answers, given, mass = _sample(bank, before)
+    if mass is not None:  # of an image that is none of its classes, an answer says little of them
+        given &= mass >= 0.5
     if not given.any():
         return None
     answered = [s for s in range(len(shown)) if given[s].any()]
@@ -114,33 +121,44 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
             read = Information(np.ones(1, np.float32), hidden[s : s + 1].astype(np.float32)).read(read[None])[0]
         if window.form is not AnswerForm.PROBABILITIES or window.noise:
             lost[s] = float(((read - teachers) ** 2).sum(1).mean())
-    facts = Information(np.ones(len(shown), np.float32), hidden.astype(np.float32))
+    known = None if bank.label_sets.known.all() else bank.label_sets.known
+    facts = Information(np.ones(len(shown), np.float32), hidden.astype(np.float32), known)
     group = of_widest if len(of_widest) > 1 else answered
     own = _between(facts.read(answers)[group], given[group]) - float(lost[group].mean())
     variance = max(0.0, own) + lost + bank.classes * _ROUNDING
-    return Information((variance.min() / variance).astype(np.float32), facts.hidden)
+    return Information((variance.min() / variance).astype(np.float32), facts.hidden, known)
 
 
 def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered.
 
+    A row sums to 1, or to less where a silo's answer says "none of my classes": to the part that says otherwise.
+
     Args:
         before: number of the first round that is left out; None: none is.
     """
+    answers, given, mass = _sample(bank, before)
+    return (answers if mass is None else answers * mass[:, :, None]), given
+
+
+def _sample(bank: AnswerBank, before: int | None) -> tuple[Floats, npt.NDArray[np.bool_], Floats | None]:
+    """The same with rows that sum to 1, and what they would sum to, [S, n]."""
     batches = bank.batches_before(before)
     step = max(1, sum(batch.count for batch in batches) // _ROWS)
-    sampled: list[tuple[Floats, npt.NDArray[np.bool_]]] = []
+    sampled: list[tuple[Floats, npt.NDArray[np.bool_], Floats]] = []
     for batch in batches:
         if not batch.heard:
             continue
-        for rows, answers, given in bank.pieces(batch):
+        for rows, answers, given, mass in bank.pieces(batch):
             own = slice((batch.first - rows.start) % step, None, step)  # every step-th row of the batch
+            of_all = np.ones((len(bank.silos), 0), np.float32) if mass is None else mass[:, own].copy()
             sampled.append(
-                (answers[:, own].copy(), given[:, own].copy())
+                (answers[:, own].copy(), given[:, own].copy(), of_all)
             )  # a view would keep the whole piece in memory
     if not sampled:
-        return np.zeros((len(bank.silos), 0, bank.classes), np.float32), np.zeros((len(bank.silos), 0), bool)
-    return np.concatenate([a for a, _ in sampled], axis=1), np.concatenate([g for _, g in sampled], axis=1)
+        return np.zeros((len(bank.silos), 0, bank.classes), np.float32), np.zeros((len(bank.silos), 0), bool), None
+    answers, given, mass = (np.concatenate([part[i] for part in sampled], axis=1) for i in range(3))
+    return answers, given, mass if any(bank.label_sets.none) else None
 
 
 def _top_k(answers: Floats) -> int:

@@ -77,6 +77,8 @@ def describe_run(
                 "replies": dict(Counter(s.outcome for s in spans if s.what == QUERY and s.silo == silo)),
                 "stopped": state.left or None,
                 "weight": round(float(np.dot(weights[silo], images)) / max(sum(images), 1), 4),
+                "class_names": None if (own := state.description.class_names) is None else list(own),
+                "none_class": state.description.none_class,
                 "reply_seconds": round(statistics.median(state.seconds), 4) if state.seconds else None,
                 "dp": claim.dp,
                 "epsilon": claim.epsilon,
@@ -110,6 +112,7 @@ def describe_run(
         },
         "peak_memory_mib": None if (peak := peak_memory_mib()) is None else round(peak, 1),
         "classes": bank.classes,
+        "class_names": None if bank.label_sets.names is None else list(bank.label_sets.names),
         "image_shape": list(bank.image_shape),
         "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
         "device": str(engine.device),
@@ -134,6 +137,7 @@ def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemb
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {
         "schema": DETAILS_SCHEMA,
+        "class_names": _names_of_confusion(engine),
         "confusion": None if student is None else {"student": student.tolist(), "ensemble": together, "teachers": each},
         "contribution": {
             "images": images.tolist(),
@@ -142,11 +146,18 @@ def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemb
     }
 
 
+def _names_of_confusion(engine: RoundLoop) -> list[str] | None:
+    names, evaluation = engine.bank.label_sets.names, engine.evaluation
+    if evaluation is not None and evaluation.class_names is not None:
+        names = evaluation.class_names  # the federation's, then what only held-out images have
+    return None if names is None or engine.bank.label_sets.names is None else list(names)
+
+
 def save_pictures(run_dir: Path, bank: AnswerBank, result: RunResult) -> None:
     """Draws some of the query images, and, where there is an accuracy, its curve."""
     rows = bank.answered_rows()
     rows = rows[-min(_SAMPLE_ROWS, _SAMPLE_BYTES // math.prod(bank.image_shape)) :]
-    save_samples(run_dir / SAMPLES_FILE, bank.images[rows], bank.targets[rows])
+    save_samples(run_dir / SAMPLES_FILE, bank.images[rows], bank.targets[rows], bank.label_sets.names)
     if result["student"]["accuracy"] is None:
         return
     references: dict[str, float] = {}

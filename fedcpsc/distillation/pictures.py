@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from fedcpsc.runs.metrics import MetricsLine
 
 __all__ = ["save_curve", "save_samples"]
 
+_NAME = 20  # characters of a name that fit
 _PER_CLASS = 10
 _ASKED, _STUDENT = "#5b6770", "#0b6e99"
 
 
 def save_samples(
-    path: Path, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.float32], names: list[str] | None = None
+    path: Path, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.float32], names: Sequence[str] | None = None
 ) -> None:
     """Query images in rows by the class the silos saw in them, the surest first.
 
@@ -43,10 +45,13 @@ def save_samples(
                 grey = picture.shape[2] == 1
                 shown = picture[:, :, 0] if grey else picture
                 axis.imshow(shown, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="nearest")
-        label = f"{names[k] if names else k}  ({int((seen == k).sum())})"
-        axes[k, 0].text(-0.15, 0.5, label, transform=axes[k, 0].transAxes, ha="right", va="center", fontsize=8)
+        label = f"{names[k][:_NAME] if names else k}  ({int((seen == k).sum())})"
+        place = {"transform": axes[k, 0].transAxes, "ha": "right", "va": "center"}
+        axes[k, 0].text(-0.15, 0.5, label, **place, fontsize=8, parse_math=False)  # a name may hold a dollar sign
     figure.suptitle("Query images by the class the silos saw in them (how many)", fontsize=10)
-    figure.savefig(path, dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in any script
+        figure.savefig(path, dpi=130)
 
 
 def save_curve(path: Path, lines: Sequence[MetricsLine], references: dict[str, float]) -> None:

@@ -218,7 +218,7 @@ class QueryScheduler:
 
     def _take_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
         part = sent.part
-        if answer.count != part.count or answer.classes != self._bank.classes or answer.form is not state.form:
+        if answer.count != part.count or answer.classes != state.description.classes or answer.form is not state.form:
             self._record(reply.silo, sent, "not what was asked")
             self._leave(
                 reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"

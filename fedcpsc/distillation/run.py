@@ -21,6 +21,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.federation import answer_forms, check_federation
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
@@ -29,14 +30,10 @@ from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
-from fedcpsc.errors import FederationError, explain
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
-from fedcpsc.models.registry import SMALLEST_SIDE
-from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.query_size import images_of_bytes
-from fedcpsc.protocol.recipe import check_sizes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
 from fedcpsc.runs.layout import (
@@ -56,7 +53,7 @@ from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.typed_yaml import save_config
 
-__all__ = ["SiloFacts", "answer_forms", "check_federation", "distill"]
+__all__ = ["SiloFacts", "distill"]
 
 log = logging.getLogger("fedcpsc.server")
 
@@ -98,15 +95,15 @@ def distill(
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
-    classes, image_shape = check_federation(joined, config, evaluation)
+    label_sets, image_shape, evaluation = check_federation(joined, config, evaluation, tell)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
-    counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, classes)
+    counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
 
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
         save_config(config, run_dir / CONFIG_FILE)
-    bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, classes, silos)
+    bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets)
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     scheduler = QueryScheduler(
         transport,
@@ -125,7 +122,7 @@ def distill(
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     # what the silos' answers alone tell of them is known at the end
     early = not rule.learns_from_answers
-    ensemble = _ensemble(config, silos, evaluation, silo_facts, counts) if early else None
+    ensemble = _ensemble(config, bank, evaluation, silo_facts, counts) if early else None
     metrics = _metrics(run_dir, resume=resume)
 
     events = EventLog(run_dir / TENSORBOARD_FOLDER, resumed=resume) if config.output.tensorboard else None
@@ -161,7 +158,7 @@ def distill(
         if events is not None:
             events.close()
     if not early:
-        ensemble = _ensemble(config, silos, evaluation, silo_facts, targets.counts)
+        ensemble = _ensemble(config, bank, evaluation, silo_facts, targets.counts)
     with explained_writes(run_dir):
         return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
 
@@ -197,73 +194,18 @@ def _leave(
     return result
 
 
-def check_federation(
-    joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None
-) -> tuple[int, tuple[int, int, int]]:
-    """K and (C, H, W), on which all silos agree.
-
-    Raises:
-        FederationError: too few joined, they disagree, or their images are too small for a student.
-        ProtocolError: their images cannot be asked about by recipe.
-    """
-    wanted = max(1, round(config.queries.quorum * config.silos.count))
-    if len(joined) < wanted:
-        remedy = "start the missing silos, raise queries.hello_timeout_s, or lower queries.quorum"
-        constraint = f"at least {wanted} of {config.silos.count} must join within {config.queries.hello_timeout_s:g} s"
-        raise FederationError(explain("silos joined", sorted(joined), constraint, remedy))
-    for what, values in (
-        ("classes", {silo: d.classes for silo, d in joined.items()}),
-        ("image_shape", {silo: d.image_shape for silo, d in joined.items()}),
-    ):
-        if len(set(values.values())) > 1:
-            remedy = "let the silos' owners agree on one, or leave out those that differ"
-            raise FederationError(explain(what, values, "must be the same at every silo", remedy))
-    any_silo = next(iter(joined.values()))
-    if min(any_silo.image_shape[1:]) < SMALLEST_SIDE:
-        constraint = f"sides must be of at least {SMALLEST_SIDE} pixels: no student takes smaller images"
-        remedy = "let the silos' owners bring teachers of larger images"
-        raise FederationError(explain("image_shape", any_silo.image_shape, constraint, remedy))
-    if config.queries.recipes:
-        synthesis = config.synthesis
-        check_sizes(any_silo.image_shape, any_silo.classes, synthesis.latent, synthesis.width)
-    if evaluation is not None and evaluation.image_shape != any_silo.image_shape:
-        remedy = "set data.image_size and data.channels to what the silos take"
-        constraint = f"must be the silos' image_shape {any_silo.image_shape}"
-        raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
-    return any_silo.classes, any_silo.image_shape
-
-
-def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:
-    """The form each silo is asked for.
-
-    Args:
-        wanted: value of `queries.form`: one form for all, or `best` for the richest of each silo's own.
-
-    Raises:
-        FederationError: a silo's policy does not offer the form.
-    """
-    if wanted == "best":
-        return {silo: next(form for form in AnswerForm if form in d.forms) for silo, d in joined.items()}
-    form = AnswerForm(wanted)
-    for silo, description in joined.items():
-        if form not in description.forms:
-            offered = [f.value for f in description.forms]
-            remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
-            raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
-    return dict.fromkeys(joined, form)
-
-
 def _ensemble(
     config: RunConfig,
-    silos: list[SiloId],
+    bank: AnswerBank,
     evaluation: ImageSet | None,
     facts: Mapping[SiloId, SiloFacts] | None,
     counts: npt.NDArray[np.float32] | None,
 ) -> Ensemble | None:
-    if evaluation is None or facts is None or any(silo not in facts for silo in silos):
+    if evaluation is None or facts is None or any(silo not in facts for silo in bank.silos):
         return None
     rule = RULES.get(config.aggregation.rule)
-    return evaluate_ensemble(facts, silos, evaluation, rule, counts, config.aggregation.smoothing)
+    smoothing = config.aggregation.smoothing
+    return evaluate_ensemble(facts, bank.silos, evaluation, rule, counts, smoothing, bank.label_sets)
 
 
 def _save_tensors(path: Path, network: torch.nn.Module) -> None:

@@ -38,11 +38,14 @@ class BankAnswers:
         return len(self._bank.silos), self._bank.classes
 
     def pieces(self) -> Iterator[tuple[Floats, Answered]]:
-        """Answers [S, n, K], and who gave one, [S, n], of every batch that any silo answered."""
+        """Answers [S, n, K], and who gave one, [S, n], of every batch that any silo answered.
+
+        A row sums to 1, or to less where a silo's answer says "none of my classes": to the part that says otherwise.
+        """
         for batch in self._bank.batches_before(self._before):
             if batch.heard:
-                for _, answers, given in self._bank.pieces(batch):
-                    yield self._read(answers), given
+                for _, answers, given, mass in self._bank.pieces(batch):
+                    yield self._read(answers if mass is None else answers * mass[:, :, None]), given
 
     def sample(self) -> tuple[Floats, Answered]:
         """The same of some thousand images."""
@@ -98,6 +101,8 @@ class TargetKeeper:
             self.information = measure(self._bank, self._windows, before)
         if self._rule.learns_from_answers:
             self.counts = self._rule.learn(BankAnswers(self._bank, self.information, before))
+            if not self._bank.label_sets.alike:
+                self.counts = self.counts * self._bank.label_sets.known  # a rule may have smoothed what it learnt
         if self.information is not None or self._rule.learns_from_answers:
             news = [batch for batch in batches if batch.heard]
         for batch in news:
@@ -108,9 +113,10 @@ class TargetKeeper:
                     self._rule,
                     counts=self.counts,
                     information=self.information,
+                    weight=None if mass is None else self._bank.label_sets.weights(mass),
                     smoothing=self._config.smoothing,
                 )
-                for _, answers, given in self._bank.pieces(batch)
+                for _, answers, given, mass in self._bank.pieces(batch)
             ]
             self._bank.set_targets(batch, np.concatenate(parts))
             self._seen[batch.query_id] = batch.heard

@@ -13,6 +13,7 @@ import torch
 from fedcpsc.errors import RunError, explain
 from fedcpsc.export.card import CARD_FILE, model_card
 from fedcpsc.export.formats import check_packages, write_checked
+from fedcpsc.export.hub_config import CONFIG_FILE, check_config_is_ours, hub_config
 from fedcpsc.export.plan import Format
 from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import read_audit
@@ -28,7 +29,7 @@ CHECKS_FILE = "export.json"
 def export_run(
     run_dir: Path, file_format: Format, out: Path | None = None, *, audit_dir: Path | None = None
 ) -> list[Path]:
-    """Writes model, `export.json` and `README.md`; returns their paths. Formats written before stay.
+    """Writes model, `export.json`, `config.json` and `README.md`; returns their paths. Formats written before stay.
 
     Args:
         out: folder to write into; None takes `export/` in the run's folder.
@@ -49,14 +50,16 @@ def export_run(
     except OSError as error:
         raise RunError(explain("--out", str(out), f"cannot be made ({error.strerror})", "choose another")) from error
     path = out / file_format.file
+    check_config_is_ours(out)
     check = write_checked(student, file_format, path)
     weights = hashlib.sha256((run_dir / STUDENT_FILE).read_bytes()).hexdigest()
     before = _before(out / CHECKS_FILE, weights)
     checks = {**before, file_format.value: {"file": path.name, "bytes": path.stat().st_size, **asdict(check)}}
     record = {"schema": 1, "student_sha256": weights, "torch": torch.__version__, "formats": checks}
     write_whole(out / CHECKS_FILE, json.dumps(record, indent=2) + "\n")
+    write_whole(out / CONFIG_FILE, hub_config(student))
     write_whole(out / CARD_FILE, model_card(run, student, checks, audit))
-    return [path, out / CHECKS_FILE, out / CARD_FILE]
+    return [path, out / CHECKS_FILE, out / CONFIG_FILE, out / CARD_FILE]
 
 
 def _before(path: Path, weights: str) -> dict[str, dict[str, object]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +20,9 @@ from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.layout import RESULT_FILE
 from fedcpsc.runs.student import Student
 
-__all__ = ["INPUT_SCALE", "check_packages", "write_checked"]
+__all__ = ["ABOUT_FILE", "INPUT_SCALE", "check_packages", "write_checked"]
 
+ABOUT_FILE = "about.json"  # an extra file in torch's archive
 INPUT_SCALE = "float32 [N, C, H, W], pixel / 127.5 - 1, so in [-1, 1]"
 _ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _ONNX_TOLERANCE = 1e-4  # of the largest logit, at least of 1: other kernels add in another order
@@ -97,10 +99,12 @@ def _traced(student: Student) -> dict[str, Any]:
 
 
 def _about(student: Student) -> dict[str, str]:
+    names = {} if student.class_names is None else {"class_names": json.dumps(student.class_names)}
     return {
         "architecture": student.architecture,
         "width": str(student.width),
         "classes": str(student.classes),
+        **names,
         "image_shape": "x".join(str(size) for size in student.image_shape),
         "input": INPUT_SCALE,
         "output": "logits",
@@ -126,7 +130,7 @@ def _read_onnx(student: Student, path: Path) -> Run:
 def _write_torch_export(student: Student, path: Path) -> None:
     traced = _traced(student)
     program = torch.export.export(student.network, traced["args"], dynamic_shapes=traced["dynamic_shapes"])
-    torch.export.save(program, str(path))
+    torch.export.save(program, str(path), extra_files={ABOUT_FILE: json.dumps(_about(student))})
 
 
 def _read_torch_export(student: Student, path: Path) -> Run:

@@ -72,6 +72,8 @@ class Gatekeeper:
         policy: policy of the silo: what the teacher may be asked.
         ledger: open ledger of the teacher's population.
         guarantee: mechanism, caps and claim, as `guarantee_of` returns them.
+        class_names: names of the teacher's classes, which the server is shown; None where they have none.
+        none_class: whether the teacher's last output says "none of these classes".
         class_report: class counts that are shared; None where none are.
         owner_account: record in which the gnmax kinds note their actual privacy loss, for the owner alone.
         meter: counter of public quantities, see `metrics.py`.
@@ -83,6 +85,8 @@ class Gatekeeper:
     policy: Policy
     ledger: Ledger
     guarantee: Guarantee
+    class_names: tuple[str, ...] | None = None
+    none_class: bool = False
     class_report: ClassReport | None = None
     owner_account: OwnerAccount | None = None
     meter: Meter = field(default_factory=Unmetered, repr=False)
@@ -112,6 +116,8 @@ class Gatekeeper:
                 class_report=self.class_report,
                 noise_sigma=self.guarantee.mechanism.noise_sigma,
                 recipes=self.policy.recipe_queries,
+                class_names=self.class_names,
+                none_class=self.none_class,
             )
         except Exception as error:
             return self._refusal(error, None)
@@ -323,6 +329,8 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
             policy=policy,
             ledger=ledger,
             guarantee=guarantee,
+            class_names=manifest.class_names,
+            none_class=manifest.none_class,
             class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
             owner_account=OwnerAccount(folder / OWNER_FILE),
         )

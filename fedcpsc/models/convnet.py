@@ -24,7 +24,7 @@ class ConvNet(Classifier):
     """Stages of 3x3 convolution, norm and ReLU, halved by max-pooling in between; the last stage has two convolutions.
 
     Widths are w, 2w, 4w, ... Three stages up to 32x32, one more for each doubling: the last map has at most 8x8 pixels.
-    A side of one pixel is not halved any more.
+    A side of one pixel is halved no further, so that an electrocardiogram of 8x300 pixels has its stages too.
 
     Args:
         classes: K.
@@ -47,8 +47,9 @@ class ConvNet(Classifier):
         layers: list[nn.Module] = [norm(width), nn.ReLU()]
         height, breadth = image_shape[1:]
         for before, after in itertools.pairwise(widths):
-            layers += [nn.MaxPool2d((min(height, 2), min(breadth, 2))), *_convolution(before, after, norm)]
-            height, breadth = max(1, height // 2), max(1, breadth // 2)
+            halved = (min(2, height), min(2, breadth))
+            layers += [nn.MaxPool2d(halved), *_convolution(before, after, norm)]
+            height, breadth = height // halved[0], breadth // halved[1]
         layers += _convolution(widths[-1], widths[-1], norm)
         self.body = nn.Sequential(*layers)
 

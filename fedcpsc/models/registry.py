@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from torch import nn
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier, initialise
@@ -18,7 +19,7 @@ from fedcpsc.models.scattering import ScatteringClassifier
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
-__all__ = ["ARCHITECTURES", "SMALLEST_SIDE", "Classifier", "build_classifier", "check_architecture"]
+__all__ = ["ARCHITECTURES", "Classifier", "build_classifier", "check_architecture", "check_trainable"]
 
 _Shape: TypeAlias = tuple[int, int, int]
 
@@ -38,8 +39,6 @@ _MAKERS: dict[str, Callable[[int, _Shape, int], Classifier]] = {
 }
 
 ARCHITECTURES = tuple(_MAKERS)
-SMALLEST_SIDE = 4
-"""Fewest pixels of an image's side that every architecture takes."""
 
 
 def build_classifier(
@@ -59,7 +58,7 @@ def build_classifier(
         ConfigError: for an unknown architecture, naming the nearest, or sizes out of range.
     """
     check_architecture(architecture)
-    if classes < 2 or image_shape[0] < 1 or min(image_shape[1:]) < SMALLEST_SIDE or width < 1:
+    if classes < 2 or image_shape[0] < 1 or min(image_shape[1:]) < 4 or width < 1:
         raise ConfigError(
             explain(
                 "classes, image_shape, width",
@@ -86,3 +85,34 @@ def check_architecture(architecture: str) -> None:
         near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.0)[0]
         remedy = f"use one of {', '.join(ARCHITECTURES)}"
         raise ConfigError(explain("architecture", architecture, f"unknown; the nearest is {near!r}", remedy))
+
+
+def check_trainable(
+    section: str, architecture: str, classes: int, image_shape: _Shape, width: int, batch_size: int
+) -> None:
+    """Does nothing where a network of this architecture can be trained on such images; computes nothing.
+
+    Args:
+        section: section of the configuration that names it, "teachers" or "student".
+        architecture: one of `ARCHITECTURES`.
+        classes: number of its outputs, >= 2.
+        image_shape: (C, H, W) of the images.
+        width: width of the network, as in `build_classifier`.
+        batch_size: number of images in a batch.
+
+    Raises:
+        ConfigError: for an unknown architecture, images that it cannot take, or batches that its norm cannot take.
+    """
+    with torch.device("meta"):  # shapes alone
+        network = build_classifier(architecture, classes, image_shape, width, seed=0)
+    if batch_size < 2 and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        remedy = f"raise it, or use an architecture without batch norm ({section}.architecture=convnet_gn)"
+        constraint = f"batch norm, which {architecture} has, needs {section}.batch_size >= 2"
+        raise ConfigError(explain(f"{section}.batch_size", batch_size, constraint, remedy))
+    try:
+        network(torch.zeros(2, *image_shape, device="meta"))
+    except (RuntimeError, ValueError) as error:
+        channels, height, side = image_shape
+        constraint = f"cannot take images of {side}x{height} pixels and {channels} channels ({error})"
+        remedy = "set data.image_size, or use another architecture, such as convnet"
+        raise ConfigError(explain(f"{section}.architecture", architecture, constraint, remedy)) from error

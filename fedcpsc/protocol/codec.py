@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 
 from fedcpsc.errors import ProtocolError, RefusalCode, explain
 from fedcpsc.protocol.messages import (
+    MAX_CLASSES,
     PROTOCOL_VERSION,
     TEXT_LIMIT,
     Answer,
@@ -169,6 +170,14 @@ def _image_shape(value: list[object]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _class_names(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) > MAX_CLASSES:
+        raise ProtocolError(explain("class_names", type(value).__name__, "must be a list of names", "check the sender"))
+    return tuple(map(_text, value))
+
+
 # how each scalar field is read from JSON; fields of arrays are checked by the messages themselves
 _READERS: dict[str, Callable[[Any], Any]] = {
     "version": _text,
@@ -187,6 +196,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "noise_sigma": _number,
     "payload": _text,
     "recipes": _flag,
+    "class_names": _class_names,
+    "none_class": _flag,
     "claim": _claim,
     "class_report": _class_report,
 }

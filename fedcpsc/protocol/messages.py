@@ -17,10 +17,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
+    "MAX_CLASSES",
     "PROTOCOL_VERSION",
     "TEXT_LIMIT",
     "Answer",
@@ -40,12 +42,12 @@ __all__ = [
     "decode_answers",
 ]
 
-PROTOCOL_VERSION = "1.1"  # major.minor: another major is refused, another minor is tolerated
+PROTOCOL_VERSION = "1.2"  # major.minor: another major is refused, another minor is tolerated
 
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAX_CLASSES = 2**16  # class indices travel as uint16
+MAX_CLASSES = 2**16  # class indices travel as uint16
 TEXT_LIMIT = 200  # characters of any text in a message
 
 
@@ -108,7 +110,7 @@ class Description:
 
     Attributes:
         silo: the silo's name.
-        classes: number of classes K >= 2.
+        classes: number of columns of its answers, >= 2: its classes, and one more with `none_class`.
         image_shape: (C, H, W) the teacher takes.
         forms: the answer forms its policy offers.
         images_per_query: the most images one query may carry.
@@ -118,6 +120,9 @@ class Description:
         class_report: class counts, only where the policy shares them.
         noise_sigma: standard deviation of the mechanism's noise on each probability, 0 where there is none.
         recipes: whether it makes a query's images from a recipe (since 1.1; older silos do not say, and do not).
+        class_names: names of its classes in the order of its answers' columns, without the last column where that says
+            "none of these" (since 1.2); None where it names none.
+        none_class: whether the last column of its answers says "none of these classes" (since 1.2).
     """
 
     silo: str
@@ -131,10 +136,15 @@ class Description:
     class_report: ClassReport | None = None
     noise_sigma: float = 0.0
     recipes: bool = False
+    class_names: tuple[str, ...] | None = None
+    none_class: bool = False
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
         _check_classes(self.classes)
+        named = self.classes - self.none_class
+        if self.class_names is not None and (fault := fault_of_class_names(self.class_names, named)):
+            raise ProtocolError(fault)
         sizes = (*self.image_shape, self.images_per_query, len(self.forms))
         if min(sizes) < 1 or not (math.isfinite(self.noise_sigma) and self.noise_sigma >= 0):
             got = f"{self.image_shape}, {self.images_per_query}, {self.forms}, {self.noise_sigma}"
@@ -231,7 +241,7 @@ class Answer:
     Attributes:
         query_id: id of the query answered.
         form: says how `values` (and `indices`) are to be read.
-        classes: K.
+        classes: number of columns, as in `Description`.
         values: `probabilities`: uint8 or float32 [N, K]; `top_k`: uint8 or float32 [N, k]; `label`: uint16 [N].
             uint8 is a probability times 255, rounded; float32 may be noisy (outside [0, 1]).
         indices: uint16 [N, k], class indices of `top_k`; None otherwise.
@@ -346,5 +356,5 @@ def _check_query_id(query_id: str) -> None:
 
 
 def _check_classes(classes: int) -> None:
-    if not 2 <= classes <= _MAX_CLASSES:
-        raise ProtocolError(explain("classes", classes, f"must be in [2, {_MAX_CLASSES}]", "check the silo"))
+    if not 2 <= classes <= MAX_CLASSES:
+        raise ProtocolError(explain("classes", classes, f"must be in [2, {MAX_CLASSES}]", "check the silo"))

@@ -32,7 +32,7 @@ _PRIOR_CHUNK, _GENERATOR_CHUNK = 500, 256
 _MOST_PIXELS, _MOST_ACTIVATIONS = 2**14, 2**17  # of an image; a chunk has fewer of larger ones
 PRIOR_PIXELS = 2**20
 """Pixels of large images of a prior that are drawn together: 20 of 224x224, which take 300 MB at most."""
-_ACTIVATIONS = 2**23
+_ACTIVATIONS = 6 * 2**20  # of a generator's last layers: 7 images of 224x224 at width 16
 
 
 def draw_images(recipe: Recipe) -> npt.NDArray[np.uint8]:
@@ -73,7 +73,7 @@ def draw_candidates(
 
 
 def generator_batch(usual: int, image_shape: tuple[int, int, int], width: int) -> int:
-    """Number of images that a generator makes together: `usual`, of large ones fewer, which take 500 MB at most.
+    """Number of images that a generator makes together: `usual`, of large ones fewer.
 
     Args:
         usual: number of small images, >= 1.

@@ -20,10 +20,12 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
+    "class_label",
     "duration",
     "folded_where_long",
     "percent",
     "share_cell",
+    "short_label",
 ]
 
 
@@ -32,6 +34,20 @@ LONG = 30
 
 MOST_CLASSES = 20
 """Classes up to which a table has a column for each."""
+
+
+_SHORT = 10  # characters of a class's name at the head of a column
+
+
+def class_label(names: Sequence[str] | None, k: int) -> str:
+    """The name of class k, or where it has none, its number."""
+    return names[k] if names is not None and k < len(names) else f"class {k}"
+
+
+def short_label(names: Sequence[str] | None, k: int) -> str:
+    """The same for the head of a narrow column."""
+    name = names[k] if names is not None and k < len(names) else str(k)
+    return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class OwnerFacts:
         ledger: figures of the ledger, as `fedcpsc ledger show` prints them.
         epsilon_realised: epsilon computed from the votes that really came, itself private; None without a record.
         class_counts: number of private images of each class.
+        class_names: names of these classes; None where they have none.
         training: facts about the training, from the manifest.
         shares_class_counts: whether the policy sends them to the server.
     """
@@ -34,6 +35,7 @@ class OwnerFacts:
     ledger: dict[str, Any]
     epsilon_realised: float | None
     class_counts: tuple[int, ...]
+    class_names: tuple[str, ...] | None
     training: dict[str, Any]
     shares_class_counts: bool
 
@@ -54,6 +56,7 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         ledger={**facts},
         epsilon_realised=OwnerAccount(silo_dir / OWNER_FILE).epsilon(facts["delta"]),
         class_counts=manifest.private_class_counts,
+        class_names=manifest.class_names,
         training=manifest.training,
         shares_class_counts=bool(policy.share_class_counts),
     )

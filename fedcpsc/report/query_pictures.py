@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fedcpsc.report.blocks import Cell, Table
+from fedcpsc.report.blocks import Cell, Table, class_label
 from fedcpsc.runs.bank_view import BankView
 
 __all__ = ["data_uri", "query_table"]
@@ -33,11 +33,12 @@ def query_table(bank: BankView) -> Table | None:
     shown = np.sort(np.argsort(-often, kind="stable")[:_CLASSES])
     cells = []
     for k in shown:
-        row = [Cell(f"class {k}")]
+        label = class_label(bank.label_sets.names, int(k))
+        row = [Cell(label)]
         for span, rows, seen in zip(spans, rows_of, seen_of, strict=True):
             members = rows[seen == k]
             clearest = members[np.argsort(-bank.targets[members, k], kind="stable")][:_EACH]
-            row.append(_cell(bank, int(k), _rounds(span), clearest, len(members)))
+            row.append(_cell(bank, label, _rounds(span), clearest, len(members)))
         cells.append(tuple(row))
     of = "" if bank.classes <= _CLASSES else f", the {_CLASSES} most frequent of {bank.classes} classes"
     caption = f"Query images by the class the silos saw in them (the {_EACH} most confident; how many in all){of}"
@@ -54,10 +55,10 @@ def _rounds(span: npt.NDArray[np.int64]) -> str:
     return f"round {first}" if first == last else f"rounds {first}-{last}"
 
 
-def _cell(bank: BankView, k: int, rounds: str, rows: npt.NDArray[np.int64], count: int) -> Cell:
+def _cell(bank: BankView, label: str, rounds: str, rows: npt.NDArray[np.int64], count: int) -> Cell:
     if len(rows) == 0:
         return Cell("none")
-    alt = f"{len(rows)} of {count} query images of class {k}, {rounds}"
+    alt = f"{len(rows)} of {count} query images of {label}, {rounds}"
     return Cell(f"{count}", picture=data_uri(_png(bank.images[rows]), "image/png"), alt=alt)
 
 

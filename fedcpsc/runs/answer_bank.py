@@ -6,7 +6,7 @@ Layout of the folder:
     journal.jsonl     what is committed; one line an event, each written only after its data were synced
     images.u8         [rows, C, H, W] uint8, appended
     pseudo.i64        [rows] the y each image was made for (-1: from the prior)
-    answers-<i>.f32   [rows, K] decoded answers of silo i, written at the rows it answered
+    answers-<i>.f32   [rows, K_i] decoded answers of silo i in its own columns, written at the rows it answered
     targets.f32       [rows, K] aggregated soft targets; derived, rewritten at will
 
 The folder and its files are its owner's alone (modes 0700 and 0600), also those of a run from before they were.
@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.files import owner_only, private_folder
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_index import (
     IMAGES,
     PSEUDO_LABELS,
@@ -37,11 +38,11 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    JournalHead,
     answers_file,
     damaged,
     replay,
 )
+from fedcpsc.runs.journal_head import JournalHead, label_sets_to_head
 from fedcpsc.runs.layout import JOURNAL_FILE
 
 __all__ = ["AnswerBank"]
@@ -55,13 +56,22 @@ class AnswerBank(BankIndex):
         image_shape: (C, H, W).
         classes: K.
         silos: names of the silos, in the order of `answers`.
+        label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
 
     Raises:
-        BankError: where the folder holds a bank of another shape, is damaged, or cannot be written.
+        BankError: where the folder holds a bank of another shape, or of silos that named other classes, is damaged, or
+            cannot be written.
     """
 
-    def __init__(self, folder: Path, image_shape: tuple[int, int, int], classes: int, silos: Sequence[str]) -> None:
-        super().__init__(folder, image_shape, classes, silos)
+    def __init__(
+        self,
+        folder: Path,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        silos: Sequence[str],
+        label_sets: LabelSets | None = None,
+    ) -> None:
+        super().__init__(folder, image_shape, classes, silos, label_sets=label_sets)
         self._by_query: dict[str, Batch] = {}
         self._journal_path = folder / JOURNAL_FILE
         try:
@@ -74,6 +84,8 @@ class AnswerBank(BankIndex):
             "classes": classes,
             "silos": self.silos,
         }
+        if (kept := label_sets_to_head(self.label_sets)) is not None:
+            head["label_sets"] = kept
         self.nonce = self._recover(head)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
 
@@ -121,7 +133,7 @@ class AnswerBank(BankIndex):
 
         Args:
             query_id: id of the batch.
-            probabilities: decoded answers, float32 [n, K].
+            probabilities: decoded answers in the silo's own columns, float32 [n, its columns].
             rows: rows of the bank that they answer, n of the batch's; None: all of the batch.
         """
         batch = self._by_query.get(query_id)
@@ -131,9 +143,10 @@ class AnswerBank(BankIndex):
         part = batch.rows if rows is None else rows
         if not any(hole.start <= part.start and part.stop <= hole.stop for hole in batch.missing_of(silo)):
             return False
-        if probabilities.shape != (part.stop - part.start, self.classes) or not np.isfinite(probabilities).all():
-            wanted = f"finite [{part.stop - part.start}, {self.classes}]"
-            raise BankError(explain("probabilities", probabilities.shape, f"must be {wanted}", "check the silo"))
+        wanted = (part.stop - part.start, self.label_sets.widths[self._index[silo]])
+        if probabilities.shape != wanted or not np.isfinite(probabilities).all():
+            constraint = f"must be finite {list(wanted)}"
+            raise BankError(explain("probabilities", probabilities.shape, constraint, "check the silo"))
         self._write(answers_file(self._index[silo]), part.start, probabilities.astype(np.float32))
         if part == batch.rows:
             self._commit({"answered": query_id, "silo": silo})
@@ -166,6 +179,12 @@ class AnswerBank(BankIndex):
             return nonce
         found, self.batches = replay(self._journal_path, whole)
         nonce = str(found.pop("nonce", ""))
+        if "label_sets" not in found and self.label_sets.alike:  # begun by silos that named no classes yet
+            head.pop("label_sets", None)
+        if found.get("label_sets") != head.get("label_sets"):
+            constraint = "its silos had other classes, or other names for them, than those that have joined"
+            remedy = "resume with silos as the run began with; or use a new run name"
+            raise BankError(explain("bank", str(self.folder), constraint, remedy))
         if found != head:
             remedy = "use a new run name, or the configuration this run began with"
             raise BankError(explain("bank", found, f"was made for other silos or images than {head}", remedy))

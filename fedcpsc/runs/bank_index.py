@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import TypedDict
 
 from fedcpsc.errors import BankError, explain
+from fedcpsc.label_sets import LabelSets
+from fedcpsc.runs.journal_head import JournalHead
 from fedcpsc.runs.strict_json import parse_mapping
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "BankIndex",
     "Batch",
     "Floats",
-    "JournalHead",
+    "Piece",
     "answers_file",
     "damaged",
     "replay",
@@ -35,24 +36,6 @@ Floats = npt.NDArray[np.float32]
 
 IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
-
-
-class JournalHead(TypedDict):
-    """First line of a journal; its readers check each value, for the file may be damaged.
-
-    Attributes:
-        format: number of this layout of the journal.
-        image_shape: shape of an image, [C, H, W].
-        classes: number of classes K.
-        silos: names of the silos, in the order of their answers.
-        nonce: random text from which the query ids follow; missing in journals of earlier versions.
-    """
-
-    format: int
-    image_shape: list[int]
-    classes: int
-    silos: list[str]
-    nonce: NotRequired[str]
 
 
 @dataclass
@@ -118,15 +101,32 @@ class Batch:
             self.parts[silo] = joined
 
 
+class Piece(NamedTuple):
+    """Some rows of a batch, and what the S silos answered.
+
+    Attributes:
+        rows: rows of the bank.
+        answers: decoded answers in the federation's classes, float32 [S, n, K], zero where none.
+        given: which silos gave one, bool [S, n].
+        mass: part of each answer that was not "none of these", float32 [S, n] in [0, 1]; None where no silo can say so.
+    """
+
+    rows: slice
+    answers: Floats
+    given: npt.NDArray[np.bool_]
+    mass: Floats | None
+
+
 class BankIndex:
     """A bank's batches and answers, to be read.
 
     Args:
         folder: folder of the bank.
         image_shape: shape of an image, (C, H, W).
-        classes: number of classes K.
+        classes: number of the federation's classes K.
         silos: names of the silos, in the order of `answers`.
         batches: batches in the order they were made.
+        label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
     """
 
     def __init__(
@@ -136,12 +136,14 @@ class BankIndex:
         classes: int,
         silos: Sequence[str],
         batches: Sequence[Batch] = (),
+        label_sets: LabelSets | None = None,
     ) -> None:
         self.folder = folder
         self.image_shape = image_shape
         self.classes = classes
         self.silos = list(silos)
         self.batches = list(batches)
+        self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
         self._index = {silo: index for index, silo in enumerate(self.silos)}
 
     @property
@@ -150,7 +152,7 @@ class BankIndex:
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
 
     def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Decoded answers to a batch float32 [S, n, K], zero where none; and which silos gave one: bool [S, n].
+        """Answers to a batch in the federation's classes, and which silos gave one, as in `Piece`.
 
         Args:
             rows: rows of the bank, inside the batch; None: all of them.
@@ -158,26 +160,49 @@ class BankIndex:
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
-        wanted = batch.rows if rows is None else rows
-        count = wanted.stop - wanted.start
+        piece = self._piece(batch, batch.rows if rows is None else rows)
+        return piece.answers, piece.given
+
+    def own_answers(self, silo: str, rows: slice) -> Floats:
+        """What a silo answered, decoded, in its own columns: float32 [n, its columns].
+
+        Args:
+            silo: name of the silo.
+            rows: rows of the bank, all of which it has answered.
+
+        Raises:
+            BankError: answers that the journal lists are not on the disk.
+        """
+        index = self._index[silo]
+        return self._read(answers_file(index), rows.start, (rows.stop - rows.start, self.label_sets.widths[index]))
+
+    def pieces(self, batch: Batch) -> Iterator[Piece]:
+        """The answers to a batch in parts that stay small however many silos there are."""
+        step = max(1, _PIECE // (len(self.silos) * self.classes))
+        for first in range(batch.first, batch.first + batch.count, step):
+            yield self._piece(batch, slice(first, min(first + step, batch.first + batch.count)))
+
+    def _piece(self, batch: Batch, rows: slice) -> Piece:
+        count, sets = rows.stop - rows.start, self.label_sets
         dense = np.zeros((len(self.silos), count, self.classes), np.float32)
         given = np.zeros((len(self.silos), count), bool)
+        mass = np.ones(given.shape, np.float32) if any(sets.none) else None
         for name in (*batch.answered, *batch.parts):
             index = self._index[name]
             for part in batch.answered_by(name):
-                first, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
-                if first < stop:
-                    here = slice(first - wanted.start, stop - wanted.start)
-                    dense[index, here] = self._read(answers_file(index), first, (stop - first, self.classes))
-                    given[index, here] = True
-        return dense, given
-
-    def pieces(self, batch: Batch) -> Iterator[tuple[slice, Floats, npt.NDArray[np.bool_]]]:
-        """The same in parts that stay small however many silos there are: rows of the bank, and their `answers`."""
-        step = max(1, _PIECE // (len(self.silos) * self.classes))
-        for first in range(batch.first, batch.first + batch.count, step):
-            rows = slice(first, min(first + step, batch.first + batch.count))
-            yield rows, *self.answers(batch, rows)
+                first, stop = max(part.start, rows.start), min(part.stop, rows.stop)
+                if first >= stop:
+                    continue
+                here = slice(first - rows.start, stop - rows.start)
+                own = self._read(answers_file(index), first, (stop - first, sets.widths[index]))
+                own_mass = None
+                if not sets.alike:
+                    own, own_mass = sets.federated(index, own)
+                dense[index, here] = own
+                given[index, here] = True
+                if mass is not None and own_mass is not None:
+                    mass[index, here] = own_mass
+        return Piece(rows, dense, given, mass)
 
     def answered_rows(self, rounds: range | None = None) -> npt.NDArray[np.int64]:
         """Rows that have at least one silo's answer (optionally only of some rounds), ascending."""

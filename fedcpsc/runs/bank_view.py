@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_index import (
     IMAGES,
     PSEUDO_LABELS,
@@ -21,6 +22,7 @@ from fedcpsc.runs.bank_index import (
     damaged,
     replay,
 )
+from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
 __all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
@@ -47,8 +49,9 @@ class BankView(BankIndex):
         classes: int,
         silos: tuple[str, ...],
         batches: list[Batch],
+        label_sets: LabelSets | None = None,
     ) -> None:
-        super().__init__(folder, image_shape, classes, silos, batches)
+        super().__init__(folder, image_shape, classes, silos, batches, label_sets)
         self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
         ends: dict[str, int] = {}
@@ -57,8 +60,10 @@ class BankView(BankIndex):
         if unknown := ends.keys() - set(silos):
             raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
         for silo, end in ends.items():
-            path = folder / answers_file(self._index[silo])
-            if not path.exists() or path.stat().st_size < end * classes * np.dtype(np.float32).itemsize:
+            index = self._index[silo]
+            path = folder / answers_file(index)
+            row = self.label_sets.widths[index]
+            if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
 
 
@@ -88,9 +93,10 @@ def read_bank(folder: Path) -> BankView:
     try:
         channels, height, width = (int(size) for size in head["image_shape"])
         silos, classes = tuple(str(silo) for silo in head["silos"]), int(head["classes"])
-    except (KeyError, TypeError, ValueError) as error:
+        sets = label_sets_of_head(head, classes, len(silos))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
-    return BankView(folder, (channels, height, width), classes, silos, batches)
+    return BankView(folder, (channels, height, width), classes, silos, batches, sets)
 
 
 def map_rows(

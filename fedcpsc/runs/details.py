@@ -41,9 +41,14 @@ class ContributionPart(TypedDict):
 
 
 class DetailsFile(TypedDict):
-    """The whole file; the confusion is None without held-out images."""
+    """The whole file; the confusion is None without held-out images.
+
+    The names are those of the confusion's classes, None where they have none: after the federation's, those that only
+    held-out images have.
+    """
 
     schema: NotRequired[int]
+    class_names: NotRequired[list[str] | None]
     confusion: ConfusionPart | None
     contribution: ContributionPart
 
@@ -58,6 +63,7 @@ class Details:
         teachers: confusion counts of each silo's teacher; empty outside a simulation.
         images: number of images by the class the silos agreed on, int64 [K].
         weights: mean share of each silo in that class's target, [K], in [0, 1].
+        class_names: names of the confusion's classes; None where they have none.
     """
 
     student: Counts | None
@@ -65,6 +71,7 @@ class Details:
     teachers: Mapping[str, Counts]
     images: Counts
     weights: Mapping[str, npt.NDArray[np.float64]]
+    class_names: tuple[str, ...] | None = None
 
 
 def read_details(folder: Path) -> Details | None:
@@ -102,6 +109,7 @@ def _details(read: DetailsFile) -> Details:
         },
         images=np.asarray(contribution["images"], np.int64),
         weights={silo: np.asarray(shares, np.float64) for silo, shares in contribution["weights"].items()},
+        class_names=None if (names := read.get("class_names")) is None else tuple(map(str, names)),
     )
 
 

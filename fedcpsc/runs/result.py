@@ -72,6 +72,8 @@ class SiloResult(TypedDict):
         stopped: reason why it was no longer asked; None where it was asked to the end.
         weight: mean weight of its answers in the targets, in [0, 1].
         reply_seconds: median seconds of a round trip; None where it answered nothing.
+        class_names: names of its own classes, in their order; None where it named none.
+        none_class: whether it could answer that an image is none of them.
         dp, epsilon, delta, unit, relation, mechanism: privacy claim.
     """
 
@@ -89,6 +91,8 @@ class SiloResult(TypedDict):
     stopped: NotRequired[str | None]
     weight: NotRequired[float]
     reply_seconds: NotRequired[float | None]
+    class_names: NotRequired[list[str] | None]
+    none_class: NotRequired[bool]
     delta: NotRequired[float | None]
     unit: NotRequired[str | None]
     relation: NotRequired[str | None]
@@ -113,6 +117,8 @@ class RunResult(TypedDict):
         answers_per_silo: largest number of images that a silo has answered.
         form: answer forms, separated by ", ".
         peak_memory_mib: largest resident memory of the server's process; None where the system does not report it.
+        classes: number of classes K, the student's outputs.
+        class_names: names of the K classes, in their order; None where they go by number.
         image_shape: shape of an image, [C, H, W].
         evaluation_images: number of held-out images; None without any.
         simulated: whether the silos' private figures were measured beside the run.
@@ -134,6 +140,7 @@ class RunResult(TypedDict):
     form: NotRequired[str]
     peak_memory_mib: NotRequired[float | None]
     classes: NotRequired[int]
+    class_names: NotRequired[list[str] | None]
     image_shape: NotRequired[list[int]]
     evaluation_images: NotRequired[int | None]
     device: NotRequired[str]

@@ -19,13 +19,14 @@ __all__ = ["Student", "check_student", "load_student"]
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A network in evaluation mode on the CPU, and what rebuilds it."""
+    """A network in evaluation mode on the CPU, what rebuilds it, and the names of its classes, where they have some."""
 
     network: Classifier
     architecture: str
     width: int
     classes: int
     image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] | None = None
 
     def rebuilt(self, weights: Path) -> Classifier:
         """The same network from a file of weights.
@@ -61,13 +62,15 @@ def load_student(run: RunFacts) -> Student:
         raise RunError(explain("run", str(run.folder), "has not finished: there is no student yet", remedy))
     try:
         channels, height, width = run.result["image_shape"]
-        classes = run.result["classes"]
+        classes, names = run.result["classes"], run.result.get("class_names")
+        if names is not None and len(names) != classes:
+            raise ValueError(f"{len(names)} class_names of {classes} classes")
     except (KeyError, TypeError, ValueError) as error:
         problem = f"lacks something ({error!r})"
         raise RunError(explain(RESULT_FILE, str(run.folder), problem, "restore the folder")) from error
     plan, shape = run.config.student, (channels, height, width)
     network = _load(run.folder / STUDENT_FILE, plan.architecture, classes, shape, plan.width)
-    return Student(network, plan.architecture, plan.width, classes, shape)
+    return Student(network, plan.architecture, plan.width, classes, shape, None if names is None else tuple(names))
 
 
 def _load(path: Path, architecture: str, classes: int, shape: tuple[int, int, int], width: int) -> Classifier:

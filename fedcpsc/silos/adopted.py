@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.label_sets import Aliases, SiloClasses, unite
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.silos.folder import check_writable, standing_teacher
 from fedcpsc.silos.report import SiloReport
@@ -22,7 +25,15 @@ from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher
 
-__all__ = ["accuracy_of", "adopted_silos", "check_fit", "check_names", "use_adopted"]
+__all__ = [
+    "accuracy_of",
+    "adopted_silos",
+    "check_classes",
+    "check_fit",
+    "check_names",
+    "classes_of",
+    "use_adopted",
+]
 
 
 def adopted_silos(base: Path, silos: Iterable[int]) -> dict[int, Manifest]:
@@ -35,12 +46,16 @@ def adopted_silos(base: Path, silos: Iterable[int]) -> dict[int, Manifest]:
     return {silo: manifest for silo, manifest in standing.items() if manifest and manifest.origin == "adopted"}
 
 
-def check_fit(adopted: Mapping[int, Manifest], classes: int, image_shape: tuple[int, int, int], whose: str) -> None:
-    """Does nothing where every adopted teacher takes such images and knows so many classes.
+def check_fit(
+    adopted: Mapping[int, Manifest], wanted: SiloClasses, image_shape: tuple[int, int, int], whose: str
+) -> None:
+    """Does nothing where every adopted teacher takes such images and, where one of both names none, as many classes.
+
+    Classes with names are united by these (`check_classes`).
 
     Args:
         adopted: manifests of the adopted silos.
-        classes: K that is wanted.
+        wanted: classes that are wanted.
         image_shape: (C, H, W) that is wanted.
         whose: what has those classes and that shape, for the error.
 
@@ -54,9 +69,33 @@ def check_fit(adopted: Mapping[int, Manifest], classes: int, image_shape: tuple[
             shown = f"{whose} have image_shape {image_shape}, and an adopted teacher is used as it is"
             with_data = f"set data.image_size and data.channels; or {remedy}"
             raise FederationError(explain(f"{name}: image_shape", manifest.image_shape, shown, with_data))
-        if manifest.classes != classes:
-            shown = f"{whose} have {classes} classes, and an adopted teacher is used as it is"
+        named = wanted.names is not None and manifest.class_names is not None
+        if manifest.classes != wanted.classes and not named:
+            shown = f"{whose} have {wanted.classes} classes, and an adopted teacher is used as it is"
             raise FederationError(explain(f"{name}: classes", manifest.classes, shown, remedy))
+
+
+def check_classes(said: Mapping[str, SiloClasses], evaluation: ImageSet | None, aliases: Aliases) -> None:
+    """Does nothing where the silos' classes can be united, and the held-out images are of some of them.
+
+    Args:
+        said: classes of the silos that are known so far, by the silo's name.
+        evaluation: held-out images; None where there are none.
+        aliases: words that stand for others of the federation.
+
+    Raises:
+        FederationError: they cannot; before anything is trained or asked.
+    """
+    if not said:
+        return
+    united = unite(said, aliases, complete=False)
+    if evaluation is not None and evaluation.class_names is not None and united.names is not None:
+        united.place_of(evaluation.class_names, aliases)
+
+
+def classes_of(manifest: Manifest) -> SiloClasses:
+    """What a silo will say of its classes."""
+    return SiloClasses(manifest.classes, manifest.class_names, manifest.none_class)
 
 
 def check_names(names: Mapping[int, str]) -> None:
@@ -76,13 +115,14 @@ def check_names(names: Mapping[int, str]) -> None:
         seen[name] = silo
 
 
-def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -> SiloReport:
+def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None, aliases: Aliases) -> SiloReport:
     """Opens an adopted silo once, as its gatekeeper will, and leaves it as it is.
 
     Args:
         folder: folder of the silo.
         manifest: manifest of its teacher.
         evaluation: held-out images to measure the teacher with; None measures nothing.
+        aliases: words that stand for others of the federation.
 
     Raises:
         ManifestError: where the teacher cannot be opened.
@@ -104,14 +144,31 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None) -
         train_size=manifest.train_size,
         reused=True,
         policy_kept=True,
-        accuracy=accuracy_of(teacher, evaluation),
+        accuracy=accuracy_of(teacher, manifest, evaluation, aliases),
         seconds=time.monotonic() - started,
         adopted=True,
     )
 
 
-def accuracy_of(teacher: Teacher, evaluation: ImageSet | None) -> float | None:
-    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images."""
+def accuracy_of(teacher: Teacher, manifest: Manifest, evaluation: ImageSet | None, aliases: Aliases) -> float | None:
+    """Share of the held-out images that a teacher classifies right, in [0, 1]; None without images.
+
+    Classes are compared by name, where both have names; an image of a class that the teacher does not know counts as
+    wrong. The most probable of the K classes counts, also where "none of these" is more probable: whether a silo knows
+    an image at all is weighed in the ensemble.
+
+    Args:
+        teacher: teacher.
+        manifest: its manifest.
+        evaluation: held-out images; None where there are none.
+        aliases: words that stand for others of the federation.
+    """
     if evaluation is None:
         return None
-    return float((teacher.predict(evaluation.images).argmax(1) == evaluation.labels).mean())
+    labels = evaluation.labels
+    if manifest.class_names is not None and evaluation.class_names is not None:
+        own = {aliases.get(name, name): place for place, name in enumerate(manifest.class_names)}
+        places = [own.get(aliases.get(name, name), -1) for name in evaluation.class_names]
+        labels = np.array(places, np.int64)[labels]
+    chosen = teacher.predict(evaluation.images)[:, : manifest.classes].argmax(1)
+    return float((chosen == labels).mean())

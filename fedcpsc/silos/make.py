@@ -12,16 +12,19 @@ population used, and a training that would exceed the policy's epsilon.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
-from fedcpsc.models.registry import check_architecture
-from fedcpsc.silos.adopted import adopted_silos, check_fit, check_names, use_adopted
+from fedcpsc.models.registry import check_architecture, check_trainable
+from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.teachers.manifest import Manifest
@@ -33,7 +36,11 @@ __all__ = ["SiloReport", "make_silos"]
 
 
 def make_silos(
-    config: RunConfig, base: Path, progress: Progress | None = None, only: int | None = None
+    config: RunConfig,
+    base: Path,
+    progress: Progress | None = None,
+    only: int | None = None,
+    on_reading: Callable[[ReadingReport], None] | None = None,
 ) -> list[SiloReport]:
     """Makes `<base>/0`, `<base>/1`, ..., using what was adopted and reusing every teacher that matches.
 
@@ -45,9 +52,12 @@ def make_silos(
         base: folder of the silos' folders.
         progress: function that is called with what is being done, a line each time.
         only: number of the one silo to make, as its owner does on a machine of its own; None makes all.
+        on_reading: function that is called with the report on each reading of pictures, before anything is trained on
+            them.
 
     Raises:
-        ConfigError: for an unknown architecture, kind of training or policy field.
+        ConfigError: for an unknown architecture, one that cannot be trained on such images, or an unknown kind of
+            training or policy field.
         DataError: where the private or held-out images cannot be read or dealt as configured.
         FederationError: where an adopted silo does not fit the run.
         LedgerError: where a silo's ledger is missing, damaged, or of another population or unit.
@@ -70,16 +80,26 @@ def make_silos(
     makers = {silo: SiloMaker(config, silo, base / str(silo), device) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
-    report = progress or _silent
+    said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
+    check_classes(said, evaluation, aliases)
+    report, shown = progress or _silent, _Readings(on_reading)
+    shown.add(evaluation)
     with torch_threads(config.runtime.threads):
-        reports = {silo: use_adopted(base / str(silo), manifest, evaluation) for silo, manifest in adopted.items()}
+        reports = {
+            silo: use_adopted(base / str(silo), manifest, evaluation, aliases) for silo, manifest in adopted.items()
+        }
         if only is None:
             trained = images_of_silos(config, makers)
         else:
             trained = iter([(only, load_silo_train(config, only))] if makers else [])
         for silo, images in trained:
-            check_fit(adopted, images.classes, images.image_shape, f"{makers[silo].name}'s images")
+            its = SiloClasses(images.classes, images.class_names, config.teachers.outliers is not None)
+            check_fit(adopted, its, images.image_shape, f"{makers[silo].name}'s images")
+            said[makers[silo].name] = its
+            check_classes(said, evaluation, aliases)
+            shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
+            _check_trainable(config, architecture, images)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
     return [reports[silo] for silo in silos]
 
@@ -87,10 +107,32 @@ def make_silos(
 def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) -> None:
     """Does nothing where the adopted silos fit the held-out images, or without any, each other."""
     if evaluation is not None:
-        check_fit(adopted, evaluation.classes, evaluation.image_shape, "the run's held-out images")
+        held_out = SiloClasses(evaluation.classes, evaluation.class_names)
+        check_fit(adopted, held_out, evaluation.image_shape, "the run's held-out images")
     elif adopted:
         silo, first = next(iter(adopted.items()))
-        check_fit(adopted, first.classes, first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
+        check_fit(adopted, classes_of(first), first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
+
+
+def _check_trainable(config: RunConfig, architecture: str, images: ImageSet) -> None:
+    width, batch_size = config.teachers.width, config.teachers.batch_size
+    check_trainable("teachers", architecture, images.classes, images.image_shape, width, batch_size)
+
+
+class _Readings:
+    """Shows each reading once: silos that images are dealt to share one."""
+
+    def __init__(self, show: Callable[[ReadingReport], None] | None) -> None:
+        self._show = show
+        self._last: ReadingReport | None = None
+
+    def add(self, images: ImageSet | None) -> None:
+        """Shows the reading of these images, where it is not the last one again."""
+        if images is None or images.reading is None or images.reading is self._last:
+            return
+        self._last = images.reading
+        if self._show is not None:
+            self._show(self._last)
 
 
 def _silent(line: str) -> None:

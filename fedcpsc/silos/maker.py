@@ -129,7 +129,7 @@ class SiloMaker:
             ledger.check_persons(self.persons)
             if old is not None and reused:
                 ledger.name_persons(self.persons)  # an earlier version did not
-                manifest = self._with_policy(old, None if owners else policy)
+                manifest = self._with_policy(self._with_names(old, images), None if owners else policy)
             else:
                 self._check_before(images, policy, ledger)
                 progress(f"{self.name}: training {architecture} on {len(images)} images")
@@ -149,7 +149,7 @@ class SiloMaker:
             train_size=len(images),
             reused=reused,
             policy_kept=owners,
-            accuracy=accuracy_of(teacher, evaluation) if teacher else None,
+            accuracy=accuracy_of(teacher, manifest, evaluation, self.config.aggregation.aliases) if teacher else None,
             seconds=time.monotonic() - started,
             kept=kept,
         )
@@ -208,7 +208,10 @@ class SiloMaker:
                 architecture=made.architecture,
                 width=self.config.teachers.width,
                 classes=images.classes,
+                class_names=images.class_names,
+                none_class=self.config.teachers.outliers is not None,
                 image_shape=images.image_shape,
+                resize=self.config.data.resize,
                 normalisation=Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels),  # what `to_pixels` does
                 dataset_id=data,
                 train_size=len(images),
@@ -222,6 +225,15 @@ class SiloMaker:
                 manifest = write_policy(manifest, policy, staged)
             save_manifest(manifest, staged)
         return manifest
+
+    def _with_names(self, manifest: Manifest, images: ImageSet) -> Manifest:
+        """The manifest of a reused teacher with what the data say today of names and resizing; pixels are the same."""
+        names = images.class_names or manifest.class_names
+        changed = manifest.model_copy(update={"class_names": names, "resize": self.config.data.resize})
+        if changed != manifest:
+            with explained_silo_writes(self.folder):
+                save_manifest(changed, self.folder)
+        return changed
 
     def _with_policy(self, manifest: Manifest, policy: Policy | None) -> Manifest:
         """The manifest of a reused teacher, with the configuration's policy beside it; None keeps the owner's own."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from fedcpsc.choices import TEACHER_FORMATS
+from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.typed_yaml import OneOf, Strict, Tree, validate
@@ -71,7 +72,11 @@ class Manifest(Strict):
         width: width of the network in `models.registry`; 1 where it is not of there.
         entry_point: name "module:function", for kind "python" alone; see `python_teacher`.
         classes: number K of classes, >= 2.
+        class_names: names of the K classes in the order of the outputs, public: each 1 to 100 printable characters,
+            distinct also without regard to case and space; None where they have none.
+        none_class: whether the teacher has one output more, after the K classes, for "none of these classes".
         image_shape: shape (C, H, W) of the images that the teacher takes.
+        resize: how pictures of another size are brought to `image_shape`: squash, crop or pad, see `data.resize`.
         normalisation: public constants, one per channel.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
@@ -97,7 +102,10 @@ class Manifest(Strict):
     width: Size
     entry_point: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     classes: Annotated[int, Field(ge=2)]
+    class_names: tuple[str, ...] | None = None
+    none_class: bool = False
     image_shape: tuple[Size, Size, Size]
+    resize: Literal["squash", "crop", "pad"] = "squash"
     normalisation: Normalisation
     dataset_id: DatasetId | None = None
     train_size: Size
@@ -107,6 +115,11 @@ class Manifest(Strict):
     private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Number of the teacher's outputs: the K classes, and one more where it can say "none of these"."""
+        return self.classes + self.none_class
 
     @model_validator(mode="before")
     @classmethod
@@ -126,6 +139,8 @@ class Manifest(Strict):
             raise ValueError(
                 explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "fix the manifest")
             )
+        if self.class_names is not None and (fault := fault_of_class_names(self.class_names, self.classes)):
+            raise ValueError(fault)
         if len(counts) != self.classes or sum(counts) != self.train_size:
             raise ValueError(
                 explain(

@@ -49,7 +49,7 @@ class OnnxTeacher:
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no public base
             raise _no_model(error) from error
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name

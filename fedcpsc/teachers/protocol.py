@@ -19,7 +19,7 @@ class Teacher(Protocol):
     """A private classifier. One thread at a time calls it.
 
     Attributes:
-        classes: K.
+        classes: number K of outputs: of classes, and one more where the manifest says `none_class`.
         image_shape: (C, H, W).
     """
 
@@ -27,7 +27,7 @@ class Teacher(Protocol):
     image_shape: tuple[int, int, int]
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
-        """Class probabilities, float32 [N, K], each row finite, in [0, 1] and summing to 1.
+        """Probabilities, float32 [N, K], each row finite, in [0, 1] and summing to 1.
 
         Args:
             images: uint8 [N, C, H, W], N >= 1.

@@ -33,7 +33,7 @@ class PythonTeacher:
     """
 
     def __init__(self, predict: Predict, manifest: Manifest) -> None:
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self._predict = predict
 

@@ -36,7 +36,7 @@ class TorchShardTeacher:
     def __init__(
         self, skeleton: Classifier, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
     ) -> None:
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self.shards = len(next(iter(states.values())))
         self._skeleton = skeleton.eval().requires_grad_(False)
@@ -87,7 +87,7 @@ def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchShardTeache
     Raises:
         ManifestError: where weights and manifest disagree.
     """
-    skeleton = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
+    skeleton = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
     try:
         states = load_tensors(read_weights(folder, manifest))
     except SafetensorError as error:

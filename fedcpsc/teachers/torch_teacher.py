@@ -49,7 +49,7 @@ class TorchTeacher:
     """
 
     def __init__(self, network: nn.Module, manifest: Manifest, batch_size: int = 500) -> None:
-        self.classes = manifest.classes
+        self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
         self._network = network.eval().requires_grad_(False)
         self._batch_size = batch_size
@@ -75,7 +75,7 @@ def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
     Raises:
         ManifestError: where weights and manifest disagree.
     """
-    network = build_classifier(manifest.architecture, manifest.classes, manifest.image_shape, manifest.width)
+    network = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
     state = _tensors(read_weights(folder, manifest))
     try:
         network.load_state_dict(state)

@@ -17,6 +17,7 @@ says is therefore the same for neighbouring data sets, byte for byte.
 | more or fewer units than planned | batches are larger or smaller; rate, noise, steps and divisor stay |
 | no units at all | noise alone |
 | a person with many records | one mean gradient, clipped as one |
+| public outliers | added after the noise: post-processing (`public_gradient`) |
 | weights that are no longer finite | an error: a function of released weights, hence post-processing |
 
 Coins, noise and the random views of private images come from `SecretStream`: a cipher keyed by the operating system.
@@ -41,8 +42,10 @@ from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
 from fedcpsc.seeding import derive_seed
 from fedcpsc.teachers.proof import DpSgdProof
+from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher
 from fedcpsc.training.plan import DpSgdTraining, planned_history
+from fedcpsc.training.public_gradient import PublicGradient
 from fedcpsc.training.sharding import unit_numbers, unit_of
 from fedcpsc.training.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
 
@@ -85,7 +88,7 @@ def train_dp_sgd(
         config: epochs, batch size (expected number of units in a batch), learning rate and so on.
         plan: the guarantee.
         units: public number of units (`public_units`).
-        seed: seed of the initialisation alone.
+        seed: seed of the initialisation and of public outliers alone.
         architecture: name of an architecture in `models.registry`; `convnet` becomes `convnet_gn`.
         progress: function that is called with that, and with how far the training is. For the owner alone: it may say
             how many units there are.
@@ -106,9 +109,14 @@ def train_dp_sgd(
     if not units / _FAR_OFF <= len(members) <= units * _FAR_OFF:
         progress(f"{len(members)} {unit_of(images)}s, planned for {units}: teachers.training.records should be nearer")
     device, stream = torch.device(device), SecretStream()
+    outliers = make_outliers(config, images.image_shape, seed)
+    outputs = images.classes + (outliers is not None)
     network = build_classifier(
-        chosen, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
+        chosen, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
+    public = None
+    if outliers is not None:
+        public = PublicGradient(network, outliers, config, plan.max_grad_norm, seed, device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")  # pixels need no gradient
         source = _source(network, images, config, stream, device)
@@ -117,7 +125,10 @@ def train_dp_sgd(
             drawn = np.flatnonzero(stream.coins(rate, len(members)))
             total = clipped_sum(source, [members[unit] for unit in drawn], plan.max_grad_norm)
             noise = torch.from_numpy(stream.normals((len(total),))) * (noise_multiplier * plan.max_grad_norm)
-            _give((total + noise) / config.batch_size, source.parameters)
+            gradient = (total + noise) / config.batch_size
+            if public is not None:
+                gradient += public.next(dict(network.named_parameters()), source.parameters)
+            _give(gradient, source.parameters)
             optimiser.step()
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()

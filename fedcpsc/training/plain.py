@@ -17,9 +17,11 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
+from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.training.canaries import Canaries
+from fedcpsc.training.outliers import Outliers
 from fedcpsc.training.plan import PlainTraining
 
 __all__ = ["Progress", "TrainedTeacher", "train_classifier"]
@@ -58,10 +60,12 @@ def train_classifier(
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     plan: PlainTraining | None = None,
+    outliers: Outliers | None = None,
 ) -> Classifier:
     """A classifier fitted to `images`: cross-entropy, linear warm-up and cosine decay, random shift and flip.
 
-    The whole set lies on the device as uint8; a batch is an index into it.
+    The whole set lies on the device as uint8; a batch is an index into it. With outliers the classifier has one output
+    more than classes, the last, and each batch has outliers beside the private images (`losses.outlier_exposure`).
 
     Args:
         images: the private images, at least 2.
@@ -71,6 +75,7 @@ def train_classifier(
         progress: function that is called every ten seconds with how far it is.
         device: device to train on.
         plan: plan that names the optimiser; None for Adam.
+        outliers: public pictures of none of the classes; None for a classifier of the classes alone.
 
     Returns:
         The network with its last weights, on the CPU, in evaluation mode.
@@ -84,12 +89,14 @@ def train_classifier(
     if len(images) < 2:
         raise DataError(explain("train_size", len(images), "a teacher needs at least 2 images", "use fewer silos"))
     device = torch.device(device)
+    outputs = images.classes + (outliers is not None)
     network = build_classifier(
-        architecture, images.classes, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
+        architecture, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
     network = network.to(memory_format=torch.channels_last)  # faster on either device
     pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
+    outliers = outliers and outliers.to(device)
     batch_size = min(config.batch_size, len(images))
     steps = config.epochs * math.ceil(len(images) / batch_size)
     optimiser = _optimiser(network, config, plan)
@@ -99,10 +106,13 @@ def train_classifier(
         network.train()
         loss = torch.zeros(())
         for batch in _batches(len(images), batch_size, stream):
-            x = random_shift(to_pixels(pixels[batch]), config.shift, stream)
+            shown = pixels[batch]
+            if outliers is not None:
+                shown = torch.cat([shown, outliers.draw(outliers.beside(len(batch)), stream)])
+            x = random_shift(to_pixels(shown), config.shift, stream)
             x = random_flip(x, stream) if config.flip else x
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = F.cross_entropy(network(x), labels[batch])
+                loss = _loss(network(x), labels[batch], outliers)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -115,6 +125,14 @@ def train_classifier(
             said = time.monotonic()
             progress(f"epoch {epoch + 1} of {config.epochs}")
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
+
+
+def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
+    """Mean loss over a batch whose first images have `labels`; the others are outliers."""
+    own = F.cross_entropy(logits[: len(labels)], labels)
+    if outliers is None:
+        return own
+    return own + outliers.weight * outlier_exposure(logits[len(labels) :], outliers.none)
 
 
 def _optimiser(network: Classifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:

@@ -127,7 +127,8 @@ def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts
     kind = plan.model_dump()
     if not kind.get("canaries"):
         kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
-    return kind | {name: getattr(teachers, name) for name in fields}
+    outliers = {} if teachers.outliers is None else {"outliers": teachers.outliers.model_dump(mode="json")}
+    return kind | {name: getattr(teachers, name) for name in fields} | outliers
 
 
 def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:

@@ -21,6 +21,7 @@ from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.teachers.proof import ShardsProof
 from fedcpsc.teachers.shard_teacher import stacked
+from fedcpsc.training.outliers import Outliers, make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
 from fedcpsc.training.plan import PlainTraining, ShardsTraining
 from fedcpsc.training.sharding import read_or_make_key, shards_of, unit_ids, unit_numbers, unit_of
@@ -62,11 +63,13 @@ def train_shards(
             explain("teachers.training.shards", plan.shards, f"is too many for {units} {called}", "use fewer")
         )
     dealt = shards_of(unit_ids(images), read_or_make_key(folder), plan.shards)
+    outliers = make_outliers(config, images.image_shape, seed)
     networks, said = [], time.monotonic()
     with torch_threads(1):
         for shard in range(plan.shards):
             own = images.subset((dealt == shard).nonzero()[0])
-            networks.append(_of_shard(own, config, plan, derive_seed(seed, "shard", shard), architecture, device))
+            its_seed = derive_seed(seed, "shard", shard)
+            networks.append(_of_shard(own, config, plan, its_seed, architecture, device, outliers))
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 progress(f"shard {shard + 1} of {plan.shards}")
@@ -81,13 +84,14 @@ def _of_shard(
     seed: int,
     architecture: str,
     device: torch.device | str,
+    outliers: Outliers | None,
 ) -> Classifier:
-    """A shard's teacher; one with too few images to train on votes for all classes alike."""
+    """A shard's teacher; one with too few images to train on votes for all classes alike, and for none of them."""
     if len(images) >= 2:
-        return train_classifier(
-            images, config, seed, architecture, None, device, PlainTraining(optimiser=plan.optimiser)
-        )
-    network = build_classifier(architecture, images.classes, images.image_shape, config.width, seed=seed)
+        optimiser = PlainTraining(optimiser=plan.optimiser)
+        return train_classifier(images, config, seed, architecture, None, device, optimiser, outliers)
+    outputs = images.classes + (outliers is not None)
+    network = build_classifier(architecture, outputs, images.image_shape, config.width, seed=seed)
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
     return network.eval()

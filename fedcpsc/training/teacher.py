@@ -15,6 +15,7 @@ from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.training.canaries import draw_canaries, planted
 from fedcpsc.training.dp_sgd import train_dp_sgd
+from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
 from fedcpsc.training.plan import DpSgdTraining, ShardsTraining, public_units, training_plan
 from fedcpsc.training.sharding import unit_numbers, unit_of
@@ -65,7 +66,8 @@ def train_teacher(
     if isinstance(plan, DpSgdTraining):
         made = train_dp_sgd(images, config, plan, units, seed, architecture, progress, device)
     else:
-        network = train_classifier(images, config, seed, architecture, progress, device, plan)
+        outliers = make_outliers(config, images.image_shape, seed)
+        network = train_classifier(images, config, seed, architecture, progress, device, plan, outliers)
         states = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         made = TrainedTeacher("torch", architecture, states, None)
     return replace(made, canaries=canaries)

@@ -32,6 +32,7 @@ from fedcpsc.protocol.messages import (
 from fedcpsc.teachers.manifest import Manifest, Normalisation
 
 SHAPE, CLASSES = (1, 4, 4), 5
+NAMES = ("ant", "bee", "cat", "dog")  # the fifth output says none of these
 FORMS = (AnswerForm.PROBABILITIES, AnswerForm.TOP_K, AnswerForm.LABEL)
 Images = npt.NDArray[np.uint8]
 
@@ -81,6 +82,8 @@ def open_silo(folder: Path, **policy: Any) -> tuple[Gatekeeper, MeanTeacher]:
         policy=rules,
         ledger=ledger,
         guarantee=guarantee_of(rules, manifest, ledger),
+        class_names=NAMES,
+        none_class=True,
         class_report=report_class_counts(rules, manifest, ledger),
     )
     return gatekeeper, teacher
@@ -112,6 +115,12 @@ class QueryTargetContract:
         assert (found.images_per_query, found.answers_total, found.answers_left) == (10, 20, 20)
         assert not found.claim.dp
         assert found.class_report is None
+
+    def test_tells_the_names_of_its_classes(self, make: Make) -> None:
+        target, _ = make()
+        found = target.describe(DescribeRequest(version="1.0"))
+        assert isinstance(found, Description)
+        assert (found.class_names, found.none_class) == (NAMES, True)
 
     def test_tells_class_counts_only_where_the_policy_shares_them(self, make: Make) -> None:
         target, _ = make(share_class_counts=True)

@@ -11,7 +11,7 @@ from support.documented import ROOT
 from support.silo_folder import SHAPE, make_folder
 
 from benchmarks.tables import silo_choices
-from fedcpsc.errors import ConfigError, ManifestError
+from fedcpsc.errors import ConfigError, ManifestError, TeacherError
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, load_manifest
@@ -22,38 +22,39 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), dtype=np.uint8)
 NETWORK = {"architecture": "convnet", "entry_point": None, "width": 4}
 
 
-def network(seed):
-    return build_classifier("convnet", 2, SHAPE, 4, seed=seed).eval()
+def network(seed, outputs):
+    return build_classifier("convnet", outputs, SHAPE, 4, seed=seed).eval()
 
 
-def torch_silo(folder):
-    make_folder(folder, save_tensors(dict(network(1).state_dict())), kind="torch", **NETWORK)
+def torch_silo(folder, outputs=2, **facts):
+    make_folder(folder, save_tensors(dict(network(1, outputs).state_dict())), kind="torch", **NETWORK, **facts)
 
 
-def shards_silo(folder):
-    weights = save_tensors(stacked([network(seed) for seed in range(3)]))
-    make_folder(folder, weights, kind="shards", privacy={"kind": "shards", "shards": 3}, **NETWORK)
+def shards_silo(folder, outputs=2, **facts):
+    weights = save_tensors(stacked([network(seed, outputs) for seed in range(3)]))
+    make_folder(folder, weights, kind="shards", privacy={"kind": "shards", "shards": 3}, **NETWORK, **facts)
 
 
-def onnx_silo(folder):
+def onnx_silo(folder, outputs=2, **facts):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    weight = np.random.default_rng(1).normal(size=(64, 2)).astype(np.float32)
+    weight = np.random.default_rng(1).normal(size=(64, outputs)).astype(np.float32)
     make, floats = onnx.helper.make_node, onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
         [make("Flatten", ["x"], ["flat"]), make("MatMul", ["flat", "w"], ["logits"])],
         "linear",
         [onnx.helper.make_tensor_value_info("x", floats, ["n", *SHAPE])],
-        [onnx.helper.make_tensor_value_info("logits", floats, ["n", 2])],
+        [onnx.helper.make_tensor_value_info("logits", floats, ["n", outputs])],
         [onnx.numpy_helper.from_array(weight, "w")],
     )
     stream = io.BytesIO()
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), stream)
-    make_folder(folder, stream.getvalue(), kind="onnx", architecture="onnx", entry_point=None)
+    make_folder(folder, stream.getvalue(), kind="onnx", architecture="onnx", entry_point=None, **facts)
 
 
-def python_silo(folder):
-    make_folder(folder)
+def python_silo(folder, outputs=2, **facts):
+    entry = {2: "support.brightness_teacher:make", 3: "support.brightness_teacher:make_with_none"}[outputs]
+    make_folder(folder, **{"entry_point": entry} | facts)
 
 
 SILOS = {"torch": torch_silo, "shards": shards_silo, "onnx": onnx_silo, "python": python_silo}
@@ -74,6 +75,25 @@ def test_a_teacher_gives_a_distribution_for_each_image_in_batches_of_any_size(fo
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(whole, by_threes, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FORMATS.choices.built_in())
+def test_a_teacher_that_can_say_none_of_these_has_one_output_more(kind, tmp_path):
+    SILOS[kind](tmp_path, outputs=3, none_class=True)
+    manifest = load_manifest(tmp_path)
+    assert (manifest.classes, manifest.outputs) == (2, 3)
+    teacher = open_teacher(tmp_path, manifest)
+    assert teacher.classes == 3
+    answers = teacher.predict(IMAGES)
+    assert answers.shape == (7, 3)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FORMATS.choices.built_in())
+def test_a_manifest_that_promises_another_number_of_outputs_is_no_answer(kind, tmp_path):
+    SILOS[kind](tmp_path, outputs=2, none_class=True)
+    with pytest.raises((ManifestError, TeacherError)):
+        open_teacher(tmp_path, load_manifest(tmp_path)).predict(IMAGES)
 
 
 def test_weights_that_are_not_the_manifests_are_refused(folder):

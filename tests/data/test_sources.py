@@ -226,19 +226,13 @@ class TestBadInput:
 
     def test_images_outside_the_file(self, tmp_path):
         write_parquet(tmp_path / "train.parquet", [None, png(pictures(1)[0])], [0, 1])
-        with pytest.raises(DataError, match=r"row 0 has no bytes; embed"):
+        with pytest.raises(DataError, match=r"1 of 2 rows without the bytes of an image: .*row 0; embed"):
             self.load(tmp_path)
 
     def test_image_column_of_another_type(self, parquet_root):
         pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), parquet_root / "train.parquet")
-        with pytest.raises(DataError, match=r"data.image_column='image': is int64; must hold images as"):
+        with pytest.raises(DataError, match=r"data.image_column='image': image is int64 in .*; must hold images as"):
             self.load(parquet_root)
-
-    @pytest.mark.parametrize("labels", [["a", "b"], [0.0, 1.0], [0, None]])
-    def test_labels_that_are_no_numbers(self, labels, tmp_path):
-        write_parquet(tmp_path / "train.parquet", [png(p) for p in pictures(2)], labels)
-        with pytest.raises(DataError, match=r"data.label_column='label': is .*; labels must be integers from 0"):
-            self.load(tmp_path)
 
     def test_unknown_label(self, parquet_root):
         write_parquet(parquet_root / "test.parquet", [png(p) for p in pictures(2)], [0, 3])
@@ -253,8 +247,8 @@ class TestBadInput:
 
     def test_negative_label_and_one_class(self, tmp_path):
         images = [png(p) for p in pictures(2)]
-        write_parquet(tmp_path / "train.parquet", images, [-1, 1])
-        with pytest.raises(DataError, match=r"label=-1"):
+        write_parquet(tmp_path / "train.parquet", images, [-2, 1])
+        with pytest.raises(DataError, match=r"label=-2: .*train.parquet, row 0: must be in \[0, 2\)"):
             self.load(tmp_path)
         write_parquet(tmp_path / "train.parquet", images, [0, 0])
         with pytest.raises(DataError, match=r"classes=1: .*at least 2"):
@@ -279,13 +273,6 @@ class TestBadInput:
         ):
             self.load(tmp_path)
         assert self.load(tmp_path, channels=1).image_shape == (1, 6, 6)
-
-    def test_sixteen_bit_images(self, tmp_path):
-        deep = png(np.full((6, 6), 40_000, np.uint16))
-        write_parquet(tmp_path / "train.parquet", [deep, deep], [0, 1])
-        write_parquet(tmp_path / "test.parquet", [deep], [0])
-        with pytest.raises(DataError, match=r"has pixel format I;16; convert it to 8 bits"):
-            self.load(tmp_path)
 
 
 def test_validation_images_belong_to_no_silo_and_leave_the_test_split_unread():

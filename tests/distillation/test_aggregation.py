@@ -13,6 +13,7 @@ from fedcpsc.distillation import aggregation
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.errors import FederationError
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.protocol.messages import ClassReport
 
 NAMES = RULES.choices.built_in()
@@ -85,10 +86,12 @@ def test_a_silo_that_knows_a_class_overrules_those_that_do_not():
 def test_silos_that_share_no_counts_are_named():
     rule = RULES.get("class_prior_log")
     with pytest.raises(FederationError, match="silo-1.*share no class counts.*answer_peak_log"):
-        class_counts(rule, ["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, 2)
+        class_counts(
+            rule, ["silo-0", "silo-1"], {"silo-0": ClassReport((1.0, 2.0)), "silo-1": None}, LabelSets.by_number(2, 2)
+        )
     with pytest.raises(FederationError, match="must be 3 per silo"):
-        class_counts(rule, ["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, 3)
-    assert class_counts(RULES.get("uniform"), ["silo-1"], {"silo-1": None}, 2) is None
+        class_counts(rule, ["silo-0"], {"silo-0": ClassReport((1.0, 2.0))}, LabelSets.by_number(3, 1))
+    assert class_counts(RULES.get("uniform"), ["silo-1"], {"silo-1": None}, LabelSets.by_number(2, 1)) is None
 
 
 def test_class_entropy_spans_collapse_to_balance():

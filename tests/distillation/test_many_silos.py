@@ -18,6 +18,7 @@ from fedcpsc.distillation.evaluate import SiloFacts, accuracy_of, evaluate_ensem
 from fedcpsc.distillation.information import Window, sample_answers
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.errors import BankError
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs import answer_bank, bank_index
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -83,7 +84,7 @@ def test_a_batch_is_looked_at_in_pieces_where_silos_are_many(tmp_path, monkeypat
     whole = [(rule, *_aggregated(bank, rule)) for rule in NAMES]
     sample = sample_answers(bank)
     monkeypatch.setattr(bank_index, "_PIECE", 7 * K * 8)  # eight rows at a time
-    assert [rows.stop - rows.start for rows, _, _ in bank.pieces(bank.batches[1])] == [8] * 6 + [2]
+    assert [rows.stop - rows.start for rows, *_ in bank.pieces(bank.batches[1])] == [8] * 6 + [2]
     for rule, targets, (images, shares) in whole:
         again, (images_again, shares_again) = _aggregated(bank, rule)
         np.testing.assert_allclose(again, targets, atol=1e-6)
@@ -127,9 +128,9 @@ def test_teachers_are_measured_a_part_of_the_images_at_a_time(monkeypatch):
         return brightness_probabilities(images, 3)
 
     facts = {silo: SiloFacts(10, predict) for silo in ("a", "b")}
-    whole = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4)
+    whole = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4, LabelSets.by_number(3, 2))
     monkeypatch.setattr("fedcpsc.distillation.evaluate._TOGETHER", 20)
-    parts = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4)
+    parts = evaluate_ensemble(facts, ["a", "b"], held_out, RULES.get("uniform"), None, 1e-4, LabelSets.by_number(3, 2))
     assert most == [50, 50, 20, 20, 20, 20, 10, 10]
     np.testing.assert_array_equal(parts.together, whole.together)
     np.testing.assert_array_equal(parts.each["a"], whole.each["a"])

@@ -212,3 +212,63 @@ def test_eight_bit_probabilities_lose_at_most_half_a_level():
     p = rng.dirichlet(np.ones(10), 200).astype(np.float32)
     answer = Answer(ID, AnswerForm.PROBABILITIES, 10, np.rint(p * 255).astype(np.uint8), 0)
     assert np.abs(decode_answers(answer) - p).max() < 0.025  # rounding, then renormalising over ten classes
+
+
+NAMED = Description(
+    "north", 4, (1, 4, 4), (AnswerForm.LABEL,), 8, 9, 9, class_names=("ant", "bee", "cat"), none_class=True
+)
+
+
+@pytest.mark.parametrize("newer", [("class_names",), ("none_class",), ("class_names", "none_class"), ("recipes",)])
+def test_a_description_of_an_older_silo_names_no_classes(newer):
+    scalars, arrays = fields_of(NAMED)
+    old = {name: value for name, value in scalars.items() if name not in newer} | {"version": "1.1"}
+    if "none_class" in newer:
+        old["classes"] = 3
+    read = from_fields(old, arrays)
+    assert isinstance(read, Description)
+    assert read.class_names == (None if "class_names" in newer else NAMED.class_names)
+    assert read.none_class == ("none_class" not in newer)
+
+
+def test_an_older_server_reads_what_it_knows_of_a_named_silo():
+    scalars, _ = fields_of(NAMED)
+    assert scalars["classes"] == 4, "also the column for none of them: an older server then refuses, and mixes nothing"
+    unknown = {"class_names", "none_class"}  # which 1.1 drops by its own rule for fields of a newer minor version
+    assert unknown <= scalars.keys()
+    assert json.loads(json.dumps(scalars))["class_names"] == ["ant", "bee", "cat"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "abc",
+        7,
+        {"0": "ant"},
+        [],
+        ["ant", "bee"],
+        ["ant", "bee", "cat", "dog"],
+        ["ant", "bee", 3],
+        ["ant", "bee", None],
+        ["ant", "bee", ["cat"]],
+        ["ant", "bee", "bee"],
+        ["ant", "bee", "B EE"],
+        ["ant", "bee", "x" * 101],
+        ["ant", "bee", "x" * 10**7],
+        ["ant", "bee", "c\x00"],
+        ["ant", "bee", "\u202etac"],
+        ["ant"] * 2**17,
+    ],
+    ids=lambda names: str(names)[:20],
+)
+def test_class_names_of_a_hostile_description_are_refused(names):
+    scalars, arrays = fields_of(NAMED)
+    with pytest.raises(ProtocolError):
+        from_fields({**scalars, "class_names": names}, arrays)
+
+
+@pytest.mark.parametrize("flag", [1, "true", None, [True]])
+def test_a_none_class_that_is_no_flag_is_refused(flag):
+    scalars, arrays = fields_of(NAMED)
+    with pytest.raises(ProtocolError):
+        from_fields({**scalars, "none_class": flag}, arrays)

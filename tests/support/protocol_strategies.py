@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedcpsc.class_names import folded
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.codec import fields_of
 from fedcpsc.protocol.messages import (
@@ -40,7 +43,19 @@ claims = st.one_of(
     ),
 )
 class_reports = st.builds(ClassReport, counts=st.lists(st.floats(0, 1e9), max_size=12).map(tuple), dp=claims)
-descriptions = st.builds(
+class_name = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=100)
+
+
+@st.composite
+def descriptions_of_any_classes(draw: st.DrawFn) -> Description:
+    """Named classes or not, and with "none of these" or not."""
+    none_class = draw(st.booleans())
+    names = draw(st.none() | st.lists(class_name, min_size=2, max_size=5, unique_by=folded).map(tuple))
+    classes = draw(st.integers(2, 2**16)) if names is None else len(names) + none_class
+    return replace(draw(plain_descriptions), classes=classes, class_names=names, none_class=none_class)
+
+
+plain_descriptions = st.builds(
     Description,
     silo=texts,
     classes=st.integers(2, 2**16),
@@ -54,6 +69,7 @@ descriptions = st.builds(
     noise_sigma=st.floats(0, 10),
     recipes=st.booleans(),
 )
+descriptions = descriptions_of_any_classes()
 queries = st.builds(
     Query,
     query_id=query_ids,

@@ -51,6 +51,12 @@ def test_saved_manifest_reloads_equal(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST_FILE]
 
 
+def test_the_outputs_are_the_classes_and_one_more_for_none_of_these():
+    named = manifest(class_names=("ant", "bee", "cat"), none_class=True)
+    assert (manifest().outputs, named.outputs) == (3, 4)
+    assert manifest().class_names is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -68,6 +74,11 @@ def test_saved_manifest_reloads_equal(tmp_path):
         {"population": ""},
         {"unit": "household"},
         {"origin": "found"},
+        {"class_names": ["ant", "bee"]},
+        {"class_names": ["ant", "bee", "Bee"]},
+        {"class_names": ["ant", "bee", "cat\n"]},
+        {"class_names": ["ant", "bee", 3]},
+        {"none_class": "perhaps"},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes, tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fedcpsc.config import DataConfig
 from fedcpsc.data.persons import from_file, from_folders
+from fedcpsc.data.readers.listing import Listing, class_folders, list_pictures
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
+from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
 
 __all__ = ["FOLDER"]
@@ -22,16 +23,25 @@ class _Folder(DataSource):
         return (folder / split).is_dir()
 
     def read(self, config: DataConfig, folder: Path, split: SplitName) -> Split:
-        here = _listing(folder / split)
-        names: list[str] = _listing(folder / "train").classes if (folder / "train").is_dir() else here.classes
-        unknown = sorted(set(here.classes) - set(names))
+        here = list_pictures(folder / split)
+        names = list(here.pictures)
+        if split != "train" and (folder / "train").is_dir():
+            names = list(class_folders(folder / "train"))
+        unknown = sorted(set(here.pictures) - set(names))
         if unknown:
             constraint = f"is in {folder / split} and not in train/"
-            raise DataError(explain("label", unknown[0], constraint, f"classes are {', '.join(names)}"))
-        number = {name: names.index(name) for name in here.classes}
-        labels = np.array([number[here.classes[label]] for _, label in here.samples], np.int64)
-        pictures = [Path(file) for file, _ in here.samples]
-        found = Split(pictures, labels, tuple(names), str(folder / split))
+            raise DataError(explain("label", unknown[0], constraint, f"classes are {first_of(names, len(names))}"))
+        number = {name: k for k, name in enumerate(names)}
+        pictures = [picture for taken in here.pictures.values() for picture in taken]
+        labels = [number[name] for name, taken in here.pictures.items() for _ in taken]
+        found = Split(
+            pictures,
+            np.array(labels, np.int64),
+            tuple(names),
+            str(folder / split),
+            left_out=here.left_out,
+            notes=_notes(config, folder, here, names),
+        )
         persons = config.persons if split == "train" else None
         if persons is not None and persons.kind == "folder":
             return replace(found, persons=from_folders(pictures, folder / split))
@@ -44,15 +54,19 @@ class _Folder(DataSource):
         return f"folder {split}/"
 
 
-def _listing(folder: Path) -> Any:
-    from torchvision.datasets import ImageFolder  # noqa: PLC0415
-
-    try:  # an empty class folder says that this silo has no such image
-        return ImageFolder(str(folder), allow_empty=True)
-    except FileNotFoundError as error:
-        raise DataError(
-            explain("data.path", str(folder), "has no class folders", "make one folder for each class")
-        ) from error
+def _notes(config: DataConfig, folder: Path, here: Listing, names: list[str]) -> tuple[str, ...]:
+    """What an owner may not expect."""
+    notes = []
+    if here.deep and (config.persons is None or config.persons.kind != "folder"):
+        notes.append(f"{here.deep} lie in folders below their class's own, and are of that class")
+    if all(name.isdecimal() for name in names) and (by_number := sorted(names, key=int)) != names:
+        k = next(k for k, name in enumerate(names) if name != by_number[k])
+        notes.append(f"the classes' names are ordered as text, not as numbers: output {k} is class {names[k]}")
+    other = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in ("train", "test")]
+    visible = [name for name in other if not name.startswith((".", "@"))]
+    if visible:
+        notes.append(f"folders beside train/ and test/ are not read: {first_of(visible, len(visible), 3)}")
+    return tuple(notes)
 
 
 FOLDER = _Folder(

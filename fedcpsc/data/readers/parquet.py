@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parquet files in the form of the Hugging Face hub: a column of encoded images, and one of class numbers."""
+"""Parquet files in the form of the Hugging Face hub: a column of encoded images, and one of classes."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,108 +12,197 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.config import DataConfig
-from fedcpsc.data.decode import Picture
-from fedcpsc.data.persons import from_column, from_file
+from fedcpsc.data.persons import Persons, from_column, from_file
+from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
+from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
+from fedcpsc.data.reading import Tally, first_of, printable
 from fedcpsc.errors import DataError, explain
 
 __all__ = ["PARQUET"]
 
+_LABEL = "label or remove them"
+_EMBED = "embed the images in the file"
+_Rows = npt.NDArray[np.int64]
+
 
 class _Parquet(DataSource):
     def has_split(self, folder: Path, split: SplitName) -> bool:
-        return bool(_parquet_files(folder, split))
+        return has_files(folder, split)
 
     def read(self, config: DataConfig, folder: Path, split: SplitName) -> Split:
-        files = _parquet_files(folder, split)
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        place = str(files[0])
+        files = split_files(folder, split)
         persons = config.persons if split == "train" else None
         wanted = {"data.image_column": config.image_column, "data.label_column": config.label_column}
         if persons is not None and persons.kind == "column":
             wanted["data.persons.column"] = persons.column
-        try:
-            tables = [pq.read_table(file, columns=_columns(pq.read_schema(file), file, wanted)) for file in files]
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                explain("data.path", place, f"cannot be read ({error})", "restore the parquet file")
-            ) from error
-        labels = np.concatenate([_whole_numbers(table, config.label_column, place) for table in tables])
-        pictures: list[Picture] = []
-        for table in tables:
-            pictures += _encoded_images(table, config.image_column, place)
-        names = _class_names(_parquet_files(folder, "train") or files, config)
-        found = Split(pictures, labels, names, place)
-        if persons is not None and persons.kind == "column":
-            return replace(found, persons=from_column(tables, persons.column, place))
-        if persons is not None and persons.kind == "file":
-            rows = [str(row) for row in range(len(labels))]
-            return replace(found, persons=from_file(folder / persons.file, "row", rows))
-        return found
+        tables = [_table(file, wanted) for file in files]
+        rows = _RowNames(files, tables)
+        place = str(files[0]) if len(files) == 1 else f"{len(files)} files {folder}/{split}-*.parquet"
+
+        own = [_labels(table, file, config) for table, file in zip(tables, files, strict=True)]
+        training = own if split == "train" else [*_training_labels(folder, config)] or own
+        classes = classes_of(training, config.label_column)
+        labels = np.concatenate([class_numbers(column, classes, config.label_column) for column in own])
+        pictures: list[bytes | None] = []
+        for table, file in zip(tables, files, strict=True):
+            pictures += _encoded_images(table, config.image_column, file)
+
+        labelled, there = labels != NO_LABEL, np.array([data is not None for data in pictures], bool)
+        tally = Tally()
+        _leave_out(tally, rows, ~labelled, "without a label (null or -1)", "data.label_column", _LABEL, config)
+        _leave_out(tally, rows, ~there, "without the bytes of an image", "data.image_column", _EMBED, config)
+        kept = np.flatnonzero(labelled & there)
+        return Split(
+            [data for data, good in zip(pictures, labelled, strict=True) if good and data is not None],
+            labels[kept],
+            classes.names,
+            place,
+            persons=_persons(config, folder, tables, kept, place) if persons is not None else None,
+            named=classes.named,
+            left_out=tally.found(),
+            notes=_notes(own, classes),
+            record=lambda i: rows[int(kept[i])],
+        )
 
     def place_of(self, split: SplitName) -> str:
         return f"{split}.parquet"
 
 
-def _parquet_files(root: Path, split: SplitName) -> list[Path]:
-    """`train.parquet`, or the hub's `train-00000-of-00002.parquet`, ..."""
-    single = root / f"{split}.parquet"
-    return [single] if single.is_file() else sorted(root.glob(f"{split}-*.parquet"))
+class _RowNames:
+    """Names of the rows of several files, counted over all of them."""
+
+    def __init__(self, files: Sequence[Path], tables: Sequence[Any]) -> None:
+        self._files = files
+        self._starts = np.cumsum([0, *map(len, tables)])
+
+    def __getitem__(self, row: int) -> str:
+        k = int(np.searchsorted(self._starts, row, "right")) - 1
+        return f"{self._files[k]}, row {row - self._starts[k]}"
 
 
-def _columns(schema: Any, file: Path, wanted: dict[str, str]) -> list[str]:
-    """The columns to read, by the configuration's key for each, all of them there."""
-    for field, column in wanted.items():
-        if column not in schema.names:
-            there = ", ".join(schema.names)
-            raise DataError(explain(field, column, f"no such column in {file.name}", f"use one of: {there}"))
-    return list(wanted.values())
-
-
-def _whole_numbers(table: Any, name: str, place: str) -> npt.NDArray[np.int64]:
+def _table(file: Path, wanted: dict[str, str]) -> Any:
+    """The wanted columns of a file, given by the configuration's key for each."""
     import pyarrow as pa  # noqa: PLC0415
-
-    column = table.column(name)
-    if not pa.types.is_integer(column.type) or column.null_count:
-        got = f"{column.type} with {column.null_count} nulls"
-        raise DataError(explain("data.label_column", name, f"is {got} in {place}", "labels must be integers from 0"))
-    labels: npt.NDArray[np.int64] = column.to_numpy().astype(np.int64)
-    return labels
-
-
-def _encoded_images(table: Any, name: str, place: str) -> list[bytes]:
-    """The encoded bytes of the hub's image form, struct<bytes: binary, path: string>."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    column = table.column(name)
-    if not pa.types.is_struct(column.type) or "bytes" not in [field.name for field in column.type]:
-        raise DataError(
-            explain("data.image_column", name, f"is {column.type}", "must hold images as {bytes, path}, bytes embedded")
-        )
-    encoded: list[bytes | None] = [data for chunk in column.chunks for data in chunk.field("bytes").to_pylist()]
-    if None in encoded:
-        row = f"{place}, row {encoded.index(None)}"
-        raise DataError(explain("data.image_column", name, f"{row} has no bytes", "embed the images in the file"))
-    return [data for data in encoded if data is not None]
-
-
-def _class_names(files: list[Path], config: DataConfig) -> tuple[str, ...]:
-    """From the hub's metadata, else the numbers up to the largest label."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    metadata = pq.read_schema(files[0]).metadata or {}
     try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][config.label_column]
-        names = feature.get("names") or range(int(feature["num_classes"]))
-    except (KeyError, TypeError, ValueError):  # the metadata is optional, and so is each part of it
-        largest = -1
-        for file in files:
-            labels = pq.read_table(file, columns=[config.label_column]).column(config.label_column)
-            largest = max([largest, *(int(label) for label in labels.unique().to_pylist() if label is not None)])
-        names = range(largest + 1)
-    return tuple(str(name) for name in names)
+        with pq.ParquetFile(file) as parquet:
+            schema = parquet.schema_arrow
+            for field, column in wanted.items():
+                if schema.names.count(column) != 1:
+                    constraint = f"{'no such column' if column not in schema.names else 'several such columns'} in "
+                    there = f"use one of: {first_of(schema.names, len(schema.names), 20)}"
+                    raise DataError(explain(field, column, constraint + file.name, there))
+            table = parquet.read(columns=list(wanted.values()), use_threads=False)
+        table.validate(full=True)  # damage that no reader has noticed would end the process later
+    except (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException) as error:
+        reason = printable(str(error))[:200]
+        raise DataError(
+            explain("data.path", str(file), f"cannot be read ({reason})", "restore the parquet file")
+        ) from error
+    return table
+
+
+def _labels(table: Any, file: Path, config: DataConfig) -> LabelColumn:
+    return label_column(table.column(config.label_column), config.label_column, file, table.schema.metadata)
+
+
+def _training_labels(folder: Path, config: DataConfig) -> list[LabelColumn]:
+    """Labels of the training split, whose classes are the source's; none where there is no such split."""
+    if not has_files(folder, "train"):
+        return []
+    wanted = {"data.label_column": config.label_column}
+    return [_labels(_table(file, wanted), file, config) for file in split_files(folder, "train")]
+
+
+def _leave_out(
+    tally: Tally, rows: _RowNames, mask: npt.NDArray[np.bool_], what: str, key: str, remedy: str, config: DataConfig
+) -> None:
+    """Counts the rows of `mask` as left out, where that is wanted.
+
+    Args:
+        tally: count of what is left out.
+        rows: names of the rows.
+        mask: rows in question, bool [N].
+        what: what they lack, as in "row(s) without a label".
+        key: configuration's key of the column.
+        remedy: advice how to complete them.
+        config: configuration of the images.
+
+    Raises:
+        DataError: where there are some and `data.skip_damaged` is false, or where all rows are like that.
+    """
+    found = np.flatnonzero(mask)
+    if len(found) and (not config.skip_damaged or len(found) == len(mask)):
+        column = config.label_column if key == "data.label_column" else config.image_column
+        names = first_of((rows[row] for row in found.tolist()), len(found), 5)
+        all_of_them = ", or remove the file: it is of no use here"
+        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else all_of_them
+        constraint = f"{len(found)} of {len(mask)} rows {what}: {names}"
+        raise DataError(explain(key, column, constraint, f"{remedy}{skip}"))
+    for row in found.tolist():
+        tally.add(f"row(s) {what}", rows[row])
+
+
+def _encoded_images(table: Any, name: str, file: Path) -> list[bytes | None]:
+    """The encoded bytes of the hub's image form, struct<bytes: binary, path: string>, or of a column of bytes."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    column, shown = table.column(name), name
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column, shown = pc.struct_field(column, "bytes"), f"{name}.bytes"
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_null(kind):
+        return [None] * len(column)
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)):
+        constraint = f"{shown} is {printable(str(kind))[:80]} in {printable(file.name)}"
+        remedy = "must hold images as {bytes, path}, bytes embedded: an encoded file's, as binary, not text or list"
+        raise DataError(explain("data.image_column", name, constraint, remedy))
+    encoded: list[bytes | None] = column.to_pylist()
+    return encoded
+
+
+def _persons(config: DataConfig, folder: Path, tables: Sequence[Any], kept: _Rows, place: str) -> Persons | None:
+    """The persons of the rows that are kept; None for persons that are invented later.
+
+    Args:
+        config: configuration of the images, with persons.
+        folder: folder of the source.
+        tables: rows of each file.
+        kept: numbers of the rows that are kept, over all files.
+        place: place of the rows, for errors.
+
+    Raises:
+        DataError: where some of them have no person.
+    """
+    persons = config.persons
+    if persons is not None and persons.kind == "file":
+        rows = [str(row) for row in range(sum(map(len, tables)))]
+        return from_file(folder / persons.file, "row", rows)[kept]
+    if persons is not None and persons.kind == "column":
+        ends = np.cumsum([0, *map(len, tables)])
+        whole = []
+        for table, (start, end) in zip(tables, itertools.pairwise(ends), strict=True):
+            part = kept[(kept >= start) & (kept < end)] - start
+            whole.append(table if len(part) == len(table) else table.take(part))
+        return from_column(whole, persons.column, place)
+    return None
+
+
+def _notes(columns: Sequence[LabelColumn], classes: Classes) -> tuple[str, ...]:
+    """What an owner may not expect of the labels."""
+    notes = []
+    without = [column.file.name for column in columns if column.names is None and column.texts is None]
+    if classes.listed and without:
+        notes.append(f"{first_of(without, len(without), 3)} lists no names: its numbers are taken as the others' names")
+    otherwise = [column.file.name for column in columns if column.names not in (None, classes.names)]
+    if otherwise:
+        notes.append(f"{first_of(otherwise, len(otherwise), 3)} lists the classes otherwise, and was mapped by name")
+    if not classes.named:
+        notes.append("the file names no classes: they have numbers alone")
+    return tuple(notes)
 
 
 PARQUET = _Parquet(

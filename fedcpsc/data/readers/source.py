@@ -7,8 +7,8 @@ Class names and their order come from the training split, so that label k means 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.choices import DATA_SOURCES
+from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.config import DataConfig
-from fedcpsc.data.decode import Picture
 from fedcpsc.data.persons import Persons
+from fedcpsc.data.pixels import Picture
+from fedcpsc.data.reading import LeftOut, first_of, printable
 from fedcpsc.errors import DataError, explain
 from fedcpsc.registry import Entry, Registry
 
@@ -26,6 +28,7 @@ __all__ = ["SOURCES", "DataSource", "Split", "SplitName", "has_split", "read_spl
 
 SplitName: TypeAlias = Literal["train", "test"]
 
+_NAMED = 20  # classes in an error
 _EMBEDDED = Path()  # what a source gets that needs no folder
 
 
@@ -40,6 +43,10 @@ class Split:
         place: place where they are, for errors.
         persons: id of the person behind each picture; None where each stands for itself, and in a test split, which
             nobody trains on.
+        named: whether the source names its classes; where not, `class_names` are numbers.
+        left_out: files and rows that were found and not taken.
+        notes: sentences for the owner about how the source was read.
+        record: function that names picture i; None where pictures are rows of one file, or paths.
     """
 
     pictures: Sequence[Picture]
@@ -47,10 +54,16 @@ class Split:
     class_names: tuple[str, ...]
     place: str
     persons: Persons | None = None
+    named: bool = True
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    record: Callable[[int], str] | None = None
 
     def name_of(self, i: int) -> str:
         """What to call picture i in an error."""
         picture = self.pictures[i]
+        if self.record is not None:
+            return self.record(i)
         return str(picture) if isinstance(picture, Path) else f"{self.place}, row {i}"
 
 
@@ -117,7 +130,7 @@ def read_split(config: DataConfig, root: Path | None, split: SplitName) -> Split
         raise DataError(explain("data.path", str(root), constraint, "check data.path or FEDCPSC_DATA"))
     found = source.read(config, folder, split)
     _check_labels(found)
-    return found
+    return found if config.classes is None else _only(found, config.classes)
 
 
 def _folder_of(source: DataSource, root: Path | None) -> Path:
@@ -132,18 +145,47 @@ def _folder_of(source: DataSource, root: Path | None) -> Path:
     return root
 
 
+def _only(split: Split, classes: tuple[str, ...]) -> Split:
+    """The pictures of some classes, which get their numbers in that order.
+
+    Raises:
+        DataError: the source has no such class, or fewer than two are left.
+    """
+    unknown = [name for name in classes if name not in split.class_names]
+    if unknown or len(set(classes)) < max(2, len(classes)):
+        fault = f"is no class of {printable(split.place)}" if unknown else "must be two classes or more, each once"
+        shown = f"use some of: {', '.join(split.class_names[:_NAMED])}"
+        raise DataError(explain("data.classes", unknown[0] if unknown else list(classes), fault, shown))
+    numbers = np.full(len(split.class_names), -1, np.int64)
+    numbers[[split.class_names.index(name) for name in classes]] = np.arange(len(classes))
+    labels = numbers[split.labels]
+    kept = np.flatnonzero(labels >= 0)
+    return replace(
+        split,
+        pictures=[split.pictures[i] for i in kept.tolist()],
+        labels=labels[kept],
+        class_names=classes,
+        persons=None if split.persons is None else split.persons[kept],
+        record=lambda i: split.name_of(int(kept[i])),
+    )
+
+
 def _check_labels(split: Split) -> None:
     classes = len(split.class_names)
     if classes < 2:
-        raise DataError(explain("classes", classes, f"{split.place} must have at least 2", "check the labels"))
+        raise DataError(
+            explain("classes", classes, f"{printable(split.place)} must have at least 2", "check the labels")
+        )
+    if split.named and (fault := fault_of_class_names(split.class_names, classes)):
+        raise DataError(f"{printable(split.place)}: {fault}")
     outside = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
     if len(outside):
         row = int(outside[0])
-        raise DataError(
-            explain(
-                "label", int(split.labels[row]), f"{split.name_of(row)}: must be in [0, {classes})", "fix the label"
-            )
-        )
+        others = outside[1:]
+        also = f" (and so {first_of((f'row {i}' for i in others.tolist()), len(others), 3)})" if len(others) else ""
+        constraint = f"{split.name_of(row)}: must be in [0, {classes}){also}"
+        remedy = "fix the label" if not len(others) else "fix the labels, or check data.label_column"
+        raise DataError(explain("label", int(split.labels[row]), constraint, remedy))
 
 
 SOURCES = Registry(DATA_SOURCES, DataSource)  # type: ignore[type-abstract]  # its objects are of subclasses

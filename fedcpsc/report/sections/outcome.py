@@ -15,10 +15,12 @@ from fedcpsc.report.blocks import (
     Note,
     Section,
     Table,
+    class_label,
     duration,
     folded_where_long,
     percent,
     share_cell,
+    short_label,
 )
 from fedcpsc.report.figures import Level, Series, lines
 from fedcpsc.runs.details import Counts
@@ -124,11 +126,14 @@ def confusions(run: RunFacts) -> Section:
     if details is None or details.student is None:
         return Section("confusion", title, (Note("Nothing was measured: no held-out images, or not finished."),))
     blocks: list[Block] = [Note("Rows are true classes, columns what was said; in % of the row's images.")]
-    blocks.append(_confusion("the student", details.student))
+    classes = details.class_names
+    blocks.append(_confusion("the student", details.student, classes))
     if details.ensemble is not None:
-        blocks.append(_confusion("the ensemble of the silos", details.ensemble))
+        blocks.append(_confusion("the ensemble of the silos", details.ensemble, classes))
     names = {silo: f"teacher {silo}" for silo in details.teachers}
-    each = [Folded(f"Confusion of {names[s]}", (_confusion(names[s], m),)) for s, m in details.teachers.items()]
+    each = [
+        Folded(f"Confusion of {names[s]}", (_confusion(names[s], m, classes),)) for s, m in details.teachers.items()
+    ]
     blocks += [Folded(f"Confusion of each of {len(each)} teachers", tuple(each))] if len(each) > LONG else each
     if details.teachers:
         blocks.append(Note("Teachers were measured past the gatekeepers, which only a simulation can do."))
@@ -157,16 +162,21 @@ def _point(line: MetricsLine) -> tuple[float, float]:
     return float(line["answers_used"]), 100 * float(line["student_accuracy"])
 
 
-def _confusion(name: str, matrix: Counts) -> Table:
+def _confusion(name: str, matrix: Counts, classes: tuple[str, ...] | None) -> Table:
     size, right = len(matrix), np.trace(matrix) / max(matrix.sum(), 1)
     if size > MOST_CLASSES:
         wrong = matrix - np.diag(np.diag(matrix))
         order = np.argsort(-wrong, axis=None, kind="stable")[:_MISTAKES]
         pairs = [(int(i // size), int(i % size)) for i in order if wrong.flat[i] > 0]
-        rows = [(f"class {t}", f"class {s}", f"{wrong[t, s]:,} of {matrix[t].sum():,}") for t, s in pairs]
+        rows = [
+            (class_label(classes, t), class_label(classes, s), f"{wrong[t, s]:,} of {matrix[t].sum():,}")
+            for t, s in pairs
+        ]
         caption = f"Most frequent mistakes of {name} ({percent(right)} right)"
         return Table.of(caption, ("true", "said", "images"), rows)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    cells = tuple((Cell(f"class {t}"), *(share_cell(float(share)) for share in shares[t])) for t in range(size))
+    cells = tuple(
+        (Cell(class_label(classes, t)), *(share_cell(float(share)) for share in shares[t])) for t in range(size)
+    )
     caption = f"Confusion of {name} ({percent(right)} of {matrix.sum():,} images right)"
-    return Table(caption, ("true class", *(str(k) for k in range(size))), cells, dense=True)
+    return Table(caption, ("true class", *(short_label(classes, k) for k in range(size))), cells, dense=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedcpsc.report.blocks import Facts, Folded, Note, Section, Table
+from fedcpsc.report.blocks import Facts, Folded, Note, Section, Table, class_label
 from fedcpsc.report.owner_facts import OwnerFacts
 
 __all__ = ["owners_part"]
@@ -28,7 +28,7 @@ def owners_part(owner: OwnerFacts) -> Section:
         ("class counts", "sent to the server" if owner.shares_class_counts else "sent to nobody"),
         ("training", ", ".join(f"{key} {value}" for key, value in owner.training.items())),
     )
-    counts = [(f"class {k}", f"{count:,}") for k, count in enumerate(owner.class_counts)]
+    counts = [(class_label(owner.class_names, k), f"{count:,}") for k, count in enumerate(owner.class_counts)]
     return Section(
         "owner",
         f"For the owner of {owner.silo} alone",

@@ -12,6 +12,7 @@ from fedcpsc.report.blocks import (
     Note,
     Section,
     Table,
+    class_label,
     folded_where_long,
     share_cell,
 )
@@ -76,12 +77,13 @@ def contributions(run: RunFacts) -> Section:
     overall = {silo: float((w * details.images).sum() / max(images, 1)) for silo, w in details.weights.items()}
     few = len(details.images) <= MOST_CLASSES
     shown = range(len(details.images)) if few else ()
+    names = details.class_names
     rows = tuple(
         (Cell(silo), share_cell(overall[silo]), *(share_cell(float(weights[k])) for k in shown))
         for silo, weights in details.weights.items()
     )
     caption = f"Mean weight of each silo's answers in the soft targets, in % ({rule})"
-    columns = ("silo", "all", *(f"class {k}" for k in shown))
+    columns = ("silo", "all", *(class_label(names, k) for k in shown))
     text = (
         f"Over the {images:,} images answered, by the class the silos agreed on. Equal silos would have "
         f"{100 / max(1, len(details.weights)):.0f} % each."

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from scipy.stats import binomtest
 
-from fedcpsc.report.blocks import Block, Facts, Note, Section, percent
+from fedcpsc.report.blocks import MOST_CLASSES, Block, Facts, Note, Section, percent
 from fedcpsc.report.sections.outcome import best_teacher
 from fedcpsc.runs.read import RunFacts, Silo
 
@@ -46,7 +46,7 @@ def what_was_run(run: RunFacts) -> Section:
     where = "simulated on one machine" if run.simulated else "not marked as a simulation"
     how = "measured on validation images" if config.data.validation else "measured on held-out images"
     items = (
-        ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes"),
+        ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined; {where}"),
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
@@ -102,6 +102,19 @@ def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
     if run.result is not None:
         return run.result.get("image_shape"), run.result.get("classes", "unknown")
     return None, "unknown"
+
+
+def _named(run: RunFacts) -> str:
+    """The classes' names, and which silos know only a part of them."""
+    sets = None if run.bank is None else run.bank.label_sets
+    names = run.result.get("class_names") if run.result is not None else sets and sets.names
+    if not names:
+        return ", by number"
+    shown = f": {', '.join(names[:MOST_CLASSES])}" + (" and more" if len(names) > MOST_CLASSES else "")
+    if sets is None or sets.known.all():
+        return shown
+    part = sum(not known.all() for known in sets.known)
+    return f"{shown}; {part} of {len(sets.known)} silos know a part of them, and answer in their own"
 
 
 def _shape(shape: Sequence[int] | None) -> str:

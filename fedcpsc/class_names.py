@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of classes: what a name may be, and when two names are too alike to be told apart.
+
+Silos, their owners and the federation tell classes apart by these names. They are public. Torch-free and numpy-free.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from fedcpsc.errors import explain
+
+__all__ = ["NAME_LIMIT", "fault_of_class_names", "folded", "is_class_name"]
+
+NAME_LIMIT = 100  # characters
+
+
+def folded(name: str) -> str:
+    """What of a name is left without case, space and width: two names that are equal in it are too alike."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def is_class_name(name: object) -> bool:
+    """Whether it is text of 1 to `NAME_LIMIT` printable characters without space at its ends."""
+    return isinstance(name, str) and 0 < len(name) <= NAME_LIMIT and name.isprintable() and name == name.strip()
+
+
+def fault_of_class_names(names: Sequence[object], classes: int) -> str | None:
+    """What is wrong with the names of `classes` classes, as an explained message; None where nothing is.
+
+    Args:
+        names: names in the order of the classes.
+        classes: number of classes, >= 1.
+    """
+    if len(names) != classes:
+        return explain("class_names", f"{len(names)} names", f"must be one for each of {classes} classes", "fix them")
+    seen: dict[str, str] = {}
+    for name in names:
+        if not isinstance(name, str) or not is_class_name(name):
+            shown = name if not isinstance(name, str) or len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT]}..."
+            constraint = f"must be 1 to {NAME_LIMIT} printable characters without space at the ends"
+            return explain("class_names", shown, constraint, "rename the class")
+        before = seen.get(folded(name))
+        if before is not None:
+            same = "is there twice" if before == name else f"differs from {before!r} by case or space alone"
+            return explain("class_names", name, same, "give each class a name of its own")
+        seen[folded(name)] = name
+    return None

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the silos that joined make a federation: before one of them is asked anything.
+
+Their classes are united by name (`label_sets`), and the held-out images are labelled in the federation's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fedcpsc.config import RunConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.transport import SiloId
+from fedcpsc.errors import FederationError, explain
+from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
+from fedcpsc.models.registry import check_trainable
+from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.protocol.recipe import check_sizes
+
+__all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
+
+_SHOWN = 20  # names, or silos, in a line
+
+
+class Federation(NamedTuple):
+    """What the silos that joined have in common.
+
+    Attributes:
+        label_sets: silos' label sets, in the order of the silos' names.
+        image_shape: shape (C, H, W) of the images that all of them take.
+        evaluation: held-out images with the federation's labels; None where there are none.
+    """
+
+    label_sets: LabelSets
+    image_shape: tuple[int, int, int]
+    evaluation: ImageSet | None
+
+
+def check_federation(
+    joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None, tell: Callable[[str], None]
+) -> Federation:
+    """What the silos that joined have in common; what an operator should know of their classes is told.
+
+    Raises:
+        FederationError: too few joined, or they do not fit together.
+        ConfigError: the student cannot be trained on such images.
+        ProtocolError: such images cannot be asked about by recipe.
+    """
+    wanted = max(1, round(config.queries.quorum * config.silos.count))
+    if len(joined) < wanted:
+        remedy = "start the missing silos, raise queries.hello_timeout_s, or lower queries.quorum"
+        constraint = f"at least {wanted} of {config.silos.count} must join within {config.queries.hello_timeout_s:g} s"
+        raise FederationError(explain("silos joined", sorted(joined), constraint, remedy))
+    shapes = {silo: d.image_shape for silo, d in joined.items()}
+    if len(set(shapes.values())) > 1:
+        remedy = "let the silos' owners agree on one, or leave out those that differ"
+        raise FederationError(explain("image_shape", shapes, "must be the same at every silo", remedy))
+    shape = next(iter(shapes.values()))
+    if evaluation is not None and evaluation.image_shape != shape:
+        remedy = "set data.image_size and data.channels to what the silos take"
+        constraint = f"must be the silos' image_shape {shape}"
+        raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
+    said = {silo: silo_classes(joined[silo]) for silo in sorted(joined)}
+    label_sets = unite(said, config.aggregation.aliases, complete=len(joined) >= config.silos.count)
+    if config.queries.recipes:
+        check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
+    student = config.student
+    check_trainable("student", student.architecture, label_sets.classes, shape, student.width, student.batch_size)
+    if evaluation is not None:
+        evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
+    for line in describe_classes(label_sets, said, evaluation):
+        tell(line)
+    return Federation(label_sets, shape, evaluation)
+
+
+def silo_classes(description: Description) -> SiloClasses:
+    """What a description says of the silo's classes."""
+    own = description.classes - description.none_class
+    return SiloClasses(own, description.class_names, description.none_class)
+
+
+def federated_labels(evaluation: ImageSet, label_sets: LabelSets, aliases: Aliases) -> ImageSet:
+    """Held-out images with the federation's labels; classes that no silo knows come after them.
+
+    Images of such classes count as wrong: the student has no word for them.
+
+    Args:
+        evaluation: held-out images in their own classes.
+        label_sets: the federation's classes.
+        aliases: words that stand for others, also in the names of the held-out images' classes.
+
+    Raises:
+        FederationError: their classes cannot be told to be the federation's.
+    """
+    names = label_sets.names
+    if names is None or evaluation.class_names is None:
+        if not label_sets.known.all():
+            constraint = "the held-out images' classes have no names, and the silos know different ones"
+            remedy = "name their classes (folders, or the parquet file's ClassLabel), or set evaluation.held_out: false"
+            raise FederationError(explain("evaluation images", evaluation.classes, constraint, remedy))
+        return evaluation  # by number
+    if evaluation.class_names == names:
+        return evaluation
+    places = label_sets.place_of(evaluation.class_names, aliases)
+    if not places:
+        shown = ", ".join(evaluation.class_names[:_SHOWN])
+        constraint = f"none of these is a class of the federation ({', '.join(names[:_SHOWN])})"
+        remedy = "say by aggregation.aliases which name is which, or set evaluation.held_out: false"
+        raise FederationError(explain("evaluation images' classes", shown, constraint, remedy))
+    twice = len(set(places.values())) < len(places)
+    if twice:
+        constraint = "two classes of the held-out images are one of the federation's"
+        raise FederationError(explain("aggregation.aliases", dict(aliases), constraint, "fix the aliases"))
+    others = [name for name in evaluation.class_names if name not in places]
+    places |= {name: len(names) + index for index, name in enumerate(others)}
+    table = np.array([places[name] for name in evaluation.class_names], np.int64)
+    return replace(
+        evaluation,
+        labels=table[evaluation.labels],
+        classes=len(names) + len(others),
+        class_names=(*names, *others),
+    )
+
+
+def describe_classes(
+    label_sets: LabelSets, said: Mapping[SiloId, SiloClasses], evaluation: ImageSet | None
+) -> Iterator[str]:
+    """What an operator should know of the classes, a line each; nothing where all silos name the same.
+
+    Args:
+        label_sets: the silos' label sets.
+        said: what each silo said of its classes, in the same order.
+        evaluation: held-out images, labelled in the federation's classes; None where there are none.
+    """
+    names, known, silos = label_sets.names, label_sets.known, list(said)
+    unnamed = [silo for silo in silos if said[silo].names is None]
+    if names is not None and unnamed:
+        yield f"taken to number their classes as the others do, for they name none: {_some(unnamed)}"
+    if names is not None and not known.all():
+        yield f"{label_sets.classes} classes in all: {_some(names)}"
+        lacking = [i for i in range(len(silos)) if not known[i].all()]
+        for i in lacking[:_SHOWN]:
+            unknown = [names[k] for k in np.flatnonzero(~known[i])]
+            yield f"{silos[i]} knows {known[i].sum()} of them, not {_some(unknown)}"
+        if len(lacking) > _SHOWN:
+            yield f"and {len(lacking) - _SHOWN} more silos know a part of them"
+    if evaluation is not None and names is not None and evaluation.classes > label_sets.classes:
+        outside = int((evaluation.labels >= label_sets.classes).sum())
+        others = (evaluation.class_names or ())[label_sets.classes :]
+        if outside:
+            yield f"{outside} held-out images are of classes that no silo knows ({_some(others)}): they count as wrong"
+
+
+def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:
+    """The form each silo is asked for.
+
+    Args:
+        wanted: value of `queries.form`: one form for all, or `best` for the richest of each silo's own.
+
+    Raises:
+        FederationError: a silo's policy does not offer the form.
+    """
+    if wanted == "best":
+        return {silo: next(form for form in AnswerForm if form in d.forms) for silo, d in joined.items()}
+    form = AnswerForm(wanted)
+    for silo, description in joined.items():
+        if form not in description.forms:
+            offered = [f.value for f in description.forms]
+            remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
+            raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
+    return dict.fromkeys(joined, form)
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
