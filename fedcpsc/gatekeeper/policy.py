@@ -18,6 +18,7 @@ from fedcpsc.gatekeeper.mechanisms.none import NoMechanism
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, MechanismPolicy, Scale
 from fedcpsc.ledger.mark import MARK_FILE
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 
 __all__ = ["POLICY_FILE", "Policy", "ServicePolicy", "load_policy", "mark_path", "save_policy"]
@@ -89,6 +90,10 @@ class Policy(Strict):
     recipe_queries: bool = False
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()
+
+    def images_of_a_query(self, image_shape: tuple[int, int, int]) -> int:
+        """Most images (C, H, W) of a query, >= 1: at most `images_per_query`, within `service.query_megabytes`."""
+        return min(self.images_per_query, images_of_bytes(self.service.query_megabytes, image_shape))
 
     @field_validator("forms")
     @classmethod
