@@ -16,6 +16,7 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.large_images import together
 from fedcpsc.models.registry import Classifier
 
 __all__ = [
@@ -50,8 +51,13 @@ class SiloFacts:
 
 
 def predict(network: Classifier, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-    """Class probabilities float32 [N, K]; leaves the network's mode as it was."""
+    """Class probabilities float32 [N, K]; leaves the network's mode as it was.
+
+    On a CPU, fewer than `batch_size` large images go through the network together.
+    """
     device = next(network.parameters()).device
+    if device.type == "cpu":
+        batch_size = together(batch_size, network.image_shape)
     training = network.training
     network.eval()
     with torch.inference_mode():

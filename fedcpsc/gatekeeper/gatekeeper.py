@@ -51,6 +51,7 @@ from fedcpsc.protocol.messages import (
     Refusal,
     check_version,
 )
+from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher
@@ -62,7 +63,6 @@ log = logging.getLogger("fedcpsc.gatekeeper")
 
 _LONGEST_NAME = 200
 _WITHOUT_OUTAGE = ("1.0", "1.1")  # versions of the protocol that do not know the code `out_of_service`
-_MOST_CANDIDATES = 16  # made per image that a query may carry
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class Gatekeeper:
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _drawing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    @property
+    def images_per_query(self) -> int:
+        """Most images of a query, >= 1: within the policy's number, and within its bytes."""
+        return self.policy.images_of_a_query(self.teacher.image_shape)
+
     def describe(self, request: DescribeRequest) -> Description | Refusal:
         """The policy's public facts and what is left of the budget."""
         try:
@@ -109,7 +114,7 @@ class Gatekeeper:
                 classes=self.teacher.classes,
                 image_shape=self.teacher.image_shape,
                 forms=self.policy.forms,
-                images_per_query=self.policy.images_per_query,
+                images_per_query=self.images_per_query,
                 answers_total=total,
                 answers_left=left,
                 claim=self.guarantee.claim,
@@ -152,7 +157,7 @@ class Gatekeeper:
                 raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
         if query.image_shape != self.teacher.image_shape:
             raise Refused(RefusalCode.MALFORMED, f"images {query.image_shape}, not {self.teacher.image_shape}")
-        if query.count > self.policy.images_per_query:
+        if query.count > self.images_per_query:
             raise Refused(RefusalCode.TOO_MANY_IMAGES, f"{query.count} images")
         if query.form not in self.policy.forms:
             raise Refused(RefusalCode.FORM, f"form {query.form}")
@@ -161,7 +166,7 @@ class Gatekeeper:
         """The query whose images `asked` describes; still data-independent, and nothing is charged yet."""
         if not self.policy.recipe_queries:
             raise Refused(RefusalCode.RECIPE, "the policy takes no recipes")
-        if asked.recipe.candidates > _MOST_CANDIDATES * self.policy.images_per_query:
+        if asked.recipe.candidates > CANDIDATES_PER_IMAGE * self.images_per_query:
             raise Refused(RefusalCode.RECIPE, f"{asked.recipe.candidates} candidates")
         from fedcpsc.recipes.drawing import draw_images  # noqa: PLC0415 - torch, for whom it is not needed
 

@@ -196,7 +196,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _largest(gatekeeper: Gatekeeper) -> int:
-    return gatekeeper.policy.images_per_query * math.prod(gatekeeper.teacher.image_shape) + _HEADER_BYTES
+    return gatekeeper.images_per_query * math.prod(gatekeeper.teacher.image_shape) + _HEADER_BYTES
 
 
 async def _body(request: Request, max_bytes: int, timeout_s: float) -> bytes:

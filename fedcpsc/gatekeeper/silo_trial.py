@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.teachers.manifest import Manifest, load_manifest
-from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.opening import default_batch_size, open_teacher
 from fedcpsc.teachers.protocol import Teacher
 from fedcpsc.teachers.trial import TrialResult, try_teacher
 
@@ -25,8 +25,9 @@ def try_under_policy(teacher: Teacher, manifest: Manifest, policy: Policy) -> Tr
     Raises:
         TeacherError: where it fails.
     """
-    size = min(policy.service.batch_size, policy.images_per_query)
-    return try_teacher(teacher, manifest.image_shape, size, from_elsewhere=manifest.origin == "adopted")
+    shape = manifest.image_shape
+    size = min(policy.service.batch_size or default_batch_size(shape), policy.images_of_a_query(shape))
+    return try_teacher(teacher, shape, size, from_elsewhere=manifest.origin == "adopted")
 
 
 def try_in_folder(silo_dir: str | Path) -> TrialResult:

@@ -4,6 +4,8 @@
 import io
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.logs import JsonLines, TextLines
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
+from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import WEIGHTS_FILE
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import ShardTeacher, checked
@@ -40,6 +43,17 @@ def test_a_torch_teacher_answers_as_its_network_in_batches(tmp_path: Path) -> No
     manifest = make_folder(tmp_path, save_tensors(dict(network.state_dict())), **SOME)
     found = open_teacher(tmp_path, manifest, batch_size=3).predict(IMAGES)
     np.testing.assert_allclose(found, plainly(network), atol=1e-5)
+
+
+def test_the_usual_batch_is_smaller_for_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    fake: Any = SimpleNamespace(open=lambda folder, manifest, batch_size: given.append(batch_size))
+    monkeypatch.setattr(FORMATS, "get", lambda name: fake)
+    for side in (28, 64, 96, 224, 1024):
+        manifest: Any = SimpleNamespace(kind="torch", image_shape=(3, side, side))
+        open_teacher(tmp_path, manifest)
+    open_teacher(tmp_path, manifest, batch_size=77)
+    assert given == [500, 500, 56, 10, 1, 77]
 
 
 def test_normalisation_is_the_manifests(tmp_path: Path) -> None:
