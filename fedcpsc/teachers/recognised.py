@@ -108,5 +108,7 @@ class Source:
             ManifestError: where the owner did not.
         """
         if not self.hints.allow_code:
-            remedy = "say so (--allow-code) where you or someone you trust made this file; else bring ONNX or a state dict"
+            remedy = (
+                "say so (--allow-code) where you or someone you trust made this file; else bring ONNX or a state dict"
+            )
             raise ManifestError(explain("model", str(self.path), f"is {what}: it is not opened unasked", remedy))
