@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 # one worker for each core, up to four: each takes a thread and one to two gigabytes (tests/conftest.py deals the tests)
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest \
-	--numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	--numprocesses logical --maxprocesses 4 --no-loadscope-reorder
 
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1

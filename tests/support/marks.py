@@ -7,10 +7,10 @@ not stays in the inner loop and should take under a second.
 
 from __future__ import annotations
 
-__all__ = ["LEFT_OUT", "ONE_AT_A_TIME", "mark_of"]
+__all__ = ["ALONE", "LEFT_OUT", "group_of", "mark_of"]
 
-ONE_AT_A_TIME = ("e2e", "browser", "processes")
-"""Markers of tests that never run beside one another, however many workers share the suite."""
+ALONE = "one at a time"
+"""Group of the tests that start processes or a browser: they never run beside one another."""
 
 LEFT_OUT: dict[str, dict[str, str]] = {
     "e2e": {
@@ -129,3 +129,15 @@ def mark_of(nodeid: str) -> tuple[str, str] | None:
             if plain == place or plain.startswith(place if place.endswith("/") else place + "::"):
                 return mark, reason
     return None
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test, where several workers share the tests; those of a group are one worker's.
+
+    Tests of a file stay together, for what they share is made once.
+
+    Args:
+        nodeid: pytest's name of the test.
+    """
+    mark = mark_of(nodeid)
+    return ALONE if mark and mark[0] in ("e2e", "browser", "processes") else nodeid.partition("::")[0]
