@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, silo_choices
+from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, resizing, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -14,6 +14,7 @@ PAGES = (
     "README.md",
     "docs/recipe.md",
     "docs/silos.md",
+    "docs/pictures.md",
     "docs/deployment.md",
     "docs/bench.md",
     "docs/privacy.md",
@@ -49,6 +50,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "scale-plan": deployments.scale_plan,
     "overlap": deployments.overlap,
     "overlap-deployed": deployments.overlap_deployed,
+    "resizing": resizing.resizing,
     "shard-votes": accuracy.shard_votes,
     "socket": costs.socket,
     "teacher-formats": silo_choices.teacher_formats,

@@ -120,9 +120,7 @@ class SiloUnderAudit:
         places = np.array(label_sets.places[number], np.int64)
         if len(places) != manifest.classes:
             constraint = f"the run's silo had {len(places)} classes"
-            raise SiloError(
-                explain("classes", manifest.classes, constraint, "give the silos of this run, with --silos")
-            )
+            raise SiloError(explain("classes", manifest.classes, constraint, "give this run's silos, with --silos"))
         images = replace(images, labels=places[images.labels], classes=label_sets.classes, class_names=label_sets.names)
         return cls(
             name=manifest.silo,

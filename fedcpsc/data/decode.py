@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import psutil
+from PIL import UnidentifiedImageError
 
 from fedcpsc.config import Resize
 from fedcpsc.data.pixels import Picture, Seen, fit_picture, open_picture
-from fedcpsc.data.reading import first_of
+from fedcpsc.data.reading import first_of, printable
 from fedcpsc.errors import DataError, explain
 
 __all__ = ["Decoded", "PictureForm", "decode", "fit_picture", "read_pictures"]
@@ -88,7 +89,7 @@ def decode(
             try:
                 pixels, look = _pixels(picture, form)
             except Exception as error:  # decoders raise whatever they like on damaged bytes
-                damaged.append((i, str(error)[:_REASON] or type(error).__name__))
+                damaged.append((i, _reason(error)))
                 continue
             if array is None:
                 array = _room(len(pictures), pixels.shape)
@@ -141,6 +142,12 @@ def _pixels(picture: Picture, form: PictureForm) -> tuple[npt.NDArray[np.uint8],
         image = fit_picture(image, form.size, form.resize, form.background)
     pixels = np.asarray(image)
     return (pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), seen
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture in a format that is read"  # Pillow names the file, or a place in memory
+    return printable(str(error))[:_REASON] or type(error).__name__
 
 
 def _room(count: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

@@ -5,7 +5,8 @@ Formal guarantee: let M be the sum of mu^2 over all Gaussian releases, and let t
 Gaussian mechanisms with the histories given. All of it together is (epsilon, delta)-DP under add/remove for the
 epsilon found here, however the asker chooses its queries and however answers and trainings take turns: each training
 and the whole of the noisy answers is one mechanism (a cap on M is a filter, see `privacy.accounting`), and
-interactive mechanisms compose concurrently as if they were not interactive (Vadhan & Zhang 2023, arXiv 2207.08335).
+interactive mechanisms compose concurrently as if they were not interactive (Vadhan & Zhang 2023, arXiv 2207.08335, who
+also prove Lyu's theorem of 2022 for Rényi's bound).
 
 | edge | |
 |---|---|

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedcpsc.errors import ConfigError
-from fedcpsc.models.classifier import Pointwise
+from fedcpsc.models import registry
+from fedcpsc.models.classifier import Classifier, Pointwise
 from fedcpsc.models.convnet import group_norm
-from fedcpsc.models.registry import ARCHITECTURES, build_classifier
+from fedcpsc.models.registry import ARCHITECTURES, build_classifier, check_trainable
 
 SIZES = [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)]
 SMALL = ["convnet", "convnet_gn", "lenet5", "wrn16_1", "resnet18_narrow"]  # quick enough to train in a test
@@ -168,3 +169,40 @@ def test_a_pointwise_convolution_is_a_convolution_whatever_its_layout(channels):
         y.square().sum().backward()
         assert network.weight.grad is not None
     assert torch.allclose(ours.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 300), (3, 300, 8), (1, 4, 512), (1, 5, 33)])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_thin_images_are_taken_by_every_architecture(architecture, shape):
+    check_trainable("teachers", architecture, 3, shape, 4, 2)
+
+
+def test_the_convnet_halves_a_side_while_it_has_more_than_a_pixel():
+    network = build_classifier("convnet", 2, (1, 8, 300), 4, seed=1)
+    x = torch.randn(2, 1, 8, 300)
+    network(x).sum().backward()
+    assert network(x).shape == (2, 2)
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_batches_of_one_are_refused_where_there_is_batch_norm(architecture):
+    has_it = any(isinstance(m, torch.nn.BatchNorm2d) for m in build_classifier(architecture, 2, (1, 8, 8), 4).modules())
+    if not has_it:
+        check_trainable("teachers", architecture, 2, (1, 8, 8), 4, 1)
+        return
+    with pytest.raises(ConfigError, match=r"teachers\.batch_size=1: batch norm, which .* has, needs .* >= 2; raise it"):
+        check_trainable("teachers", architecture, 2, (1, 8, 8), 4, 1)
+
+
+def test_images_that_an_architecture_cannot_take_are_a_line_of_the_configuration(monkeypatch):
+    monkeypatch.setitem(registry._MAKERS, "convnet", Narrow)
+    with pytest.raises(ConfigError, match=r"student\.architecture='convnet': cannot take images of 300x8 pixels"):
+        check_trainable("student", "convnet", 2, (1, 8, 300), 4, 8)
+
+
+class Narrow(Classifier):
+    """Takes square images alone."""
+
+    def features(self, x):
+        return x.flatten(1) @ torch.zeros(64, self.feature_size, device=x.device)

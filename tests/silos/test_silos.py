@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.picture_sources import pictures, png, write_parquet
+from support.picture_sources import pictures, png, write_folder, write_parquet
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
@@ -393,3 +393,57 @@ def test_an_owner_makes_one_silo_on_a_machine_of_its_own_and_gets_the_very_same(
     assert load_manifest(alone.folder) == load_manifest(tmp_path / "all" / "1")
     with pytest.raises(DataError, match=r"silo=2: must be in \[0, 2\)"):
         make_silos(config(), tmp_path / "own", only=2)
+
+
+def own_pictures(root, names=("ant", "bee"), size=(6, 6), count=40) -> dict:
+    """The data section of a folder of pictures, 28 to train on and 12 held out of 40."""
+    values = np.random.default_rng(3).integers(0, 256, (count, *size), dtype=np.uint8)
+    write_folder(root / "train", values, list(names) * (count // len(names)), list(names))
+    return {"source": "folder", "path": str(root), "train_limit": None, "test_limit": None}
+
+
+def test_names_and_resizing_stand_in_the_manifest_and_follow_the_data_without_a_training(tmp_path):
+    data = own_pictures(tmp_path / "data")
+    chosen = config(data={**data, "resize": "pad"}, silos={"count": 1})
+    make_silos(chosen, tmp_path / "silos")
+    manifest = load_manifest(tmp_path / "silos" / "0")
+    assert (manifest.class_names, manifest.resize) == (("ant", "bee"), "pad")
+    (tmp_path / "data" / "train" / "bee").rename(tmp_path / "data" / "train" / "wasp")
+    (report,) = make_silos(config(data=data, silos={"count": 1}), tmp_path / "silos")
+    renamed = load_manifest(tmp_path / "silos" / "0")
+    assert report.reused
+    assert (renamed.class_names, renamed.resize) == (("ant", "wasp"), "squash")
+    assert renamed.weights_sha256 == manifest.weights_sha256
+
+
+def test_each_reading_is_shown_once_before_anything_is_trained_on_it(tmp_path):
+    shown: list[str] = []
+    make_silos(config(), tmp_path, shown.append, None, lambda reading: shown.append(next(reading.lines())))
+    assert shown == [
+        "held-out images: 60 in 10 classes, from digits",
+        "images to train on: 80 in 10 classes, from digits",
+        "silo-0: training convnet on 40 images",
+        "silo-1: training convnet on 40 images",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("teachers", "size", "message"),
+    [
+        ({"batch_size": 1, "architecture": "resnet18_narrow"}, (8, 8), r"teachers.batch_size=1: batch norm, which"),
+        ({}, (3, 9), r"image_shape.*\(1, 3, 9\).*at least \(1, 4, 4\)"),
+    ],
+)
+def test_what_cannot_be_trained_is_a_fault_of_the_configuration_before_a_ledger_is_begun(
+    teachers, size, message, tmp_path
+):
+    chosen = config(data=own_pictures(tmp_path / "data", size=size), silos={"count": 1}, teachers=teachers)
+    with pytest.raises(ConfigError, match=message):
+        make_silos(chosen, tmp_path / "silos")
+    assert not (tmp_path / "silos" / "0").exists()
+
+
+def test_wide_images_make_a_teacher(tmp_path):
+    chosen = config(data=own_pictures(tmp_path / "data", size=(8, 300), count=8), silos={"count": 1})
+    (report,) = make_silos(chosen, tmp_path / "silos")
+    assert load_manifest(report.folder).image_shape == (1, 8, 300)

@@ -11,11 +11,18 @@ from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, DescribeRequest, Description, Query, Refusal
 
 
-def brightness_probabilities(images: np.ndarray, classes: int = 3) -> np.ndarray:
-    """A teacher that needs no training: where the mean brightness lies decides the class. float32 [N, K]."""
+def brightness_probabilities(images: np.ndarray, classes: int = 3, own: tuple[int, ...] | None = None) -> np.ndarray:
+    """A teacher that needs no training: where the mean brightness lies decides the class. float32 [N, K].
+
+    Args:
+        images: uint8 [N, C, H, W].
+        classes: number of classes, K where `own` is None.
+        own: numbers of the classes that the teacher knows, K of them; its columns are in their order.
+    """
     level = images.reshape(len(images), -1).mean(1) / 255.0
     centres = (np.arange(classes) + 0.5) / classes
     logits = -40.0 * (level[:, None] - centres[None, :]) ** 2
+    logits = logits if own is None else logits[:, list(own)]
     p = np.exp(logits - logits.max(1, keepdims=True))
     return (p / p.sum(1, keepdims=True)).astype(np.float32)
 
@@ -25,6 +32,8 @@ class FakeSilo:
 
     Args:
         noise_sigma: noise on its probabilities, always the same for the same query.
+        teacher: probabilities of images, [N, K]; None: `brightness_probabilities`.
+        class_names, none_class: fields of its description.
         misbehave: called with (query, count of queries so far); returns a RefusalCode, or None to answer.
 
     Attributes:
@@ -43,6 +52,9 @@ class FakeSilo:
         forms: tuple[AnswerForm, ...] = (AnswerForm.PROBABILITIES,),
         class_report: ClassReport | None = None,
         noise_sigma: float = 0.0,
+        teacher: Callable[[np.ndarray], np.ndarray] | None = None,
+        class_names: tuple[str, ...] | None = None,
+        none_class: bool = False,
         misbehave: Callable[[Query, int], RefusalCode | None] = lambda query, count: None,
     ) -> None:
         self.description = Description(
@@ -55,7 +67,10 @@ class FakeSilo:
             budget,
             class_report=class_report,
             noise_sigma=noise_sigma,
+            class_names=class_names,
+            none_class=none_class,
         )
+        self._teacher = teacher or (lambda images: brightness_probabilities(images, classes))
         self.left = budget
         self.misbehave = misbehave
         self.queries: list[Query] = []
@@ -78,7 +93,7 @@ class FakeSilo:
         if len(query.images) > self.left:
             return Refusal(RefusalCode.BUDGET, query.query_id)
         self.left -= len(query.images)
-        p = brightness_probabilities(query.images, self.description.classes)
+        p = self._teacher(query.images)
         values = np.rint(p * 255).astype(np.uint8)
         if query.form is AnswerForm.LABEL:
             values = p.argmax(1).astype(np.uint16)

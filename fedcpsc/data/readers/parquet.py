@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fedcpsc.config import DataConfig
 from fedcpsc.data.persons import Persons, from_column, from_file
-from fedcpsc.data.readers.labels import NO_LABEL, LabelColumn, class_numbers, classes_of, label_column
+from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
 from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.data.reading import Tally, first_of, printable
@@ -38,6 +38,7 @@ class _Parquet(DataSource):
             wanted["data.persons.column"] = persons.column
         tables = [_table(file, wanted) for file in files]
         rows = _RowNames(files, tables)
+        place = str(files[0]) if len(files) == 1 else f"{len(files)} files {folder}/{split}-*.parquet"
 
         own = [_labels(table, file, config) for table, file in zip(tables, files, strict=True)]
         training = own if split == "train" else [*_training_labels(folder, config)] or own
@@ -56,11 +57,11 @@ class _Parquet(DataSource):
             [data for data, good in zip(pictures, labelled, strict=True) if good and data is not None],
             labels[kept],
             classes.names,
-            str(files[0]),
-            persons=_persons(config, folder, tables, kept, str(files[0])) if persons is not None else None,
+            place,
+            persons=_persons(config, folder, tables, kept, place) if persons is not None else None,
             named=classes.named,
             left_out=tally.found(),
-            notes=_notes(own, classes.listed),
+            notes=_notes(own, classes),
             record=lambda i: rows[int(kept[i])],
         )
 
@@ -136,7 +137,8 @@ def _leave_out(
     if len(found) and (not config.skip_damaged or len(found) == len(mask)):
         column = config.label_column if key == "data.label_column" else config.image_column
         names = first_of((rows[row] for row in found.tolist()), len(found), 5)
-        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else ""
+        all_of_them = ", or remove the file: it is of no use here"
+        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else all_of_them
         constraint = f"{len(found)} of {len(mask)} rows {what}: {names}"
         raise DataError(explain(key, column, constraint, f"{remedy}{skip}"))
     for row in found.tolist():
@@ -189,16 +191,16 @@ def _persons(config: DataConfig, folder: Path, tables: Sequence[Any], kept: _Row
     return None
 
 
-def _notes(columns: Sequence[LabelColumn], listed: bool) -> tuple[str, ...]:
+def _notes(columns: Sequence[LabelColumn], classes: Classes) -> tuple[str, ...]:
     """What an owner may not expect of the labels."""
     notes = []
     without = [column.file.name for column in columns if column.names is None and column.texts is None]
-    if listed and without:
+    if classes.listed and without:
         notes.append(f"{first_of(without, len(without), 3)} lists no names: its numbers are taken as the others' names")
-    orders = {column.names for column in columns if column.names is not None}
-    if len(orders) > 1:
-        notes.append("files list the classes in several orders, and were mapped by name")
-    if not listed and all(column.texts is None for column in columns):
+    otherwise = [column.file.name for column in columns if column.names not in (None, classes.names)]
+    if otherwise:
+        notes.append(f"{first_of(otherwise, len(otherwise), 3)} lists the classes otherwise, and was mapped by name")
+    if not classes.named:
         notes.append("the file names no classes: they have numbers alone")
     return tuple(notes)
 
