@@ -20,6 +20,7 @@ from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_pat
 from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_that_fit
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.proof import DpSgdProof, histories_of, proof_of
@@ -203,6 +204,10 @@ def _warnings(silo: _Silo) -> list[str]:
     found += [caution] if caution else []
     if isinstance(section, DpPolicy) and section.delta * silo.manifest.train_size >= 1:
         found.append(f"delta {section.delta:g} is not below 1 / {silo.manifest.train_size} records")
+    if silo.manifest.none_class:
+        found.append("the teacher can say none of its classes: every answer tells how much an image is like yours")
+        if set(policy.forms) == {AnswerForm.LABEL} or isinstance(silo.guarantee.mechanism, GnMax):
+            found.append("labels alone: of invented images most answers will say none, and nothing of the classes")
     if policy.public_size:
         found.append("public_size: whoever sees the claim may find out how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:
