@@ -41,11 +41,11 @@ class SiloFacts:
     """What only a simulation knows of a silo: its measuring instrument, outside protocol and budget.
 
     Attributes:
-        train_size: private images its teacher was trained on.
+        train_size: number of private images that its teacher was trained on; None where nobody says.
         predict: the teacher itself, uint8 [N, C, H, W] -> float32 [N, its columns].
     """
 
-    train_size: int
+    train_size: int | None
     predict: Predict
 
 

@@ -33,6 +33,8 @@ _LEAST_TRIES = 4
 _LONGEST_REST_S = 20.0  # before a query that failed is sent again: at once, then after 1, 2, 4, ... s
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
 _LOOK_S = 0.2  # between two looks at the clock while waiting
+# the silo or its teacher failed: the same query, under its id, is answered later, and charged once at most
+_NOT_NOW = frozenset({RefusalCode.INTERNAL, RefusalCode.OUT_OF_SERVICE})
 # refusals that may mean the recipe and not its images: those are asked about then
 _OF_RECIPES = frozenset({RefusalCode.RECIPE, RefusalCode.MALFORMED, RefusalCode.TOO_MANY_IMAGES})
 _LATEST = 3  # replies that tell how long a silo now needs
@@ -234,8 +236,8 @@ class QueryScheduler:
             state.limit = max(1, state.limit - 1)
             self._retry(silo, state, batch, "busy")
             return
-        if refusal.code is RefusalCode.INTERNAL:  # for one, nobody serves the silo just now; paid or not, ask again
-            self._retry(silo, state, batch, "refused (internal)")
+        if refusal.code in _NOT_NOW:  # for one, nobody serves the silo just now; paid or not, ask again
+            self._retry(silo, state, batch, f"refused ({refusal.code.value})")
             return
         if sent.by_recipe and refusal.code in _OF_RECIPES:  # nothing was charged
             if state.recipes:

@@ -107,7 +107,7 @@ def test_a_python_teacher_is_named_by_the_silos_own_manifest(tmp_path: Path) -> 
 
 def test_what_a_python_teacher_raises_stays_inside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_folder(tmp_path, entry_point="support.brightness_teacher:broken")
-    refused = open_gatekeeper(tmp_path).answer(Query("a" * 32, AnswerForm.PROBABILITIES, IMAGES))
+    refused = open_gatekeeper(tmp_path, tried=False).answer(Query("a" * 32, AnswerForm.PROBABILITIES, IMAGES))
     assert refused == Refusal(RefusalCode.INTERNAL, "a" * 32)
     lines = [form.format(record) for record in caplog.records for form in (TextLines(), JsonLines())]
     assert not any("private pixel" in line for line in lines)
@@ -179,5 +179,7 @@ def test_the_prefix_of_a_parallel_network_is_named_in_few_words(tmp_path: Path) 
 def test_the_width_of_another_network_is_named(tmp_path: Path) -> None:
     wider = build_classifier("convnet", 2, SHAPE, 5, seed=0)
     manifest = make_folder(tmp_path, save_tensors(dict(wider.state_dict())), **SOME)
-    with pytest.raises(ManifestError, match="do not fit convnet: a tensor has another shape; check width"):
+    with pytest.raises(
+        ManifestError, match="do not fit convnet: a tensor has another shape .head.weight: .*; check width"
+    ):
         open_teacher(tmp_path, manifest)
