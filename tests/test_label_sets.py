@@ -105,14 +105,14 @@ def test_no_mass_is_lost_or_given_to_what_a_silo_does_not_know(data):
     assert (dense[:, ~sets.known[1]] == 0).all()
 
 
-def test_a_silo_that_says_none_of_mine_counts_by_its_odds():
+def test_a_silo_that_says_none_of_mine_counts_by_the_root_of_its_odds():
     sets = unite({"a": PETS, "b": named("dog", "bird", none=True)}, {})
     own = np.array([[0.3, 0.2, 0.5], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.1, 0.1, 0.8]], np.float32)
     dense, mass = sets.federated(1, own)
     np.testing.assert_allclose(dense[:2, [1, 3]], [[0.6, 0.4], [0.5, 0.5]], atol=1e-6)
     weights = sets.weights(np.stack([np.ones(4, np.float32), mass]))
     assert weights is not None
-    np.testing.assert_allclose(weights[1] / weights[0], [1, 1 / 255, 255, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(weights[1] / weights[0], [1, 1e-3, 1e3, 0.5], rtol=1e-5)
     assert weights.max() <= 1
     assert unite({"a": PETS, "b": FARM}, {}).weights(np.ones((2, 4), np.float32)) is None
 

@@ -38,6 +38,8 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-needed": audits.needed,
     "audit-power": audits.power,
     "audit-reach": audits.reach,
+    "disjoint": accuracy.disjoint,
+    "disjoint-ways": accuracy.disjoint_ways,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,

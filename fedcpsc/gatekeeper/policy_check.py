@@ -21,6 +21,7 @@ from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_th
 from fedcpsc.gatekeeper.silo_trial import try_in_folder
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.proof import DpSgdProof, histories_of, proof_of
@@ -237,6 +238,10 @@ def _warnings(silo: _Silo) -> list[str]:
     if isinstance(section, DpPolicy) and (records is None or section.delta * records >= 1):
         shown = "a number of records that is not known" if records is None else f"{records} records"
         found.append(f"delta {section.delta:g} is not below 1 / {shown}")
+    if silo.manifest.none_class:
+        found.append("the teacher can say none of its classes: every answer tells how much an image is like yours")
+        if set(policy.forms) == {AnswerForm.LABEL} or isinstance(silo.guarantee.mechanism, GnMax):
+            found.append("labels alone: of invented images most answers will say none, and nothing of the classes")
     if policy.public_size:
         found.append("public_size: whoever sees the claim may find out how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:

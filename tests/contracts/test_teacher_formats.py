@@ -61,45 +61,45 @@ def python_silo(folder, outputs=2, **facts):
     make_folder(folder, **{"entry_point": entry} | facts)
 
 
-def adopted_silo(folder, kind, path, **hints):
+def adopted_silo(folder, kind, path, facts, **hints):
     found = recognise(path, Hints(image_shape=SHAPE, probabilities=False, **hints))
     assert found.kind == kind
-    make_folder(folder, found.weights, kind=kind, architecture=found.architecture, entry_point=None)
+    make_folder(folder, found.weights, kind=kind, architecture=found.architecture, entry_point=None, **facts)
 
 
-def torchvision_silo(folder):
-    state = torchvision.models.squeezenet1_1(num_classes=2).state_dict()
+def torchvision_silo(folder, outputs=2, **more):
+    state = torchvision.models.squeezenet1_1(num_classes=outputs).state_dict()
     state["features.0.weight"] = state["features.0.weight"][:, :1].contiguous()
     save_file(state, folder / "model")
     shape = (1, 40, 40)
     found = recognise(folder / "model", Hints(architecture="squeezenet1_1", image_shape=shape, probabilities=False))
     facts = {"kind": "torchvision", "architecture": "squeezenet1_1", "image_shape": shape, "entry_point": None}
-    make_folder(folder, found.weights, **facts)
+    make_folder(folder, found.weights, **facts, **more)
 
 
-def timm_silo(folder):
+def timm_silo(folder, outputs=2, **facts):
     timm = pytest.importorskip("timm")
-    save_file(timm.create_model("resnet18", num_classes=2, in_chans=1).state_dict(), folder / "model")
-    adopted_silo(folder, "timm", folder / "model", architecture="timm/resnet18")
+    save_file(timm.create_model("resnet18", num_classes=outputs, in_chans=1).state_dict(), folder / "model")
+    adopted_silo(folder, "timm", folder / "model", facts, architecture="timm/resnet18")
 
 
-def huggingface_silo(folder):
+def huggingface_silo(folder, outputs=2, **facts):
     transformers = pytest.importorskip("transformers")
     transformers.logging.disable_progress_bar()
     sizes = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "layer_type": "basic", "num_channels": 1}
-    network = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes, num_labels=2))
+    network = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes, num_labels=outputs))
     network.save_pretrained(folder / "model")
-    adopted_silo(folder, "huggingface", folder / "model")
+    adopted_silo(folder, "huggingface", folder / "model", facts)
 
 
-def torch_export_silo(folder):
-    path = as_program(Small(channels=1, classes=2), folder / "model.pt2", SHAPE)
-    adopted_silo(folder, "torch_export", path, allow_code=True)
+def torch_export_silo(folder, outputs=2, **facts):
+    path = as_program(Small(channels=1, classes=outputs), folder / "model.pt2", SHAPE)
+    adopted_silo(folder, "torch_export", path, facts, allow_code=True)
 
 
-def torchscript_silo(folder):
-    path = as_script(Small(channels=1, classes=2), folder / "model.pt", SHAPE)
-    adopted_silo(folder, "torchscript", path, allow_code=True)
+def torchscript_silo(folder, outputs=2, **facts):
+    path = as_script(Small(channels=1, classes=outputs), folder / "model.pt", SHAPE)
+    adopted_silo(folder, "torchscript", path, facts, allow_code=True)
 
 
 SILOS = {
@@ -140,7 +140,7 @@ def test_a_teacher_that_can_say_none_of_these_has_one_output_more(kind, tmp_path
     assert (manifest.classes, manifest.outputs) == (2, 3)
     teacher = open_teacher(tmp_path, manifest)
     assert teacher.classes == 3
-    answers = teacher.predict(IMAGES)
+    answers = teacher.predict(np.random.default_rng(0).integers(0, 256, (7, *manifest.image_shape), dtype=np.uint8))
     assert answers.shape == (7, 3)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
 
@@ -148,8 +148,10 @@ def test_a_teacher_that_can_say_none_of_these_has_one_output_more(kind, tmp_path
 @pytest.mark.parametrize("kind", FORMATS.choices.built_in())
 def test_a_manifest_that_promises_another_number_of_outputs_is_no_answer(kind, tmp_path):
     SILOS[kind](tmp_path, outputs=2, none_class=True)
+    manifest = load_manifest(tmp_path)
+    images = np.zeros((7, *manifest.image_shape), np.uint8)
     with pytest.raises((ManifestError, TeacherError)):
-        open_teacher(tmp_path, load_manifest(tmp_path)).predict(IMAGES)
+        open_teacher(tmp_path, manifest).predict(images)
 
 
 def test_weights_that_are_not_the_manifests_are_refused(folder):

@@ -52,6 +52,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",
         "tests/audit/test_copying.py::test_scattering_sees_copies_that_were_moved_by_a_pixel_and_pixels_do_not": "scattering coefficients of its images",
         "tests/audit/test_copying.py::test_without_copying_z_is_standard_normal": "a statistic drawn many times",
+        "tests/audit/test_disjoint_expertise.py": "two runs and an audit",
         "tests/audit/test_dp_sgd_audit.py": "trains 25 networks, 20 honest ones for the rate of false alarms",
         "tests/audit/test_over_run.py": "a run and its audit",
         "tests/audit/test_person_audit.py::test_a_clip_for_each_person_is_never_refuted": "many trainings",
