@@ -19,7 +19,7 @@ help:  ## show this
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,tensorboard]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,tensorboard,timm,huggingface]"
 	@touch $@
 
 demo: $(READY)  ## three silos of handwritten digits become one student (a minute or two after the installation)

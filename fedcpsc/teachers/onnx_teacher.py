@@ -101,9 +101,12 @@ def _recognise(source: Source) -> Recognised:
         notes.append(f"the output {hints.output} is used, the others were left out")
     if notes:
         data = parsed.SerializeToString()
+    several = len(parsed.graph.output) > 1
     del parsed
     model = OnnxModel(data, str(path), hints.image_shape, hints.outputs)
     taken = model.input
+    if several:
+        notes.append(f"of its outputs, {model.output} is used: it alone is as wide as the classes are many")
     facts = Recognised(
         kind="onnx",
         architecture="onnx",

@@ -265,6 +265,8 @@ def test_of_two_outputs_the_one_of_the_right_width_is_used_and_none_is_guessed(t
         recognise(path)
     by_width, by_name = recognise(path, Hints(outputs=10)), recognise(path, Hints(output="logits"))
     assert by_width.outputs == by_name.outputs == 10
+    assert "of its outputs, logits is used" in by_width.notes[0]
+    assert "the output logits is used, the others were left out" in by_name.notes[0]
     for number, found in enumerate((by_width, by_name)):
         answers = answers_of(found, tmp_path / f"silo{number}", GIVEN, normalisation=HALF)
         np.testing.assert_allclose(answers, expected(), atol=1e-5)
