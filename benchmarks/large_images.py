@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-SIDE, CLASSES = 224, 3
+SIDES, CLASSES = [64, 128, 224], 3
 
 
 def peak_mib(process: int | str = "self") -> float:
@@ -139,6 +139,33 @@ def relay(socket: Path, images: int, side: int) -> dict[str, Any]:
     return {"relay_mib": peak_mib()}
 
 
+def fit(side: int, width: int, batch: int) -> dict[str, Any]:
+    """Two steps of a student's fit, in this process."""
+    import torch  # noqa: PLC0415
+
+    from fedcpsc.models.registry import build_classifier  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    network = build_classifier("convnet", CLASSES, (3, side, side), width, seed=1)
+    optimiser = torch.optim.Adam(network.parameters())
+    for _ in range(2):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(
+            network(torch.rand(batch, 3, side, side)), torch.zeros(batch).long()
+        ).backward()
+        optimiser.step()
+    return {"peak_mib": peak_mib()}
+
+
+def fit_mib(side: int) -> dict[str, float]:
+    """What each image of a student's batch takes, by the width of the default student."""
+    found = {}
+    for width in (8, 32):
+        few, more = (in_a_process("fit", side, width, batch)["peak_mib"] for batch in (4, 12))
+        found[str(width)] = round((more - few) / 8, 1)
+    return found
+
+
 def in_a_process(name: str, *given: object) -> dict[str, Any]:
     """What a function of this file returns, called in a process of its own; it prints nothing else last."""
     done = subprocess.run(
@@ -158,6 +185,8 @@ def called(name: str, given: list[str]) -> dict[str, Any]:
         return {}
     if name == "server":
         return distil([Path(path) for path in given[0].split(",")], Path(given[1]), json.loads(given[2]))
+    if name == "fit":
+        return fit(*map(int, given))
     return relay(Path(given[0]), int(given[1]), int(given[2]))
 
 
@@ -174,6 +203,9 @@ def served(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
 
 def measure(base: Path, side: int, answers: int, overrides: list[str]) -> dict[str, Any]:
     """Makes the silos, runs all processes, and reads their memory."""
+    from fedcpsc.protocol.query_size import images_of_bytes  # noqa: PLC0415
+    from fedcpsc.teachers.opening import default_batch_size  # noqa: PLC0415
+
     folders, sockets = [base / str(i) for i in range(2)], [base / f"{i}.sock" for i in range(2)]
     for seed, folder in enumerate(folders):
         in_a_process("model", base / "model.onnx", side, seed)
@@ -182,19 +214,23 @@ def measure(base: Path, side: int, answers: int, overrides: list[str]) -> dict[s
     try:
         row = in_a_process("server", ",".join(map(str, sockets)), base / "run", json.dumps(overrides))
         row["gatekeepers_mib"] = [peak_mib(process.pid) for process in processes]
-        images = max(1, int(16e6 - 4096) // (3 * side * side))
-        row |= in_a_process("relay", sockets[0], min(images, 1000), side)
+        row |= in_a_process("relay", sockets[0], min(1000, images_of_bytes(16, (3, side, side))), side)
     finally:
         for process in processes:
             process.terminate()
             process.wait(30)
-    return row | {"image_mib": round(math.prod((3, side, side)) / 2**20, 3)}
+    return row | {
+        "image_kb": round(math.prod((3, side, side)) / 1000, 1),
+        "images_per_query": min(1000, images_of_bytes(16, (3, side, side))),
+        "teacher_batch": default_batch_size((3, side, side)),
+        "fit_mib_an_image": fit_mib(side),
+    }
 
 
 def main() -> int:
     """Measures, prints and writes one JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[SIDE])
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
     parser.add_argument("--answers", type=int, default=1000)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", default="large_images.json")

@@ -43,6 +43,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,
+    "large-images": deployments.large_images,
     "many-silos": deployments.many_silos,
     "overheads": costs.overheads,
     "precision": accuracy.precision,
