@@ -4,6 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# one worker for each core, up to four: each takes a thread and one to two gigabytes (tests/conftest.py deals the tests)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest \
+	--numprocesses logical --maxprocesses 4 --no-loadscope-reorder
+
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
@@ -15,17 +19,17 @@ help:  ## show this
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,tensorboard]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,tensorboard,timm,huggingface]"
 	@touch $@
 
 demo: $(READY)  ## three silos of handwritten digits become one student (a minute or two after the installation)
 	$(BIN)/fedcpsc run configs/digits.yaml --overwrite
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(READY)  ## the inner loop, about a minute: no processes, no browser, no whole runs
-	$(BIN)/python -m pytest -m "not (e2e or browser or processes or slow)"
+	$(PYTEST) -m "not (e2e or browser or processes or slow)"
 
 check: $(READY)  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

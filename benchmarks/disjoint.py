@@ -47,7 +47,7 @@ _TRAININGS: dict[str, list[str]] = {
     "none of mine, none: 0.8": ["teachers.outliers.none=0.8"],
     "none of mine, photographs alone": ["teachers.outliers.photographs=1"],
     "none of mine, priors alone": ["teachers.outliers.photographs=0"],
-    "none of mine, half of each batch": ["teachers.outliers.share=0.5"],
+    "none of mine, weight: 0.5": ["teachers.outliers.weight=0.5"],
 }
 
 
@@ -101,26 +101,31 @@ def judged(shares: Floats, weight: Floats, evaluation: ImageSet, knows: npt.NDAr
 
 def measure(config: RunConfig, evaluation: ImageSet, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Rows of one training and seed: one, or one for each weight that needs no training."""
-    networks, knows = [], np.zeros(len(evaluation), np.int64)
+    networks, places, knows = [], [], np.zeros(len(evaluation), np.int64)
     for silo, images in enumerate(iterate_silo_images(config)):
         seed = derive_seed(config.seed, "teacher", silo)
         outliers = make_outliers(config.teachers, images.image_shape, seed)
         networks.append(train_classifier(images, config.teachers, seed, "convnet", tell, outliers=outliers))
-        knows[np.isin(evaluation.labels, np.unique(images.labels))] = silo
+        places.append(tuple((evaluation.class_names or ()).index(name) for name in images.class_names or ()))
+        knows[np.isin(evaluation.labels, places[silo])] = silo
     moments, shape = config.synthesis.moments, evaluation.image_shape
     stream = torch.Generator().manual_seed(derive_seed(config.seed, "benchmark images"))
     drawn = sample_prior(config.synthesis.prior, 2000, shape, stream, moments[0] if moments else None)
     priors = [logits(network, to_uint8(drawn).numpy()) for network in networks]
     raw, none = [logits(network, evaluation.images) for network in networks], config.teachers.outliers is not None
-    sets = LabelSets(evaluation.classes, None, (tuple(range(evaluation.classes)),) * len(raw), (none,) * len(raw))
+    sets = LabelSets(evaluation.classes, evaluation.class_names, tuple(places), (none,) * len(raw))
     said = [sets.federated(silo, each.softmax(1).numpy()) for silo, each in enumerate(raw)]
     shares, weight = np.stack([own for own, _ in said]), sets.weights(np.stack([mass for _, mass in said]))
     if weight is None:
         every = weights_of_answers(raw, priors)
         return [{"weights": name, **judged(shares, own, evaluation, knows)} for name, own in every.items()]
+    odds = weight.astype(np.float64) ** 2
     saturated = float(np.mean([np.median(each.softmax(1)[:, -1]) for each in priors]))
-    figures = judged(shares, weight, evaluation, knows)
-    return [{"weights": "odds of none", **figures, "none_of_priors": round(saturated, 4)}]
+    trained = {"root of the odds against none": weight, "odds against none": odds}
+    return [
+        {"weights": name, **judged(shares, own, evaluation, knows), "none_of_priors": round(saturated, 4)}
+        for name, own in trained.items()
+    ]
 
 
 def main() -> int:

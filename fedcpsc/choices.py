@@ -66,6 +66,11 @@ TEACHER_FORMATS = Choices("teacher format")  # no group: the format `python` ope
 TEACHER_FORMATS.register("torch", "fedcpsc.teachers.torch_teacher:TORCH")
 TEACHER_FORMATS.register("shards", "fedcpsc.teachers.shard_teacher:SHARDS")
 TEACHER_FORMATS.register("onnx", "fedcpsc.teachers.onnx_teacher:ONNX")
+TEACHER_FORMATS.register("torchvision", "fedcpsc.teachers.torchvision_teacher:TORCHVISION")
+TEACHER_FORMATS.register("timm", "fedcpsc.teachers.timm_teacher:TIMM")
+TEACHER_FORMATS.register("huggingface", "fedcpsc.teachers.huggingface_teacher:HUGGING_FACE")
+TEACHER_FORMATS.register("torch_export", "fedcpsc.teachers.torch_export_teacher:TORCH_EXPORT")
+TEACHER_FORMATS.register("torchscript", "fedcpsc.teachers.torchscript_teacher:TORCHSCRIPT")
 TEACHER_FORMATS.register("python", "fedcpsc.teachers.python_teacher:PYTHON")
 
 ATTACKS = Choices("attack")

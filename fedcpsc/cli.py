@@ -22,6 +22,7 @@ from fedcpsc.commands.audit_command import AuditRequest, run_audit
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
+from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
 from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
 from fedcpsc.commands.status_words import EXIT_CODES, in_words
@@ -68,14 +69,9 @@ def options(
 
 mount(app)
 app.add_typer(deploy_app, name="deploy")
-_out = Console()
+_out = Console(emoji=False)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be given again."),
-]
-
 RunPath = Annotated[Path, typer.Argument(help="A run's folder, for example runs/digits.", show_default=False)]
 AuditPath = Annotated[
     Path | None, typer.Option(metavar="AUDIT_DIR", help="Folder of an audit of this run (audit.json).")
@@ -273,7 +269,10 @@ def bench(
     overrides_against: Annotated[
         list[str] | None,
         typer.Option(
-            "--set-against", metavar="KEY=VALUE", help="Override a value of the other side alone, after --set."
+            "--set-against",
+            metavar="KEY=VALUE",
+            callback=each_set_once,
+            help="Override a value of the other side alone, after --set.",
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps in one timed call.")] = 20,

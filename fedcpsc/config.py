@@ -296,10 +296,15 @@ class QueriesConfig(Strict):
         False,
         description="send what images are made from instead of them, to silos whose policy takes it: fewer bytes, more work for them; the generator's projection then stays as drawn, and its other weights are rounded to 16 bits",
     )
+    max_megabytes: Rate = Field(
+        16.0,
+        description="most bytes of a query's images, in megabytes of 10^6 bytes, beside each silo's own images_per_query; one image is always sent",
+    )
     hello_timeout_s: Rate = Field(120.0, description="wait so long for the silos to join")
     deadline_s: Rate = Field(600.0, description="wait so long for a round's answers")
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the silos that must join, and answer each round"
+        1.0,
+        description="share of the silos that must join, and answer each round; a silo that missed a deadline while so many had answered is not waited for until it replies",
     )
     ahead: Annotated[int, Field(ge=0, le=100)] | None = Field(
         None,

@@ -123,6 +123,7 @@ class RefusalCode(StrEnum):
     ACTION = "action"  # not `describe` or `answer`
     RECIPE = "recipe"  # recipes are not taken here, this one is too large, or it makes other images; ask with images
     INTERNAL = "internal"  # the silo could not answer; what was charged stays charged
+    OUT_OF_SERVICE = "out_of_service"  # the teacher failed lately; not charged, the same query may be sent again later
 
 
 class Refused(FedcpscError):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar, get_args, get_origin
@@ -15,8 +15,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.files import write_whole
-from fedcpsc.plain_yaml import NotPlain, dump_plain, load_plain
+from fedcpsc.plain_yaml import DEEPEST, NotPlain, dump_plain, load_plain
 from fedcpsc.registry import Choices
+from fedcpsc.yaml_words import read_text, shown_key
 
 __all__ = ["OneOf", "Strict", "Tree", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
 
@@ -24,8 +25,8 @@ __all__ = ["OneOf", "Strict", "Tree", "load_as", "parse_overrides", "read_yaml",
 class Strict(BaseModel):
     """Base of every configuration object: immutable, no unknown keys, no silent conversion of a number's kind.
 
-    A whole number is neither `20.000` nor `true`, and no number is text: whoever writes one of these meant something
-    else than its conversion.
+    A whole number is neither `20.000` nor `true`, no number is text, and only true and false say whether: whoever
+    writes one of these meant something else than its conversion.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
@@ -89,7 +90,7 @@ def save_config(config: Strict, path: str | Path) -> None:
 
 
 def parse_overrides(overrides: list[str]) -> Tree:
-    """`["a.b=1", ...]` as `{"a.b": 1}`; values are YAML.
+    """`["a.b=1", ...]` as `{"a.b": 1}`; values are YAML, the last of equal keys wins.
 
     Raises:
         ConfigError: where an item has no `=` or its value is not YAML.
@@ -97,14 +98,23 @@ def parse_overrides(overrides: list[str]) -> Tree:
     parsed: Tree = {}
     for item in overrides:
         key, equals, value = item.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not all(key.split(".")) or key.count(".") >= DEEPEST:
             raise ConfigError(
                 explain("--set", item, "must be key=value", "for example --set queries.answers_per_silo=2000")
             )
+        if not value.strip():
+            raise ConfigError(
+                explain("--set", item, "has no value", "write one, null for none, or '\"\"' for empty text")
+            )
         try:
-            parsed[key.strip()] = load_plain(value)
+            parsed[key] = load_plain(value)
         except NotPlain as error:
-            raise ConfigError(explain("--set", item, f"its value {error.constraint}", "put it in quotes")) from error
+            constraint, remedy = (
+                f"its value cannot be taken: {error.constraint}",
+                f"{error.remedy}, or put it in quotes",
+            )
+            raise ConfigError(explain("--set", item, constraint, remedy)) from error
     return parsed
 
 
@@ -112,22 +122,20 @@ def read_yaml(path: str | Path) -> Tree:
     """A YAML mapping; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: where the file cannot be read, has a key twice, or is not a mapping.
+        ConfigError: where the file cannot be read, is too large, has a key twice, or is not a mapping.
     """
     try:
-        tree = load_plain(Path(path).read_text(encoding="utf-8"))
+        tree = load_plain(read_text(Path(path)))
     except OSError as error:
-        raise ConfigError(
-            explain("config", str(path), f"cannot be read ({error.strerror})", "check the path")
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(explain("config", str(path), f"is not UTF-8 ({error})", "save it as UTF-8")) from error
+        raise ConfigError(explain("file", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
     except NotPlain as error:
-        raise ConfigError(explain("config", str(path), error.constraint, error.remedy)) from error
+        raise ConfigError(explain("file", str(path), error.constraint, error.remedy)) from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(explain("config", str(path), "must be a mapping of sections", "see configs/digits.yaml"))
+        raise ConfigError(
+            explain("file", str(path), "must be a mapping: lines of the form KEY: VALUE", "see the files in configs/")
+        )
     return tree
 
 
@@ -145,12 +153,14 @@ def validate(model: type[Model], tree: Mapping[str, object], where: str) -> Mode
 
 
 def _fault(model: type[Strict], fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")  # pydantic's mark of a mapping's key
+    key = ".".join(_shown(part) for part in fault["loc"] if part != "[key]")  # pydantic's mark of a mapping's key
     if fault["type"] == "extra_forbidden":
         *parents, unknown = fault["loc"]
         valid = _keys(model, [str(part) for part in parents])
         near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
         return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
+    if fault["type"] == "invalid_key":
+        return explain("key", fault["input"], "must be text", "put it in quotes")
     if fault["type"] == _KIND:
         key, value = (f"{key}.{fault['ctx']['key']}" if key else fault["ctx"]["key"]), fault["ctx"]["value"]
         return explain(key, value, str(fault["msg"]), "fix the value")
@@ -162,27 +172,43 @@ def _fault(model: type[Strict], fault: Any) -> str:
     return explain(key, fault["input"], message[0].lower() + message[1:], "fix the value")
 
 
+def _shown(part: str | int) -> str:
+    text = str(part)
+    return text if text.isascii() and text.isprintable() else shown_key(text)
+
+
 def _leaves(annotation: Any) -> set[Any]:
-    """The types that a field's values, or those of its lists and mappings, may have."""
+    """The types, or for a `Literal` the values, that a field's values, or those of its lists and mappings, may have."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
         parts = parts[:1]
+    elif get_origin(annotation) is dict:
+        parts = parts[1:]
     return {leaf for part in parts for leaf in _leaves(part)} if parts else {annotation}
 
 
 def _fault_of_kind(value: Any, leaves: set[Any]) -> LiteralString | None:
-    """Why `value` is no number of the kind that its field takes; None where it is, or where none is taken."""
-    if isinstance(value, list | tuple):
-        return next((fault for fault in (_fault_of_kind(item, leaves) for item in value) if fault), None)
-    if not {int, float} & leaves or type(value) in leaves:
+    """Why `value` is not of the kind that a field for numbers, or for true and false, takes; None where it may be."""
+    if isinstance(value, dict):  # a section checks itself
+        value = [] if any(isinstance(leaf, type) and issubclass(leaf, BaseModel) for leaf in leaves) else value.values()
+    if not isinstance(value, str | int | float):
+        parts = value if isinstance(value, Iterable) else ()
+        return next((fault for fault in (_fault_of_kind(part, leaves) for part in parts) if fault), None)
+    kinds = {leaf if isinstance(leaf, type) else type(leaf) for leaf in leaves}
+    numbers = {int, float} & kinds
+    if (
+        type(value) in kinds
+        or not numbers | ({bool} & kinds)
+        or (isinstance(value, str) and any(map(_takes_text, leaves)))
+    ):
         return None
+    if not numbers:
+        return "must be true or false, without quotes"
     if isinstance(value, bool):
         return "must be a number, not true or false"
-    if isinstance(value, float):
-        return "must be a whole number, written without a point or an exponent"
-    if isinstance(value, str) and not any(_takes_text(leaf) for leaf in leaves):
-        return "must be a number, not text, with neither quotes, leading zeros nor colons"
-    return None
+    if isinstance(value, str):
+        return "must be a number in decimal digits, without quotes, leading zeros, underscores, colons or 0x"
+    return "must be a whole number, written without a point or an exponent" if isinstance(value, float) else None
 
 
 def _takes_text(leaf: Any) -> bool:

@@ -105,7 +105,7 @@ def test_no_mass_is_lost_or_given_to_what_a_silo_does_not_know(data):
     assert (dense[:, ~sets.known[1]] == 0).all()
 
 
-def test_a_silo_that_says_none_of_mine_counts_by_its_odds():
+def test_a_silo_that_says_none_of_mine_counts_by_the_root_of_its_odds():
     sets = unite({"a": PETS, "b": named("dog", "bird", none=True)}, {})
     own = np.array([[0.3, 0.2, 0.5], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.1, 0.1, 0.8]], np.float32)
     dense, mass = sets.federated(1, own)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.marks import LEFT_OUT, mark_of
+from support.marks import ALONE, LEFT_OUT, group_of, mark_of
 
 ROOT = Path(__file__).parents[1]
 PLACES = [place for places in LEFT_OUT.values() for place in places]
@@ -31,8 +31,16 @@ def test_a_marker_reaches_all_cases_of_a_test_and_no_test_of_a_longer_name():
     assert mark_of("tests/test_cli.py::test_seeds") is None
 
 
+def test_what_starts_processes_is_one_workers_and_a_file_stays_together():
+    for nodeid in ("tests/e2e/test_run_smoke.py::test_x", "tests/report/test_chromium.py::test_y[1]"):
+        assert group_of(nodeid) == ALONE
+    assert group_of("tests/runs/test_damage.py::test_x[a::b]") == "tests/runs/test_damage.py"
+    assert group_of("tests/test_yaml_fuzz.py::test_x") == "tests/test_yaml_fuzz.py"
+
+
 def test_the_makefile_leaves_out_by_these_markers_for_the_inner_loop_alone():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f'-m "not ({" or ".join(LEFT_OUT)})"' in makefile
-    (everything,) = re.findall(r"^test:.*\n\t(.*)", makefile, re.MULTILINE)
-    assert everything.endswith("-m pytest")
+    assert re.findall(r"^test:.*\n\t(.*)", makefile, re.MULTILINE) == ["$(PYTEST)"]
+    (everything,) = re.findall(r"^PYTEST := ((?:.*\\\n)*.*)", makefile, re.MULTILINE)
+    assert everything.count(" -m ") == everything.count(" -m pytest") == 1

@@ -7,7 +7,17 @@ from typing import Any
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["ablation", "accuracy", "aggregation", "dp_sgd", "precision", "priors", "shard_votes"]
+__all__ = [
+    "ablation",
+    "accuracy",
+    "aggregation",
+    "disjoint",
+    "disjoint_ways",
+    "dp_sgd",
+    "precision",
+    "priors",
+    "shard_votes",
+]
 
 
 def accuracy() -> list[str]:
@@ -18,6 +28,28 @@ def accuracy() -> list[str]:
 def dp_sgd() -> list[str]:
     """The same, of the settings whose teachers are trained by DP-SGD."""
     return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if "DP-SGD" in row["setting"]])
+
+
+def disjoint() -> list[str]:
+    """The same, of silos that share no class."""
+    return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if " apart, " in row["setting"]])
+
+
+def disjoint_ways() -> list[str]:
+    """Ways to find out which of two silos knows an image's class."""
+    return table(
+        "teachers | weight of a silo | ensemble | right silo | oracle",
+        (
+            (
+                row["teachers"],
+                row["weights"],
+                f"{row['ensemble']:.1f}",
+                f"{row['right_silo']:.1f}",
+                f"{row['oracle']:.1f}",
+            )
+            for row in (read("disjoint.json") or {"rows": []})["rows"]
+        ),
+    )
 
 
 def accuracy_table(rows: list[dict[str, Any]]) -> list[str]:

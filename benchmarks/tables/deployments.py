@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["crashes", "many_silos", "overlap", "overlap_deployed", "scale_constants", "scale_plan"]
+__all__ = ["crashes", "large_images", "many_silos", "overlap", "overlap_deployed", "scale_constants", "scale_plan"]
 
 
 def overlap() -> list[str]:
@@ -34,6 +34,29 @@ def overlap_table(name: str) -> list[str]:
                 f"{seeds}",
             )
             for mode, row in report["runs"].items()
+        ),
+    )
+
+
+def large_images() -> list[str]:
+    """Queries, memory and seconds by the size of images."""
+    report = read("large_images.json") or {"rows": []}
+    return table(
+        "images | images a query, MB | a forward pass | gatekeeper | server | bank | relay | seconds"
+        " | fit, an image: width 8 | width 32",
+        (
+            (
+                f"{row['side']}x{row['side']}x3",
+                f"{row['images_per_query']}, {row['largest_query_mb']:.1f}",
+                f"{row['teacher_batch']} images",
+                f"{max(row['gatekeepers_mib']):.0f} MiB",
+                f"{row['server_mib']:,.0f} MiB",
+                f"{row['bank_mib']:.0f} MiB",
+                f"{row['relay_mib']:.0f} MiB",
+                f"{row['seconds']:.0f}",
+                *(f"{each:.0f} MiB" for each in row["fit_mib_an_image"].values()),
+            )
+            for row in report["rows"]
         ),
     )
 

@@ -21,5 +21,7 @@ def mechanisms() -> list[str]:
 
 def teacher_formats() -> list[str]:
     """Values of a manifest's `kind`."""
-    rows = ((f"`{e.name}`", e.weights_file, e.when, e.needs or "nothing") for e in FORMATS.documented())
-    return table("`kind` | weights file | when to take it | needs", rows)
+    rows = (
+        (f"`{e.name}`", e.weights_file, e.when, e.needs or "nothing", e.code, e.checks) for e in FORMATS.documented()
+    )
+    return table("`kind` | weights file | when to take it | needs | code that it can run | what is checked", rows)

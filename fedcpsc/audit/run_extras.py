@@ -65,6 +65,8 @@ def label_mixes(run: FinishedRun) -> list[Mapping[str, Any]]:
     """Each silo's mix of classes, guessed from its answers; the truth beside it makes the row the owner's own."""
     found: list[Mapping[str, Any]] = []
     for silo in run.silos:
+        if silo.manifest.private_class_counts is None:
+            continue
         _, answers = run.answered_by(silo.name)
         own = answers[:, list(silo.label_sets.places[silo.number])]
         leak = label_mix_leak(own, silo.manifest.private_class_counts)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.runs.layout import AUDIT_FOLDER
 from fedcpsc.typed_yaml import load_as
@@ -93,7 +94,7 @@ def audit_table(audit: AuditFile) -> Table:
     from fedcpsc.audit.verdict import strongest  # noqa: PLC0415
 
     fprs = list(audit["rows"][0]["tpr_at"])
-    table = Table(title=audit["config"]["name"], title_justify="left")
+    table = Table(title=literal(audit["config"]["name"]), title_justify="left")
     for column in ("policy", "surface", "attack", "AUC", *(f"TPR at {float(fpr):.1%}" for fpr in fprs)):
         table.add_column(column, justify="right" if column[0] in "AT" else "left")
     for column in ("epsilon >=", "of at most", "claimed"):
@@ -103,10 +104,11 @@ def audit_table(audit: AuditFile) -> Table:
         bound = bounds.pop((row["policy"], row["surface"]), None)
         found = [f"{row['tpr_at'][fpr]:.1%}" for fpr in fprs]
         last = _of_bound(bound) if bound else ("-", "-", "no claim")
-        table.add_row(row["policy"], row["surface"], row["attack"], f"{row['auc']:.3f}", *found, *last)
+        table.add_row(*map(literal, (row["policy"], row["surface"], row["attack"])), f"{row['auc']:.3f}", *found, *last)
     for bound in bounds.values():  # a silo's claim, compared with the student of several
         skipped = ["-"] * (1 + len(fprs))
-        table.add_row(bound["policy"], bound["surface"], bound["attack"], *skipped, *_of_bound(bound))
+        names = (bound["policy"], bound["surface"], bound["attack"])
+        table.add_row(*map(literal, names), *skipped, *_of_bound(bound))
     return table
 
 
@@ -121,9 +123,9 @@ def _of_bound(bound: Bound) -> tuple[str, str, str]:
 def _moving(console: Console, name: str) -> Iterator[Tell]:
     """A progress bar on a terminal, else a line a stage."""
     if not console.is_terminal:
-        yield lambda done, total, text: console.print(f"{name}: {done + 1}/{total} {text}", highlight=False)
+        yield lambda done, total, text: console.print(literal(f"{name}: {done + 1}/{total} {text}"), highlight=False)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=1.0)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)

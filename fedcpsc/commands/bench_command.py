@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedcpsc.commands.literal import literal
+
 if TYPE_CHECKING:
     from fedcpsc.bench.results import BenchResult, Curve
     from fedcpsc.bench.sides import BenchPlan
@@ -52,10 +54,11 @@ def bench_table(bench: BenchResult) -> Table:
     """
     clock = bench["clock"]
     table = Table(title="speed and memory", title_justify="left", caption_justify="left")
-    table.caption = "\n".join(
+    sides = (
         f"{name}: {side['label']}, commit {side['commit'] or 'unknown'}, {side['device']}, {side['threads']} threads"
         for name, side in bench["sides"].items()
     )
+    table.caption = literal("\n".join(sides))
     for column in ("", "side", "CPU ms" if clock == "cpu_s" else "ms", "least-most", "images/s", "peak MiB"):
         table.add_column(column, justify="left" if column in {"", "side"} else "right")
     for row in bench["throughput"]:
@@ -65,7 +68,9 @@ def bench_table(bench: BenchResult) -> Table:
             gpu = figures["gpu_peak_MiB"]
             memory = f"{figures['peak_MiB']:,.0f}" + ("" if gpu is None else f", GPU {gpu:,.0f}")
             rate = f"{figures['images_per_second']:,.0f}"
-            table.add_row("" if place else row["stage"], name, f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory)
+            table.add_row(
+                "" if place else row["stage"], literal(name), f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory
+            )
     return table
 
 
@@ -99,7 +104,7 @@ def curve_table(curves: Mapping[str, Curve]) -> Table:
         final = curve["final"]
         std = "-" if final["std"] is None else f"{final['std']:.1%}"
         each = " ".join(f"{value:.1%}" for value in final["each"])
-        table.add_row(name, f"{final['answers']:,}", curve["split"], f"{final['mean']:.1%}", std, each)
+        table.add_row(literal(name), f"{final['answers']:,}", curve["split"], f"{final['mean']:.1%}", std, each)
     return table
 
 
@@ -117,7 +122,7 @@ def _moving(console: Console) -> Iterator[Tell]:
 
         yield tell
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("bench", total=1.0)
         yield lambda share, text: bar.update(task, completed=share, description=f"bench: {text}")

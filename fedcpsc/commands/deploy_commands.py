@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.override_option import Overrides
 from fedcpsc.commands.run_command import Request
 
 __all__ = ["deploy_app"]
@@ -20,7 +21,7 @@ deploy_app = typer.Typer(
     help="A federation of real processes: its certificates, its checks, and all of it on this machine.",
     no_args_is_help=True,
 )
-_out = Console()
+_out = Console(emoji=False)
 
 
 @deploy_app.command("local")
@@ -28,10 +29,7 @@ def local(
     config: Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.")] = Path("configs/digits.yaml"),
     *,
     silos: Annotated[int | None, typer.Option(min=1, help="Number of silos, instead of silos.count.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be given again."),
-    ] = None,
+    overrides: Overrides = None,
     folder: Annotated[
         Path,
         typer.Option(
@@ -87,14 +85,17 @@ def certificate(
             make_authority,
             make_server_certificate,
         )
+        from fedcpsc.launch.deployment.hosts import host_name  # noqa: PLC0415
 
+        names = [host_name(host, "HOSTS") for host in hosts]
         if not (folder / AUTHORITY).exists() and not (folder / AUTHORITY_KEY).exists():
             make_authority(folder)
             _say(
                 f"made {folder / AUTHORITY}: give it to every silo; keep {folder / AUTHORITY_KEY} where no one else is"
             )
-        ends = make_server_certificate(folder, hosts, days)
-        _say(f"made {folder / SERVER}: for {', '.join(hosts)} and localhost, until {ends:%F}")
+        ends = make_server_certificate(folder, names, days)
+        shown = [name if host.isascii() else f"{name} ({host})" for host, name in zip(hosts, names, strict=True)]
+        _say(f"made {folder / SERVER}: for {', '.join(shown)} and localhost, until {ends:%F}")
 
 
 @deploy_app.command("key")
@@ -116,19 +117,32 @@ def check(
     *,
     root_certificates: Annotated[Path, typer.Option(help="The authority's certificate.")] = Path("ca.crt"),
     socket: Annotated[Path | None, typer.Option(help="The gatekeeper's socket.")] = None,
+    silo_dir: Annotated[
+        Path | None,
+        typer.Option(help="The silo's folder, where no gatekeeper runs yet: its teacher is tried, uncharged."),
+    ] = None,
 ) -> None:
-    """At a silo: does the server answer as it should, with a certificate to trust, and does the gatekeeper?
+    """At a silo: does the server answer as it should, with a certificate to trust, and does the gatekeeper or teacher?
 
     Exits with 1 where not, and says why; Flower's SuperNode would try again for ever.
 
     Example: [bold]fedcpsc deploy check link.example.org:8443 --socket /run/fedcpsc/silo.sock[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link  # noqa: PLC0415
+        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service  # noqa: PLC0415
 
+        if silo_dir is not None:
+            from fedcpsc.gatekeeper.silo_trial import try_in_folder  # noqa: PLC0415 - may bring torch
+
+            trial = try_in_folder(silo_dir)
+            _say(f"teacher in {silo_dir}: {trial}")
+            for warning in trial.warnings:
+                _say(f"warning: {warning}")
         if socket is not None:
             said = check_gatekeeper(socket)
             _say(f"gatekeeper of {said.silo}: answers at {socket}, protocol {said.version}")
+            if is_out_of_service(socket):
+                _say("warning: its teacher failed on the last query, see its log: it answers nothing new for now")
         link = check_link(superlink, root_certificates)
         _say(f"server {link.address}: its certificate is trusted until {link.ends:%F}")
         if link.control_open:

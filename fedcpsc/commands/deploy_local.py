@@ -16,6 +16,7 @@ from rich.console import Console
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.commands.deployment_table import show_until_interrupted
+from fedcpsc.commands.literal import literal
 from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
 from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
@@ -123,7 +124,7 @@ def _run(made: Federation, request: Request, run_dir: Path, resume: bool, consol
 
 def _show(result: RunResult, run_dir: Path, console: Console) -> None:
     console.print(result_table(result))
-    console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
+    console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
 
 
 def _given(request: Request, outdir: str = "", *, resume: bool = False) -> AppConfig:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.launch.deployment.supervisor import ProcessStatus, Supervisor
 
 __all__ = ["describe_status", "show_until_interrupted", "table"]
@@ -56,5 +57,6 @@ def table(statuses: Sequence[ProcessStatus]) -> Table:
     for status in statuses:
         state = describe_status(status)
         shown = f"[{_COLOURS.get(state, 'bold red')}]{state}[/]"
-        made.add_row(status.member.name, shown, str(status.pid), status.member.where, str(status.member.log))
+        where, log = literal(status.member.where), literal(str(status.member.log))
+        made.add_row(status.member.name, shown, str(status.pid), where, log)
     return made

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import typer
 from rich.console import Console
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.errors import ConfigError, FedcpscError
 
 __all__ = ["STOPPED", "code_of", "exit_codes", "said"]
@@ -38,12 +39,12 @@ def exit_codes(interrupted: str = _KEPT) -> Iterator[None]:
     Args:
         interrupted: message shown where the user stops the command.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         yield
     except FedcpscError as error:
         console.print(f"[bold red]{_kind(error)} error[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(literal(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(code_of(error)) from error
     except KeyboardInterrupt:
         console.print(interrupted)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's commands, as typer apps for the command line to mount: `gatekeeper`, `ledger`, `policy`, `epsilon`."""
+"""The owner's commands, for the command line to mount: `adopt`, `gatekeeper`, `ledger`, `policy`, `epsilon`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from fedcpsc.commands import population_commands  # noqa: F401 - adds its commands to `ledger`
+from fedcpsc.commands.adopt_command import adopt
 from fedcpsc.commands.ledger_commands import ledger_app
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
@@ -50,6 +51,7 @@ def mount(app: typer.Typer) -> None:
     app.add_typer(gatekeeper_app, name="gatekeeper")
     app.add_typer(ledger_app, name="ledger")
     app.add_typer(policy_app, name="policy")
+    app.command("adopt")(adopt)
     app.command("epsilon")(epsilon)
 
 
@@ -70,7 +72,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve the silo's teacher until stopped.
+    """Try the silo's teacher on invented images, then serve it until stopped.
 
     Example: [bold]fedcpsc gatekeeper serve /srv/silo --socket /run/fedcpsc/silo.sock --group flower[/]
     """
@@ -83,19 +85,20 @@ def serve(
 
 @policy_app.command("check")
 def check(silo_dir: SiloDir, as_json: Json = False) -> None:
-    """Say in plain words what a server can learn at most under the silo's policy.
+    """Say in plain words what a server can learn at most under the silo's policy, and try the teacher, uncharged.
 
     Example: [bold]fedcpsc policy check /srv/silo[/]
     """
     with explain_errors():
         from fedcpsc.gatekeeper.policy_check import check_policy  # noqa: PLC0415 - brings scipy
 
-        report = check_policy(silo_dir)
+        report = check_policy(silo_dir, tried=True)
         if as_json:
             say(report.as_json(), True)
             return
-        for sentence in report.learns:
+        for sentence in (report.shown, *report.learns):
             typer.echo(sentence)
+        typer.echo(f"The teacher was tried on invented images: {report.trial}.")
         for warning in report.warnings:
             typer.echo(f"warning: {warning}")
 

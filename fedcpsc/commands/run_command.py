@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
 from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
 from fedcpsc.config import RunConfig, load_config
@@ -89,7 +90,7 @@ def run_once(request: Request, console: Console) -> RunResult:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
     console.print(result_table(result))
     _draw_report(run_dir, console)
-    console.print(f"left in {run_dir}", highlight=False, soft_wrap=True)
+    console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
     return result
 
 
@@ -114,7 +115,7 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     path = root / f"{name}-seeds.json"
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     console.print(seeds_table(summary))
-    console.print(f"left in {path}", highlight=False, soft_wrap=True)
+    console.print(literal(f"left in {path}"), highlight=False, soft_wrap=True)
     return summary
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult, SiloResult
@@ -33,7 +34,11 @@ class RunView:
         self._console = console
         self._name = name
         self._alarmed = False
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+        )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
 
@@ -41,7 +46,7 @@ class RunView:
         if self._bar:
             self._bar.start()
         else:
-            self._console.print(f"{self._name}: waiting for the silos")
+            self._console.print(literal(f"{self._name}: waiting for the silos"), highlight=False)
         return self
 
     def __exit__(
@@ -58,7 +63,7 @@ class RunView:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=line["share_done"], state=_state(line))
         elif line["phase"] == "round" or "student_accuracy" in line:
-            self._console.print(f"{self._name}: {_state(line)}", highlight=False, soft_wrap=True)
+            self._console.print(literal(f"{self._name}: {_state(line)}"), highlight=False, soft_wrap=True)
 
 
 def _state(line: MetricsLine) -> str:
@@ -79,7 +84,7 @@ def result_table(result: RunResult) -> Table:
         result: result of the run.
     """
     seconds = result["seconds"]
-    table = Table(title=result["name"], caption_justify="left", title_justify="left")
+    table = Table(title=literal(result["name"]), caption_justify="left", title_justify="left")
     table.caption = (
         f"{result['answers_per_silo']:,} answers per silo, {_bytes(result['bytes_sent'])} sent, "
         f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
@@ -97,13 +102,14 @@ def result_table(result: RunResult) -> Table:
         epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
         row = (f"teacher {silo['id']}", size, f"{silo['answers']:,}", refusals, epsilon)
-        table.add_row(*row, _percent(silo["teacher_accuracy"]))
+        table.add_row(*map(literal, row), _percent(silo["teacher_accuracy"]))
     if rest:
         known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]
         middle = _percent(statistics.median(known) if known else None)
         table.add_row(f"{len(rest)} more in the report, median", "", "", "", "", middle)
     table.add_section()
-    table.add_row(f"ensemble ({result['ensemble']['rule']})", "", "", "", "", _percent(result["ensemble"]["accuracy"]))
+    rule = literal(f"ensemble ({result['ensemble']['rule']})")
+    table.add_row(rule, "", "", "", "", _percent(result["ensemble"]["accuracy"]))
     table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
     return table
 
@@ -123,7 +129,7 @@ def seeds_table(summary: SeedsSummary) -> Table:
         summary: content of `<name>-seeds.json`.
     """
     count = len(summary["seeds"])
-    table = Table(title=f"{summary['name']}, {count} seeds", title_justify="left")
+    table = Table(title=literal(f"{summary['name']}, {count} seeds"), title_justify="left")
     for column in ("", "mean", "std", "each"):
         table.add_column(column, justify="left" if not column else "right")
     named = {"student": summary["student"], "ensemble": summary["ensemble"], "best teacher": summary["best_teacher"]}

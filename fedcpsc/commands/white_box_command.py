@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedcpsc.commands.literal import literal
 from fedcpsc.runs.claim import Existing, claim
 from fedcpsc.runs.result import WhiteBoxResult, read_white_box_result
 from fedcpsc.typed_yaml import load_as
@@ -80,7 +81,7 @@ def white_box_table(result: WhiteBoxResult) -> Table:
         table.add_column(column, justify="left" if column in {"", "architecture"} else "right")
     for who, part in (("teacher", result["teacher"]), ("student", result["student"])):
         shown = "-" if part["accuracy"] is None else f"{part['accuracy']:.1%}"
-        table.add_row(who, part["architecture"], f"{part['parameters']:,}", shown)
+        table.add_row(who, literal(part["architecture"]), f"{part['parameters']:,}", shown)
     return table
 
 
@@ -91,11 +92,11 @@ def _moving(console: Console, name: str) -> Iterator[tuple[Callable[[dict[str, A
 
         def on_line(line: dict[str, Any]) -> None:
             if "student_accuracy" in line:
-                console.print(f"{name}: {_state(line)}", highlight=False, soft_wrap=True)
+                console.print(literal(f"{name}: {_state(line)}"), highlight=False, soft_wrap=True)
 
-        yield on_line, lambda text: console.print(f"{name}: {text}", highlight=False, soft_wrap=True)
+        yield on_line, lambda text: console.print(literal(f"{name}: {text}"), highlight=False, soft_wrap=True)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=1.0)
         yield (

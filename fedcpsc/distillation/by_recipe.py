@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from fedcpsc.config import SynthesisConfig
-from fedcpsc.distillation.selection import select_of_each
+from fedcpsc.distillation.selection import Chosen, choose
 from fedcpsc.distillation.synthesis import Images, shares, train_generator
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
@@ -64,6 +64,10 @@ def synthesise_by_recipe(
         mixture=tuple(sorted(config.prior.items())),
         mean=config.moments[0] if config.moments else None,
     )
+    chosen: list[Chosen] = []
+    if from_prior:
+        drawn = draw_candidates(pool, image_shape, classes, config.latent, None)
+        chosen.append(choose(drawn, candidates, from_prior, committee, device, config.precision))
     generator, weights = None, None
     if pool.from_generator:
         trained = train_generator(
@@ -71,14 +75,11 @@ def synthesise_by_recipe(
         )
         weights = pack_weights(trained)
         generator = recipe_generator(config.latent, classes, image_shape, config.width, seed, weights)
-    images, y = draw_candidates(pool, image_shape, classes, config.latent, generator)
-    chosen = np.ones(pool.size, bool)
-    if candidates > 1:
-        wanted = (from_prior, count - from_prior)
-        chosen[:] = False
-        chosen[select_of_each(images, candidates, wanted, committee, device, config.precision).numpy()] = True
-    kept = torch.from_numpy(chosen)
-    return images[kept].numpy(), y[kept].numpy(), generator, Source(pool, weights, chosen)
+        drawn = draw_candidates(pool, image_shape, classes, config.latent, generator)
+        chosen.append(choose(drawn, candidates, count - from_prior, committee, device, config.precision))
+    images, y = torch.cat([one.images for one in chosen]), torch.cat([one.y for one in chosen])
+    among = np.concatenate([one.among for one in chosen])
+    return images.numpy(), y.numpy(), generator, Source(pool, weights, among)
 
 
 def cut_recipe(

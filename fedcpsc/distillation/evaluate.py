@@ -16,6 +16,7 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.large_images import together
 from fedcpsc.models.registry import Classifier
 
 __all__ = [
@@ -41,17 +42,22 @@ class SiloFacts:
     """What only a simulation knows of a silo: its measuring instrument, outside protocol and budget.
 
     Attributes:
-        train_size: private images its teacher was trained on.
+        train_size: number of private images that its teacher was trained on; None where nobody says.
         predict: the teacher itself, uint8 [N, C, H, W] -> float32 [N, its columns].
     """
 
-    train_size: int
+    train_size: int | None
     predict: Predict
 
 
 def predict(network: Classifier, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-    """Class probabilities float32 [N, K]; leaves the network's mode as it was."""
+    """Class probabilities float32 [N, K]; leaves the network's mode as it was.
+
+    On a CPU, fewer than `batch_size` large images go through the network together.
+    """
     device = next(network.parameters()).device
+    if device.type == "cpu":
+        batch_size = together(batch_size, network.image_shape)
     training = network.training
     network.eval()
     with torch.inference_mode():

@@ -20,6 +20,7 @@ from fedcpsc.errors import FederationError, explain
 from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
 from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
+from fedcpsc.protocol.recipe import check_sizes
 
 __all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
 
@@ -48,6 +49,7 @@ def check_federation(
     Raises:
         FederationError: too few joined, or they do not fit together.
         ConfigError: the student cannot be trained on such images.
+        ProtocolError: such images cannot be asked about by recipe.
     """
     wanted = max(1, round(config.queries.quorum * config.silos.count))
     if len(joined) < wanted:
@@ -65,6 +67,8 @@ def check_federation(
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
     said = {silo: silo_classes(joined[silo]) for silo in sorted(joined)}
     label_sets = unite(said, config.aggregation.aliases, complete=len(joined) >= config.silos.count)
+    if config.queries.recipes:
+        check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
     student = config.student
     check_trainable("student", student.architecture, label_sets.classes, shape, student.width, student.batch_size)
     if evaluation is not None:

@@ -85,7 +85,7 @@ class RoundLoop:
         self.device, self.evaluation = device, evaluation
         self._fit, self._folder, self._progress = fit, folder, progress
         self._reader = BankReader(bank, device)
-        self._images = QueryImages(config, bank, scheduler.images_per_query, device)
+        self._images = QueryImages(config, bank, scheduler.images_per_batch, device)
         self.committee: list[Member] = make_committee(
             config.student, bank.classes, bank.image_shape, config.seed, device
         )
@@ -191,14 +191,18 @@ class RoundLoop:
         queries, schedule = self.config.queries, self.schedule
         if len(schedule.ends) == 1:  # until something could be fitted, a round's work is not known
             return schedule.size
-        return next_size(
-            schedule.size,
-            answer_s=self.scheduler.seconds_a_query(),
-            work_s=work_s,
-            waiting_goal=OverlapPolicy.of(queries).waiting_goal,
-            images_fit=self._images.images_per_query * queries.rounds // queries.answers_per_silo,
-            rounds=queries.rounds,
-        )
+        sizes = [
+            next_size(
+                schedule.size,
+                answer_s=answer_s,
+                work_s=work_s,
+                waiting_goal=OverlapPolicy.of(queries).waiting_goal,
+                images_fit=images * queries.rounds // queries.answers_per_silo,
+                rounds=queries.rounds,
+            )
+            for answer_s, images in self.scheduler.seconds_a_query()
+        ]
+        return max(sizes, default=schedule.size)
 
     def _save_checkpoint(self, group: range) -> None:
         with self.timeline.span("checkpoint", group.stop):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from fedcpsc.runs.timeline import QUERY, waiting_shares
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
 
-_SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS, _SAMPLE_BYTES = 20_000, 2**28
 
 
 def student_confusion(engine: RoundLoop) -> Matrix | None:
@@ -155,7 +156,7 @@ def _names_of_confusion(engine: RoundLoop) -> list[str] | None:
 def save_pictures(run_dir: Path, bank: AnswerBank, result: RunResult) -> None:
     """Draws some of the query images, and, where there is an accuracy, its curve."""
     rows = bank.answered_rows()
-    rows = rows[-_SAMPLE_ROWS:]
+    rows = rows[-min(_SAMPLE_ROWS, _SAMPLE_BYTES // math.prod(bank.image_shape)) :]
     save_samples(run_dir / SAMPLES_FILE, bank.images[rows], bank.targets[rows], bank.label_sets.names)
     if result["student"]["accuracy"] is None:
         return

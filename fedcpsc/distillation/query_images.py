@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A round group's query images: made against the committee, committed to the bank in queries small enough for all."""
+"""A round group's query images: made against the committee, committed to the bank in batches."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class GroupImages:
     """A round group's images, as the bank holds them.
 
     Attributes:
-        batches: images of each query.
-        recipes: recipe of each query's images, by query id; empty where they cannot be made again.
+        batches: batches of its images.
+        recipes: recipe of each batch's images, by query id; empty where they cannot be made again.
         generator: last generator that was trained for them; None where the prior made them all.
     """
 
@@ -55,15 +55,15 @@ class QueryImages:
     Args:
         config: configuration of the run.
         bank: answer bank that images are committed to.
-        images_per_query: most images that every silo takes at once, >= 1.
+        images_per_batch: most images of a batch, >= 1.
         device: device of the committee.
     """
 
-    def __init__(self, config: RunConfig, bank: AnswerBank, images_per_query: int, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, bank: AnswerBank, images_per_batch: int, device: torch.device) -> None:
         self._config = config
         self._bank = bank
         self._device = device
-        self.images_per_query = images_per_query
+        self.images_per_batch = images_per_batch
 
     def make(self, group: range, committee: Sequence[Classifier], seen: int) -> GroupImages:
         """Synthesises the group's images and commits them to the bank, under the group's last round.
@@ -80,7 +80,7 @@ class QueryImages:
         images = np.concatenate([one.images for one in made])
         pseudo_labels = np.concatenate([one.pseudo_labels for one in made])
         sources = [one.source for one in made if one.source is not None]
-        bank, label, step = self._bank, group.stop - 1, self.images_per_query
+        bank, label, step = self._bank, group.stop - 1, self.images_per_batch
         recipes: dict[str, Recipe] = {}
         for i in range(sum(batch.count for batch in bank.round_batches(label)), len(images), step):
             batch = bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])

@@ -5,21 +5,25 @@ As many queries are in flight at a silo at once as the configuration allows; a s
 query keeps its id for ever, so one that was lost, or was in flight when the server died, is sent again: the
 silo's ledger returns the stored reply without a charge. A silo that fails, or cannot be reached, may need minutes
 to recover: it is asked again, after longer and longer pauses.
+
+Each silo is asked in queries of its own size: a batch is cut into parts that it takes (`parts.py`). One that missed a
+deadline is not waited for again, where the others are enough, until it has answered a batch.
 """
 
 from __future__ import annotations
 
 import logging
-import statistics
 from collections.abc import Callable, Mapping
 
 from fedcpsc.distillation.denoising import read_answer
+from fedcpsc.distillation.held_answers import HeldAnswers
+from fedcpsc.distillation.parts import Part, parts_of
 from fedcpsc.distillation.silo_state import Sent, SiloState
 from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
-from fedcpsc.protocol.recipe import Recipe
+from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE, Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch
 from fedcpsc.runs.timeline import WAITING, Timeline
@@ -33,9 +37,11 @@ _LEAST_TRIES = 4
 _LONGEST_REST_S = 20.0  # before a query that failed is sent again: at once, then after 1, 2, 4, ... s
 _MOST_REFUSALS = 3  # in a row, then the silo is left alone
 _LOOK_S = 0.2  # between two looks at the clock while waiting
+# the silo or its teacher failed: the same query, under its id, is answered later, and charged once at most
+_NOT_NOW = frozenset({RefusalCode.INTERNAL, RefusalCode.OUT_OF_SERVICE})
 # refusals that may mean the recipe and not its images: those are asked about then
 _OF_RECIPES = frozenset({RefusalCode.RECIPE, RefusalCode.MALFORMED, RefusalCode.TOO_MANY_IMAGES})
-_LATEST = 3  # replies that tell how long a silo now needs
+_MOST_PARTS = 8  # queries at a silo of small queries, in place of one that holds a whole batch
 
 
 class QueryScheduler:
@@ -50,10 +56,12 @@ class QueryScheduler:
         run: name of the run, which the silos are shown.
         tell: function called with one line for each event an operator should know.
         timeline: clock of the run, which also records every query and all waiting.
-        in_flight: number of queries that may be in flight at each silo, >= 1.
+        in_flight: number of queries that may be in flight at each silo, >= 1; some more where its queries are small.
+        images_fit: number of images that a query's bytes may hold, >= 1; None: any.
 
     Attributes:
         silos: state of each silo, by its name.
+        images_per_batch: most images of a batch, >= 1: those of the largest query that a silo takes.
     """
 
     def __init__(
@@ -67,17 +75,27 @@ class QueryScheduler:
         tell: Callable[[str], None],
         timeline: Timeline,
         in_flight: int = 1,
+        images_fit: int | None = None,
     ) -> None:
         self._transport = transport
         self._bank = bank
+        self._held = HeldAnswers(bank)
         self._run = run
         self._tell = tell
         self._timeline = timeline
         self._given_up = 0  # answers to rounds before this one are late
         self._recipes: dict[str, Recipe] = {}  # by query id; after a crash the images are asked about instead
+        sizes = {s: min(d.images_per_query, images_fit or d.images_per_query) for s, d in descriptions.items()}
+        self.images_per_batch = max(sizes.values())
         self.silos = {
             s: SiloState(
-                d, forms[s], d.noise_sigma if denoise else 0.0, in_flight, d.recipes, answers_left=d.answers_left
+                d,
+                forms[s],
+                d.noise_sigma if denoise else 0.0,
+                sizes[s],
+                in_flight * min(_MOST_PARTS, -(-self.images_per_batch // sizes[s])),
+                d.recipes,
+                answers_left=d.answers_left,
             )
             for s, d in descriptions.items()
         }
@@ -86,11 +104,6 @@ class QueryScheduler:
     def active(self) -> list[SiloId]:
         """Silos that still answer."""
         return [silo for silo, state in self.silos.items() if not state.left]
-
-    @property
-    def images_per_query(self) -> int:
-        """Number of images that every silo that joined takes at once, >= 1."""
-        return min(state.description.images_per_query for state in self.silos.values())
 
     def ask(self, batches: list[Batch], recipes: Mapping[str, Recipe] | None = None) -> None:
         """Queues batches at every active silo that has not answered them, and sends what can be sent.
@@ -103,7 +116,8 @@ class QueryScheduler:
         self._recipes |= recipes or {}
         for silo, state in self.silos.items():
             if not state.left:
-                state.waiting.extend(batch for batch in batches if silo not in batch.answered)
+                for batch in batches:
+                    state.waiting.extend(parts_of(batch, silo, state.size))
         self._send()
 
     def process_replies(self, timeout_s: float = 0.0) -> None:
@@ -115,25 +129,29 @@ class QueryScheduler:
     def wait_for_round(self, before: int, deadline_s: float, quorum: float) -> None:
         """Waits for the answers to all rounds before `before`; later ones may come meanwhile.
 
-        It waits until all have answered; after `deadline_s`, until a share `quorum` has, or none owes more.
+        It waits until all have answered; after `deadline_s`, until a share `quorum` has, or none owes more. Silos that
+        missed a deadline and have answered no batch since are not waited for where that share has answered.
         """
         with self._timeline.span(WAITING, before):
             begun = self._timeline.now
-            while any(state.owes(before) for state in self.silos.values()):
-                answered = sum(not state.owes(before) for state in self.silos.values() if not state.left)
+            while owing := [silo for silo, state in self.silos.items() if state.owes(before)]:
+                answered = sum(silo not in owing for silo in self.active)
+                enough = answered >= quorum * len(self.silos)
                 late = self._timeline.now - begun > deadline_s
-                if late and answered >= quorum * len(self.silos):
+                if enough and (late or all(self.silos[silo].missed for silo in owing)):
+                    self._go_on_without(owing, deadline_s)
                     break
                 if late:
-                    self._drop_slowest(before, deadline_s)
+                    for silo in owing:
+                        self._leave(silo, f"no answer within {deadline_s:g} s")
                     continue
                 self.process_replies(_LOOK_S)
+            self._held.store()
         self._given_up = max(self._given_up, before)
 
-    def seconds_a_query(self) -> float:
-        """What the slowest silo that still answers has lately needed for a query; 0 before the first answer."""
-        lately = (state.needed[-_LATEST:] for state in self.silos.values() if not state.left and state.needed)
-        return max((statistics.median(needed) for needed in lately), default=0.0)
+    def seconds_a_query(self) -> list[tuple[float, int]]:
+        """Seconds that each silo that still answers has lately needed for a query, and the most images of its query."""
+        return [(state.seconds_a_query, state.size) for state in self.silos.values() if not state.left]
 
     def close(self) -> None:
         """Puts on record what never came."""
@@ -142,10 +160,12 @@ class QueryScheduler:
                 self._record(silo, sent, "no reply")
             state.in_flight.clear()
 
-    def _drop_slowest(self, before: int, deadline_s: float) -> None:
-        for silo, state in self.silos.items():
-            if state.owes(before):
-                self._leave(silo, f"no answer within {deadline_s:g} s")
+    def _go_on_without(self, silos: list[SiloId], deadline_s: float) -> None:
+        for silo in silos:
+            state = self.silos[silo]
+            if not state.missed:
+                state.missed = True
+                self._tell(f"{silo} is not waited for until it replies: no answer within {deadline_s:g} s")
 
     def _send(self) -> None:
         while True:
@@ -155,19 +175,24 @@ class QueryScheduler:
                     continue
                 if self._timeline.now < state.retry_at_s:
                     continue
-                batch = state.waiting.popleft()
-                query = self._question(batch, state)
-                state.in_flight[batch.query_id] = Sent(batch, self._timeline.now, isinstance(query, RecipeQuery))
+                part = state.waiting.popleft()
+                query = self._question(part, state)
+                state.in_flight[part.query_id] = Sent(part, self._timeline.now, isinstance(query, RecipeQuery))
                 outgoing[silo] = query
-                log.info("asked a silo", extra=self._about(silo, batch))
+                log.info("asked a silo", extra=self._about(silo, part))
             if not outgoing:
                 return
             self._transport.send(outgoing)
 
-    def _question(self, batch: Batch, state: SiloState) -> AnyQuery:
-        query = Query(batch.query_id, state.form, self._bank.images[batch.rows], run=self._run)
-        recipe = self._recipes.get(batch.query_id)
-        if recipe is None or not state.recipes or recipe.nbytes >= query.images.nbytes:
+    def _question(self, part: Part, state: SiloState) -> AnyQuery:
+        query = Query(part.query_id, state.form, self._bank.images[part.rows], run=self._run)
+        recipe = self._recipes.get(part.batch.query_id) if state.recipes else None
+        if recipe is not None and not part.is_whole:
+            first = part.batch.first
+            recipe = recipe.part(part.rows.start - first, part.rows.stop - first)
+        if recipe is None or recipe.nbytes >= query.images.nbytes:
+            return query
+        if recipe.candidates > CANDIDATES_PER_IMAGE * state.description.images_per_query:  # it would refuse
             return query
         return RecipeQuery(query.query_id, query.form, query.payload_hash, recipe, run=self._run)
 
@@ -177,71 +202,72 @@ class QueryScheduler:
             return
         content = reply.content
         sent = state.in_flight.pop(content.query_id, None)
-        batch = sent.batch if sent else self._bank.batch_of(content.query_id)
-        if batch is None and state.in_flight:  # a refusal that could not say of what: of what was asked first
+        if sent is None and (batch := self._bank.batch_of(content.query_id)):
+            sent = Sent(Part(batch.query_id, batch, batch.rows), self._timeline.now, by_recipe=False)
+        if sent is None and state.in_flight:  # a refusal that could not say of what: of what was asked first
             sent = state.in_flight.pop(next(iter(state.in_flight)))
-            batch = sent.batch
-        if batch is None:
+        if sent is None:
             return
-        sent = sent or Sent(batch, self._timeline.now, by_recipe=False)
         if isinstance(content, Answer):
-            self._bank_answer(reply, state, content, sent)
+            self._take_answer(reply, state, content, sent)
         elif isinstance(content, Lost):
             self._record(reply.silo, sent, "lost")
-            self._retry(reply.silo, state, batch, content.reason)
+            self._retry(reply.silo, state, sent.part, content.reason)
         else:
             self._record(reply.silo, sent, f"refused ({content.code.value})")
             self._refused(reply.silo, state, sent, content)
         state.heard_s = self._timeline.now
 
-    def _bank_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
-        batch = sent.batch
-        if answer.count != batch.count or answer.classes != state.description.classes or answer.form is not state.form:
+    def _take_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
+        part = sent.part
+        if answer.count != part.count or answer.classes != state.description.classes or answer.form is not state.form:
             self._record(reply.silo, sent, "not what was asked")
             self._leave(
                 reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
             )
             return
-        self._record(reply.silo, sent, "late answer" if batch.round < self._given_up else "answer")
-        self._bank.add_answers(batch.query_id, reply.silo, read_answer(answer, state.noise))
-        if batch.answered.issuperset(self.active):
-            self._recipes.pop(batch.query_id, None)
+        self._record(reply.silo, sent, "late answer" if part.round < self._given_up else "answer")
+        self._held.add(reply.silo, part, read_answer(answer, state.noise))
+        if reply.silo in part.batch.answered:
+            state.missed = False
+        if part.batch.answered.issuperset(self.active):
+            self._recipes.pop(part.batch.query_id, None)
         state.answers_left = answer.answers_left
         state.refused_in_a_row = 0
         state.seconds.append(reply.seconds)
         state.needed.append(self._timeline.now - max(sent.asked_s, state.heard_s))
         more = {"left": answer.answers_left, "seconds": round(reply.seconds, 3)}
-        log.info("banked a silo's answers", extra=self._about(reply.silo, batch, **more))
+        log.info("took a silo's answers", extra=self._about(reply.silo, part, **more))
 
-    def _retry(self, silo: SiloId, state: SiloState, batch: Batch, reason: str) -> None:
-        log.warning("a query came back unanswered", extra=self._about(silo, batch, note=reason))
+    def _retry(self, silo: SiloId, state: SiloState, part: Part, reason: str) -> None:
+        log.warning("a query came back unanswered", extra=self._about(silo, part, note=reason))
         now = self._timeline.now
-        state.tries[batch.query_id] += 1
-        tries = state.tries[batch.query_id]
-        first = state.failing_s.setdefault(batch.query_id, now)
+        state.tries[part.query_id] += 1
+        tries = state.tries[part.query_id]
+        first = state.failing_s.setdefault(part.query_id, now)
         if tries >= _LEAST_TRIES and now - first > _PATIENCE_S:
             self._leave(silo, f"{reason}, {tries} times")
             return
         if tries > 1:
             state.retry_at_s = now + min(2.0 ** (tries - 2), _LONGEST_REST_S)
-        state.waiting.appendleft(batch)
+        state.waiting.appendleft(part)
 
     def _refused(self, silo: SiloId, state: SiloState, sent: Sent, refusal: Refusal) -> None:
-        batch = sent.batch
-        log.warning("a silo refused a query", extra=self._about(silo, batch, code=refusal.code.value))
+        part = sent.part
+        log.warning("a silo refused a query", extra=self._about(silo, part, code=refusal.code.value))
         state.refusals[refusal.code.value] += 1
         if refusal.code is RefusalCode.BUSY:
             state.limit = max(1, state.limit - 1)
-            self._retry(silo, state, batch, "busy")
+            self._retry(silo, state, part, "busy")
             return
-        if refusal.code is RefusalCode.INTERNAL:  # for one, nobody serves the silo just now; paid or not, ask again
-            self._retry(silo, state, batch, "refused (internal)")
+        if refusal.code in _NOT_NOW:  # for one, nobody serves the silo just now; paid or not, ask again
+            self._retry(silo, state, part, f"refused ({refusal.code.value})")
             return
         if sent.by_recipe and refusal.code in _OF_RECIPES:  # nothing was charged
             if state.recipes:
                 self._tell(f"{silo} is asked with images from now on: it refused a recipe ({refusal.code.value})")
             state.recipes = False
-            state.waiting.appendleft(batch)
+            state.waiting.appendleft(part)
             return
         state.refused_in_a_row += 1
         if refusal.code is RefusalCode.BUDGET:
@@ -251,16 +277,15 @@ class QueryScheduler:
 
     def _leave(self, silo: SiloId, why: str) -> None:
         state = self.silos[silo]
+        self._held.store(silo)
         state.left = why
         state.waiting.clear()
         log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
         self._tell(f"{silo} is no longer asked: {why}")
 
     def _record(self, silo: SiloId, sent: Sent, outcome: str) -> None:
-        self._timeline.query(silo, sent.batch.round + 1, sent.batch.count, sent.asked_s, outcome)
+        self._timeline.query(silo, sent.part.round + 1, sent.part.count, sent.asked_s, outcome)
 
-    def _about(self, silo: SiloId, batch: Batch, **more: str | float) -> Mapping[str, object]:
+    def _about(self, silo: SiloId, part: Part, **more: str | float) -> Mapping[str, object]:
         """One query at one silo, as fields of the log."""
-        return fields(
-            run=self._run, round=batch.round + 1, silo=silo, query_id=batch.query_id, images=batch.count, **more
-        )
+        return fields(run=self._run, round=part.round + 1, silo=silo, query_id=part.query_id, images=part.count, **more)

@@ -99,18 +99,19 @@ class RoundSchedule:
 
 
 def next_size(size: int, *, answer_s: float, work_s: float, waiting_goal: float, images_fit: int, rounds: int) -> int:
-    """Rounds of the next group, so that the silos need no longer for a query than the server for its rounds.
+    """Rounds of the next group, so that a silo needs no longer for a query than the server for its rounds.
 
-    Per group of k rounds the server works k * work_s while the slowest silo needs answer_s, which is mostly a fixed
+    Per group of k rounds the server works k * work_s while the silo needs answer_s, which is mostly a fixed
     cost of each message; the share of waiting is then 1 - k * work_s / answer_s. Groups never shrink again: what was
-    measured slow once may be so again. They at most double, since the first measurements are coarse.
+    measured slow once may be so again. They at most double, since the first measurements are coarse. Of several silos
+    the largest size is taken: one whose queries hold few images is asked more often for a larger group, and wants none.
 
     Args:
         size: number of rounds in the group just done, >= 1.
-        answer_s: seconds the slowest silo needs for a query.
+        answer_s: seconds the silo needs for a query.
         work_s: seconds of the server's work for a round, > 0.
         waiting_goal: tolerated share of waiting, in (0, 1]; 1 keeps the size.
-        images_fit: number of rounds whose images together fit into a query.
+        images_fit: number of rounds whose images together fit into a query to it.
         rounds: number of rounds of the run; no group is so large that fewer than five queries would carry the run.
     """
     wanted = math.ceil((1 - waiting_goal) * answer_s / work_s)

@@ -33,6 +33,7 @@ from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
+from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
 from fedcpsc.runs.layout import (
@@ -114,6 +115,7 @@ def distill(
         tell,
         timeline,
         OverlapPolicy.of(config.queries).in_flight,
+        images_of_bytes(config.queries.max_megabytes, image_shape),
     )
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}

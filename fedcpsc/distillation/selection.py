@@ -3,44 +3,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fedcpsc.config import Precision
 from fedcpsc.data.images import to_pixels
+from fedcpsc.large_images import are_large, together
 from fedcpsc.models.device import forward_float32
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
 
-__all__ = ["select", "select_of_each"]
+__all__ = ["Chosen", "choose", "select"]
 
 # images a forward pass: on a CPU the feature maps of more fall out of its cache, and every layer then waits for memory
 _CPU_CHUNK, _GPU_CHUNK = 64, 512
+_BLOCK = 2**27  # bytes of large candidates that lie in memory together
 
 
-def select_of_each(
-    pool: Tensor,
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Images of one source that are asked about.
+
+    Attributes:
+        images: the images, uint8 [n, C, H, W].
+        y: classes that they were made for, int64 [n]; -1 where they were made for none.
+        among: mask of them among the source's candidates, bool [M].
+    """
+
+    images: Tensor
+    y: Tensor
+    among: npt.NDArray[np.bool_]
+
+
+def choose(
+    chunks: Iterable[tuple[Tensor, Tensor]],
     candidates: int,
-    counts: Sequence[int],
+    count: int,
     committee: Sequence[Classifier],
     device: torch.device,
     precision: Precision = "float32",
-) -> Tensor:
-    """As `select`, but of each source its own number: the less sure of all would mostly be the generator's.
+) -> Chosen:
+    """Which of one source's candidates are asked about, as `select` says; large images in blocks that fit into memory.
+
+    Each source is chosen from by itself: the less sure of all would mostly be the generator's. Of small images all
+    candidates are one block; of large ones a block holds some 128 MB, and each gives its share of the images.
 
     Args:
-        pool: candidates, uint8 [candidates * sum(counts), C, H, W], one source after the other.
-        counts: number of images of each source that are asked about.
+        chunks: candidates uint8 [m, C, H, W] and their y int64 [m], chunk by chunk, candidates * count in all.
+        candidates: number of candidates for each image that is asked about, >= 1.
+        count: number of images that are asked about, >= 1.
+        committee, device, precision: arguments of `select`.
     """
-    chosen, first = [], 0
-    for count in counts:
-        part = pool[first : first + candidates * count]
-        if count:
-            chosen.append(first + select(part, committee, count, device, precision))
-        first += len(part)
-    return torch.cat(chosen)
+    total, first = candidates * count, 0
+    images, labels, among = [], [], np.zeros(total, bool)
+    for pool, y in _blocks(chunks):
+        stop = first + len(pool)
+        wanted = stop * count // total - first * count // total
+        if candidates == 1:
+            chosen = torch.arange(len(pool))
+        else:
+            chosen = select(pool, committee, wanted, device, precision) if wanted else torch.zeros(0, dtype=torch.int64)
+        images.append(pool[chosen])
+        labels.append(y[chosen])
+        among[first + chosen.numpy()] = True
+        first = stop
+    return Chosen(torch.cat(images), torch.cat(labels), among)
+
+
+def _blocks(chunks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chunks put together: all of small images, of large ones some `_BLOCK` bytes."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for images, y in chunks:
+        held.append((images, y))
+        channels, height, width = images.shape[1:]
+        if are_large((channels, height, width)) and sum(part.nbytes for part, _ in held) >= _BLOCK:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([images for images, _ in held]), torch.cat([y for _, y in held])
 
 
 def select(
@@ -64,9 +113,11 @@ def select(
     Returns:
         int64 [count], ascending indices into `pool`.
     """
+    channels, height, width = pool.shape[1:]
+    chunk = together(_CPU_CHUNK, (channels, height, width)) if device.type == "cpu" else _GPU_CHUNK
     guesses, entropies = [], []
     with frozen(committee), torch.no_grad():
-        for part in torch.split(pool, _CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK):
+        for part in torch.split(pool, chunk):
             pixels = to_pixels(part.to(device))
             mean = torch.stack(
                 [torch.softmax(forward_float32(net, pixels, precision)[0], dim=1) for net in committee]

@@ -10,7 +10,7 @@ docs/recipe.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ from torch import Tensor
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.augment import random_shift
 from fedcpsc.data.images import to_uint8
-from fedcpsc.distillation.selection import select_of_each
+from fedcpsc.distillation.selection import Chosen, choose
+from fedcpsc.large_images import together
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
@@ -29,7 +30,7 @@ from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.priors.mixture import sample_prior
-from fedcpsc.recipes.drawing import balanced_labels
+from fedcpsc.recipes.drawing import PRIOR_PIXELS, balanced_labels, generator_batch
 from fedcpsc.recipes.weights import seed_projection
 from fedcpsc.seeding import derive_seed
 
@@ -58,24 +59,19 @@ def synthesise(
     """
     seed = derive_seed(seed, round_index)
     from_prior, candidates = shares(config, count, round_index, rounds)
-    cpu_stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
-    mean = config.moments[0] if config.moments else None
-    prior = to_uint8(sample_prior(config.prior, from_prior * candidates, image_shape, cpu_stream, mean))
-    images, labels = [prior], [torch.full((len(prior),), -1)]
+    asked: list[Chosen] = []
+    if from_prior:
+        stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
+        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream)
+        asked.append(choose(drawn, candidates, from_prior, committee, device, config.precision))
     generator = None
     if count > from_prior:
         generator = train_generator(config, committee, classes, image_shape, derive_seed(seed, "generator"), device)
-        drawn, y = draw(
-            generator, config, (count - from_prior) * candidates, classes, derive_seed(seed, "draw"), device
-        )
-        images.append(drawn)
-        labels.append(y)
-    pool, y = torch.cat(images), torch.cat(labels)
-    if candidates > 1:
-        wanted = (from_prior, count - from_prior)
-        chosen = select_of_each(pool, candidates, wanted, committee, device, config.precision)
-        pool, y = pool[chosen], y[chosen]
-    return pool.numpy(), y.numpy(), generator
+        wanted = (count - from_prior) * candidates
+        drawn = draw(generator, config, wanted, classes, derive_seed(seed, "draw"), device)
+        asked.append(choose(drawn, candidates, count - from_prior, committee, device, config.precision))
+    images, y = torch.cat([one.images for one in asked]), torch.cat([one.y for one in asked])
+    return images.numpy(), y.numpy(), generator
 
 
 def shares(config: SynthesisConfig, count: int, round_index: int, rounds: int) -> tuple[int, int]:
@@ -85,21 +81,30 @@ def shares(config: SynthesisConfig, count: int, round_index: int, rounds: int) -
     return round(config.prior_share * count), config.candidates
 
 
+def _prior_chunks(
+    config: SynthesisConfig, count: int, image_shape: tuple[int, int, int], stream: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`count` 8-bit images of the prior and their y, -1, on the CPU: small ones in one go."""
+    mean = config.moments[0] if config.moments else None
+    step = together(count, image_shape, PRIOR_PIXELS)
+    for start in range(0, count, step):
+        images = to_uint8(sample_prior(config.prior, min(step, count - start), image_shape, stream, mean))
+        yield images, torch.full((len(images),), -1)
+
+
 def draw(
     generator: ConditionalGenerator, config: SynthesisConfig, count: int, classes: int, seed: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """`count` 8-bit images and their y, on the CPU.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`count` 8-bit images and their y, on the CPU, in chunks.
 
     The generator's norms use batch statistics, as in training: it is too young for running ones.
     """
     stream = torch.Generator(device).manual_seed(seed)
     y = balanced_labels(count, classes, stream)
     with torch.no_grad():
-        parts = [
-            generator(torch.randn(len(part), config.latent, generator=stream, device=device), part)
-            for part in torch.split(y, 256)
-        ]
-    return to_uint8(torch.cat(parts)).cpu(), y.cpu()
+        for part in torch.split(y, generator_batch(256, generator.image_shape, config.width)):
+            pixels = generator(torch.randn(len(part), config.latent, generator=stream, device=device), part)
+            yield to_uint8(pixels).cpu(), part.cpu()
 
 
 def make_generator(
@@ -122,6 +127,8 @@ def train_generator(
 ) -> ConditionalGenerator:
     """A generator from scratch, `config.steps` Adam steps against the frozen committee.
 
+    Of large images a step takes fewer than `config.batch_size`, see `recipes.drawing.generator_batch`.
+
     Args:
         projection_seed: seed of a projection that stays as drawn, where given, see `recipes.weights`.
     """
@@ -131,10 +138,11 @@ def train_generator(
     generator = to_device(generator, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
     optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+    batch = generator_batch(config.batch_size, image_shape, config.width)
     with frozen(committee):
         for _ in range(config.steps):
-            y = balanced_labels(config.batch_size, classes, stream)
-            z = torch.randn(config.batch_size, config.latent, generator=stream, device=device)
+            y = balanced_labels(batch, classes, stream)
+            z = torch.randn(batch, config.latent, generator=stream, device=device)
             optimiser.zero_grad(set_to_none=True)
             with mixed_precision(device, config.precision):
                 pixels = generator(z, y)

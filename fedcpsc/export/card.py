@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.export.formats import INPUT_SCALE
+from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
 from fedcpsc.runs.read import RunFacts
@@ -50,7 +50,7 @@ def model_card(
     )
     environment.filters["line"] = _line
     return environment.get_template("card.md.j2").render(
-        head=yaml.safe_dump(_head(run, result), sort_keys=False).strip(),
+        head=dump_plain(_head(run, result)).strip(),
         run=run,
         result=result,
         student=student,

@@ -5,9 +5,10 @@
 
 A recipe in a query is first turned into its images; from then on the query is treated like any other.
 
-A refusal is a code. All codes but `internal` depend only on public quantities; `internal` says that the teacher failed
-on some image (under noise it abstains instead). The reason goes to the owner's log, which holds ids, counts and codes,
-never images, outputs or accuracies.
+A refusal is a code. All codes but `internal` and `out_of_service` depend only on public quantities; `internal` says
+that the teacher failed on some image (under noise it abstains instead), and `out_of_service` that it did so before, see
+`outage.py`. One query at a time is charged and computed: while the teacher fails, no second one is charged. The reason
+goes to the owner's log, which holds ids, counts and codes, never images, outputs or accuracies.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from pathlib import Path
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError, explain
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
+from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.released import teacher_outputs
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.seen_records import check_never_seen
-from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Stored
+from fedcpsc.gatekeeper.silo_trial import try_under_policy
+from fedcpsc.ledger.ledger import LEDGER_FILE, MU2_UNIT, Budget, Charge, Denied, Ledger, Reserved, Stored
 from fedcpsc.logs import LogFields, fields
 from fedcpsc.privacy.mechanisms import Floats
 from fedcpsc.privacy.votes import GnMax
@@ -48,16 +51,18 @@ from fedcpsc.protocol.messages import (
     Refusal,
     check_version,
 )
-from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE
+from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher
+from fedcpsc.teachers.trial import answers_to_invented
 
 __all__ = ["Gatekeeper", "begin_ledger", "create_ledger", "open_gatekeeper"]
 
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _LONGEST_NAME = 200
-_MOST_CANDIDATES = 16  # made per image that a query may carry
+_WITHOUT_OUTAGE = ("1.0", "1.1")  # versions of the protocol that do not know the code `out_of_service`
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Gatekeeper:
         class_report: class counts that are shared; None where none are.
         owner_account: record in which the gnmax kinds note their actual privacy loss, for the owner alone.
         meter: counter of public quantities, see `metrics.py`.
+        outage: whether the teacher failed lately, so that nothing new is charged.
     """
 
     silo: str
@@ -89,8 +95,14 @@ class Gatekeeper:
     class_report: ClassReport | None = None
     owner_account: OwnerAccount | None = None
     meter: Meter = field(default_factory=Unmetered, repr=False)
+    outage: Outage = field(default_factory=Outage, repr=False)
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _drawing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def images_per_query(self) -> int:
+        """Most images of a query, >= 1: within the policy's number, and within its bytes."""
+        return self.policy.images_of_a_query(self.teacher.image_shape)
 
     def describe(self, request: DescribeRequest) -> Description | Refusal:
         """The policy's public facts and what is left of the budget."""
@@ -102,7 +114,7 @@ class Gatekeeper:
                 classes=self.teacher.classes,
                 image_shape=self.teacher.image_shape,
                 forms=self.policy.forms,
-                images_per_query=self.policy.images_per_query,
+                images_per_query=self.images_per_query,
                 answers_total=total,
                 answers_left=left,
                 claim=self.guarantee.claim,
@@ -145,7 +157,7 @@ class Gatekeeper:
                 raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
         if query.image_shape != self.teacher.image_shape:
             raise Refused(RefusalCode.MALFORMED, f"images {query.image_shape}, not {self.teacher.image_shape}")
-        if query.count > self.policy.images_per_query:
+        if query.count > self.images_per_query:
             raise Refused(RefusalCode.TOO_MANY_IMAGES, f"{query.count} images")
         if query.form not in self.policy.forms:
             raise Refused(RefusalCode.FORM, f"form {query.form}")
@@ -154,7 +166,7 @@ class Gatekeeper:
         """The query whose images `asked` describes; still data-independent, and nothing is charged yet."""
         if not self.policy.recipe_queries:
             raise Refused(RefusalCode.RECIPE, "the policy takes no recipes")
-        if asked.recipe.candidates > _MOST_CANDIDATES * self.policy.images_per_query:
+        if asked.recipe.candidates > CANDIDATES_PER_IMAGE * self.images_per_query:
             raise Refused(RefusalCode.RECIPE, f"{asked.recipe.candidates} candidates")
         from fedcpsc.recipes.drawing import draw_images  # noqa: PLC0415 - torch, for whom it is not needed
 
@@ -169,8 +181,32 @@ class Gatekeeper:
         return query
 
     def _answer(self, query: Query) -> Answer:
+        found = self.ledger.recall(
+            query.query_id,
+            query.payload_hash,
+            self._charge(len(query.images)),
+            principal=query.principal,
+            limit=self.guarantee.limit,
+        )
+        if found is None or isinstance(found, Reserved):
+            with self._inference:
+                if found is None:
+                    found = self._reserve(query)
+                if isinstance(found, Reserved):
+                    scores = self._scores(query)
+        if isinstance(found, Reserved):
+            return self._store(query, scores, self._affordable(found.left))
+        if isinstance(found, Stored):
+            log.info("sent a stored reply again", extra=self._asked(query))
+            self.meter.replayed()
+            return _decoded(found.reply)
+        raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
+
+    def _reserve(self, query: Query) -> Reserved | Stored | Denied:
+        """Charges a query that never came before, unless the teacher is out of service."""
+        self.outage.check(lambda: answers_to_invented(self.teacher, self.teacher.image_shape, query.count))
         with self._timed():
-            found = self.ledger.reserve(
+            return self.ledger.reserve(
                 query.query_id,
                 query.payload_hash,
                 self._charge(len(query.images)),
@@ -178,15 +214,8 @@ class Gatekeeper:
                 run=query.run,
                 limit=self.guarantee.limit,
             )
-        if isinstance(found, Denied):
-            raise Refused(RefusalCode.REPLAY if found.conflict else RefusalCode.BUDGET)
-        if isinstance(found, Stored):
-            log.info("sent a stored reply again", extra=self._asked(query))
-            self.meter.replayed()
-            return _decoded(found.reply)
-        with self._inference:
-            scores = self._scores(query)
-        left = self._affordable(found.left)
+
+    def _store(self, query: Query, scores: Floats, left: int) -> Answer:
         values, indices = shape_answer(scores, query.form, bits=self.policy.bits, top_k=self.policy.top_k)
         answer = Answer(
             query_id=query.query_id,
@@ -199,15 +228,20 @@ class Gatekeeper:
         )
         mine = to_bytes(answer)
         with self._timed():
-            sent = self.ledger.store(query.query_id, mine, principal=query.principal)
+            sent = self.ledger.store(query.query_id, mine, principal=query.principal, model=self.model)
         self.meter.answered(len(query.images))
         log.info("answered a query", extra=self._asked(query, left=left))
         return answer if sent == mine else _decoded(sent)
 
     def _scores(self, query: Query) -> Floats:
         mechanism = self.guarantee.mechanism
-        outputs = teacher_outputs(mechanism, self.teacher, query.images)
-        scores = mechanism.release(outputs)
+        try:
+            outputs = teacher_outputs(mechanism, self.teacher, query.images)
+            scores = mechanism.release(outputs)
+        except Exception:
+            self.outage.failed()
+            raise
+        self.outage.worked()
         if self.owner_account and isinstance(mechanism, GnMax):
             self.owner_account.add(query.query_id, len(scores), mechanism.realised(outputs, scores))
         return scores
@@ -234,6 +268,8 @@ class Gatekeeper:
             where = "".join(traceback.format_tb(error.__traceback__))
             shown = self._asked(query, code=code.value, note=type(error).__name__, where=where)
             log.error("could not answer a query", extra=shown)
+        if code is RefusalCode.OUT_OF_SERVICE and query and query.version in _WITHOUT_OUTAGE:
+            code = RefusalCode.INTERNAL  # which makes an older server ask again, too
         return Refusal(code, query.query_id if query else "")
 
     def _asked(self, query: AnyQuery | None, **more: object) -> LogFields:
@@ -293,17 +329,24 @@ def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "re
     )
 
 
-def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
+def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatekeeper:
     """The gatekeeper of a silo's folder (`teacher.safetensors`, `manifest.json`, `policy.yaml`, `ledger.sqlite`).
+
+    Args:
+        silo_dir: the silo's folder.
+        tried: whether the teacher is tried first, on invented images; None: where this project did not train it.
 
     Raises:
         ManifestError: where teacher and manifest are missing or disagree.
+        TeacherError: where the teacher fails its trial; the ledger was not opened then.
         PolicyError: where the policy cannot be honoured.
         LedgerError: where the ledger is missing, of another population, tampered with, or not writable.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
+    if tried or (tried is None and manifest.origin == "adopted"):
+        _try(teacher, manifest, policy)
     ledger = Ledger.open(
         folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark_path(folder, policy)
     )
@@ -330,6 +373,14 @@ def open_gatekeeper(silo_dir: str | Path) -> Gatekeeper:
     except BaseException:
         ledger.close()
         raise
+
+
+def _try(teacher: Teacher, manifest: Manifest, policy: Policy) -> None:
+    """Tries the teacher, and writes into the owner's log what came of it."""
+    found = try_under_policy(teacher, manifest, policy)
+    log.info("tried the teacher on invented images", extra=fields(silo=manifest.silo, note=str(found)))
+    for warning in found.warnings:
+        log.warning("the teacher may be wrong", extra=fields(silo=manifest.silo, note=warning))
 
 
 def _is_name(name: object) -> bool:

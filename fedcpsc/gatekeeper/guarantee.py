@@ -82,6 +82,9 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
     """
     mechanism, section, status = build_mechanism(policy, manifest), policy.mechanism, ledger.status()
     check_counts(policy, status.unit)
+    if policy.share_class_counts and manifest.private_class_counts is None:
+        remedy = "set share_class_counts: false; or adopt the model with its counts: fedcpsc adopt --class-counts"
+        raise PolicyError(explain("share_class_counts", True, "the class counts of this teacher are not known", remedy))
     if not isinstance(section, DpPolicy):
         return Guarantee(mechanism, Budget(policy.answers, status.budget.mu2), DpClaim(mechanism=mechanism.name))
     proof = proof_of(manifest)
@@ -147,7 +150,13 @@ def _check_proof(proof: DpSgdProof) -> None:
         )
 
 
-def _check_delta(section: DpPolicy, records: int) -> None:
+def _check_delta(section: DpPolicy, records: int | None) -> None:
+    if records is None:
+        if not section.accept_large_delta:
+            remedy = "adopt the model with them: fedcpsc adopt --class-counts; or consent with accept_large_delta: true"
+            why = "must be below 1 / records, and the number of this teacher's records is not known"
+            raise PolicyError(explain("mechanism.delta", section.delta, why, remedy))
+        return
     if section.delta * records >= 1 and not section.accept_large_delta:
         raise PolicyError(
             explain(

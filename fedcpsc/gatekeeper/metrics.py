@@ -10,7 +10,8 @@ Each exported number is a function of what the asker sent and was answered, or o
 | `replies_total{kind}`, `refusals_total{code}`, `replays_total` | what was sent, without its content |
 | `reply_seconds`, `ledger_write_seconds` | time: see below |
 
-A refusal is data-independent but for `internal`: a teacher that fails on some image says so to the asker, and here.
+A refusal is data-independent but for `internal` and `out_of_service`: a teacher that fails on some image says so to the
+asker, and here.
 Time is the other thing that a teacher could make depend on its data (a Python teacher may take what time it likes, and
 replies are not equalised). The asker knows both without this page. Whoever reads the metrics instead learns of time
 only into which of a few coarse classes a reply fell: a histogram's `_sum` would give exact seconds away, so what is

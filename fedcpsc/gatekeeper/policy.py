@@ -18,6 +18,7 @@ from fedcpsc.gatekeeper.mechanisms.none import NoMechanism
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, MechanismPolicy, Scale
 from fedcpsc.ledger.mark import MARK_FILE
 from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 
 __all__ = ["POLICY_FILE", "Policy", "ServicePolicy", "load_policy", "mark_path", "save_policy"]
@@ -37,14 +38,17 @@ class ServicePolicy(Strict):
     """Settings that change speed and robustness, never the content of an answer.
 
     Attributes:
-        batch_size: number of images per forward pass.
+        batch_size: number of images per forward pass; null is 500, of images over 64x64 pixels fewer: 10 of 224x224.
+        query_megabytes: most megabytes (10^6 bytes) of a query's images, beside `images_per_query`; one image may
+            always be asked about.
         queue: number of requests that may wait at a time; more are refused as busy.
         connections: number of open connections; beyond it, the connection that has been idle longest is closed.
         read_timeout_s: seconds in which a request must arrive completely; also the longest pause in reading a reply.
         grace_s: seconds for queries under way when the process is asked to stop.
     """
 
-    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 500
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    query_megabytes: Annotated[float, Field(gt=0, le=1024)] = 16.0
     queue: Annotated[int, Field(ge=1, le=10_000)] = 16
     connections: Annotated[int, Field(ge=2, le=10_000)] = 64
     read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
@@ -86,6 +90,10 @@ class Policy(Strict):
     recipe_queries: bool = False
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()
+
+    def images_of_a_query(self, image_shape: tuple[int, int, int]) -> int:
+        """Most images (C, H, W) of a query, >= 1: at most `images_per_query`, within `service.query_megabytes`."""
+        return min(self.images_per_query, images_of_bytes(self.service.query_megabytes, image_shape))
 
     @field_validator("forms")
     @classmethod

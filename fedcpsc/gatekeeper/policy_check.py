@@ -18,13 +18,18 @@ from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_that_fit
+from fedcpsc.gatekeeper.silo_trial import try_in_folder
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.privacy.votes import GnMax
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.proof import DpSgdProof, histories_of, proof_of
+from fedcpsc.teachers.trial import TrialResult
 
 __all__ = ["PolicyReport", "check_policy"]
+
+_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,10 @@ class PolicyReport:
         released: epsilon of all that was released so far, by each accountant; None where some had no guarantee.
         next_training: what one more DP-SGD training like the present one would bring the population to; None elsewhere.
         trainings_left: how many more such trainings the policy holds; None where the mechanism is another.
+        shown: sentence: what a server is shown of the silo before it asks anything.
         learns: sentences: what a server can learn at most.
         warnings: sentences: what to think twice about.
+        trial: what came of trying the teacher; None where it was not tried.
     """
 
     population: str
@@ -58,8 +65,10 @@ class PolicyReport:
     released: CompositionFacts | None
     next_training: CompositionFacts | None
     trainings_left: int | None
+    shown: str
     learns: tuple[str, ...]
     warnings: tuple[str, ...]
+    trial: TrialResult | None = None
 
     def as_json(self) -> Mapping[str, object]:
         """Plain values."""
@@ -75,11 +84,16 @@ class _Silo:
     guarantee: Guarantee
 
 
-def check_policy(silo_dir: str | Path) -> PolicyReport:
+def check_policy(silo_dir: str | Path, *, tried: bool = False) -> PolicyReport:
     """Reads the folder's policy, manifest and, where there is one, ledger; charges nothing and changes no file.
+
+    Args:
+        silo_dir: the silo's folder.
+        tried: whether the teacher is tried, too, on invented images.
 
     Raises:
         SiloError: where the policy cannot be honoured as written, or a file cannot be read.
+        TeacherError: where the teacher fails its trial.
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
@@ -88,6 +102,7 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
         silo = _Silo(folder, manifest, policy, ledger, guarantee_of(policy, manifest, ledger))
         claim, answers, forecast = silo.guarantee.claim, _answers(silo), _forecast(silo)
         released = released_epsilon(ledger, claim.delta)
+        trial = try_in_folder(folder) if tried else None
         sentences = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
         return PolicyReport(
             population=manifest.population,
@@ -101,8 +116,10 @@ def check_policy(silo_dir: str | Path) -> PolicyReport:
             released=None if released is None else released.as_json(),
             next_training=None if forecast is None else forecast.after,
             trainings_left=None if forecast is None else forecast.left,
+            shown=_shown(silo),
             learns=tuple(sentences),
-            warnings=tuple(_warnings(silo)),
+            warnings=(*_warnings(silo), *(trial.warnings if trial else ())),
+            trial=trial,
         )
 
 
@@ -160,6 +177,22 @@ def _forecast(silo: _Silo) -> _Forecast | None:
     return _Forecast(after.as_json(), section.epsilon, trainings_that_fit(section, parts, proof.history))
 
 
+def _shown(silo: _Silo) -> str:
+    """The public facts that `Gatekeeper.describe` sends."""
+    manifest, policy = silo.manifest, silo.policy
+    named = f"{len(manifest.class_names)} classes by name" if manifest.class_names else f"{manifest.classes} classes"
+    if manifest.class_names:
+        first = ", ".join(manifest.class_names[:_NAMES_SHOWN])
+        named += f" ({first}{', ...' if len(manifest.class_names) > _NAMES_SHOWN else ''})"
+    counts = ", how many records each class has" if policy.share_class_counts else ""
+    shape = "x".join(map(str, manifest.image_shape))
+    return (
+        f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape},"
+        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the"
+        f" claim {silo.guarantee.claim.mechanism!r}{counts}."
+    )
+
+
 def _learns(silo: _Silo, answers: int) -> list[str]:
     claim, population = silo.guarantee.claim, silo.manifest.population
     forms = ", ".join(form.value for form in silo.policy.forms)
@@ -201,8 +234,14 @@ def _warnings(silo: _Silo) -> list[str]:
         found.append(f"epsilon {claim.epsilon:.4g} is so large that it promises next to nothing")
     caution = MECHANISM_KINDS.get(section.kind).caution
     found += [caution] if caution else []
-    if isinstance(section, DpPolicy) and section.delta * silo.manifest.train_size >= 1:
-        found.append(f"delta {section.delta:g} is not below 1 / {silo.manifest.train_size} records")
+    records = silo.manifest.train_size
+    if isinstance(section, DpPolicy) and (records is None or section.delta * records >= 1):
+        shown = "a number of records that is not known" if records is None else f"{records} records"
+        found.append(f"delta {section.delta:g} is not below 1 / {shown}")
+    if silo.manifest.none_class:
+        found.append("the teacher can say none of its classes: every answer tells how much an image is like yours")
+        if set(policy.forms) == {AnswerForm.LABEL} or isinstance(silo.guarantee.mechanism, GnMax):
+            found.append("labels alone: of invented images most answers will say none, and nothing of the classes")
     if policy.public_size:
         found.append("public_size: whoever sees the claim may find out how many records there are")
     if policy.share_class_counts and policy.class_count_sigma is None:

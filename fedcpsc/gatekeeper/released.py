@@ -6,14 +6,19 @@ The ledger is not asked here: whoever lets scores leave has charged for them bef
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
+from fedcpsc.logs import fields
 from fedcpsc.privacy.mechanisms import Floats, Mechanism
 from fedcpsc.teachers.protocol import ShardTeacher, Teacher
 
 __all__ = ["released_scores", "teacher_outputs"]
+
+log = logging.getLogger("fedcpsc.gatekeeper")
 
 
 def teacher_outputs(mechanism: Mechanism, teacher: Teacher, images: npt.NDArray[np.uint8]) -> Floats:
@@ -42,9 +47,11 @@ def teacher_outputs(mechanism: Mechanism, teacher: Teacher, images: npt.NDArray[
         return teacher.predict_shards(images)
     try:
         outputs = teacher.predict(images)
-    except TeacherError:
+    except TeacherError as error:
         if not mechanism.cost():
             raise
+        # for the owner alone, who must stop the gatekeeper: the asker sees answers, which are charged
+        log.error("the teacher failed, and abstained", extra=fields(images=len(images), note=str(error)))
         outputs = np.full((len(images), teacher.classes), np.nan, np.float32)  # it abstains, under the same noise
     return outputs[np.newaxis]
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedcpsc.errors import LedgerError, explain
+from fedcpsc.errors import LedgerError, PolicyError, explain
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.promise import COUNTS, check_noise, count_cost, count_name
 from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Stored
@@ -52,11 +52,13 @@ def report_class_counts(
 
     Raises:
         LedgerError: where the budget does not hold them, or the ledger cannot be written.
-        PolicyError: where their noise is too large to draw.
+        PolicyError: where their noise is too large to draw, or they are not known.
     """
     if not policy.share_class_counts:
         return None
     exact = manifest.private_class_counts
+    if exact is None:
+        raise PolicyError(explain("share_class_counts", True, "they are not known", "set share_class_counts: false"))
     if policy.class_count_sigma is None:
         ledger.release("class-counts", Charge(0, private=False, mechanism="exact counts"))
         return ClassReport(tuple(float(count) for count in exact))

@@ -53,6 +53,14 @@ class SocketGatekeeper:
             return dataclasses.replace(reply, query_id=query.query_id)
         return reply
 
+    def health(self) -> str:
+        """`ok`, or `out_of_service` where its teacher failed lately; empty where it does not say."""
+        try:
+            told = self._http.get("/health").raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return ""
+        return str(told.get("status", "")) if isinstance(told, dict) else ""
+
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gatekeeper as a process of the silo's own: one teacher, loaded once, behind a Unix-domain socket.
 
-`POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says
-that the process lives. Every reply is a message: what a caller did wrong is a refusal code, never an HTTP error text.
+`POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says that
+the process lives, and whether its teacher failed lately. Every reply is a message: what a caller did wrong is a refusal
+code, never an HTTP error text.
 
 Bounds: who may connect (the socket's file permissions), connections at a time, bytes in a request, seconds to send one
 and to take the reply, queries waiting at a time, and one gatekeeper process for a ledger.
@@ -32,6 +33,7 @@ from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, Sil
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
 from fedcpsc.gatekeeper.listening import bound_socket, bounded_protocol
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
+from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.ledger.ledger import LEDGER_FILE
 from fedcpsc.logs import fields
@@ -47,7 +49,13 @@ log = logging.getLogger("fedcpsc.gatekeeper")
 _HEADER_BYTES = 65_536
 
 
-def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter: Meter | None = None) -> FastAPI:
+def build_app(
+    target: QueryTarget,
+    limits: ServicePolicy,
+    max_bytes: int,
+    meter: Meter | None = None,
+    outage: Outage | None = None,
+) -> FastAPI:
     """The web application around a gatekeeper.
 
     Args:
@@ -55,6 +63,7 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter:
         limits: queue length and seconds to read a request.
         max_bytes: largest size of a request's body, in bytes.
         meter: counter of every reply.
+        outage: whether the teacher failed lately, for `GET /health`; None says that it did not.
     """
     counted = meter or Unmetered()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -89,7 +98,7 @@ def build_app(target: QueryTarget, limits: ServicePolicy, max_bytes: int, meter:
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        return {"status": "ok"}
+        return {"status": RefusalCode.OUT_OF_SERVICE.value if outage and outage.lasts else "ok"}
 
     return app
 
@@ -104,6 +113,8 @@ def serve(
 ) -> None:
     """Runs a silo's gatekeeper until SIGTERM or SIGINT; queries under way are finished first.
 
+    Before it listens, the teacher is tried on invented images, uncharged: one that fails never answers a query.
+
     Args:
         silo_dir: the silo's folder.
         socket_path: path of the socket to listen at; the file gets mode 0600, or 0660 with a group.
@@ -112,13 +123,14 @@ def serve(
         metrics_group: group whose members may connect to that socket too.
 
     Raises:
-        SiloError: where the silo cannot be opened, another gatekeeper serves it, or the socket's path is taken.
+        SiloError: where the silo cannot be opened, its teacher fails its trial, another gatekeeper serves it, or the
+            socket's path is taken.
         ConfigError: metrics would be open to other machines.
     """
     folder = Path(silo_dir)
     with contextlib.ExitStack() as opened:
         opened.enter_context(_only_one(folder))
-        gatekeeper = opened.enter_context(contextlib.closing(open_gatekeeper(folder)))
+        gatekeeper = opened.enter_context(contextlib.closing(open_gatekeeper(folder, tried=True)))
         meter: Meter = Unmetered()
         if metrics is not None:
             from fedcpsc.gatekeeper.metrics import PrometheusMeter, serving_metrics  # noqa: PLC0415 - where asked for
@@ -130,7 +142,7 @@ def serve(
         opened.enter_context(_stopped_by_signals())
         limits = gatekeeper.policy.service
         config = uvicorn.Config(
-            build_app(gatekeeper, limits, _largest(gatekeeper), meter),
+            build_app(gatekeeper, limits, _largest(gatekeeper), meter, gatekeeper.outage),
             http=bounded_protocol(limits.read_timeout_s, max(limits.connections, limits.queue + 1)),
             ws="none",
             lifespan="off",
@@ -184,7 +196,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _largest(gatekeeper: Gatekeeper) -> int:
-    return gatekeeper.policy.images_per_query * math.prod(gatekeeper.teacher.image_shape) + _HEADER_BYTES
+    return gatekeeper.images_per_query * math.prod(gatekeeper.teacher.image_shape) + _HEADER_BYTES
 
 
 async def _body(request: Request, max_bytes: int, timeout_s: float) -> bytes:

@@ -15,10 +15,11 @@ includes their hashes.
             -> clock                      the machine's clock went back or jumped ahead
 
 Rules: a charge is committed before inference and never refunded; the same query id with the same payload gets the
-stored bytes back without charge; a query charged but not answered (a crash between) is computed again without charge;
-of two racers for one query the second discards its reply. Several processes and threads may use one file at once:
-every write is one `BEGIN IMMEDIATE` transaction. Its decisions depend only on public quantities, and never on time: a
-clock that went wrong is recorded and shown to the owner.
+stored bytes back without charge; a query charged but not answered (a crash between, or a teacher that failed) is
+computed again without charge, by whichever teacher the silo then has, where it costs the same; of two racers for one
+query the second discards its reply. Several processes and threads may use one file at once: every write is one `BEGIN
+IMMEDIATE` transaction. Its decisions depend only on public quantities, and never on time: a clock that went wrong is
+recorded and shown to the owner.
 
 It imports neither torch nor flwr, so that an owner can read the ledger without delay.
 """
@@ -233,8 +234,29 @@ class Ledger(LedgerOwner):
             self._append("charged", **facts)
             return Reserved(Budget(cap.answers - spent.answers, cap.mu2 - spent.mu2))
 
-    def store(self, query_id: str, reply: bytes, *, principal: str = "") -> bytes:
+    def recall(
+        self, query_id: str, payload: str, charge: Charge, *, principal: str = "", limit: Budget | None = None
+    ) -> Reserved | Stored | Denied | None:
+        """What `reserve` would return of a query that was asked before; None where it never was. Charges nothing.
+
+        Args:
+            query_id, payload, charge, principal, limit: arguments as for `reserve`.
+
+        Raises:
+            LedgerError: where the ledger cannot be written.
+        """
+        with self._writing() as head:
+            asked = self._asked(principal, query_id)
+            return self._again(asked, payload, charge, _cap(head, limit)) if asked else None
+
+    def store(self, query_id: str, reply: bytes, *, principal: str = "", model: str = "") -> bytes:
         """Stores the reply to a charged query and returns what must be sent: the reply stored first.
+
+        Args:
+            query_id: name of the query for its principal.
+            reply: bytes that are to be sent.
+            principal: name of who asks.
+            model: version of the teacher that answered; recorded where the query was charged for another.
 
         Raises:
             LedgerError: where the query was not charged, or the ledger cannot be written; then nothing may be sent.
@@ -246,7 +268,9 @@ class Ledger(LedgerOwner):
             stored = self._reply(principal, query_id)
             if stored is not None:
                 return stored
-            seq = self._append("answered", principal=principal, query_id=query_id, reply=sha256_hex(reply))
+            own = {"model": model} if model != asked["model"] else {}
+            facts = {"principal": principal, "query_id": query_id, "reply": sha256_hex(reply)}
+            seq = self._append("answered", **facts, **own)
             self._db.execute("INSERT INTO replies VALUES (?, ?)", (seq, reply))
             return reply
 
@@ -281,8 +305,9 @@ class Ledger(LedgerOwner):
         stored = self._reply(asked["principal"], asked["query_id"])
         if stored is not None:
             return Stored(stored)
-        if (asked["mechanism"], asked["model"]) != (charge.mechanism, charge.model):
-            return Denied(conflict=True)  # what was charged is not what would be computed now
+        # nothing of the first teacher's answer ever left, so another may give it: where it costs what was charged
+        if any(asked[name] != value for name, value in recorded(charge).items() if name != "model"):
+            return Denied(conflict=True)
         left = Budget(max(0, cap.answers - asked["answers_spent"]), max(0, cap.mu2 - asked["mu2_spent"]))
         return Reserved(left)
 

@@ -56,6 +56,7 @@ class ConditionalGenerator(nn.Module):
         channels, height, width_px = image_shape
         self.start = (math.ceil(height / 4), math.ceil(width_px / 4))
         self.size = (height, width_px)
+        self.image_shape = image_shape
         self.width = width
         self.reference_order = reference_order
         self.project = nn.Linear(latent, 2 * width * self.start[0] * self.start[1])

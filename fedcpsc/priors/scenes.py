@@ -76,7 +76,8 @@ def _surface(count: int, image_shape: tuple[int, int, int], x: Tensor, y: Tensor
     amplitude = torch.where(frequency > 0, frequency.clamp_min(1e-9) ** -uniform(0.8, 2.5), 0.0)
     white = torch.randn(count, 1, height, width, generator=generator)
     texture = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(height, width))
-    texture = texture / texture.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
+    if height * width > 1:  # one pixel has no spread
+        texture = texture / texture.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
     lit: Tensor = uniform(-1, 1, channels) + light + uniform(0.02, 0.35) * texture
     return lit
 

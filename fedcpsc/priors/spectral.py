@@ -33,7 +33,8 @@ def _draw(count: int, image_shape: tuple[int, int, int], generator: torch.Genera
     amplitude = torch.where(fall > 0, 1 / fall.clamp_min(1e-9), 0.0)  # no constant part: the bias is that
     white = torch.randn(count, channels, height, width, generator=generator)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) * amplitude, s=(height, width))
-    noise = noise / noise.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
+    if noise[0].numel() > 1:  # one number has no spread
+        noise = noise / noise.std((1, 2, 3), keepdim=True).clamp_min(1e-9)
     gain = uniform(0.3, 2.0)
     bias = 0.7 * torch.randn(count, 1, 1, 1, generator=generator)
     return muted(torch.tanh(gain * (noise - bias)), generator)

@@ -149,12 +149,25 @@ def _text(value: object) -> str:
     return value
 
 
+def _name(value: object) -> str:
+    """Text that people are shown: without line breaks and escape codes, which would steer their terminals and logs."""
+    if not value or not _is_shown(value):
+        raise ProtocolError(explain("name", value, f"must be 1 to {TEXT_LIMIT} printable characters", "rename it"))
+    return str(value)
+
+
+def _is_shown(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= TEXT_LIMIT
+
+
 def _claim(value: dict[str, Any]) -> DpClaim:
     claim = DpClaim(**value)
     numbers = [_number(number) for number in (claim.epsilon, claim.delta) if number is not None]
     texts = [text for text in (claim.unit, claim.relation, claim.mechanism) if text is not None]
-    good = isinstance(claim.dp, bool) and all(isinstance(text, str) and len(text) <= TEXT_LIMIT for text in texts)
-    if not good or claim.mechanism is None or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
+    if not all(_is_shown(text) for text in texts):
+        raise ProtocolError(explain("claim", value, "its words must be printable text", "rename them"))
+    good = isinstance(claim.dp, bool) and claim.mechanism is not None
+    if not good or (claim.dp and (claim.epsilon is None or min(numbers) <= 0)):
         raise ProtocolError(explain("claim", value, "a dp claim needs epsilon > 0", "state epsilon or dp=False"))
     return claim
 
@@ -184,7 +197,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "query_id": _text,
     "run": _text,
     "principal": _text,
-    "silo": _text,
+    "silo": _name,
     "code": RefusalCode,
     "form": AnswerForm,
     "forms": lambda forms: tuple(AnswerForm(form) for form in forms),

@@ -8,7 +8,7 @@ makes them. Everything here is a number within bounds: a recipe names no code.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -17,15 +17,19 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
 
-__all__ = ["Pool", "Recipe", "Scalars"]
+__all__ = ["CANDIDATES_PER_IMAGE", "Pool", "Recipe", "Scalars", "check_sizes"]
 
 Scalars: TypeAlias = dict[str, object]
 """Fields of a message that are no arrays, by name: values that JSON can hold."""
 
+CANDIDATES_PER_IMAGE = 16
+"""Candidates that a silo makes at most, for each image that a query to it may carry."""
+
 _MOST_POOLS, _MOST_NAMES, _MOST_IMAGES = 256, 16, 2**22
 _LARGEST_NUMBER = 1e300  # finite, and within what every float holds
-# what a silo needs to make a chunk of images stays below some 1.5 GB
-_MOST_PIXELS, _MOST_ACTIVATIONS = 2**14, 2**17
+# what a silo needs to make a chunk of images stays below some 1.5 GB: of larger images a chunk has fewer, see
+# fedcpsc.recipes.drawing
+_MOST_PIXELS, _MOST_ACTIVATIONS = 2**20, 2**23
 _LARGEST = {"side": 1024, "classes": 2**16, "latent": 1024, "width": 128}
 
 
@@ -84,17 +88,7 @@ class Recipe:
     chosen: npt.NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        sizes = {"classes": self.classes, "latent": self.latent, "width": self.width}
-        for name, size in (*sizes.items(), *(("side", side) for side in self.image_shape)):
-            if type(size) is not int or not 1 <= size <= _LARGEST[name]:
-                raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
-        area = self.image_shape[1] * self.image_shape[2]
-        if area > _MOST_PIXELS or self.width * area > _MOST_ACTIVATIONS:
-            sizes_given = (self.image_shape, self.latent, self.width)
-            remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
-            raise ProtocolError(
-                explain("image_shape, latent, width", sizes_given, "take too much memory to make", remedy)
-            )
+        check_sizes(self.image_shape, self.classes, self.latent, self.width)
         if not 1 <= len(self.pools) <= _MOST_POOLS or self.candidates > _MOST_IMAGES:
             got = (len(self.pools), self.candidates)
             raise ProtocolError(explain("pools", got, "too few, too many or too large", "ask about fewer images"))
@@ -125,6 +119,24 @@ class Recipe:
         """Number of bytes of its arrays."""
         return self.weights.nbytes + self.chosen.nbytes
 
+    def part(self, start: int, stop: int) -> Recipe:
+        """The recipe of images [start, stop) of these, without the pools and weights that none of them needs."""
+        chosen = np.unpackbits(self.chosen)[: self.candidates].astype(bool)
+        number = np.cumsum(chosen) - 1
+        wanted = chosen & (number >= start) & (number < stop)
+        pools, masks, rows = [], [], []
+        first, row = 0, 0
+        for pool in self.pools:
+            mask = wanted[first : first + pool.size]
+            first += pool.size
+            if mask.any():
+                pools.append(pool)
+                masks.append(mask)
+                rows += [row] if pool.from_generator else []
+            row += pool.from_generator > 0
+        packed = np.packbits(np.concatenate(masks)) if masks else np.zeros(0, np.uint8)
+        return replace(self, pools=tuple(pools), weights=self.weights[rows], chosen=packed)
+
     def to_fields(self) -> tuple[Scalars, dict[str, npt.NDArray[Any]]]:
         """JSON-able scalars and named arrays."""
         names = ("image_shape", "classes", "latent", "width")
@@ -147,6 +159,26 @@ class Recipe:
         numbers = {name: scalars[name] for name in ("classes", "latent", "width")}
         weights, chosen = arrays["weights"], arrays["chosen"]
         return cls((channels, height, width), pools=tuple(pools), weights=weights, chosen=chosen, **numbers)
+
+
+def check_sizes(image_shape: tuple[int, int, int], classes: int, latent: int, width: int) -> None:
+    """Does nothing where a recipe may make images of this shape, by such a generator.
+
+    Args:
+        image_shape, classes, latent, width: fields of `Recipe`.
+
+    Raises:
+        ProtocolError: a size is out of bounds, or takes too much memory.
+    """
+    sizes = {"classes": classes, "latent": latent, "width": width}
+    for name, size in (*sizes.items(), *(("side", side) for side in image_shape)):
+        if type(size) is not int or not 1 <= size <= _LARGEST[name]:
+            raise ProtocolError(explain(name, size, f"must be in [1, {_LARGEST[name]}]", "make it smaller"))
+    area = image_shape[1] * image_shape[2]
+    if area > _MOST_PIXELS or width * area > _MOST_ACTIVATIONS:
+        constraint = f"take too much memory to make: at most {_MOST_PIXELS:,} pixels, {_MOST_ACTIVATIONS:,} times width"
+        remedy = "lower synthesis.width, or ask with images (queries.recipes: false)"
+        raise ProtocolError(explain("image_shape, latent, width", (image_shape, latent, width), constraint, remedy))
 
 
 def _number(value: object) -> bool:

@@ -39,6 +39,7 @@ _ERROR_CODES: dict[RefusalCode, int] = {
     RefusalCode.ACTION: 107,
     RefusalCode.INTERNAL: 108,
     RefusalCode.RECIPE: 109,
+    RefusalCode.OUT_OF_SERVICE: 110,
 }
 
 

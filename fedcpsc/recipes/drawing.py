@@ -18,15 +18,21 @@ from torch import Tensor
 
 from fedcpsc.choices import check_mixture
 from fedcpsc.data.images import to_uint8
+from fedcpsc.large_images import together
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes.weights import recipe_generator
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["balanced_labels", "draw_candidates", "draw_images"]
+__all__ = ["PRIOR_PIXELS", "balanced_labels", "draw_candidates", "draw_images", "generator_batch"]
 
-_PRIOR_CHUNK, _GENERATOR_CHUNK = 500, 256  # part of the protocol: another chunk makes other images
+# all part of the protocol: another chunk makes other images
+_PRIOR_CHUNK, _GENERATOR_CHUNK = 500, 256
+_MOST_PIXELS, _MOST_ACTIVATIONS = 2**14, 2**17  # of an image; a chunk has fewer of larger ones
+PRIOR_PIXELS = 2**20
+"""Pixels of large images of a prior that are drawn together: 20 of 224x224, which take 300 MB at most."""
+_ACTIVATIONS = 6 * 2**20  # of a generator's last layers: 7 images of 224x224 at width 16
 
 
 def draw_images(recipe: Recipe) -> npt.NDArray[np.uint8]:
@@ -53,15 +59,28 @@ def draw_images(recipe: Recipe) -> npt.NDArray[np.uint8]:
 
 def draw_candidates(
     pool: Pool, image_shape: tuple[int, int, int], classes: int, latent: int, generator: ConditionalGenerator | None
-) -> tuple[Tensor, Tensor]:
-    """All candidates of a pool, uint8 [M, C, H, W], and their y, int64 [M]: -1 where the prior made them.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Candidates of a pool in chunks, uint8 [m, C, H, W], and their y, int64 [m]: -1 where the prior made them.
 
     Args:
-        generator: network that `recipe_generator` gives; None where the pool has none of its images.
+        generator: network that `recipe_generator` gives: its images; None: those of the prior.
     """
-    everything = np.ones(pool.size, bool)
-    chunks = list(_chunks(pool, image_shape, classes, latent, generator, everything))
-    return torch.cat([images for _, images, _ in chunks]), torch.cat([y for _, _, y in chunks])
+    wanted = np.arange(pool.size) >= pool.from_prior
+    for _, images, y in _chunks(
+        pool, image_shape, classes, latent, generator, ~wanted if generator is None else wanted
+    ):
+        yield images, y
+
+
+def generator_batch(usual: int, image_shape: tuple[int, int, int], width: int) -> int:
+    """Number of images that a generator makes together: `usual`, of large ones fewer.
+
+    Args:
+        usual: number of small images, >= 1.
+        image_shape: (C, H, W).
+        width: channels of the generator.
+    """
+    return together(usual, image_shape, _ACTIVATIONS // width)
 
 
 def balanced_labels(count: int, classes: int, stream: torch.Generator) -> Tensor:
@@ -82,16 +101,22 @@ def _chunks(
     """(first index, images, y) of each chunk of which something is wanted."""
     if pool.from_prior:  # a message must not make a silo import what else is installed there
         check_mixture(dict(pool.mixture), built_in=True)
-    for start in range(0, pool.from_prior, _PRIOR_CHUNK):
-        count = min(_PRIOR_CHUNK, pool.from_prior - start)
+    area = image_shape[1] * image_shape[2]
+    step = _PRIOR_CHUNK if area <= _MOST_PIXELS else max(1, PRIOR_PIXELS // area)
+    for start in range(0, pool.from_prior, step):
+        count = min(step, pool.from_prior - start)
         if wanted[start : start + count].any():
             stream = torch.Generator().manual_seed(derive_seed(pool.seed, "prior", start))
             pixels = sample_prior(dict(pool.mixture), count, image_shape, stream, pool.mean)
             yield start, to_uint8(pixels), torch.full((count,), -1)
-    for start in range(0, pool.from_generator if generator else 0, _GENERATOR_CHUNK):
-        count = min(_GENERATOR_CHUNK, pool.from_generator - start)
+    if generator is None:
+        return
+    activations = area * generator.width
+    step = _GENERATOR_CHUNK if activations <= _MOST_ACTIVATIONS else max(1, _ACTIVATIONS // activations)
+    for start in range(0, pool.from_generator, step):
+        count = min(step, pool.from_generator - start)
         at = pool.from_prior + start
-        if generator is not None and wanted[at : at + count].any():
+        if wanted[at : at + count].any():
             stream = torch.Generator().manual_seed(derive_seed(pool.seed, "draw", start))
             y = balanced_labels(count, classes, stream)
             with torch.no_grad():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,7 @@ _WIDTH = 4.2  # inches; a phone shows it at about its own size
 _HATCHES = (None, "////", "....")
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a name with two dollar signs is no formula
     "svg.hashsalt": "fedcpsc",  # the same drawing gives the same bytes
     "font.size": 10,
     "axes.labelsize": 10,
@@ -88,7 +90,7 @@ def lines(
             colour = _SERIES[0] if line.alone else _SERIES[i % len(_SERIES)]
             x, y = [point[0] for point in line.points], [point[1] for point in line.points]
             if line.alone:
-                axis.plot(x, y, color=colour, marker="*", markersize=13, linestyle="none", label=line.name)
+                axis.plot(x, y, color=colour, marker="*", markersize=13, linestyle="none", label=_shown(line.name))
                 continue
             every = max(1, len(x) // 8)
             style = _DASHES[i % len(_DASHES)]
@@ -102,10 +104,10 @@ def lines(
                 marker=marker,
                 markersize=4,
                 markevery=(shift, every),
-                label=line.name,
+                label=_shown(line.name),
             )
         for i, level in enumerate(levels):
-            axis.axhline(level.y, color=_INK, linestyle=_DASHES[1 + i % 3], linewidth=1.1, label=level.name)
+            axis.axhline(level.y, color=_INK, linestyle=_DASHES[1 + i % 3], linewidth=1.1, label=_shown(level.name))
         highest = max((y for line in series for _, y in line.points), default=1.0)
         axis.set_ylim(0, top or 1.05 * highest or 1.0)
         axis.set_xlim(left=0)
@@ -125,7 +127,7 @@ def bars(name: str, title: str, x_label: str, y_label: str, parts: Sequence[Seri
         for i, part in enumerate(parts):
             x, height = [point[0] for point in part.points], [point[1] for point in part.points]
             hatch = None if i == 0 else "////"
-            axis.bar(x, height, bottom=below, color=_SERIES[i], hatch=hatch, width=0.8, label=part.name)
+            axis.bar(x, height, bottom=below, color=_SERIES[i], hatch=hatch, width=0.8, label=_shown(part.name))
             below = [a + b for a, b in zip(below, height, strict=True)]
 
     return _svg(name, title, x_label, y_label, draw)
@@ -152,7 +154,7 @@ def lanes(name: str, title: str, x_label: str, rows: Sequence[Lane]) -> str:
     def draw(axis: Axes) -> None:
         for kind in kinds:
             i = kinds.index(kind)
-            style: Any = {"facecolor": _SERIES[i], "hatch": _HATCHES[i % len(_HATCHES)], "label": kind}
+            style: Any = {"facecolor": _SERIES[i], "hatch": _HATCHES[i % len(_HATCHES)], "label": _shown(kind)}
             for y, row in enumerate(rows):
                 if row.kind != kind:
                     continue
@@ -163,15 +165,22 @@ def lanes(name: str, title: str, x_label: str, rows: Sequence[Lane]) -> str:
                     spread = [(begin, end - begin) for begin, end in spans]
                     axis.broken_barh(spread, (y - 0.4 + high * half, high), **style)
                     style.pop("label", None)
-        axis.set_yticks(range(len(rows)), [row.name for row in rows])
+        axis.set_yticks(range(len(rows)), [_shown(row.name) for row in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlim(left=0)
 
     return _svg(name, title, x_label, "", draw, height=1.6 + 0.3 * len(rows))
 
 
+def _shown(name: str) -> str:
+    """A name as text of a chart: without what XML cannot hold; the legend would leave out one that begins with `_`."""
+    printable = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name)
+    return f" {printable}" if printable.startswith("_") else printable
+
+
 def _svg(name: str, title: str, x_label: str, y_label: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is the reader's font that draws the text
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         axis = figure.subplots()
         draw(axis)

@@ -25,7 +25,7 @@ class OwnerFacts:
         silo: name of the silo.
         ledger: figures of the ledger, as `fedcpsc ledger show` prints them.
         epsilon_realised: epsilon computed from the votes that really came, itself private; None without a record.
-        class_counts: number of private images of each class.
+        class_counts: number of private images of each class; None where the owner of an adopted teacher did not say.
         class_names: names of these classes; None where they have none.
         training: facts about the training, from the manifest.
         shares_class_counts: whether the policy sends them to the server.
@@ -34,7 +34,7 @@ class OwnerFacts:
     silo: str
     ledger: dict[str, Any]
     epsilon_realised: float | None
-    class_counts: tuple[int, ...]
+    class_counts: tuple[int, ...] | None
     class_names: tuple[str, ...] | None
     training: dict[str, Any]
     shares_class_counts: bool

@@ -17,6 +17,7 @@ import numpy as np
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.label_sets import Aliases, SiloClasses, unite
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.silos.folder import check_writable, standing_teacher
@@ -116,7 +117,7 @@ def check_names(names: Mapping[int, str]) -> None:
 
 
 def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None, aliases: Aliases) -> SiloReport:
-    """Opens an adopted silo once, as its gatekeeper will, and leaves it as it is.
+    """Opens an adopted silo once, as its gatekeeper will, tries its teacher, and leaves it as it is.
 
     Args:
         folder: folder of the silo.
@@ -126,7 +127,7 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None, a
 
     Raises:
         ManifestError: where the teacher cannot be opened.
-        TeacherError: where it gives something that is no answer.
+        TeacherError: where it fails its trial, or gives something that is no answer.
         PolicyError: where `policy.yaml` is missing or cannot be honoured.
         SiloError: where the folder is read-only.
         LedgerError: where the ledger is missing, damaged, or of another population or unit.
@@ -137,6 +138,7 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None, a
     mark = mark_path(folder, policy)
     Ledger.open(folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark).close()
     teacher = open_teacher(folder, manifest, policy.service.batch_size)
+    try_under_policy(teacher, manifest, policy)
     return SiloReport(
         silo=manifest.silo,
         folder=folder,

@@ -19,7 +19,7 @@ class SiloReport:
         silo: name of the silo.
         folder: path of its folder.
         architecture: name of its teacher's architecture.
-        train_size: number of private images.
+        train_size: number of private images; None where the owner of an adopted teacher did not say.
         reused: whether the teacher was there already.
         policy_kept: whether its `policy.yaml` was edited by its owner and differs from the configuration.
         accuracy: share of the run's held-out images that the teacher classifies right, in [0, 1]; None where there are
@@ -32,7 +32,7 @@ class SiloReport:
     silo: str
     folder: Path
     architecture: str
-    train_size: int
+    train_size: int | None
     reused: bool
     policy_kept: bool
     accuracy: float | None

@@ -15,15 +15,28 @@ from typing import TypeAlias
 from fedcpsc.choices import TEACHER_FORMATS
 from fedcpsc.registry import Entry, Registry
 from fedcpsc.teachers.manifest import Manifest
-from fedcpsc.teachers.protocol import Teacher
+from fedcpsc.teachers.protocol import Teacher, WithOutputs
+from fedcpsc.teachers.recognised import Recognised, Source
 
-__all__ = ["FORMATS", "Opener", "TeacherFormat"]
+__all__ = ["FORMATS", "Loader", "Opener", "Recogniser", "TeacherFormat"]
 
 Opener: TypeAlias = Callable[[Path, Manifest, int], Teacher]
 """(the silo's folder, the teacher's manifest, number of images per forward pass) -> the teacher.
 
 Raises ManifestError where weights and manifest disagree. What is loaded are the bytes whose hash the manifest names
 (`read_weights`), and nothing but the manifest chooses code.
+"""
+
+Loader: TypeAlias = Callable[[bytes, Manifest, int], WithOutputs]
+"""(content of the weights file, the teacher's manifest, number of images per forward pass) -> the teacher.
+
+Raises ManifestError where they do not fit together.
+"""
+
+Recogniser: TypeAlias = Callable[[Source], Recognised]
+"""A model on the disk -> what it is, with the content of the silo's weights file.
+
+Raises ManifestError where no teacher of this format can be made of it, or OSError where it cannot be read.
 """
 
 
@@ -34,10 +47,18 @@ class TeacherFormat(Entry):
     Attributes:
         weights_file: description of the weights file's content.
         open: function that opens the teacher of a silo's folder.
+        load: function that makes the teacher of the weights file's content, for a trial of a finished model.
+        recognise: function that says what a finished model's file is; None where such teachers are only trained here.
+        code: description of the code that a weights file can run when it is opened or asked.
+        checks: description of what is checked before a teacher is taken.
     """
 
     weights_file: str
     open: Opener
+    load: Loader | None = None
+    recognise: Recogniser | None = None
+    code: str
+    checks: str
 
 
 FORMATS: Registry[TeacherFormat] = Registry(TEACHER_FORMATS, TeacherFormat)

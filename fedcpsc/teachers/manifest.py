@@ -61,7 +61,7 @@ class Manifest(Strict):
 
     Attributes:
         format_version: version of this file's format.
-        silo: name of the silo.
+        silo: name of the silo, printable, 1 to 200 characters.
         population: name of the population whose protection is counted, printable, 1 to 120 characters; the silo's name
             where left out. Budget, ledger and every later teacher of the folder belong to it.
         unit: record or person: what one guarantee protects.
@@ -78,15 +78,16 @@ class Manifest(Strict):
         image_shape: shape (C, H, W) of the images that the teacher takes.
         resize: how pictures of another size are brought to `image_shape`: squash, crop or pad, see `data.resize`.
         normalisation: public constants, one per channel.
+        probabilities: whether the model's outputs are probabilities already, by a softmax inside it.
         dataset_id: hash of the private images and labels trained on (`dataset_id`), for information: no budget depends
             on it; None where they are not known.
         train_size: number of private images that the teacher was fitted to, with its canaries but without those that
-            were left out.
+            were left out; None where the owner of an adopted teacher did not say.
         training: facts about how it was trained (kind, epochs, seed, seconds): no losses, no accuracies.
         weights_sha256: SHA-256 of the weights file.
         fingerprint: SHA-256 of everything that determines the teacher; one with an equal fingerprint may be reused.
         private_class_counts: number of those images in each class, by the label trained on; leaves the silo only by
-            `policy.share_class_counts`.
+            `policy.share_class_counts`. None exactly where `train_size` is.
         privacy: the training's differential-privacy claim, see `proof`; None where the training claims nothing.
         policy_sha256: SHA-256 of the `policy.yaml` that the silo was made with; a file with another hash was edited by
             its owner, and is left alone when the silo is made again.
@@ -107,12 +108,13 @@ class Manifest(Strict):
     image_shape: tuple[Size, Size, Size]
     resize: Literal["squash", "crop", "pad"] = "squash"
     normalisation: Normalisation
+    probabilities: bool = False
     dataset_id: DatasetId | None = None
-    train_size: Size
+    train_size: Size | None = None
     training: dict[str, Any]
     weights_sha256: Digest
     fingerprint: Digest
-    private_class_counts: tuple[Annotated[int, Field(ge=0)], ...]
+    private_class_counts: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     privacy: dict[str, Any] | None = None
     policy_sha256: Digest | None = None
 
@@ -131,17 +133,20 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Manifest:
         counts, channels = self.private_class_counts, self.image_shape[0]
-        if not self.population.isprintable():
-            raise ValueError(
-                explain("population", self.population, "must be printable", "choose a name like 'clinic north'")
-            )
+        for key, name in (("silo", self.silo), ("population", self.population)):
+            if not name.isprintable():
+                raise ValueError(explain(key, name, "must be printable", "choose a name like 'clinic north'"))
         if (self.entry_point is not None) != (self.kind == "python"):
             raise ValueError(
                 explain("entry_point", self.entry_point, "belongs to kind: python and to no other", "fix the manifest")
             )
         if self.class_names is not None and (fault := fault_of_class_names(self.class_names, self.classes)):
             raise ValueError(fault)
-        if len(counts) != self.classes or sum(counts) != self.train_size:
+        if self.origin == "trained" and counts is None:
+            raise ValueError(explain("private_class_counts", None, "are known of every training", "train it again"))
+        if (counts is None) != (self.train_size is None) or (
+            counts is not None and (len(counts) != self.classes or sum(counts) != self.train_size)
+        ):
             raise ValueError(
                 explain(
                     "private_class_counts",

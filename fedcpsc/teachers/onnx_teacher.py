@@ -7,17 +7,20 @@ in the process's working directory and are covered by no hash: such a model is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.errors import ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import TeacherFormat
+from fedcpsc.teachers.image_input import check_raw
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.onnx_file import check_whole, folded, parse, with_one_output
+from fedcpsc.teachers.onnx_model import OnnxModel
+from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
+from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.trying import tried
 
 __all__ = ["ONNX", "OnnxTeacher"]
 
@@ -26,36 +29,42 @@ class OnnxTeacher:
     """Implements `Teacher`.
 
     Args:
-        model: an ONNX file with one input, float32 [N, C, H, W] normalised as the manifest says, N free, and logits
-            float32 [N, K] as its first output.
+        model: an ONNX file with one input, images [N, C, H, W] (or [N, H, W, C]) of float32, float16 or float64,
+            normalised as the manifest says, or of uint8 where the normalisation says "pixels as they are"; and one
+            output of [N, K].
         manifest: manifest of the teacher.
-        batch_size: number of images per run.
+        batch_size: number of images per run; a batch that the model fixes goes before.
 
     Raises:
-        ManifestError: where onnx or onnxruntime is not installed, the model keeps weights in other files, or it cannot
-            be run.
+        ManifestError: where onnx or onnxruntime is not installed, the model keeps weights in other files, cannot be
+            run, or does not fit the manifest.
     """
 
     def __init__(self, model: bytes, manifest: Manifest, batch_size: int = 500) -> None:
-        try:
-            import onnx  # noqa: F401, PLC0415 - an extra; its half that reads a model without running it
-            import onnxruntime  # noqa: PLC0415 - likewise
-        except ImportError as error:
-            raise ManifestError(
-                explain("kind", "onnx", "needs onnx and onnxruntime", "install them: pip install 'fedcpsc[onnx]'")
-            ) from error
-        _check_whole(model)
-        try:
-            self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes share no public base
-            raise _no_model(error) from error
+        check_whole(parse(model, WEIGHTS_FILE), WEIGHTS_FILE)
         self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        self._model = OnnxModel(model, WEIGHTS_FILE, manifest.image_shape, self.classes)
+        self._raw = self._model.input.dtype is np.uint8
+        check_raw(self._model.input, manifest.normalisation, WEIGHTS_FILE)
         self._batch_size = batch_size
+        self._probabilities = manifest.probabilities
         self._mean = np.array(manifest.normalisation.mean, np.float32)[:, None, None]
         self._std = np.array(manifest.normalisation.std, np.float32)[:, None, None]
+
+    def outputs(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """The model's outputs as they are, float32 [N, K].
+
+        Raises:
+            TeacherError: where the model fails.
+        """
+        parts = []
+        for start in range(0, len(images), self._batch_size):
+            part: npt.NDArray[np.generic] = images[start : start + self._batch_size]
+            if not self._raw:
+                part = (part.astype(np.float32) / np.float32(255) - self._mean) / self._std
+            parts.append(self._model.run(part))
+        return np.concatenate(parts)
 
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:
         """Class probabilities, float32 [N, K], of uint8 images [N, C, H, W].
@@ -63,17 +72,8 @@ class OnnxTeacher:
         Raises:
             TeacherError: where the model fails or gives anything else.
         """
-        parts = []
-        for start in range(0, len(images), self._batch_size):
-            pixels = images[start : start + self._batch_size].astype(np.float32) / np.float32(255)
-            try:
-                (logits,) = self._session.run([self._output], {self._input: (pixels - self._mean) / self._std})
-            except Exception as error:  # onnxruntime's own classes share no public base
-                raise TeacherError(
-                    explain("teacher", "onnx", f"failed ({type(error).__name__})", "check its input shape")
-                ) from error
-            parts.append(_softmax(np.asarray(logits)))
-        return checked(np.concatenate(parts), len(images), self.classes)
+        found = to_probabilities(self.outputs(images), probabilities=self._probabilities)
+        return checked(found, len(images), self.classes)
 
 
 def _open(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
@@ -85,55 +85,41 @@ def _open(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
     return OnnxTeacher(read_weights(folder, manifest), manifest, batch_size)
 
 
-def _check_whole(model: bytes) -> None:
-    """Does nothing where the model holds all its weights itself.
+def _recognise(source: Source) -> Recognised:
+    """What an ONNX file says of itself; its weights in other files are folded in.
 
     Raises:
-        ManifestError: where it names other files for them, or is no ONNX model.
+        ManifestError: where no teacher can be made of it, or not without a word of its owner.
     """
-    import onnx  # noqa: PLC0415 - an extra
-
-    try:
-        parsed = onnx.ModelProto.FromString(model)  # unlike onnx.load, follows no path
-    except Exception as error:  # protobuf's own class, of whichever of its implementations
-        raise _no_model(error) from error
-    elsewhere = sorted(set(_files_named(parsed)))
-    if elsewhere:
-        remedy = (
-            "fold them into one file: torch.onnx.export(..., external_data=False), or"
-            " onnx.save(onnx.load(path), path, save_as_external_data=False); and give the manifest its SHA-256"
-        )
-        shown = f"keeps weights in another file ({', '.join(elsewhere)[:100]}), which is not read"
-        raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
-
-
-def _files_named(message: Any) -> Iterator[str]:
-    """Files in which the tensors below a protobuf message keep their values, wherever in the model they stand."""
-    if message.DESCRIPTOR.full_name == "onnx.TensorProto":
-        if message.data_location == message.EXTERNAL or message.external_data:
-            places = [entry.value for entry in message.external_data if entry.key == "location"]
-            yield from places or ["which is not named"]
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if isinstance(value, Sequence) else [value]:
-                yield from _files_named(part)
-
-
-def _no_model(error: Exception) -> ManifestError:
-    return ManifestError(
-        explain(
-            "weights", WEIGHTS_FILE, f"is no ONNX model that can be run ({type(error).__name__})", "export it again"
-        )
+    path, hints, notes = source.path, source.hints, list[str]()
+    data = path.read_bytes()
+    parsed = parse(data, str(path))
+    if outside := folded(parsed, path.parent):
+        notes.append(f"weights of {', '.join(outside)} were put into the model: it is one file now")
+    if hints.output is not None and len(parsed.graph.output) > 1:
+        with_one_output(parsed, hints.output)
+        notes.append(f"the output {hints.output} is used, the others were left out")
+    if notes:
+        data = parsed.SerializeToString()
+    several = len(parsed.graph.output) > 1
+    del parsed
+    model = OnnxModel(data, str(path), hints.image_shape, hints.outputs)
+    taken = model.input
+    if several:
+        notes.append(f"of its outputs, {model.output} is used: it alone is as wide as the classes are many")
+    facts = Recognised(
+        kind="onnx",
+        architecture="onnx",
+        outputs=model.outputs,
+        image_shape=taken.image_shape,
+        channels=taken.channels,
+        fixed_batch=taken.batch,
+        normalisation=taken.normalisation(hints.normalisation),
+        notes=(*notes, *taken.notes()),
+        weights=data,
     )
-
-
-def _softmax(logits: npt.NDArray[np.float32]) -> Floats:
-    if logits.ndim != 2:
-        raise TeacherError(explain("teacher output", list(logits.shape), "must be logits [N, K]", "export it again"))
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities: Floats = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-    return probabilities
+    del model
+    return tried(facts, source, OnnxTeacher)
 
 
 ONNX = TeacherFormat(
@@ -141,6 +127,10 @@ ONNX = TeacherFormat(
     summary="a model for onnxruntime",
     when="for a classifier from another framework",
     needs="`pip install 'fedcpsc[onnx]'`",
-    weights_file="an ONNX model in one file: float32 [N, C, H, W], normalised as the manifest says, to logits",
+    weights_file="an ONNX model in one file: images [N, C, H, W], normalised as the manifest says, to [N, K]",
     open=_open,
+    load=OnnxTeacher,
+    recognise=_recognise,
+    code="none: a graph of known operators",
+    checks="weights in one file; one input of images; type, layout and fixed batch; which output; versions",
 )

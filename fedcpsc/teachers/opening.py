@@ -5,22 +5,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedcpsc.large_images import together
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.protocol import Teacher
 
-__all__ = ["open_teacher"]
+__all__ = ["default_batch_size", "open_teacher"]
 
 
-def open_teacher(folder: Path, manifest: Manifest, batch_size: int = 500) -> Teacher:
+_USUAL_BATCH = 500
+
+
+def default_batch_size(image_shape: tuple[int, int, int]) -> int:
+    """Number of images (C, H, W) per forward pass that fit into memory: 500, of images over 64x64 pixels fewer."""
+    return together(_USUAL_BATCH, image_shape)
+
+
+def open_teacher(folder: Path, manifest: Manifest, batch_size: int | None = None) -> Teacher:
     """The teacher in a silo's folder, of the kind its manifest names.
 
     Args:
         folder: the silo's folder.
         manifest: manifest of the teacher.
-        batch_size: number of images per forward pass.
+        batch_size: number of images per forward pass; None: `default_batch_size`.
 
     Raises:
         ManifestError: weights and manifest disagree, or what the format needs is not installed.
     """
-    return FORMATS.get(manifest.kind).open(folder, manifest, batch_size)
+    return FORMATS.get(manifest.kind).open(folder, manifest, batch_size or default_batch_size(manifest.image_shape))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
 
-__all__ = ["Floats", "ShardTeacher", "Teacher", "checked"]
+__all__ = ["Floats", "ShardTeacher", "Teacher", "WithOutputs", "checked"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,6 +47,22 @@ class ShardTeacher(Teacher, Protocol):
 
         Args:
             images: uint8 [N, C, H, W], N >= 1.
+        """
+        ...
+
+
+@runtime_checkable
+class WithOutputs(Teacher, Protocol):
+    """A teacher that also gives what its network gives, before it becomes probabilities."""
+
+    def outputs(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """The network's outputs as they are, float32 [N, K].
+
+        Args:
+            images: uint8 [N, C, H, W], N >= 1.
+
+        Raises:
+            TeacherError: where the network fails.
         """
         ...
 

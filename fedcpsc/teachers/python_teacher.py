@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import TeacherFormat
+from fedcpsc.teachers.image_input import raw_pixels
 from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Floats, checked
+from fedcpsc.teachers.recognised import Recognised, Source
 
 __all__ = ["PYTHON", "PythonTeacher"]
 
@@ -67,6 +69,28 @@ def _open(folder: Path, manifest: Manifest, batch_size: int) -> PythonTeacher:
         ) from error
 
 
+def _recognise(source: Source) -> Recognised:
+    """The file that an entry point reads. Its code is not run here: what it takes and gives is its owner's word.
+
+    Raises:
+        OSError: where the file cannot be read.
+    """
+    hints = source.hints
+    channels = None if hints.image_shape is None else hints.image_shape[0]
+    return Recognised(
+        kind="python",
+        architecture="python",
+        entry_point=hints.entry_point,
+        outputs=hints.outputs,
+        image_shape=hints.image_shape,
+        channels=channels,
+        normalisation=None if channels is None else raw_pixels(channels),
+        probabilities=True,
+        notes=("the entry point takes pixels as they are, uint8, and returns probabilities",),
+        weights=source.path.read_bytes(),
+    )
+
+
 PYTHON = TeacherFormat(
     name="python",
     summary="Python code that the silo's owner has installed",
@@ -74,4 +98,7 @@ PYTHON = TeacherFormat(
     needs="the module, installed at the silo",
     weights_file="anything; `entry_point: module:function` is called with its bytes and returns `predict(images)`",
     open=_open,
+    recognise=_recognise,
+    code="any: it is the owner's own code",
+    checks="the entry point can be imported and called",
 )

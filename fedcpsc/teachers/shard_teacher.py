@@ -110,4 +110,6 @@ SHARDS = TeacherFormat(
     needs="a training by `teachers.training.kind: shards`",
     weights_file="state dicts of K networks of one architecture, stacked, as safetensors",
     open=_open,
+    code="none: tensors",
+    checks="names and shapes of all tensors",
 )

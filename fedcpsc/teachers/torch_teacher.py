@@ -3,26 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from torch import nn
+from torch import Tensor, nn
 
-from fedcpsc.errors import ManifestError, explain
+from fedcpsc.errors import TeacherError, explain
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
+from fedcpsc.teachers.state_dict import misfit, tensors_of
+from fedcpsc.teachers.weights_of import recognise_weights
 
 __all__ = ["TORCH", "Pixels", "TorchTeacher"]
-
-
-_TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")  # a zip archive since torch 1.6, a bare pickle before
-_PARALLEL = "module."
 
 
 class Pixels:
@@ -43,16 +41,25 @@ class TorchTeacher:
     """Implements `Teacher`.
 
     Args:
-        network: logits [N, K] from normalised images.
+        network: function from normalised images to outputs [N, K]; a module is put into evaluation mode.
         manifest: manifest of the teacher.
         batch_size: number of images per forward pass.
+        fixed_batch: number of images that the network takes at a time, where it takes no other.
     """
 
-    def __init__(self, network: nn.Module, manifest: Manifest, batch_size: int = 500) -> None:
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        manifest: Manifest,
+        batch_size: int = 500,
+        fixed_batch: int | None = None,
+    ) -> None:
         self.classes = manifest.outputs
         self.image_shape = manifest.image_shape
-        self._network = network.eval().requires_grad_(False)
-        self._batch_size = batch_size
+        self._network = network.eval().requires_grad_(False) if isinstance(network, nn.Module) else network
+        self._batch_size = fixed_batch or batch_size
+        self._fixed_batch = fixed_batch
+        self._probabilities = manifest.probabilities
         self._pixels = Pixels(manifest)
 
     @torch.inference_mode()
@@ -62,11 +69,54 @@ class TorchTeacher:
         Raises:
             TeacherError: where the network gives NaN or inf.
         """
+        found = self._all(images)
+        if self._probabilities or found.ndim != 2:
+            return checked(to_probabilities(found.numpy(), probabilities=True), len(images), self.classes)
+        return checked(torch.softmax(found, 1).numpy(), len(images), self.classes)
+
+    @torch.inference_mode()
+    def outputs(self, images: npt.NDArray[np.uint8]) -> Floats:
+        """The network's outputs as they are, float32 [N, K].
+
+        Raises:
+            TeacherError: where the network fails.
+        """
+        found: Floats = self._all(images).numpy()
+        return found
+
+    def _all(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Outputs of all images, float32, a forward pass for each batch."""
         parts = []
         for start in range(0, len(images), self._batch_size):
-            logits = self._network(self._pixels(images[start : start + self._batch_size]))
-            parts.append(torch.softmax(logits.to(torch.float32), 1).numpy())
-        return checked(np.concatenate(parts), len(images), self.classes)
+            pixels = self._pixels(images[start : start + self._batch_size])
+            lacking = (self._fixed_batch or 0) - len(pixels)
+            if lacking > 0:
+                pixels = torch.cat([pixels, pixels[-1:].expand(lacking, -1, -1, -1)])
+            try:
+                found = self._network(pixels)
+            except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: a guard of torch.export
+                shown = f"failed on float32{list(pixels.shape)} ({_first_line(error)})"
+                raise TeacherError(explain("teacher", "torch", shown, "check its input's shape")) from error
+            if not isinstance(found, Tensor):
+                shown = f"gives {type(found).__name__}, must give one tensor [N, K]"
+                raise TeacherError(explain("teacher output", type(found).__name__, shown, "export its logits alone"))
+            parts.append(found.to(torch.float32)[: len(pixels) - max(lacking, 0)])
+        return torch.cat(parts)
+
+
+def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
+    """The teacher of weights in safetensors form.
+
+    Raises:
+        ManifestError: where they are not, or do not fit the manifest.
+    """
+    network = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
+    state = tensors_of(weights, WEIGHTS_FILE)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:  # its own message lists every key
+        raise misfit(state, network.state_dict(), manifest.architecture, WEIGHTS_FILE) from error
+    return TorchTeacher(network, manifest, batch_size)
 
 
 def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
@@ -75,53 +125,11 @@ def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
     Raises:
         ManifestError: where weights and manifest disagree.
     """
-    network = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
-    state = _tensors(read_weights(folder, manifest))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:  # its own message lists every key
-        raise _misfit(set(state), set(network.state_dict()), manifest.architecture) from error
-    return TorchTeacher(network, manifest, batch_size)
+    return load(read_weights(folder, manifest), manifest, batch_size)
 
 
-def _tensors(data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        ManifestError: where it is another kind of file.
-    """
-    try:
-        return load_tensors(data)
-    except SafetensorError as error:
-        if data.startswith(_TORCH_SAVE):
-            remedy = (
-                "convert it: state = torch.load('model.pth', map_location='cpu', weights_only=True);"
-                " safetensors.torch.save_file(state, 'teacher.safetensors'); and give the manifest its SHA-256"
-            )
-            shown = "was written by torch.save, a pickle, which may run code when it is read"
-            raise ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy)) from error
-        raise ManifestError(
-            explain("weights", WEIGHTS_FILE, f"is no safetensors file ({error})", "save the state dict as safetensors")
-        ) from error
-
-
-def _misfit(found: set[str], wanted: set[str], architecture: str) -> ManifestError:
-    """Says how a state dict that could not be loaded differs from the architecture's."""
-    if found and all(key.startswith(_PARALLEL) for key in found):
-        remedy = f"save model.module.state_dict(), or drop the first {len(_PARALLEL)} characters of each key"
-        shown = f"every key begins with {_PARALLEL!r}, as nn.DataParallel names them"
-        return ManifestError(explain("weights", WEIGHTS_FILE, shown, remedy))
-    missing, foreign = sorted(wanted - found), sorted(found - wanted)
-    if not missing and not foreign:
-        shown = f"do not fit {architecture}: a tensor has another shape"
-        return ManifestError(explain("weights", WEIGHTS_FILE, shown, "check width, classes and image_shape"))
-    absent, others = f"{len(missing)} tensors are missing{_few(missing)}", f"{len(foreign)} are foreign{_few(foreign)}"
-    remedy = "save the state dict of models.registry.build_classifier(...), or name the right architecture"
-    return ManifestError(explain("weights", WEIGHTS_FILE, f"do not fit {architecture}: {absent}, {others}", remedy))
-
-
-def _few(keys: list[str]) -> str:
-    return f" ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})" if keys else ""
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 TORCH = TeacherFormat(
@@ -130,4 +138,8 @@ TORCH = TeacherFormat(
     when="for a classifier of your own in PyTorch, or one that this project trains",
     weights_file="state dict of an architecture of `fedcpsc.models.registry`, as safetensors",
     open=_open,
+    load=load,
+    recognise=recognise_weights,
+    code="none: tensors",
+    checks="names and shapes of all tensors",
 )

@@ -56,6 +56,27 @@ def test_certificate_and_key_say_what_to_do_with_them(fedcpsc, tmp_path):
     assert "is there already" in refused.output
 
 
+@pytest.mark.parametrize("host", ["link.example.org:8000", "https://link.example.org", "a b", "", "*.example.org"])
+def test_a_certificate_for_what_is_no_host_is_not_begun(fedcpsc, tmp_path, host):
+    refused = fedcpsc("deploy", "certificate", "link.example.org", host)
+    assert refused.exit_code == 2
+    assert f"HOSTS={host!r}" in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_outside_ascii_is_encoded_as_silos_will_look_for_it(fedcpsc):
+    made = fedcpsc("deploy", "certificate", "müller.example")
+    assert made.exit_code == 0
+    assert "for xn--mller-kva.example (müller.example) and localhost" in made.output
+
+
+def test_check_takes_no_address_without_a_port_or_with_more_than_one(fedcpsc):
+    for address in ("link.example.org", "https://link.example.org:8443", "2001:db8::1:8443"):
+        refused = fedcpsc("deploy", "check", address)
+        assert refused.exit_code == 2
+        assert "must be host:port" in refused.output
+
+
 def test_check_ends_at_the_first_fault(fedcpsc):
     no_socket = fedcpsc("deploy", "check", "localhost:1", "--socket", "missing.sock")
     assert no_socket.exit_code == 1

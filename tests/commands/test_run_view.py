@@ -49,6 +49,26 @@ def test_of_a_hundred_silos_a_screenful_is_shown_those_in_trouble_first():
     assert "58.5%" in text()  # of 0.19 to 0.99 without 0.70
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("[/]", "[/]"),
+        ("[bold]north[/bold]", "[bold]north[/bold]"),
+        ("[link=http://x]y", "[link=http://x]y"),
+        (":warning: \\[", ":warning: \\["),
+        ("a\x1b[2Jb\rc", r"a\x1b[2Jb\rc"),
+    ],
+)
+def test_what_a_silo_calls_itself_is_shown_and_does_nothing(name, shown):
+    outcome = result()
+    outcome["silos"][0]["id"] = name
+    outcome["silos"][1]["unit"] = name
+    _, text = printed(result_table(outcome))
+    assert f"teacher {shown}" in text()
+    assert f"3.50 per {shown}" in text()
+    assert "\x1b" not in text()
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_round_shows_where_the_run_is(terminal):
     console, text = printed(terminal=terminal)

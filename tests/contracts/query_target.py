@@ -116,6 +116,17 @@ class QueryTargetContract:
         assert not found.claim.dp
         assert found.class_report is None
 
+    def test_takes_no_more_bytes_than_its_policy_allows(self, make: Make) -> None:
+        most = 4
+        target, teacher = make(service={"query_megabytes": (4096 + most * int(np.prod(SHAPE))) / 1e6})
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.images_per_query == most
+        large = query(most + 1)
+        assert target.answer(large) == Refusal(RefusalCode.TOO_MANY_IMAGES, large.query_id)
+        assert teacher.images == 0
+        assert isinstance(target.answer(query(most)), Answer)
+
     def test_tells_the_names_of_its_classes(self, make: Make) -> None:
         target, _ = make()
         found = target.describe(DescribeRequest(version="1.0"))

@@ -6,8 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+import torchvision
 from safetensors.torch import save as save_tensors
+from safetensors.torch import save_file
 from support.documented import ROOT
+from support.own_models import Small, as_program, as_script
 from support.silo_folder import SHAPE, make_folder
 
 from benchmarks.tables import silo_choices
@@ -16,6 +19,7 @@ from fedcpsc.models.registry import build_classifier
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, load_manifest
 from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.recognise import Hints, recognise
 from fedcpsc.teachers.shard_teacher import stacked
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), dtype=np.uint8)
@@ -57,7 +61,58 @@ def python_silo(folder, outputs=2, **facts):
     make_folder(folder, **{"entry_point": entry} | facts)
 
 
-SILOS = {"torch": torch_silo, "shards": shards_silo, "onnx": onnx_silo, "python": python_silo}
+def adopted_silo(folder, kind, path, facts, **hints):
+    found = recognise(path, Hints(image_shape=SHAPE, probabilities=False, **hints))
+    assert found.kind == kind
+    make_folder(folder, found.weights, kind=kind, architecture=found.architecture, entry_point=None, **facts)
+
+
+def torchvision_silo(folder, outputs=2, **more):
+    state = torchvision.models.squeezenet1_1(num_classes=outputs).state_dict()
+    state["features.0.weight"] = state["features.0.weight"][:, :1].contiguous()
+    save_file(state, folder / "model")
+    shape = (1, 40, 40)
+    found = recognise(folder / "model", Hints(architecture="squeezenet1_1", image_shape=shape, probabilities=False))
+    facts = {"kind": "torchvision", "architecture": "squeezenet1_1", "image_shape": shape, "entry_point": None}
+    make_folder(folder, found.weights, **facts, **more)
+
+
+def timm_silo(folder, outputs=2, **facts):
+    timm = pytest.importorskip("timm")
+    save_file(timm.create_model("resnet18", num_classes=outputs, in_chans=1).state_dict(), folder / "model")
+    adopted_silo(folder, "timm", folder / "model", facts, architecture="timm/resnet18")
+
+
+def huggingface_silo(folder, outputs=2, **facts):
+    transformers = pytest.importorskip("transformers")
+    transformers.logging.disable_progress_bar()
+    sizes = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "layer_type": "basic", "num_channels": 1}
+    network = transformers.ResNetForImageClassification(transformers.ResNetConfig(**sizes, num_labels=outputs))
+    network.save_pretrained(folder / "model")
+    adopted_silo(folder, "huggingface", folder / "model", facts)
+
+
+def torch_export_silo(folder, outputs=2, **facts):
+    path = as_program(Small(channels=1, classes=outputs), folder / "model.pt2", SHAPE)
+    adopted_silo(folder, "torch_export", path, facts, allow_code=True)
+
+
+def torchscript_silo(folder, outputs=2, **facts):
+    path = as_script(Small(channels=1, classes=outputs), folder / "model.pt", SHAPE)
+    adopted_silo(folder, "torchscript", path, facts, allow_code=True)
+
+
+SILOS = {
+    "torch": torch_silo,
+    "shards": shards_silo,
+    "onnx": onnx_silo,
+    "torchvision": torchvision_silo,
+    "timm": timm_silo,
+    "huggingface": huggingface_silo,
+    "torch_export": torch_export_silo,
+    "torchscript": torchscript_silo,
+    "python": python_silo,
+}
 
 
 @pytest.fixture(params=FORMATS.choices.built_in())
@@ -70,7 +125,8 @@ def folder(request, tmp_path):
 
 def test_a_teacher_gives_a_distribution_for_each_image_in_batches_of_any_size(folder):
     manifest = load_manifest(folder)
-    whole, by_threes = (open_teacher(folder, manifest, batch_size=size).predict(IMAGES) for size in (100, 3))
+    images = np.random.default_rng(0).integers(0, 256, (7, *manifest.image_shape), dtype=np.uint8)
+    whole, by_threes = (open_teacher(folder, manifest, batch_size=size).predict(images) for size in (100, 3))
     assert whole.shape == (7, 2)
     assert whole.dtype == np.float32
     np.testing.assert_allclose(whole.sum(1), 1, atol=1e-5)
@@ -84,7 +140,7 @@ def test_a_teacher_that_can_say_none_of_these_has_one_output_more(kind, tmp_path
     assert (manifest.classes, manifest.outputs) == (2, 3)
     teacher = open_teacher(tmp_path, manifest)
     assert teacher.classes == 3
-    answers = teacher.predict(IMAGES)
+    answers = teacher.predict(np.random.default_rng(0).integers(0, 256, (7, *manifest.image_shape), dtype=np.uint8))
     assert answers.shape == (7, 3)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
 
@@ -92,8 +148,10 @@ def test_a_teacher_that_can_say_none_of_these_has_one_output_more(kind, tmp_path
 @pytest.mark.parametrize("kind", FORMATS.choices.built_in())
 def test_a_manifest_that_promises_another_number_of_outputs_is_no_answer(kind, tmp_path):
     SILOS[kind](tmp_path, outputs=2, none_class=True)
+    manifest = load_manifest(tmp_path)
+    images = np.zeros((7, *manifest.image_shape), np.uint8)
     with pytest.raises((ManifestError, TeacherError)):
-        open_teacher(tmp_path, load_manifest(tmp_path)).predict(IMAGES)
+        open_teacher(tmp_path, manifest).predict(images)
 
 
 def test_weights_that_are_not_the_manifests_are_refused(folder):
@@ -114,7 +172,7 @@ def test_it_says_what_it_is_and_when_to_take_it_and_the_docs_hold_it(name):
 
 def test_a_kind_that_is_not_registered_is_refused(tmp_path):
     manifest = make_folder(tmp_path)
-    with pytest.raises(ConfigError, match="must be one of torch, shards, onnx, python"):
+    with pytest.raises(ConfigError, match="must be one of torch, shards, onnx, torchvision, .*, python"):
         open_teacher(tmp_path, manifest.model_copy(update={"kind": "pickle"}))
 
 
@@ -139,7 +197,7 @@ def open_it(folder, manifest, batch_size):
 
 TOY = TeacherFormat(
     name="toy", summary="toy that a test registers", when="to see that one line is enough", weights_file="a number",
-    open=open_it,
+    open=open_it, code="none", checks="nothing",
 )
 """
 
@@ -152,5 +210,6 @@ def test_one_file_and_one_line_add_a_format_that_a_silo_then_opens(tmp_path, mon
     make_folder(tmp_path / "silo", b"0.25", kind="toy", architecture="toy", entry_point=None)
     teacher = open_teacher(tmp_path / "silo", load_manifest(tmp_path / "silo"))
     np.testing.assert_array_equal(teacher.predict(IMAGES), np.tile([0.25, 0.75], (7, 1)))
-    assert "| `toy` | a number | to see that one line is enough | nothing |" in silo_choices.teacher_formats()
+    row = "| `toy` | a number | to see that one line is enough | nothing | none | nothing |"
+    assert row in silo_choices.teacher_formats()
     del sys.modules["toy_format"]

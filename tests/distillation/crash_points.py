@@ -3,9 +3,9 @@
 
     python crash_points.py FOLDER
 
-Real gatekeepers and ledgers, called in the server's process: both die at once, the worst that can happen. A point is a
-moment before or after something is made to last. Forks from a process that has torch loaded but computed nothing, and
-raises, so exits with 1, where a promise is broken.
+Real gatekeepers and ledgers, called in the server's process: both die at once, the worst that can happen. One silo
+takes whole batches, the other parts of them. A point is a moment before or after something is made to last. Forks from
+a process that has torch loaded but computed nothing, and raises, so exits with 1, where a promise is broken.
 """
 
 import collections
@@ -22,17 +22,20 @@ from safetensors.torch import load_file
 from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
+import fedcpsc.distillation.held_answers
 import fedcpsc.distillation.run
+from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import replay
+from fedcpsc.runs.bank_index import Batch, replay
 from fedcpsc.teachers.manifest import load_manifest
 
 CONFIG = tiny_config(queries__deadline_s=100, queries__ahead=2, queries__in_flight=2)
 ANSWERS, FAILED = 120, 3
+SIZES = 64, 8  # images of a query to each silo; a batch has 30
 
 
 class Fate:
@@ -71,7 +74,8 @@ class Fate:
             return replace(path, target)
 
         def committed(bank, event):
-            kind = "answer" if "answered" in event else "query" if "batch" in event else "head"
+            kinds = {"answered": "answer", "part": "part", "batch": "query"}
+            kind = next((kind for key, kind in kinds.items() if key in event), "head")
             if self.at(f"in the journal's line: {kind}"):
                 line = json.dumps(event).encode()
                 with bank._journal_path.open("ab") as file:
@@ -117,8 +121,8 @@ def in_a_process(folder: Path, death: tuple[str, int] | None = None, *, resume: 
 
 def silos(folder: Path) -> Path:
     folder.mkdir()
-    for number, threshold in enumerate((b"100", b"150")):
-        policy = {"answers": 10_000, "images_per_query": 64}
+    for number, (threshold, most) in enumerate(((b"100", SIZES[0]), (b"150", SIZES[1]))):
+        policy = {"answers": 10_000, "images_per_query": most}
         make_folder(folder / f"silo-{number}", threshold, policy, silo=f"silo-{number}")
     return folder
 
@@ -134,7 +138,11 @@ def check(folder: Path, student: dict[str, torch.Tensor], point: str) -> None:
         charged = [row["query_id"] for row in ledger.export() if row["kind"] == "charged"]
         answered = [row["query_id"] for row in ledger.export() if row["kind"] == "answered"]
         ledger.close()
-        banked = {batch.query_id for batch in batches if f"silo-{number}" in batch.answered}
+        banked = set()
+        for batch in batches:
+            if f"silo-{number}" in batch.answered:
+                asked = Batch(batch.query_id, batch.round, batch.first, batch.count)
+                banked |= {part.query_id for part in parts_of(asked, f"silo-{number}", SIZES[number])}
         assert len(charged) == len(set(charged)), f"{point}: a query was paid twice"
         assert set(charged) == set(answered) == banked, f"{point}: an answer was lost"
         assert status.spent.answers == sum(batch.count for batch in batches) == ANSWERS, point
@@ -146,6 +154,7 @@ def check(folder: Path, student: dict[str, torch.Tensor], point: str) -> None:
 def main(folder: Path) -> None:
     """Dies once at every point of a run, by name, and half the time once more; which time it is, the seed says."""
     fedcpsc.distillation.run.save_pictures = lambda *args: None
+    fedcpsc.distillation.held_answers._MOST = 2  # so that a batch is banked in parts
     whole = silos(folder / "whole")
     assert in_a_process(whole) == 0
     points = json.loads((whole / "points.json").read_text())

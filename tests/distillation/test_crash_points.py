@@ -28,6 +28,8 @@ def test_a_run_killed_anywhere_and_resumed_pays_once_loses_nothing_and_gives_the
         "before the reply is sent",
         "in the journal's line: head",
         "in the journal's line: answer",
+        "in the journal's line: part",
+        "after the journal's line: part",
         "after the journal's line: answer",
         "before state.pt is replaced",
         "before result.json is replaced",

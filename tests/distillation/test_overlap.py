@@ -235,7 +235,7 @@ def test_a_silo_that_leaves_for_good_is_given_up_and_the_result_says_what_it_gav
 
 
 def test_a_silo_that_comes_back_is_used_late(tmp_path):
-    slow = Far(silos(), lambda silo, number: 70.0 if silo == "silo-1" and number == 3 else 3.0)
+    slow = Far(silos(), lambda silo, number: 30.0 if silo == "silo-1" and number == 3 else 3.0)
     result = run(tmp_path, "run", slow, queries__deadline_s=20, queries__quorum=0.5)
     steady, late = result["silos"]
     assert steady["replies"] == {"answer": 12}

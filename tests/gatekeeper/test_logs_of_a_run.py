@@ -3,6 +3,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedcpsc.logs import FIELDS, JsonLines, TextLines
 from fedcpsc.runs.answer_bank import AnswerBank
 
 SILOS = ("north", "south")
+TRIED = re.compile(r"1,000 images take [\d.e-]+ s and \d+ MB of memory beyond the model \(30 a forward pass\)")
 
 
 @pytest.fixture
@@ -64,6 +66,8 @@ def test_the_log_of_a_run_names_ids_and_counts_and_nothing_of_the_data(
     }
     for line in lines:
         given = {name: value for name, value in line.items() if name not in ("time", "level", "logger", "message")}
+        if line["message"] == "tried the teacher on invented images":
+            assert TRIED.fullmatch(given.pop("note")), line
         assert set(given) <= set(FIELDS)
         for name, values in known.items():
             assert given.get(name, next(iter(values))) in values, line

@@ -99,7 +99,7 @@ def test_the_counters_say_what_was_asked_and_answered(tmp_path: Path) -> None:
     assert {
         code: after["refusals_total", code.value] for code in RefusalCode if after["refusals_total", code]
     } == refused
-    assert after["ledger_write_seconds_count", ""] == 8  # four charges and three replies, and a refusal
+    assert after["ledger_write_seconds_count", ""] == 7  # three charges and three replies, and a refusal
     assert after["reply_seconds_count", ""] == 8
     assert {label for name, label in after if name == "reply_seconds_bucket"} == {*map(str, REPLY_SECONDS), "+Inf"}
 

@@ -28,6 +28,13 @@ def test_the_default_policy_offers_eight_bit_probabilities_and_shares_no_counts(
     assert policy.mechanism.kind == "none"
 
 
+def test_a_query_is_bounded_by_its_images_and_by_its_bytes(tmp_path: Path) -> None:
+    policy = load_policy(written(tmp_path, ""))
+    assert [policy.images_of_a_query((3, side, side)) for side in (28, 64, 224, 1024)] == [1000, 1000, 106, 5]
+    small = load_policy(written(tmp_path, "images_per_query: 7\nservice: {query_megabytes: 0.5}"))
+    assert [small.images_of_a_query((3, side, side)) for side in (28, 224, 1024)] == [7, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -35,6 +42,8 @@ def test_the_default_policy_offers_eight_bit_probabilities_and_shares_no_counts(
         ("mechanism: {kind: none, sigmaa: 2}", "unknown key"),
         ("answers: 0", "answers=0"),
         ("images_per_query: 0", "images_per_query=0"),
+        ("service: {query_megabytes: 0}", "query_megabytes=0"),
+        ("service: {batch_size: 0}", "batch_size=0"),
         ("bits: 16", "bits=16"),
         ("top_k: 0", "top_k=0"),
         ("forms: []", "forms=[]"),

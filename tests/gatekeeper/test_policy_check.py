@@ -130,3 +130,26 @@ def test_a_policy_tightened_below_what_was_spent_is_refused(tmp_path: Path) -> N
     (tmp_path / "policy.yaml").write_text("mechanism: {kind: noise_only, sigma: 10.0, epsilon: 1.0}\n")
     with pytest.raises(PolicyError, match=r"comes to epsilon 4.377 .*noisy answers and counts so far 4.377"):
         check_policy(tmp_path)
+
+
+GNMAX = {"kind": "gnmax", "sigma": 40.0, "epsilon": 8.0}
+SHARDED: dict[str, Any] = {"kind": "shards", "entry_point": None, "privacy": {"kind": "shards", "shards": 100}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "manifest", "labels_alone"),
+    [
+        ({}, {}, False),
+        ({"forms": ["label"]}, {}, True),
+        ({"forms": ["label", "probabilities"]}, {}, False),
+        ({"mechanism": GNMAX}, SHARDED, True),
+        ({"mechanism": {"kind": "shard_votes", "sigma": 1.0, "epsilon": 8.0}}, SHARDED, False),
+    ],
+)
+def test_an_owner_is_told_what_none_of_these_classes_tells(policy, manifest, labels_alone, tmp_path: Path) -> None:
+    make_folder(tmp_path / "a", policy=policy, none_class=True, **manifest)
+    warnings = " ".join(check_policy(tmp_path / "a").warnings)
+    assert "how much an image is like yours" in warnings
+    assert ("most answers will say none" in warnings) == labels_alone
+    make_folder(tmp_path / "b", policy=policy, **manifest)
+    assert "none of its classes" not in " ".join(check_policy(tmp_path / "b").warnings)

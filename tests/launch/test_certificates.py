@@ -40,6 +40,22 @@ def test_openssl_trusts_it_for_its_addresses_and_for_no_other_name(signed):
     assert "hostname mismatch" in other.stderr
 
 
+def test_the_names_are_encoded_for_the_wire_and_no_brackets_remain(tmp_path):
+    make_authority(tmp_path)
+    make_server_certificate(tmp_path, ["müller.example", "[2001:db8::7]", "LINK.example.org."])
+    shown = openssl(tmp_path, "x509", "-in", "link.pem", "-noout", "-ext", "subjectAltName").stdout
+    assert "DNS:xn--mller-kva.example, IP Address:2001:DB8:0:0:0:0:0:7, DNS:link.example.org, DNS:localhost" in shown
+    for name in ("xn--mller-kva.example", "link.example.org"):
+        assert openssl(tmp_path, "verify", "-verify_hostname", name, "-CAfile", "ca.crt", "link.pem").returncode == 0
+
+
+def test_a_renewal_for_no_host_leaves_the_certificate_as_it_was(signed):
+    before = (signed / "link.pem").read_bytes()
+    with pytest.raises(ConfigError, match="must be a host alone"):
+        make_server_certificate(signed, ["link.example.org:8443"])
+    assert (signed / "link.pem").read_bytes() == before
+
+
 def test_the_certificate_is_good_for_as_long_as_was_asked(tmp_path):
     make_authority(tmp_path)
     begins = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,11 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from support.fakes import FakeSilo
+from support.silo_folder import make_folder
 from support.socket_silo import served
+from typer.testing import CliRunner
 
-from fedcpsc.errors import FederationError, RefusalCode, SiloError
+from fedcpsc.commands.deploy_commands import deploy_app
+from fedcpsc.errors import ConfigError, FederationError, RefusalCode, SiloError
+from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.launch.deployment.certificates import make_authority, make_server_certificate
-from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link
+from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service
 from fedcpsc.launch.processes import free_ports
 from fedcpsc.protocol.messages import PROTOCOL_VERSION, Refusal
 
@@ -102,7 +106,7 @@ def test_a_server_without_tls_nobody_there_and_no_address(authority, listen):
     with pytest.raises(FederationError, match="cannot be reached.*refused"):
         check_link(f"127.0.0.1:{free_ports(1)[0]}", authority / "ca.crt")
     for address in ("localhost", "localhost:http", ":1", "localhost:0", "localhost:65536"):
-        with pytest.raises(FederationError, match="must be host:port"):
+        with pytest.raises(ConfigError, match="must be host:port"):
             check_link(address, authority / "ca.crt")
 
 
@@ -140,3 +144,25 @@ def test_a_gatekeeper_that_refuses_is_told_with_the_code(tmp_path):
     silo.description = Refusal(RefusalCode.INTERNAL)
     with served(silo, tmp_path / "s") as path, pytest.raises(SiloError, match="refused to describe itself: internal"):
         check_gatekeeper(path)
+
+
+def test_a_gatekeeper_whose_teacher_failed_lately_is_told_and_may_be_connected_to(tmp_path):
+    outage = Outage()
+    with served(FakeSilo("north"), tmp_path / "s", outage) as path:
+        assert not is_out_of_service(path)
+        outage.failed()
+        assert is_out_of_service(path)
+        assert check_gatekeeper(path).silo == "north"
+        outage.worked()
+        assert not is_out_of_service(path)
+
+
+@pytest.mark.parametrize("entry_point", ["make", "broken"])
+def test_the_teacher_of_a_folder_is_tried_before_the_server_is_looked_for(entry_point, tmp_path):
+    make_folder(tmp_path / "silo", entry_point=f"support.brightness_teacher:{entry_point}")
+    before = (tmp_path / "silo" / "ledger.sqlite").read_bytes()
+    shown = CliRunner().invoke(deploy_app, ["check", "localhost:1", "--silo-dir", str(tmp_path / "silo")])
+    assert shown.exit_code == 1
+    assert ("1,000 images take" in shown.output) == (entry_point == "make")
+    assert ("invented image" in shown.output) == (entry_point == "broken")
+    assert (tmp_path / "silo" / "ledger.sqlite").read_bytes() == before

@@ -77,7 +77,36 @@ def test_a_crash_between_charge_and_reply_is_computed_again_without_charge(ledge
     again = reopened(ledger)
     assert again.reserve("a", "p", Charge(4, model="m")) == reserved(6)
     assert again.status().spent.answers == 4
-    assert again.reserve("a", "p", Charge(4, model="retrained")) == Denied(conflict=True)
+
+
+def test_another_teacher_answers_what_was_charged_and_never_answered_where_it_costs_the_same(ledger: Ledger) -> None:
+    ledger.reserve("a", "p", Charge(4, model="m", mechanism="laplace"))
+    for other in (
+        Charge(4, model="m"),
+        Charge(4, mu2=1, model="m", mechanism="laplace"),
+        Charge(3, mechanism="laplace"),
+    ):
+        assert ledger.reserve("a", "p", other) == Denied(conflict=True)
+    fixed = Charge(4, model="fixed", mechanism="laplace")
+    assert ledger.reserve("a", "p", fixed) == reserved(6)
+    ledger.store("a", b"reply", model="fixed")
+    assert [(row["kind"], row["model"]) for row in ledger.export()][1:] == [("charged", "m"), ("answered", "fixed")]
+    assert ledger.verify().spent.answers == 4
+    assert ledger.reserve("a", "p", Charge(4, model="later")) == Stored(b"reply")
+
+
+def test_recalling_a_query_charges_nothing(ledger: Ledger) -> None:
+    assert ledger.recall("a", "p", Charge(4)) is None
+    assert ledger.status().events == 1
+    ledger.reserve("a", "p", Charge(4))
+    assert ledger.recall("a", "p", Charge(4)) == reserved(6)
+    assert ledger.recall("a", "other", Charge(4)) == Denied(conflict=True)
+    assert ledger.recall("a", "p", Charge(4), principal="another asker") is None
+    ledger.store("a", b"reply")
+    assert ledger.recall("a", "p", Charge(4)) == Stored(b"reply")
+    ledger.reserve("b", "p", Charge(7))
+    assert ledger.recall("b", "p", Charge(7)) == Denied(conflict=False)
+    assert ledger.status().spent.answers == 4
 
 
 def test_the_loser_of_a_race_sends_the_winners_reply(ledger: Ledger) -> None:

@@ -30,6 +30,15 @@ def test_images_have_shape_range_and_contrast(name, shape):
 
 
 @pytest.mark.parametrize("name", PRIORS.built_in())
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1), (1, 1, 7), (3, 7, 1), (2, 2, 3), (3, 3, 100), (3, 224, 224)])
+def test_images_of_any_shape_can_be_drawn(name, shape):
+    images = PRIOR_KINDS.get(name).images(3, shape, stream())
+    assert images.shape == (3, *shape)
+    assert images.isfinite().all()
+    assert sample_prior({name: 1.0}, 3, shape, stream(), mean=-0.4).isfinite().all()
+
+
+@pytest.mark.parametrize("name", PRIORS.built_in())
 def test_the_stream_decides_everything(name):
     first, again = (
         PRIOR_KINDS.get(name).images(5, (1, 8, 8), stream(3)),

@@ -151,6 +151,15 @@ def test_a_description_needs_at_least_two_classes_and_indices_that_fit(descripti
         replace(description, classes=classes)
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[2J", "\u202enorth", "x" * 10_000])
+def test_a_name_that_would_steer_a_terminal_or_a_log_is_refused_on_the_wire(name):
+    said = Description("north", 2, (1, 4, 4), (AnswerForm.LABEL,), 10, 10, 10, claim=DpClaim(mechanism="none"))
+    for odd in (replace(said, silo=name), replace(said, claim=DpClaim(unit=name or "\0"))):
+        with pytest.raises(ProtocolError):
+            from_fields(*fields_of(odd))
+    assert from_fields(*fields_of(replace(said, silo="Klinik [Süd] $1$"))).silo == "Klinik [Süd] $1$"
+
+
 @given(claims)
 def test_a_claim_without_epsilon_is_refused_on_the_wire(claim):
     bare = Description("a", 2, (1, 4, 4), (AnswerForm.LABEL,), 10, 10, 10, claim=replace(claim, epsilon=None))

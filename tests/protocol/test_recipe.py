@@ -27,8 +27,8 @@ def test_a_recipe_is_counted_by_its_chosen_images():
     "change",
     [
         {"image_shape": (1, 4, 2000)},
-        {"image_shape": (1, 256, 256)},  # the prior's memory
-        {"image_shape": (1, 64, 64), "width": 64},  # the generator's
+        {"image_shape": (1, 1024, 1025)},  # the prior's memory
+        {"image_shape": (1, 512, 512), "width": 64},  # the generator's
         {"classes": 0},
         {"latent": 2000},
         {"width": True},

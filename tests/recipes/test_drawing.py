@@ -30,12 +30,16 @@ def two_pools() -> tuple[Recipe, np.ndarray]:
 def test_a_silo_makes_the_very_images_that_the_server_chose():
     recipe, chosen = two_pools()
     first, second = recipe.pools
-    prior, y = draw_candidates(first, SHAPE, 4, 8, None)
-    assert (y == -1).all()
     generator = recipe_generator(8, 4, SHAPE, 4, second.seed, recipe.weights[0])
-    rest, y = draw_candidates(second, SHAPE, 4, 8, generator)
-    assert np.bincount(y[300:]).tolist() == [150] * 4
-    np.testing.assert_array_equal(draw_images(recipe), torch.cat([prior, rest]).numpy()[chosen])
+    images, labels = [], []
+    for pool, source in ((first, None), (second, None), (second, generator)):
+        for part, y in draw_candidates(pool, SHAPE, 4, 8, source):
+            images.append(part)
+            labels.append(y)
+    y = torch.cat(labels)
+    assert (y[:1000] == -1).all()
+    assert np.bincount(y[1000:]).tolist() == [150] * 4
+    np.testing.assert_array_equal(draw_images(recipe), torch.cat(images).numpy()[chosen])
 
 
 def test_threads_and_what_else_was_drawn_change_no_bit():

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fedcpsc.report.figures import Level, Series, bars, lines
+from fedcpsc.report.figures import Lane, Level, Series, bars, lanes, lines
 
 SERIES = [Series(f"silo {i}", [(float(x), 100.0 * x + i) for x in range(20)]) for i in range(7)]
 
@@ -56,3 +56,28 @@ def test_lines_differ_by_more_than_colour():
 
 def test_figures_that_are_all_zero_can_be_drawn():
     assert "<svg" in lines("a", "t", "x", "y", [Series("s", [(1.0, 0.0)])])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (r"$\frac{ $x$", r"$\frac{ $x$"),
+        ("$^$", "$^$"),
+        ("_hidden", " _hidden"),
+        ("<b> & \"'", "<b> & \"'"),
+        ("</svg><script>", "</svg><script>"),
+        ("a\x1b[31m\x00b\nc", r"a\x1b[31m\x00b\nc"),
+        ("猫 🐈", "猫 🐈"),
+        (r"\1 \g<0>", r"\1 \g<0>"),
+    ],
+)
+def test_any_name_stays_text(name, shown):
+    points = [(1.0, 1.0), (2.0, 3.0)]
+    drawn = (
+        lines("a", "t", "x", "y", [Series(name, points), Series("other", points)], [Level(name, 2.0)]),
+        bars("a", "t", "x", "y", [Series(name, points)]),
+        lanes("a", "t", "x", [Lane(name, "kind", [(0.0, 1.0)])]),
+    )
+    for svg in drawn:
+        root = ElementTree.fromstring(svg)
+        assert shown in {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}

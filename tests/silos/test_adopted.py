@@ -4,7 +4,7 @@
 import json
 
 import pytest
-from support.adopted_silo import adopt, fingerprints, onnx_model
+from support.adopted_silo import SHAPE, adopt, fingerprints, onnx_model
 from support.picture_sources import pictures, png, write_parquet
 from test_silos import config
 
@@ -78,7 +78,7 @@ def test_no_private_data_is_looked_for(tmp_path, monkeypatch):
     ids=["classes", "shape", "name"],
 )
 def test_one_that_does_not_fit_the_run_is_told_before_anything_is_trained(facts, message, tmp_path):
-    adopt(tmp_path / "1", **facts)
+    adopt(tmp_path / "1", onnx_model(facts.get("classes", 10), facts.get("image_shape", SHAPE)), **facts)
     for held_out in (True, False):
         with pytest.raises(FederationError, match=message):
             make_silos(config(evaluation={"held_out": held_out}), tmp_path)
@@ -113,6 +113,15 @@ def test_one_that_is_damaged_is_refused_and_left_alone(name, error, damage, tmp_
     with pytest.raises(error):
         make_silos(config(), tmp_path, only=0)
     assert fingerprints(folder) == before
+
+
+@pytest.mark.parametrize("facts", [{"classes": 7}, {"image_shape": (1, 9, 9)}], ids=["classes", "shape"])
+def test_one_whose_model_is_not_what_its_manifest_says_fails_its_trial_and_its_ledger_stays(facts, tmp_path):
+    folder = adopt(tmp_path / "0", **facts)
+    ledger = (folder / LEDGER_FILE).read_bytes()
+    with pytest.raises(SiloError, match="invented image|shape|classes"):
+        make_silos(config(evaluation={"held_out": False}), tmp_path, only=0)
+    assert (folder / LEDGER_FILE).read_bytes() == ledger
 
 
 def test_one_on_a_read_only_file_system_is_told_in_a_line(tmp_path, monkeypatch):

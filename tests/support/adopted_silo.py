@@ -15,8 +15,13 @@ from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, Normalisation, sav
 SHAPE = (1, 8, 8)
 
 
-def onnx_model(classes: int = 10, shape: tuple[int, int, int] = SHAPE, external: str | None = None) -> bytes:
-    """A linear classifier; with `external`, its weights are said to lie in a file of that name."""
+def onnx_model(
+    classes: int = 10, shape: tuple[int, int, int] = SHAPE, external: str | None = None, last: str | None = None
+) -> bytes:
+    """A linear classifier; with `external`, its weights are said to lie in a file of that name.
+
+    `last` is an operator that is applied to its logits.
+    """
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     weight = np.random.default_rng(1).normal(size=(int(np.prod(shape)), classes)).astype(np.float32)
@@ -25,8 +30,9 @@ def onnx_model(classes: int = 10, shape: tuple[int, int, int] = SHAPE, external:
         onnx.external_data_helper.set_external_data(tensor, external)
         tensor.ClearField("raw_data")
     make, proto = onnx.helper.make_node, onnx.TensorProto
+    end = [] if last is None else [make(last, ["products"], ["logits"])]
     graph = onnx.helper.make_graph(
-        [make("Flatten", ["x"], ["flat"]), make("MatMul", ["flat", "w"], ["logits"])],
+        [make("Flatten", ["x"], ["flat"]), make("MatMul", ["flat", "w"], ["products" if last else "logits"]), *end],
         "linear",
         [onnx.helper.make_tensor_value_info("x", proto.FLOAT, ["n", *shape])],
         [onnx.helper.make_tensor_value_info("logits", proto.FLOAT, ["n", classes])],

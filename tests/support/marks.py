@@ -7,7 +7,10 @@ not stays in the inner loop and should take under a second.
 
 from __future__ import annotations
 
-__all__ = ["LEFT_OUT", "mark_of"]
+__all__ = ["ALONE", "LEFT_OUT", "group_of", "mark_of"]
+
+ALONE = "one at a time"
+"""Group of the tests that start processes or a browser: they never run beside one another."""
 
 LEFT_OUT: dict[str, dict[str, str]] = {
     "e2e": {
@@ -21,6 +24,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/bench/": "measures parts in processes of their own",
         "tests/clients/test_node.py::test_the_relay_imports_no_torch": "imports in a process of its own",
         "tests/clients/test_node.py::test_the_server_app_imports_no_torch_before_the_silos_have_joined": "as above",
+        "tests/commands/test_adopt_command.py::test_a_served_gatekeeper_whose_model_was_broken_since_ends_before_it_listens_uncharged": "serves a gatekeeper",
+        "tests/commands/test_adopt_command.py::test_one_command_from_a_model_to_a_served_gatekeeper_whose_answers_are_the_models_own": "serves gatekeepers, one of a network of torch",
         "tests/commands/test_last_resort.py::test_a_reader_that_goes_away_is_passed_over_in_silence": "writes into a pipe from a process of its own",
         "tests/contracts/test_gatekeeper_socket.py::test_the_relays_side_imports_neither_torch_nor_the_model": "as above",
         "tests/contracts/test_mechanism_kinds.py::test_one_file_and_one_line_add_a_mechanism_that_a_silo_then_promises": "registers it in a process of its own",
@@ -36,6 +41,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/launch/test_deployment_supervisor.py": "starts, kills and starts processes again",
         "tests/launch/test_without_flower.py": "imports each part of the library in a process of its own",
         "tests/ledger/test_ledger.py::test_the_owners_modules_import_neither_torch_nor_flwr": "imports in processes",
+        "tests/ledger/test_ledger_copies.py": "copies a ledger while a process writes in it",
         "tests/ledger/test_ledger_crashes.py": "kills a thousand ledgers in the middle of a write",
         "tests/teachers/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
         "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
@@ -46,8 +52,10 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",
         "tests/audit/test_copying.py::test_scattering_sees_copies_that_were_moved_by_a_pixel_and_pixels_do_not": "scattering coefficients of its images",
         "tests/audit/test_copying.py::test_without_copying_z_is_standard_normal": "a statistic drawn many times",
+        "tests/audit/test_disjoint_expertise.py": "two runs and an audit",
         "tests/audit/test_dp_sgd_audit.py": "trains 25 networks, 20 honest ones for the rate of false alarms",
         "tests/audit/test_over_run.py": "a run and its audit",
+        "tests/audit/test_person_audit.py::test_a_clip_for_each_person_is_never_refuted": "many trainings",
         "tests/audit/test_person_audit.py::test_the_projects_training_keeps_its_claim_for_persons_and_clipped_per_record_is_caught": "240 trainings in two worlds",
         "tests/audit/test_run_audit.py": "whole audits, cut at every stage",
         "tests/audit/test_shadows.py::test_the_noise_is_what_the_accountant_asks_for": "the numerical accountant",
@@ -64,15 +72,23 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_contribution.py": "a small federation for each case",
         "tests/distillation/test_denoising.py::test_rows_are_distributions_and_keep_their_order": "a property over many examples",
         "tests/distillation/test_events.py": "whole runs, cut at several rounds, with TensorBoard's reader",
+        "tests/distillation/test_failing_teacher.py": "whole runs",
         "tests/distillation/test_full_disk.py": "whole runs on a disk that is full",
         "tests/distillation/test_information.py::test_a_mixed_federation_runs_and_tells_who_counted_how_much": "two runs",
+        "tests/distillation/test_large_images.py": "draws and fits images of photographs' size",
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
         "tests/distillation/test_overlap.py": "whole runs with answers out of order",
+        "tests/distillation/test_parts.py": "whole runs over silos of unlike query sizes, cut and resumed",
         "tests/distillation/test_run.py": "whole runs, cut at every round and resumed",
         "tests/distillation/test_targets.py::test_silos_that_never_saw_a_class_leave_it_to_those_that_did": "trains teachers",
         "tests/export/test_export.py": "torch's exporters, on a thousand images each",
+        "tests/gatekeeper/test_composition.py::test_the_largest_mu2_beside_trainings_stays_within_the_promise_and_close_to_it": "composes a training with noise, by bisection",
         "tests/gatekeeper/test_gatekeeper_fuzz.py": "100,000 malformed requests",
         "tests/gatekeeper/test_guarantee.py::test_a_second_dp_sgd_teacher_of_the_same_data_composes_with_the_first": "composes trainings by their numerical accountant",
+        "tests/gatekeeper/test_guarantee.py::test_a_training_that_was_carried_over_leaves_less_for_noisy_answers": "composes a training with noisy answers, by bisection",
+        "tests/gatekeeper/test_guarantee.py::test_monthly_trainings_are_refused_where_their_composition_passes_the_budget_and_forecast_before": "composes up to 13 trainings by the numerical accountant",
+        "tests/gatekeeper/test_policy_check.py::test_the_check_says_how_many_more_trainings_fit": "composes trainings by the numerical accountant",
+        "tests/ledger/test_ledger_reading.py::test_a_flipped_bit_anywhere_is_a_ledger_error_or_changes_nothing": "every byte of a ledger",
         "tests/models/test_classifiers.py::test_a_training_step_of_the_small_convnet_is_quick": "measures the wall's clock, which a busy machine fails",
         "tests/models/test_classifiers.py::test_every_architecture_takes_every_size": "one pass of every network at every size",
         "tests/models/test_classifiers.py::test_parameter_counts_are_the_published_ones": "the largest networks",
@@ -85,9 +101,20 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/protocol/test_recipe.py::test_bytes_that_went_wrong_are_a_message_or_a_protocol_error": "a property over many examples",
         "tests/report/test_page.py": "draws whole reports",
         "tests/report/test_public.py": "draws whole reports",
+        "tests/runs/test_damage.py::test_what_the_remedy_of_a_damaged_result_says_brings_the_same_run_back": "a whole run",
         "tests/runs/test_read.py": "reads a whole run",
         "tests/server/test_server_app.py": "whole runs over an in-process grid",
+        "tests/silos/test_adopt_resnet.py": "a resnet18 in every form, exported and asked",
+        "tests/silos/test_adopted.py::test_a_whole_run_in_one_process_charges_its_ledger_and_touches_nothing_else": "a whole run",
+        "tests/silos/test_monthly_exports.py::test_the_third_training_is_refused_before_it_begins_and_nothing_changes": "trains teachers with DP-SGD",
+        "tests/silos/test_replacing.py::test_a_crash_at_any_point_loses_neither_teacher": "kills a replacement before each of its steps on the disk",
         "tests/statistical/": "two-sided tests of noise: as many draws as their false-alarm rate asks for, minutes in all",
+        "tests/teachers/test_own_resnet18.py": "exports and runs a resnet18 in each format, also at 224x224",
+        "tests/teachers/test_recognise_huggingface.py::test_a_folder_says_all_that_a_manifest_needs_and_answers_as_its_owner_knows_it": "imports transformers",
+        "tests/teachers/test_recognise_huggingface.py::test_a_folder_that_timm_wrote_is_timms": "builds a resnet18",
+        "tests/teachers/test_recognise_programs.py": "exports programs by torch.export",
+        "tests/teachers/test_recognise_weights.py": "builds torchvision's and timm's networks, to compare weights with them",
+        "tests/test_yaml_fuzz.py": "2,000 damaged files",
         "tests/training/test_canaries.py": "trains teachers with canaries, with DP-SGD too",
         "tests/training/test_outliers.py": "trains teachers with public outliers",
         "tests/training/test_private_training.py": "trains teachers with DP-SGD",
@@ -110,3 +137,15 @@ def mark_of(nodeid: str) -> tuple[str, str] | None:
             if plain == place or plain.startswith(place if place.endswith("/") else place + "::"):
                 return mark, reason
     return None
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test, where several workers share the tests; those of a group are one worker's.
+
+    Tests of a file stay together, for what they share is made once.
+
+    Args:
+        nodeid: pytest's name of the test.
+    """
+    mark = mark_of(nodeid)
+    return ALONE if mark and mark[0] in ("e2e", "browser", "processes") else nodeid.partition("::")[0]

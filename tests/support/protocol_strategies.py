@@ -27,6 +27,7 @@ from fedcpsc.protocol.messages import (
 from fedcpsc.protocol.recipe import Pool, Recipe
 
 texts = st.text(max_size=40)
+shown = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)  # what people are shown
 query_ids = st.text("0123456789abcdef", min_size=32, max_size=32)
 wholes = st.integers(0, 2**53 - 1)
 positive = st.floats(1e-6, 1e6, allow_nan=False)
@@ -37,9 +38,9 @@ claims = st.one_of(
         dp=st.just(True),
         epsilon=positive,
         delta=st.none() | st.floats(1e-12, 0.5),
-        unit=st.none() | texts,
-        relation=st.none() | texts,
-        mechanism=texts,
+        unit=st.none() | shown,
+        relation=st.none() | shown,
+        mechanism=shown,
     ),
 )
 class_reports = st.builds(ClassReport, counts=st.lists(st.floats(0, 1e9), max_size=12).map(tuple), dp=claims)
@@ -57,7 +58,7 @@ def descriptions_of_any_classes(draw: st.DrawFn) -> Description:
 
 plain_descriptions = st.builds(
     Description,
-    silo=texts,
+    silo=shown,
     classes=st.integers(2, 2**16),
     image_shape=st.tuples(*[st.integers(1, 512)] * 3),
     forms=st.lists(st.sampled_from(AnswerForm), min_size=1, max_size=3, unique=True).map(tuple),

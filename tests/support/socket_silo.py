@@ -11,15 +11,16 @@ from pathlib import Path
 import uvicorn
 
 from fedcpsc.gatekeeper.listening import bound_socket
+from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.gatekeeper.service import build_app
 from fedcpsc.protocol.messages import QueryTarget
 
 
 @contextmanager
-def served(silo: QueryTarget, path: Path) -> Iterator[Path]:
+def served(silo: QueryTarget, path: Path, outage: Outage | None = None) -> Iterator[Path]:
     """Serves it at `path` until the end of the block."""
-    app = build_app(silo, ServicePolicy(), max_bytes=10**6)
+    app = build_app(silo, ServicePolicy(), max_bytes=10**6, outage=outage)
     server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="error", lifespan="off"))
     with bound_socket(path) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -71,6 +71,8 @@ def test_the_outputs_are_the_classes_and_one_more_for_none_of_these():
         {"kind": "pickle"},
         {"format_version": 3},
         {"population": "two\nlines"},
+        {"silo": "two\nlines"},
+        {"silo": "\x1b[2Jnorth"},
         {"population": ""},
         {"unit": "household"},
         {"origin": "found"},

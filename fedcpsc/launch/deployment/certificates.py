@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.launch.deployment.hosts import host_name
 
 __all__ = [
     "AUTHORITY",
@@ -72,7 +73,8 @@ def make_server_certificate(
 
     Args:
         folder: folder that holds `ca.key` and `ca.crt`.
-        hosts: names and IP addresses under which silos reach the server, at least one; localhost is always added.
+        hosts: names and IP addresses under which silos reach the server, at least one, as `host_name` takes them;
+            localhost is always added.
         days: days until it ends, counted from `begins`, >= 1.
         begins: begin of its validity, with a time zone; None takes an hour ago.
 
@@ -80,14 +82,14 @@ def make_server_certificate(
         When it ends, in UTC.
 
     Raises:
-        ConfigError: the authority's files are missing or unreadable.
+        ConfigError: one is no host, or the authority's files are missing or unreadable.
     """
+    names = [_general_name(host) for host in dict.fromkeys([*map(host_name, hosts), *_ALWAYS])]
     authority, authority_key = _read_authority(folder)
     key = ec.generate_private_key(_CURVE())
     begins = begins or datetime.now(UTC) - _SLACK
     ends = begins + timedelta(days=days)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federation SuperLink")])
-    names = [_general_name(host) for host in dict.fromkeys([*hosts, *_ALWAYS])]
     certificate = (
         _builder(name, authority.subject, key.public_key(), begins, ends)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)

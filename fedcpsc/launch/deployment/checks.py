@@ -17,11 +17,12 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
-from fedcpsc.errors import FederationError, SiloError, explain
+from fedcpsc.errors import FederationError, RefusalCode, SiloError, explain
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
+from fedcpsc.launch.deployment.hosts import host_and_port
 from fedcpsc.protocol.messages import DescribeRequest, Description, Refusal
 
-__all__ = ["Link", "check_gatekeeper", "check_link", "split_address"]
+__all__ = ["Link", "check_gatekeeper", "check_link", "is_out_of_service"]
 
 # codes of OpenSSL's X509_V_ERR_*
 _NOT_YET, _EXPIRED, _HOST, _ADDRESS = 9, 10, 62, 64
@@ -32,7 +33,7 @@ class Link:
     """What a server showed.
 
     Attributes:
-        address: address of the server, host:port.
+        address: address of the server, host:port, the host's name in ASCII.
         ends: end of its certificate, in UTC.
         control_open: whether anyone who may connect may also start runs: no proxy stands before the SuperLink.
     """
@@ -42,31 +43,21 @@ class Link:
     control_open: bool
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as a pair.
-
-    Raises:
-        FederationError: it is no such thing.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise FederationError(explain("superlink", address, "must be host:port", "for example link.example.org:8443"))
-    return host.strip("[]"), int(port)
-
-
 def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
     """Shakes hands with the server; sends nothing and asks for nothing that needs a key.
 
     Args:
-        address: host:port of the SuperLink, or of the proxy before it.
+        address: host:port of the SuperLink, or of the proxy before it, as `host_and_port` takes it.
         authority: certificate that the server's must be signed by (PEM).
         timeout_s: longest wait for each connection, in seconds, > 0.
 
     Raises:
+        ConfigError: `address` is no host and port.
         FederationError: the server cannot be reached, has no TLS, or shows a certificate that is not trusted here: of
             another host or authority, expired, or not yet valid.
     """
-    host, port = split_address(address)
+    host, port = host_and_port(address, "superlink")
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         context = ssl.create_default_context(cafile=str(authority))
     except (OSError, ssl.SSLError) as error:
@@ -95,6 +86,8 @@ def check_link(address: str, authority: Path, timeout_s: float = 10.0) -> Link:
 def check_gatekeeper(path: Path) -> Description:
     """What the gatekeeper says of itself over its socket, as this user.
 
+    One that listens has tried its teacher before.
+
     Raises:
         SiloError: nothing listens there, this user may not connect, or it speaks another version of the protocol.
     """
@@ -113,6 +106,15 @@ def check_gatekeeper(path: Path) -> Description:
             reason += f" (it speaks protocol {said.version}, this installation {asked.version})"
         raise SiloError(explain("gatekeeper", str(path), reason, "see the gatekeeper's log"))
     return said
+
+
+def is_out_of_service(path: Path) -> bool:
+    """Whether the gatekeeper at that socket says that its teacher failed on the last query.
+
+    It is no reason not to connect: the query that failed comes again over the connection, and may be answered.
+    """
+    with closing(SocketGatekeeper(path, timeout_s=30.0)) as gatekeeper:
+        return gatekeeper.health() == RefusalCode.OUT_OF_SERVICE
 
 
 def _why_not_trusted(error: ssl.SSLCertVerificationError, address: str, authority: Path, timeout_s: float) -> str:
@@ -135,7 +137,7 @@ def _untrusted_certificate(address: str, timeout_s: float) -> x509.Certificate |
     """The one shown, to say what is wrong with it; None where it does not come a second time."""
     with suppress(OSError, ValueError):
         return x509.load_pem_x509_certificate(
-            ssl.get_server_certificate(split_address(address), timeout=timeout_s).encode("ascii")
+            ssl.get_server_certificate(host_and_port(address, "superlink"), timeout=timeout_s).encode("ascii")
         )
     return None
 

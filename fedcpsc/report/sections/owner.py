@@ -28,7 +28,7 @@ def owners_part(owner: OwnerFacts) -> Section:
         ("class counts", "sent to the server" if owner.shares_class_counts else "sent to nobody"),
         ("training", ", ".join(f"{key} {value}" for key, value in owner.training.items())),
     )
-    counts = [(class_label(owner.class_names, k), f"{count:,}") for k, count in enumerate(owner.class_counts)]
+    counts = [(class_label(owner.class_names, k), f"{count:,}") for k, count in enumerate(owner.class_counts or ())]
     return Section(
         "owner",
         f"For the owner of {owner.silo} alone",

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from fedcpsc.config import RunConfig
+from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.blocks import Block, Code, Facts, Folded, Note, Section
 from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.runs.read import RunFacts
@@ -50,4 +49,4 @@ def public_config(config: RunConfig) -> tuple[str, list[str]]:
     for section in ("silos", "output"):
         if Path(tree[section]["root"]).is_absolute():
             tree[section].pop("root")  # the default serves as well
-    return yaml.safe_dump(tree, sort_keys=False), left_out
+    return dump_plain(tree), left_out

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teachers that are networks of torchvision or timm, with weights in safetensors.
+
+The manifest names the network; the library's code builds it, without any weights of the library's own.
+"""
+
+from __future__ import annotations
+
+from fedcpsc.errors import ManifestError, explain
+from fedcpsc.teachers.architectures import LIBRARIES, Library, Plan, loaded
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
+from fedcpsc.teachers.state_dict import misfit, tensors_of
+from fedcpsc.teachers.torch_teacher import TorchTeacher
+
+__all__ = ["load_of"]
+
+
+def load_of(library: str, weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
+    """The teacher of weights in safetensors form.
+
+    Args:
+        library: name of the library, one of `architectures.LIBRARIES`.
+        weights: content of the weights file.
+        manifest: manifest of the teacher.
+        batch_size: number of images per forward pass.
+
+    Raises:
+        ManifestError: where the library is not installed or has no such network, or the weights do not fit it.
+    """
+    source: Library = LIBRARIES[library]
+    if manifest.architecture not in source.names():
+        remedy = f"upgrade {library}, or adopt the model again"
+        raise ManifestError(
+            explain("architecture", manifest.architecture, f"is unknown to the installed {library}", remedy)
+        )
+    channels, *sides = manifest.image_shape
+    plan = Plan(outputs=manifest.outputs, channels=channels, sides=(sides[0], sides[1]))
+    network, state = source.build(manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if any(shapes.get(name) != tensor.shape for name, tensor in state.items()):
+        raise misfit(state, network.state_dict(), f"{library}/{manifest.architecture}", WEIGHTS_FILE)
+    try:
+        return TorchTeacher(loaded(network, state), manifest, batch_size)
+    except RuntimeError as error:  # tensors are missing
+        raise misfit(state, network.state_dict(), f"{library}/{manifest.architecture}", WEIGHTS_FILE) from error

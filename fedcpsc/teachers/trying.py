@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model shows of itself when it is run on invented images, before there is a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.teachers.manifest import Manifest, Normalisation
+from fedcpsc.teachers.outputs import invented_images, meaning_of
+from fedcpsc.teachers.protocol import Floats, WithOutputs
+from fedcpsc.teachers.recognised import Recognised, Source
+
+__all__ = ["tried"]
+
+
+def tried(facts: Recognised, source: Source, make: Callable[[bytes, Manifest, int], WithOutputs] | None) -> Recognised:
+    """The same with what a trial shows: number of outputs, and whether they are probabilities.
+
+    Args:
+        facts: what the file says; without an image shape nothing is tried.
+        source: model on the disk, with its owner's hints.
+        make: function that makes the teacher of the weights; None where its outputs cannot be seen.
+
+    Raises:
+        ManifestError: where the model cannot be run on images of that shape, gives something else than it or its owner
+            says, or gives what are neither logits nor probabilities.
+    """
+    hints = source.hints
+    facts = dataclasses.replace(facts, probabilities=hints.probabilities)
+    if facts.image_shape is None or make is None:
+        return dataclasses.replace(facts, outputs=_agreed(facts.outputs, source))
+    outputs = _outputs(facts, facts.image_shape, source, make)
+    number = outputs.shape[1]
+    if number < 2:
+        remedy = "export a model of two outputs, softmax over (other, class); a sigmoid p gives (1 - p, p)"
+        raise ManifestError(explain("outputs", number, "one output cannot tell two classes apart here", remedy))
+    _agreed(number, source)
+    meaning, notes = meaning_of(outputs), list(facts.notes)
+    probabilities = hints.probabilities
+    if meaning == "shares" and probabilities is None:
+        shown = "lie in [0, 1] and do not sum to 1, as of one sigmoid for each class"
+        remedy = "say that they are logits where they are; else export a model that ends in logits or softmax"
+        raise ManifestError(explain("outputs", str(source.path), shown, remedy))
+    if meaning == "probabilities" and probabilities is False:
+        notes.append("the outputs are probabilities as far as a trial shows, and their owner says that they are logits")
+    if meaning not in ("probabilities", "constant") and probabilities is True:
+        shown = f"are {meaning.replace('_', ' ')} as far as a trial shows, no probabilities that sum to 1"
+        raise ManifestError(explain("outputs", str(source.path), shown, "do not say that they are probabilities"))
+    if probabilities is None and meaning != "constant":
+        probabilities = meaning == "probabilities"
+        if probabilities:
+            notes.append("the outputs are probabilities already, a softmax inside the model: none is added")
+    if meaning == "log_probabilities":
+        notes.append("the outputs are logarithms of probabilities: right as they are")
+    if meaning == "constant":
+        notes.append("the outputs are the same for every invented image: check the model and its normalisation")
+    return dataclasses.replace(facts, outputs=number, probabilities=probabilities, notes=tuple(notes))
+
+
+def _agreed(found: int | None, source: Source) -> int | None:
+    """The number of outputs; as the owner says where the file does not.
+
+    Raises:
+        ManifestError: where the two differ.
+    """
+    wanted = source.hints.outputs
+    if found is not None and wanted is not None and found != wanted:
+        shown = f"the model has {found}"
+        remedy = "name exactly the classes that it was trained with, in its order"
+        raise ManifestError(explain("number of classes", wanted, shown, remedy))
+    return wanted if found is None else found
+
+
+def _outputs(
+    facts: Recognised, shape: tuple[int, int, int], source: Source, make: Callable[[bytes, Manifest, int], WithOutputs]
+) -> Floats:
+    """Outputs of a trial, float32 [8, K], finite."""
+    given = facts.normalisation or Normalisation(mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
+    number = facts.outputs or source.hints.outputs or 2
+    trial = Manifest(
+        silo="trial",
+        population="trial",
+        kind=facts.kind,
+        architecture=facts.architecture,
+        width=facts.width,
+        entry_point=facts.entry_point,
+        classes=max(number, 2),
+        image_shape=shape,
+        normalisation=given,
+        train_size=max(number, 2),
+        training={},
+        weights_sha256="0" * 64,
+        fingerprint="0" * 64,
+        private_class_counts=(1,) * max(number, 2),
+    )
+    try:
+        teacher, images = make(facts.weights, trial, 4), invented_images(shape)
+        outputs, again = teacher.outputs(images), teacher.outputs(images[:3])
+    except TeacherError as error:
+        raise ManifestError(str(error)) from error
+    if outputs.ndim != 2:
+        shown = f"have shape {list(outputs.shape)} for 8 images, must be [8, K]"
+        raise ManifestError(explain("outputs", str(source.path), shown, "export a classifier of whole images"))
+    if not np.isfinite(outputs).all():
+        raise ManifestError(
+            explain("outputs", str(source.path), "are NaN or inf on invented images", "fix the weights")
+        )
+    if np.abs(again - outputs[:3]).max() > 0.01 * max(1.0, float(np.abs(outputs).max())):
+        shown = "differ when the same images are asked again beside others: the model is in training mode"
+        raise ManifestError(explain("outputs", str(source.path), shown, "call model.eval() before it is exported"))
+    return outputs

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights without their network: which network of a library they are for, and what of it can be read from them."""
+
+from __future__ import annotations
+
+from fedcpsc.errors import ManifestError, explain
+from fedcpsc.teachers.architectures import Fit, Plan, fit, libraries_of, nearest
+from fedcpsc.teachers.content import Content
+from fedcpsc.teachers.format import FORMATS
+from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.state_dict import State, as_safetensors, misfit, read_state
+from fedcpsc.teachers.trying import tried
+
+__all__ = ["recognise_weights"]
+
+
+def recognise_weights(source: Source) -> Recognised:
+    """What a state dict is: the network that its owner names, where names and shapes of all tensors agree.
+
+    Raises:
+        ManifestError: where the owner names no network, an unknown one, or one that the tensors do not fit; the message
+            names the three that are nearest by their tensors.
+    """
+    hints, (state, notes) = source.hints, read_state(source.path, Content(source.content))
+    shape = hints.image_shape
+    found = _chosen(source, state)
+    if shape is not None and shape[0] != found.plan.channels:
+        shown = f"the weights are for {found.plan.channels} channels"
+        raise ManifestError(explain("image_shape", shape, shown, "say the shape as the model has it"))
+    unchanged = source.content is Content.SAFETENSORS and not notes
+    weights = source.path.read_bytes() if unchanged else as_safetensors(state)
+    del state
+    facts = Recognised(
+        kind=found.library.kind,
+        architecture=found.name,
+        width=found.plan.width if found.library.kind == "torch" else 1,
+        outputs=found.plan.outputs,
+        image_shape=shape,
+        channels=found.plan.channels,
+        normalisation=hints.normalisation,
+        notes=tuple(notes),
+        weights=weights,
+    )
+    return tried(facts, source, FORMATS.get(found.library.kind).load)
+
+
+def _chosen(source: Source, state: State) -> Fit:
+    """The network that is meant.
+
+    Raises:
+        ManifestError: where none is, or the tensors are of another.
+    """
+    hints, where = source.hints, str(source.path)
+    if hints.architecture is None:
+        shown = f"holds weights alone, of a network like {_in_words(state)}, and weights do not say what is computed"
+        raise ManifestError(explain("model", where, shown, "name the architecture; or export the model to ONNX"))
+    candidates = libraries_of(hints.architecture)
+    if not candidates:
+        shown = f"is unknown here; the weights look like {_in_words(state)}"
+        remedy = "name one of those, or timm/NAME (pip install 'fedcpsc[timm]'); or export the model to ONNX"
+        raise ManifestError(explain("architecture", hints.architecture, shown, remedy))
+    sides = None if hints.image_shape is None else hints.image_shape[1:]
+    plan = Plan(outputs=hints.outputs or 2, sides=sides, width=hints.width or 16)
+    fits = [found for library, name in candidates if (found := fit(library, name, state, plan)) is not None]
+    if len(fits) == 1 and hints.width in (None, fits[0].plan.width):
+        return fits[0]
+    if len(fits) > 1:
+        names = " and ".join(f"{each.library.name}/{each.name}" for each in fits)
+        raise ManifestError(explain("architecture", hints.architecture, f"is {names}, which both fit", "name one"))
+    library, name = candidates[-1]
+    plain = library.build(name, plan).state_dict()
+    reason = str(misfit(state, plain, hints.architecture, where)).rpartition("; ")[0]
+    remedy = f"the weights look like {_in_words(state)}: name the right one, with the image's shape and width"
+    raise ManifestError(f"{reason}; {remedy}")
+
+
+def _in_words(state: State) -> str:
+    """The three nearest networks, for a message."""
+    names = nearest(state)
+    return ", ".join(names[:-1]) + f" or {names[-1]}"

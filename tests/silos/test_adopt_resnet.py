@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One network of torchvision in every form that people keep models in: each becomes a silo that answers as it does."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from support.asked import answers_of
+
+from fedcpsc.errors import ManifestError
+from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.silos.adoption.adopt import adopt
+from fedcpsc.silos.adoption.wishes import Hints, Wishes
+
+NAMES, SHAPE = ("cat", "dog", "horse"), (3, 224, 224)
+IMAGES = np.random.default_rng(2).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+SAID = Wishes(
+    hints=Hints(image_shape=SHAPE),
+    class_names=NAMES,
+    normalisation="imagenet",
+    population="patients",
+    policy=Policy.model_validate({"bits": 32, "service": {"batch_size": 3}}),
+)
+FORMS = {  # file of each form, and what its owner must add
+    "model.onnx": {},
+    "weights.pth": {"architecture": "resnet18"},
+    "weights.safetensors": {"architecture": "resnet18"},
+    "program.pt2": {"allow_code": True},
+    "program.pt": {"allow_code": True},
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A resnet18 of three classes whose normalisations have seen images and whose answers differ."""
+    torch.manual_seed(1)
+    found = torchvision.models.resnet18(num_classes=3)
+    with torch.no_grad():
+        for _ in range(2):
+            found.train()(torch.randn(4, *SHAPE))
+        found.fc.weight.mul_(6)
+    return found.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def files(network, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("forms")
+    one = torch.randn(1, *SHAPE)
+    torch.onnx.export(network, (one,), folder / "model.onnx", verbose=False)  # as torch does it by default
+    torch.save(network.state_dict(), folder / "weights.pth")
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    torch.export.save(torch.export.export(network, (one,)), folder / "program.pt2")
+    torch.jit.save(torch.jit.trace(network, one), folder / "program.pt")
+    return folder
+
+
+def own_answers(network) -> np.ndarray:
+    with torch.inference_mode():
+        return torch.softmax(network((torch.from_numpy(IMAGES) / 255 - MEAN) / STD).double(), 1).numpy()
+
+
+def asked(folder: Path) -> np.ndarray:
+    with contextlib.closing(open_gatekeeper(folder, tried=True)) as gatekeeper:
+        return answers_of(gatekeeper, IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's exporters, about themselves
+@pytest.mark.parametrize("form", FORMS)
+def test_one_call_makes_a_silo_of_it_that_answers_as_the_model_does(form, network, files, tmp_path):
+    wishes = dataclasses.replace(SAID, hints=dataclasses.replace(SAID.hints, **FORMS[form]))
+    found = adopt(files / form, tmp_path / "silo", wishes)
+    assert found.trial.warnings == ()
+    wanted = own_answers(network)
+    assert np.ptp(wanted, axis=0).max() > 0.05  # or a constant would do
+    assert np.abs(asked(tmp_path / "silo") - wanted).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["program.pt2", "program.pt"])
+def test_a_program_that_could_run_code_is_not_opened_without_its_owners_word(form, files, tmp_path):
+    with pytest.raises(ManifestError, match="--allow-code"):
+        adopt(files / form, tmp_path / "silo", SAID)
+    assert not (tmp_path / "silo").exists()
+
+
+def test_a_hugging_face_folder_says_all_but_the_population(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    config = transformers.ResNetConfig(
+        hidden_sizes=[64, 128, 256, 512],
+        depths=[2, 2, 2, 2],
+        layer_type="basic",
+        id2label=dict(enumerate(NAMES)),
+        label2id={name: number for number, name in enumerate(NAMES)},
+    )
+    network = transformers.ResNetForImageClassification(config).eval().requires_grad_(False)
+    network.classifier[-1].weight.mul_(20)
+    network.save_pretrained(tmp_path / "hub")
+    preparation = {
+        "do_resize": True,
+        "size": {"height": 224, "width": 224},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": MEAN.flatten().tolist(),
+        "image_std": STD.flatten().tolist(),
+    }
+    (tmp_path / "hub" / "preprocessor_config.json").write_text(json.dumps(preparation))
+    found = adopt(tmp_path / "hub", tmp_path / "silo", Wishes(population="patients", policy=SAID.policy))
+    assert found.manifest.class_names == NAMES
+    assert found.manifest.image_shape == SHAPE
+    wanted = own_answers(lambda pixels: network(pixel_values=pixels).logits)
+    assert np.abs(asked(tmp_path / "silo") - wanted).max() < 1e-3
