@@ -14,6 +14,7 @@ __all__ = [
     "disjoint",
     "disjoint_ways",
     "dp_sgd",
+    "label_sets",
     "precision",
     "priors",
     "shard_votes",
@@ -33,6 +34,11 @@ def dp_sgd() -> list[str]:
 def disjoint() -> list[str]:
     """The same, of silos that share no class."""
     return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if " apart, " in row["setting"]])
+
+
+def label_sets() -> list[str]:
+    """The same, of silos whose classes overlap."""
+    return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if " label sets, " in row["setting"]])
 
 
 def disjoint_ways() -> list[str]:

@@ -39,6 +39,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-power": audits.power,
     "audit-reach": audits.reach,
     "disjoint": accuracy.disjoint,
+    "label-sets": accuracy.label_sets,
     "disjoint-ways": accuracy.disjoint_ways,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
