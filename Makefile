@@ -28,7 +28,7 @@ demo: $(READY)  ## three silos of handwritten digits become one student (a minut
 test: $(READY)  ## the whole test suite
 	$(PYTEST)
 
-test-fast: $(READY)  ## the inner loop, about a minute: no processes, no browser, no whole runs
+test-fast: $(READY)  ## the inner loop, about a minute on two cores: no processes, no browser, no whole runs
 	$(PYTEST) -m "not (e2e or browser or processes or slow)"
 
 check: $(READY)  ## ruff, mypy --strict, import contracts

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.record import gatekeeper_command
 from fedcpsc.config import load_config
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.protocol.codec import from_bytes, to_bytes
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
 from fedcpsc.silos.make import make_silos

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.record import gatekeeper_command
 from fedcpsc.config import load_config
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.ledger.budget import Charge
 from fedcpsc.ledger.ledger import Ledger

@@ -52,7 +52,7 @@ def write_model(path: Path, side: int, seed: int) -> None:
 
 def make_silo(folder: Path, model: bytes, side: int, answers: int) -> None:
     """An adopted silo, as docs/silos.md says."""
-    from fedcpsc.gatekeeper.gatekeeper import begin_ledger  # noqa: PLC0415
+    from fedcpsc.gatekeeper.opening import begin_ledger  # noqa: PLC0415
     from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy  # noqa: PLC0415
     from fedcpsc.teachers.manifest import (  # noqa: PLC0415
         WEIGHTS_FILE,

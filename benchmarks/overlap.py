@@ -31,7 +31,7 @@ from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport, Reply, SiloId
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.protocol.messages import Query, QueryTarget
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 from fedcpsc.silos.make import make_silos

@@ -29,10 +29,10 @@ import torch
 from PIL import Image
 
 from benchmarks.record import provenance
-from fedcpsc.config import DataConfig, TeachersConfig
 from fedcpsc.data.decode import fit_picture
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.sources import held_out, load_train
+from fedcpsc.silo_config import DataConfig, TeachersConfig
 from fedcpsc.training.plain import train_classifier
 
 SOURCES = ("sign_digits", "blood_cells")

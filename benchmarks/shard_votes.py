@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.record import provenance
 from fedcpsc.config import load_config
-from fedcpsc.gatekeeper.gatekeeper import begin_ledger
 from fedcpsc.gatekeeper.mechanisms.shard_votes import ShardVotesPolicy
+from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE
 from fedcpsc.privacy.accounting import max_answers

@@ -37,7 +37,7 @@ from benchmarks.record import provenance
 from fedcpsc.config import load_config
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport, Reply
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, Message
 from fedcpsc.protocol.records import to_records

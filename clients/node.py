@@ -56,6 +56,6 @@ def _open(kind: str, place: str) -> QueryTarget:
         from fedcpsc.gatekeeper.remote import SocketGatekeeper  # noqa: PLC0415
 
         return SocketGatekeeper(place)
-    from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
+    from fedcpsc.gatekeeper.opening import open_gatekeeper  # noqa: PLC0415
 
     return open_gatekeeper(place)

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, LiteralString, TypeAlias, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -19,7 +27,25 @@ from fedcpsc.plain_yaml import DEEPEST, NotPlain, dump_plain, load_plain
 from fedcpsc.registry import Choices
 from fedcpsc.yaml_words import read_text, shown_key
 
-__all__ = ["OneOf", "Strict", "Tree", "load_as", "parse_overrides", "read_yaml", "save_config", "validate"]
+__all__ = [
+    "OneOf",
+    "Positive",
+    "Rate",
+    "Share",
+    "Strict",
+    "Tree",
+    "Weight",
+    "load_as",
+    "parse_overrides",
+    "read_yaml",
+    "save_config",
+    "validate",
+]
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):

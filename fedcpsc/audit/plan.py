@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.choices import DEFAULT_ATTACKS
-from fedcpsc.config import DataConfig, Mixture
 from fedcpsc.errors import explain
+from fedcpsc.silo_config import DataConfig, Mixture
 from fedcpsc.typed_yaml import OneOf, Strict
 
 __all__ = [

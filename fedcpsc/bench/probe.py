@@ -229,7 +229,7 @@ def curve(job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     from fedcpsc.data.sources import evaluation_images  # noqa: PLC0415 - the stages need none of it
     from fedcpsc.distillation.run import distill  # noqa: PLC0415
     from fedcpsc.distillation.transport import LocalTransport  # noqa: PLC0415
-    from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper  # noqa: PLC0415
+    from fedcpsc.gatekeeper.opening import open_gatekeeper  # noqa: PLC0415
     from fedcpsc.silos.make import make_silos  # noqa: PLC0415
 
     silos, run_dir = Path(job["folder"]) / "silos", Path(job["folder"]) / "run"

@@ -47,7 +47,7 @@ def init(silo_dir: SiloDir) -> None:
     Example: [bold]fedcpsc ledger init /srv/silo[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.gatekeeper import begin_ledger  # noqa: PLC0415
+        from fedcpsc.gatekeeper.opening import begin_ledger  # noqa: PLC0415
 
         begin_ledger(silo_dir).close()
         typer.echo(f"begun: {silo_dir / LEDGER_FILE}")

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.config import PartitionConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import ConfigError, DataError, explain
+from fedcpsc.silo_config import PartitionConfig
 
 __all__ = ["Holders", "class_holders", "deal_classes", "own_classes"]
 

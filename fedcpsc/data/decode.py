@@ -14,10 +14,10 @@ import numpy.typing as npt
 import psutil
 from PIL import UnidentifiedImageError
 
-from fedcpsc.config import Resize
 from fedcpsc.data.pixels import Picture, Seen, fit_picture, open_picture
 from fedcpsc.data.reading import first_of, printable
 from fedcpsc.errors import DataError, explain
+from fedcpsc.silo_config import Resize
 
 __all__ = ["Decoded", "PictureForm", "decode", "fit_picture", "read_pictures"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.config import PartitionConfig
 from fedcpsc.data.class_sets import Holders, class_holders, deal_classes
 from fedcpsc.data.persons import Persons, persons_and_classes
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.seeding import derive_seed, numpy_generator
+from fedcpsc.silo_config import PartitionConfig
 
 __all__ = ["partition"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageColor
 
-from fedcpsc.config import Resize
+from fedcpsc.silo_config import Resize
 
 __all__ = ["Picture", "Seen", "fit_picture", "open_picture", "readable_extensions"]
 

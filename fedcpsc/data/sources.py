@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.config import DataConfig, RunConfig
+from fedcpsc.config import RunConfig
 from fedcpsc.data.decode import PictureForm, decode
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.persons import Persons, persons_and_classes
@@ -18,6 +18,7 @@ from fedcpsc.data.readers.source import Split, has_split, read_split
 from fedcpsc.data.reading import ReadingReport, Tally
 from fedcpsc.errors import DataError, explain
 from fedcpsc.seeding import numpy_generator
+from fedcpsc.silo_config import DataConfig
 
 __all__ = ["as_images", "data_root", "evaluation_images", "held_out", "limited", "load_evaluation", "load_train"]
 

@@ -30,9 +30,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from fedcpsc.errors import LedgerError, ProtocolError, RefusalCode, Refused, SiloError, VersionError, explain
-from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.listening import bound_socket, bounded_protocol
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.ledger.ledger import LEDGER_FILE

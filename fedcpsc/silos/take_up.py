@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.gatekeeper.gatekeeper import create_ledger
+from fedcpsc.gatekeeper.opening import create_ledger
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path, save_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger

@@ -9,7 +9,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.logs import configure_quietly
 from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure

@@ -34,13 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import mirrored, shifted
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, TeacherError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.teachers.proof import DpSgdProof
 from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.photographs import photograph_crops
 
 __all__ = ["Outliers", "make_outliers"]

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
 from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import Canaries
 from fedcpsc.training.outliers import Outliers
 from fedcpsc.training.plan import PlainTraining

@@ -15,9 +15,9 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.privacy.accounting import History
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.typed_yaml import Strict, validate
 
 __all__ = [

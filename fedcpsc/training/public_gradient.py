@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
 from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.outliers import Outliers
 
 __all__ = ["PublicGradient"]

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
 from fedcpsc.models.device import torch_threads
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.teachers.proof import ShardsProof
 from fedcpsc.teachers.shard_teacher import stacked
 from fedcpsc.training.outliers import Outliers, make_outliers

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import draw_canaries, planted
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.outliers import make_outliers

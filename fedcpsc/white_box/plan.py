@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fedcpsc.config import DataConfig, Positive, Precision, Rate, RuntimeConfig, Weight
+from fedcpsc.config import Precision, RuntimeConfig
 from fedcpsc.errors import explain
-from fedcpsc.typed_yaml import Strict
+from fedcpsc.silo_config import DataConfig
+from fedcpsc.typed_yaml import Positive, Rate, Strict, Weight
 
 __all__ = ["GeneratorPlan", "LossPlan", "OutputPlan", "StudentPlan", "TeacherPlan", "WhiteBoxConfig"]
 

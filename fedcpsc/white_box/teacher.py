@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.plain import train_classifier
 from fedcpsc.training.plan import PlainTraining
 from fedcpsc.white_box.objective import batch_norms

@@ -9,9 +9,9 @@ import torch
 from scipy.stats import kstest, mannwhitneyu
 
 from fedcpsc.audit.copying import copy_test, neighbour_test, pixel_features, scattering_features
-from fedcpsc.config import DataConfig
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import AuditError
+from fedcpsc.silo_config import DataConfig
 
 DIMENSIONS = 8
 

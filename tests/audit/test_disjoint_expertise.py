@@ -12,8 +12,8 @@ from support.tiny_audit import said, tiny
 
 from fedcpsc.audit.over_run import audit_run
 from fedcpsc.commands.run_command import Request, run_once
-from fedcpsc.config import DataConfig
 from fedcpsc.data.sources import load_evaluation, load_train
+from fedcpsc.silo_config import DataConfig
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

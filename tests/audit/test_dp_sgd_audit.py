@@ -17,10 +17,10 @@ from scipy.stats import binom
 from fedcpsc.audit.attacks.loss import loss_scores
 from fedcpsc.audit.bounds import one_run_epsilon
 from fedcpsc.audit.roc import guesses_from
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.randomness import SecretStream
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import canary_images
 from fedcpsc.training.teacher import train_teacher
 

@@ -21,12 +21,12 @@ import torch
 
 from fedcpsc.audit.attacks.statistics import confidence_logit
 from fedcpsc.audit.two_world import audit_two_worlds, two_worlds
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import AuditError
 from fedcpsc.models import scattering
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import gaussian_mu
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.plan import training_plan
 

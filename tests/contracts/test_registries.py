@@ -139,8 +139,8 @@ def test_one_file_and_one_line_add_a_rule_and_a_prior_that_a_run_then_uses(toys,
 
 
 def test_one_file_and_one_line_add_a_data_source_that_is_read(toys):
-    from fedcpsc.config import DataConfig
     from fedcpsc.data.sources import load_evaluation, load_train
+    from fedcpsc.silo_config import DataConfig
 
     config = DataConfig(source="toy_source", test_share=0.2)
     train, held_out = load_train(config, 1), load_evaluation(config, 1)

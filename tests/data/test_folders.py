@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
-from fedcpsc.config import DataConfig, RunConfig
+from fedcpsc.config import RunConfig
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import DataError
+from fedcpsc.silo_config import DataConfig
 from fedcpsc.typed_yaml import validate
 
 

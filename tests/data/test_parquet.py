@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from support.picture_sources import pictures, png, write_parquet
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import DataError
+from fedcpsc.silo_config import DataConfig
 
 PICTURES = pictures(40)
 ENCODED = [png(p) for p in PICTURES]

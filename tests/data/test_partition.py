@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
-from fedcpsc.config import DataConfig, PartitionConfig, RunConfig, SilosConfig
+from fedcpsc.config import RunConfig
 from fedcpsc.data.partition import partition
 from fedcpsc.data.silo_images import iterate_silo_images, load_silo_train
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import ConfigError, DataError
+from fedcpsc.silo_config import DataConfig, PartitionConfig, SilosConfig
 
 KINDS = ["iid", "dirichlet", "shards", "pathological"]
 

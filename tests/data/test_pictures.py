@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.decode import PictureForm, decode, fit_picture, read_pictures
 from fedcpsc.data.pixels import readable_extensions
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import ConfigError, DataError
+from fedcpsc.silo_config import DataConfig
 from fedcpsc.typed_yaml import validate
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)  # 4 rows, 6 columns, no two alike

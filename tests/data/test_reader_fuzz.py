@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import DataError
+from fedcpsc.silo_config import DataConfig
 
 CASES = 2_000
 FORMS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "TGA", "ICO", "PCX", "SGI")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.sources import held_out, load_evaluation, load_train
 from fedcpsc.errors import DataError
+from fedcpsc.silo_config import DataConfig
 
 
 def records(images) -> set[bytes]:

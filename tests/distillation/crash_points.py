@@ -27,7 +27,7 @@ import fedcpsc.distillation.run
 from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch, replay

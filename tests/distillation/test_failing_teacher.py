@@ -13,7 +13,8 @@ from test_run import Resting
 
 from fedcpsc.distillation.run import distill
 from fedcpsc.errors import TeacherError
-from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.runs.answer_bank import AnswerBank

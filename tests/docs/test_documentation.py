@@ -11,7 +11,7 @@ from support.documented import PAGES, ROOT, blocks, fedcpsc_calls, leaf_command
 
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.config import RunConfig
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
 from fedcpsc.training.plan import training_plan

@@ -9,7 +9,8 @@ import pytest
 from support.tiny_recipes import a_recipe, both_ways
 
 from fedcpsc.errors import RefusalCode, Refused
-from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.service import _message
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import AnswerForm, AnyQuery, Query, Refusal

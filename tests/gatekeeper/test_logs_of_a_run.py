@@ -14,7 +14,7 @@ from support.tiny_runs import tiny_config
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.logs import FIELDS, JsonLines, TextLines
 from fedcpsc.runs.answer_bank import AnswerBank
 

@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.silo_folder import SHAPE, make_folder
 
 from fedcpsc.errors import ConfigError, LedgerError, RefusalCode, SiloError
-from fedcpsc.gatekeeper.gatekeeper import Gatekeeper, open_gatekeeper
+from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.listening import bound_address, bound_socket
 from fedcpsc.gatekeeper.metrics import LEDGER_SECONDS, REPLY_SECONDS, PrometheusMeter, serving_metrics
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.gatekeeper.service import build_app
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Query, Refusal

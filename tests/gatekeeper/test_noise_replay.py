@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedcpsc.config import TeachersConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.randomness import SecretStream
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.plan import DpSgdTraining, planned_history
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fedcpsc.cli import app
 from fedcpsc.errors import RefusalCode, Refused, TeacherError
 from fedcpsc.gatekeeper import service
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.outage import Outage
 from fedcpsc.gatekeeper.policy_check import check_policy
 from fedcpsc.gatekeeper.silo_trial import try_in_folder

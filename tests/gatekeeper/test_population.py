@@ -15,8 +15,8 @@ from fedcpsc.commands.owner_commands import mount
 from fedcpsc.errors import LedgerError, ManifestError, PolicyError
 from fedcpsc.gatekeeper import population, swapping
 from fedcpsc.gatekeeper.composition import released_epsilon
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.population import change_population, migrate
 from fedcpsc.gatekeeper.seen_records import check_records, note_records

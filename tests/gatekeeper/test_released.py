@@ -13,7 +13,7 @@ from support.silo_folder import SHAPE, make_folder
 from fedcpsc.audit.finished_run import SiloUnderAudit
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import TeacherError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.released import teacher_outputs
 from fedcpsc.privacy.mechanisms import Plain
 from fedcpsc.privacy.votes import NoiseOnly

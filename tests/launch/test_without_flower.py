@@ -8,7 +8,7 @@ import pytest
 
 PARTS = [
     "fedcpsc.distillation.run",
-    "fedcpsc.gatekeeper.gatekeeper",
+    "fedcpsc.gatekeeper.opening",
     "fedcpsc.silos.make",
     "fedcpsc.export.export_student",
     "fedcpsc.simulated.one_process",

@@ -13,7 +13,7 @@ from support.adopted_silo import onnx_model
 from support.asked import ask, own_softmax
 
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError, SiloError, TeacherError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.logs import TextLines

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from support.asked import answers_of
 
 from fedcpsc.errors import ManifestError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.silos.adoption.adopt import adopt
 from fedcpsc.silos.adoption.wishes import Hints, Wishes

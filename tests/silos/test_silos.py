@@ -13,7 +13,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
-from fedcpsc.gatekeeper.gatekeeper import begin_ledger
+from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy
 from fedcpsc.gatekeeper.population import change_population
 from fedcpsc.ledger.budget import Charge

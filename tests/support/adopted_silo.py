@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedcpsc.gatekeeper.gatekeeper import begin_ledger
+from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, QueryTarget, decode_answers
 
 

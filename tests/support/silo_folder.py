@@ -4,7 +4,7 @@
 from pathlib import Path
 from typing import Any
 
-from fedcpsc.gatekeeper.gatekeeper import begin_ledger
+from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, save_policy
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, Normalisation, save_manifest, sha256_hex
 

@@ -8,7 +8,7 @@ import pytest
 from support.adopted_silo import SHAPE, adopt, onnx_model
 
 from fedcpsc.errors import ManifestError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.onnx_teacher import OnnxTeacher

@@ -15,7 +15,7 @@ from support.silo_folder import SHAPE, make_folder
 from torch import nn
 
 from fedcpsc.errors import ManifestError, RefusalCode, TeacherError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.logs import JsonLines, TextLines
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal

@@ -7,8 +7,7 @@ import pytest
 from fedcpsc.errors import TeacherError
 from fedcpsc.teachers import trial as trial_module
 from fedcpsc.teachers.invented import invented_images
-from fedcpsc.teachers.peak_memory import PeakMemory, free_memory
-from fedcpsc.teachers.trial import batch_that_fits, try_teacher
+from fedcpsc.teachers.trial import try_teacher
 
 SHAPE = (3, 6, 5)
 
@@ -143,45 +142,11 @@ def test_dropout_that_is_still_active_is_named():
     assert "asked twice about one image" in warning
 
 
-class Greedy(Linear):
-    """Holds a megabyte for each image of a pass."""
-
-    def predict(self, images):
-        ballast = np.ones(len(images) * 2**17)
-        return super().predict(images) + np.float32(0 * ballast[-1])
-
-
-def test_the_memory_of_a_pass_is_measured():
-    found = try_teacher(Greedy(), SHAPE, 64)
-    assert 60 * 2**20 < found.peak_bytes < 120 * 2**20
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_refused_before_it_is_tried(monkeypatch):
-    monkeypatch.setattr(trial_module, "free_memory", lambda: 200 * 2**20)
-    teacher = Greedy()
-    with pytest.raises(
-        TeacherError, match=r"service.batch_size=500: .* needs about 0.\d GB .* set it to 1\d\d or less"
-    ):
-        try_teacher(teacher, SHAPE, 500)
-    assert max(teacher.counts) < 160
-
-
 def test_a_pass_that_would_take_minutes_is_tried_in_part_and_the_owner_is_told(monkeypatch):
     monkeypatch.setattr(trial_module, "_LONGEST_S", 0.0)
     found = try_teacher(Linear(), SHAPE, 500)
     assert found.batch_size == 8
     assert "only 8 were tried: set service.batch_size: 8" in found.warnings[0]
-
-
-def test_the_batch_that_is_chosen_stays_within_its_memory():
-    assert 8 <= batch_that_fits(Greedy(), SHAPE) <= 512  # more than 8 images only where that is faster; under 512 MiB
-
-
-def test_what_is_resident_at_most_is_seen_also_where_it_is_gone_at_once():
-    with PeakMemory() as memory:
-        np.ones(50 * 2**17).sum()
-    assert 45 * 2**20 < memory.extra < 100 * 2**20
-    assert free_memory() > 2**20
 
 
 def test_invented_images_are_the_same_each_time_and_unlike_each_other():

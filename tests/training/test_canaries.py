@@ -18,7 +18,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import load_silo_train
 from fedcpsc.errors import ConfigError, DataError, ManifestError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.privacy.accounting import gaussian_mu
 from fedcpsc.protocol.messages import DescribeRequest, Description
 from fedcpsc.silos.make import make_silos

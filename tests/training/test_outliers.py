@@ -10,14 +10,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from fedcpsc.config import DataConfig, RunConfig, TeachersConfig, load_config
+from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import ConfigError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from fedcpsc.silo_config import DataConfig, TeachersConfig
 from fedcpsc.silos.make import make_silos
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.opening import open_teacher

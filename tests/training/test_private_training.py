@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from fedcpsc.config import RunConfig, TeachersConfig
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, DataError, PolicyError
-from fedcpsc.gatekeeper.gatekeeper import open_gatekeeper
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import dp_sgd_epsilon, gaussian_epsilon
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.protocol.messages import Answer, AnswerForm, DescribeRequest, Description, Query
 from fedcpsc.seeding import derive_seed
+from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.silos.make import make_silos
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.proof import proof_of

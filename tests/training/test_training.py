@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcpsc.config import DataConfig, TeachersConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import ConfigError, DataError, TeacherError
+from fedcpsc.silo_config import DataConfig, TeachersConfig
 from fedcpsc.training import plain as training
 from fedcpsc.training.plain import train_classifier
 from fedcpsc.training.plan import PlainTraining, training_plan

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
+from fedcpsc.silo_config import DataConfig
 
 __all__ = ["DIGITS"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.persons import from_file, from_folders
 from fedcpsc.data.readers.listing import Listing, class_folders, list_pictures
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.silo_config import DataConfig
 
 __all__ = ["FOLDER"]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from fedcpsc.choices import DATA_SOURCES
 from fedcpsc.class_names import fault_of_class_names
-from fedcpsc.config import DataConfig
 from fedcpsc.data.persons import Persons
 from fedcpsc.data.pixels import Picture
 from fedcpsc.data.reading import LeftOut, first_of, printable
 from fedcpsc.errors import DataError, explain
 from fedcpsc.registry import Entry, Registry
+from fedcpsc.silo_config import DataConfig
 
 __all__ = ["SOURCES", "DataSource", "Split", "SplitName", "has_split", "read_split"]
 

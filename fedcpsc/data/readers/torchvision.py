@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcpsc.config import DataConfig
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.errors import DataError, explain
+from fedcpsc.silo_config import DataConfig
 
 __all__ = ["CIFAR10", "CIFAR100", "FASHION_MNIST", "MNIST"]
 

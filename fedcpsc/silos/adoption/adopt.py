@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import ConfigError, ManifestError, SiloError, explain
-from fedcpsc.gatekeeper.gatekeeper import begin_ledger
 from fedcpsc.gatekeeper.guarantee import build_mechanism, guarantee_of
+from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, mark_path, save_policy
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.silos.adoption.own_pictures import PictureView, look_at_pictures
