@@ -40,10 +40,11 @@ def check_config_is_ours(folder: Path) -> None:
     """
     path = folder / CONFIG_FILE
     try:
-        ours = _MARK in json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        ours = isinstance(found, dict) and _MARK in found
     except FileNotFoundError:
         return
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         ours = False
     if not ours:
         raise RunError(explain("--out", str(folder), f"its {CONFIG_FILE} is not of an export", "choose another folder"))

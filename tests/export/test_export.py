@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from support.fakes import FakeSilo, brightness_probabilities
 from support.tiny_runs import evaluation, tiny_config
 from typer.testing import CliRunner
@@ -19,16 +20,18 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.export import formats
 from fedcpsc.export.export_student import export_run
+from fedcpsc.export.formats import ABOUT_FILE
 from fedcpsc.export.plan import Format
 
 FORMATS = list(Format)
+NAMES = ("dark", "grün | <b>", "bright")
 runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "test"
-    silos = [FakeSilo("silo-0"), FakeSilo("silo|1")]
+    silos = [FakeSilo("silo-0", class_names=NAMES), FakeSilo("silo|1", class_names=NAMES)]
     facts = {silo.description.silo: SiloFacts(9, brightness_probabilities) for silo in silos}
     distill(tiny_config(), LocalTransport(silos), folder, evaluation=evaluation(), silo_facts=facts)
     return folder
@@ -166,7 +169,6 @@ def test_formats_written_before_stay_and_those_of_another_student_do_not(run):
 
 
 def test_the_safetensors_file_says_what_it_is(exported):
-    from safetensors import safe_open
 
     with safe_open(exported / "student.safetensors", "pt") as file:
         about = file.metadata()
@@ -207,7 +209,41 @@ def test_missing_packages_are_named_before_anything_is_written(run, monkeypatch)
 def test_the_command_line(run, tmp_path):
     done = runner.invoke(cli.app, ["export", str(run), "--format", "safetensors", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"student.safetensors", "export.json", "README.md"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "student.safetensors",
+        "export.json",
+        "config.json",
+        "README.md",
+    }
     assert runner.invoke(cli.app, ["export", str(run), "--format", "pickle"]).exit_code == 2
     assert runner.invoke(cli.app, ["export", str(tmp_path), "--format", "safetensors"]).exit_code == 1
     assert "Example: fedcpsc export" in runner.invoke(cli.app, ["export", "--help"]).output
+
+
+def test_every_format_names_the_classes(exported):
+    import onnx
+
+    named = {}
+    with safe_open(exported / "student.safetensors", "pt") as file:
+        named["safetensors"] = file.metadata()["class_names"]
+    properties = onnx.load(exported / "student.onnx", load_external_data=False).metadata_props
+    named["onnx"] = {entry.key: entry.value for entry in properties}["class_names"]
+    extra = {ABOUT_FILE: ""}
+    torch.export.load(exported / "student.pt2", extra_files=extra)
+    named["torch-export"] = json.loads(extra[ABOUT_FILE])["class_names"]
+    assert {name: tuple(json.loads(text)) for name, text in named.items()} == dict.fromkeys(named, NAMES)
+    config = json.loads((exported / "config.json").read_text())
+    assert tuple(config["id2label"][str(k)] for k in range(3)) == NAMES
+    assert config["label2id"] == {name: k for k, name in enumerate(NAMES)}
+    assert "| 1 | grün / &lt;b&gt; |" in (exported / "README.md").read_text()
+
+
+@pytest.mark.parametrize("theirs", ['{"model_type": "vit"}', "no json", "[]"])
+def test_another_tools_config_is_not_overwritten(run, tmp_path, theirs):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text(theirs)
+    with pytest.raises(RunError, match=r"config\.json is not of an export"):
+        export_run(run, Format.SAFETENSORS, out)
+    assert [path.name for path in out.iterdir()] == ["config.json"]
+    assert (out / "config.json").read_text() == theirs

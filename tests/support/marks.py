@@ -77,6 +77,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_full_disk.py": "whole runs on a disk that is full",
         "tests/distillation/test_information.py::test_a_mixed_federation_runs_and_tells_who_counted_how_much": "two runs",
         "tests/distillation/test_label_set_runs.py": "whole runs over unlike label sets",
+        "tests/silos/test_label_sets_of_silos.py": "trains silos and runs over them",
+        "tests/audit/test_audit_of_label_sets.py": "trains silos and runs over them",
         "tests/distillation/test_large_images.py": "draws and fits images of photographs' size",
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
         "tests/distillation/test_overlap.py": "whole runs with answers out of order",
