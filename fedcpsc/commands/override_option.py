@@ -14,12 +14,12 @@ def each_set_once(items: list[str] | None) -> list[str] | None:
     """`items`, as typer's callback takes them.
 
     Raises:
-        typer.BadParameter: a key is set twice; which value was meant is the user's to say.
+        typer.BadParameter: a key is set to two values; which of them was meant is the user's to say.
     """
     values: dict[str, str] = {}
     for item in items or ():
         key, _, value = item.partition("=")
-        if (key := key.strip()) in values:
+        if values.get(key := key.strip(), value) != value:
             raise typer.BadParameter(
                 f"{key!r} is set twice ({values[key]!r} and {value!r}); keep the one that is meant"
             )

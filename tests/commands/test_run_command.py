@@ -52,6 +52,11 @@ def test_each_seed_has_silos_and_a_run_of_its_own(console):
         assert Path(f"silos/smoke-seed{seed}/1/manifest.json").exists()
 
 
+def set_options(values):
+    """`--set` for each key and its value."""
+    return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+
+
 def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_silos_stay(console, monkeypatch):
     def stops(*ignored):
         raise KeyboardInterrupt
@@ -61,12 +66,13 @@ def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_sil
         with pytest.raises(KeyboardInterrupt):
             run_once(tiny(), console)
     before = {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()}
-    arguments = [str(SMOKE), "--local", "--resume", *(part for item in TINY_SMOKE for part in ("--set", item))]
-    changed = ["--set", "teachers.epochs=2", "--set", "student.steps_per_round=3"]
-    done = CliRunner().invoke(app, ["run", *arguments, *changed])
+    changed = {"teachers.epochs": "2", "student.steps_per_round": "3"}
+    same = [str(SMOKE), "--local", "--resume", *set_options(dict(item.split("=", 1) for item in TINY_SMOKE))]
+    other = [*same[:3], *set_options(dict(item.split("=", 1) for item in TINY_SMOKE) | changed)]
+    done = CliRunner().invoke(app, ["run", *other])
     assert done.exit_code == 1
     assert "began with another configuration" in done.stderr
     assert "teachers.epochs: 1 -> 2; student.steps_per_round: 2 -> 3" in done.stderr
     assert {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()} == before
-    assert CliRunner().invoke(app, ["run", *arguments]).exit_code == 0
+    assert CliRunner().invoke(app, ["run", *same]).exit_code == 0
     assert json.loads(Path("runs/smoke/result.json").read_text())["answers_per_silo"] == 40

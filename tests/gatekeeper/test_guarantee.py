@@ -83,7 +83,7 @@ def begun_again(tmp_path: Path) -> Ledger:
 def opened(tmp_path: Path, rules: Policy, facts: Manifest, teacher: Any) -> Gatekeeper:
     ledger = begun(tmp_path, rules)
     report = report_class_counts(rules, facts, ledger)
-    return Gatekeeper("north", "m", teacher, rules, ledger, guarantee_of(rules, facts, ledger), report)
+    return Gatekeeper("north", "m", teacher, rules, ledger, guarantee_of(rules, facts, ledger), class_report=report)
 
 
 def asked(number: int, count: int) -> Query:

@@ -48,7 +48,7 @@ def test_the_log_of_a_run_names_ids_and_counts_and_nothing_of_the_data(
         "answered a query",
         "refused a query",
         "asked a silo",
-        "banked a silo's answers",
+        "took a silo's answers",
         "a round is done",
     }
     assert {line["query_id"] for line in lines if "query_id" in line} == ids

@@ -15,6 +15,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import TeacherError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.released import teacher_outputs
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.privacy.mechanisms import Plain
 from fedcpsc.privacy.votes import NoiseOnly
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
@@ -37,7 +38,7 @@ def audited(folder, form=AnswerForm.PROBABILITIES, **policy):
     """A silo's folder of that policy, opened for an audit."""
     rules = {"answers": 1000, "images_per_query": 50, **policy}
     make_folder(folder, policy=rules, dataset_id=dataset_id(PRIVATE.images, PRIVATE.labels))
-    return SiloUnderAudit.open(folder, PRIVATE, form)
+    return SiloUnderAudit.open(folder, PRIVATE, form, LabelSets.by_number(2, 1), 0)
 
 
 NOISY = {"mechanism": {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}}
