@@ -39,7 +39,7 @@ from fedcpsc.training.plain import train_classifier
 Floats = npt.NDArray[np.float32]
 
 # a smaller CIFAR-10 and fewer passes than the configuration's: what differs between two rows is what matters
-_SET = ["data.validation=5000", "data.train_limit=20000"]
+_SET = ["data.validation=5000", "data.train_limit=15000"]
 _TRAININGS: dict[str, list[str]] = {
     "own classes alone": ["teachers.outliers=null"],
     "none of mine": [],
