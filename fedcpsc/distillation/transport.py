@@ -114,16 +114,22 @@ class LocalTransport:
         self._waiting += [(silo, query, now) for silo, query in queries.items()]
 
     def receive(self, timeout_s: float) -> list[Reply]:
-        """Has every kept query answered here and now; there is nothing to wait for, so without any it sleeps."""
+        """Has each silo's oldest kept query answered here and now; without any it sleeps, for nothing is to come.
+
+        One of each, so that a silo that is sent many small queries does not hold up the others' replies.
+        """
         if not self._waiting:
             time.sleep(timeout_s)
         replies = []
-        for silo, query, sent_at in self._waiting:
+        oldest: dict[SiloId, tuple[SiloId, AnyQuery, float]] = {}
+        for kept in self._waiting:
+            oldest.setdefault(kept[0], kept)
+        self._waiting = [kept for kept in self._waiting if kept is not oldest[kept[0]]]
+        for silo, query, sent_at in oldest.values():
             content = self._by_silo[silo].answer(query)
             self.traffic.bytes_sent += len(to_bytes(query))
             self.traffic.bytes_received += len(to_bytes(content))
             replies.append(Reply(silo, content, time.monotonic() - sent_at))
-        self._waiting.clear()
         return replies
 
     def close(self) -> None:

@@ -129,7 +129,12 @@ def test_measuring_takes_few_large_images_at_once(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(3, 4, 100), (1, 37, 5), (3, 224, 224)])
 def test_a_run_over_images_of_any_shape(tmp_path, shape):
-    changes = {"queries__answers_per_silo": 8, "queries__rounds": 2, "synthesis__candidates": 2}
+    changes = {
+        "queries__deadline_s": 1e3,
+        "queries__answers_per_silo": 8,
+        "queries__rounds": 2,
+        "synthesis__candidates": 2,
+    }
     more = {"student__width": 2, "student__steps_per_round": 1, "student__final_steps": 1, "student__batch_size": 4}
     result = distill(
         tiny_config(silos__count=1, queries__max_megabytes=0.5, **changes, **more),

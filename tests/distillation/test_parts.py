@@ -41,7 +41,8 @@ def no_pictures():
 
 
 def settings(**changes):
-    return tiny_config(silos__count=SILOS, **changes)
+    """The deadline is of no concern, however busy the machine."""
+    return tiny_config(**{"silos__count": SILOS, "queries__deadline_s": 1e3, **changes})
 
 
 def silos(last=64, count=SILOS, **options):
@@ -183,7 +184,7 @@ def test_a_run_cut_amid_a_batch_and_resumed_gives_the_very_same_student_and_pays
 
 def test_what_a_silo_answered_of_a_batch_before_its_budget_ended_is_used(tmp_path):
     fakes = [*silos(count=2)[:1], FakeSilo("silo-1", images_per_query=7, budget=50)]
-    result = distill(tiny_config(), LocalTransport(fakes), tmp_path)
+    result = distill(settings(silos__count=2), LocalTransport(fakes), tmp_path)
     assert result["silos"][1]["stopped"] == "its budget is spent"
     assert result["silos"][1]["answers"] == 50 - fakes[1].left == 30 + 16
     bank = read_bank(tmp_path / "bank")
@@ -218,7 +219,7 @@ def test_too_few_without_those_who_missed_a_deadline_are_waited_for_and_then_lef
         silos(count=3), clock, lambda silo, number: never if number >= stops.get(silo, 99) else 3.0
     )
     changes = {"silos__count": 3, "queries__deadline_s": 20, "queries__quorum": 0.6, "queries__rounds": 6}
-    result = distill(tiny_config(**changes), transport, tmp_path, clock=clock, tell=told.append)
+    result = distill(settings(**changes), transport, tmp_path, clock=clock, tell=told.append)
     assert [silo["answers"] for silo in result["silos"]] == [120, 80, 20]
     assert told == [
         "silo-2 is not waited for until it replies: no answer within 20 s",
@@ -249,7 +250,7 @@ def test_recipes_are_cut_with_their_batch(tmp_path):
     changes = {"silos__count": 3, "synthesis__candidates": 4, "synthesis__width": 2}
     cooks = [Cook(f"silo-{i}", images_per_query=size) for i, size in enumerate((64, 8, 1))]
     told = []
-    distill(tiny_config(queries__recipes=True, **changes), LocalTransport(cooks), tmp_path, tell=told.append)
+    distill(settings(queries__recipes=True, **changes), LocalTransport(cooks), tmp_path, tell=told.append)
     assert told == []
     assert all(isinstance(query, RecipeQuery) for query in cooks[0].sent)
     assert any(isinstance(query, RecipeQuery) for query in cooks[1].sent)
