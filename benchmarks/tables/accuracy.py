@@ -12,7 +12,6 @@ __all__ = [
     "accuracy",
     "aggregation",
     "disjoint",
-    "disjoint_ways",
     "dp_sgd",
     "label_sets",
     "precision",
@@ -41,23 +40,6 @@ def disjoint() -> list[str]:
 def label_sets() -> list[str]:
     """The same, of silos whose classes overlap."""
     return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if _LABEL_SETS in row["setting"]])
-
-
-def disjoint_ways() -> list[str]:
-    """Ways to find out which of two silos knows an image's class."""
-    return table(
-        "teachers | weight of a silo | ensemble | right silo | oracle",
-        (
-            (
-                row["teachers"],
-                row["weights"],
-                f"{row['ensemble']:.1f}",
-                f"{row['right_silo']:.1f}",
-                f"{row['oracle']:.1f}",
-            )
-            for row in (read("disjoint.json") or {"rows": []})["rows"]
-        ),
-    )
 
 
 def accuracy_table(rows: list[dict[str, Any]]) -> list[str]:

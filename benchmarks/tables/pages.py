@@ -40,7 +40,6 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-reach": audits.reach,
     "disjoint": accuracy.disjoint,
     "label-sets": accuracy.label_sets,
-    "disjoint-ways": accuracy.disjoint_ways,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,
