@@ -9,28 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from fedcpsc.choices import TEACHER_FORMATS
 from fedcpsc.registry import Entry, Registry
 from fedcpsc.teachers.manifest import Manifest
-from fedcpsc.teachers.protocol import Teacher, WithOutputs
+from fedcpsc.teachers.protocol import Teacher
 from fedcpsc.teachers.recognised import Recognised, Source
 
-__all__ = ["FORMATS", "Loader", "Opener", "Recogniser", "TeacherFormat"]
+__all__ = ["FORMATS", "Loader", "Recogniser", "TeacherFormat"]
 
-Opener: TypeAlias = Callable[[Path, Manifest, int], Teacher]
-"""(the silo's folder, the teacher's manifest, number of images per forward pass) -> the teacher.
-
-Raises ManifestError where weights and manifest disagree. What is loaded are the bytes whose hash the manifest names
-(`read_weights`), and nothing but the manifest chooses code.
-"""
-
-Loader: TypeAlias = Callable[[bytes, Manifest, int], WithOutputs]
+Loader: TypeAlias = Callable[[bytes, Manifest, int], Teacher]
 """(content of the weights file, the teacher's manifest, number of images per forward pass) -> the teacher.
 
-Raises ManifestError where they do not fit together.
+Raises ManifestError where they do not fit together. The bytes are those whose hash the manifest names, and nothing but
+the manifest chooses code.
 """
 
 Recogniser: TypeAlias = Callable[[Source], Recognised]
@@ -46,16 +39,14 @@ class TeacherFormat(Entry):
 
     Attributes:
         weights_file: description of the weights file's content.
-        open: function that opens the teacher of a silo's folder.
-        load: function that makes the teacher of the weights file's content, for a trial of a finished model.
+        load: function that makes the teacher of the weights file's content.
         recognise: function that says what a finished model's file is; None where such teachers are only trained here.
         code: description of the code that a weights file can run when it is opened or asked.
         checks: description of what is checked before a teacher is taken.
     """
 
     weights_file: str
-    open: Opener
-    load: Loader | None = None
+    load: Loader
     recognise: Recogniser | None = None
     code: str
     checks: str

@@ -17,7 +17,7 @@ from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.content import Content
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.huggingface_files import class_names, preparation, read_json
-from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
 from fedcpsc.teachers.state_dict import as_safetensors, metadata_of, read_state, tensors_of, with_metadata
 from fedcpsc.teachers.timm_folder import recognise_timm
@@ -112,15 +112,6 @@ def _checked_name(config: dict[str, Any]) -> str:
     return name
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose weights and configuration are in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    return load(read_weights(folder, manifest), manifest, batch_size)
-
-
 def _recognise(source: Source) -> Recognised:
     """What a Hugging Face folder says of its model.
 
@@ -179,7 +170,6 @@ HUGGING_FACE = TeacherFormat(
     when="for a folder with config.json and model.safetensors, as `save_pretrained` writes it",
     needs="`pip install 'fedcpsc[huggingface]'`",
     weights_file="the folder's safetensors, with its config.json in the metadata",
-    open=_open,
     load=load,
     recognise=_recognise,
     code="none: tensors and settings; the network is transformers' installed code, and no code of a hub's",

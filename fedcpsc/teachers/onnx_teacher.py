@@ -7,14 +7,12 @@ in the process's working directory and are covered by no hash: such a model is r
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.image_input import check_raw
-from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.onnx_file import check_whole, folded, parse, with_one_output
 from fedcpsc.teachers.onnx_model import OnnxModel
 from fedcpsc.teachers.outputs import to_probabilities
@@ -76,15 +74,6 @@ class OnnxTeacher:
         return checked(found, len(images), self.classes)
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> OnnxTeacher:
-    """The ONNX teacher whose model is the weights file in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    return OnnxTeacher(read_weights(folder, manifest), manifest, batch_size)
-
-
 def _recognise(source: Source) -> Recognised:
     """What an ONNX file says of itself; its weights in other files are folded in.
 
@@ -128,7 +117,6 @@ ONNX = TeacherFormat(
     when="for a classifier from another framework",
     needs="`pip install 'fedcpsc[onnx]'`",
     weights_file="an ONNX model in one file: images [N, C, H, W], normalised as the manifest says, to [N, K]",
-    open=_open,
     load=OnnxTeacher,
     recognise=_recognise,
     code="none: a graph of known operators",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcpsc.large_images import together
 from fedcpsc.teachers.format import FORMATS
-from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Teacher
 
 __all__ = ["default_batch_size", "open_teacher"]
@@ -32,4 +32,5 @@ def open_teacher(folder: Path, manifest: Manifest, batch_size: int | None = None
     Raises:
         ManifestError: weights and manifest disagree, or what the format needs is not installed.
     """
-    return FORMATS.get(manifest.kind).open(folder, manifest, batch_size or default_batch_size(manifest.image_shape))
+    load, together = FORMATS.get(manifest.kind).load, batch_size or default_batch_size(manifest.image_shape)
+    return load(read_weights(folder, manifest), manifest, together)

@@ -6,12 +6,11 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
 from fedcpsc.teachers.protocol import Floats
 
-__all__ = ["Meaning", "invented_images", "meaning_of", "softmax", "to_probabilities"]
+__all__ = ["Meaning", "meaning_of", "softmax", "to_probabilities"]
 
 Meaning: TypeAlias = Literal["logits", "log_probabilities", "probabilities", "shares", "constant"]
 """What rows of outputs are.
@@ -72,23 +71,3 @@ def meaning_of(outputs: Floats) -> Meaning:
     if outputs.max() <= _ROUNDING and np.abs(np.exp(outputs).sum(1) - 1).max() <= _ROUNDING:
         return "log_probabilities"
     return "logits"
-
-
-def invented_images(image_shape: tuple[int, int, int], count: int = 8) -> npt.NDArray[np.uint8]:
-    """Images unlike each other, uint8 [count, C, H, W], always the same: plains, coarse patterns and noise.
-
-    Args:
-        image_shape: shape (C, H, W).
-        count: number of images, >= 1.
-    """
-    channels, height, width = image_shape
-    draws = np.random.default_rng(0)
-    images = np.empty((count, *image_shape), np.uint8)
-    for number in range(count):
-        cells = (1, 2, 4, 8, max(height, width))[number % 5]
-        coarse = draws.integers(0, 256, (channels, min(cells, height), min(cells, width)), dtype=np.uint8)
-        rows, columns = (
-            np.arange(side) * size // side for side, size in zip((height, width), coarse.shape[1:], strict=True)
-        )
-        images[number] = coarse[:, rows[:, None], columns[None, :]]
-    return images

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from fedcpsc.errors import ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.image_input import raw_pixels
-from fedcpsc.teachers.manifest import Manifest, read_weights
+from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.recognised import Recognised, Source
 
@@ -52,15 +51,14 @@ class PythonTeacher:
         return checked(found, len(images), self.classes)
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> PythonTeacher:
+def load(weights: bytes, manifest: Manifest, batch_size: int) -> PythonTeacher:
     """Calls the manifest's `module:function` with the weights' bytes; what it returns is the teacher's `predict`.
 
     Raises:
-        ManifestError: where weights and manifest disagree, or the entry point cannot be imported or called.
+        ManifestError: where the entry point cannot be imported or called.
     """
     del batch_size  # the owner's code decides how many images it takes at a time
     module, _, name = (manifest.entry_point or "").partition(":")
-    weights = read_weights(folder, manifest)
     try:
         return PythonTeacher(getattr(importlib.import_module(module), name)(weights), manifest)
     except Exception as error:  # the owner's code, shown to the owner
@@ -97,7 +95,7 @@ PYTHON = TeacherFormat(
     when="for a classifier that is neither a network of this project nor an ONNX model",
     needs="the module, installed at the silo",
     weights_file="anything; `entry_point: module:function` is called with its bytes and returns `predict(images)`",
-    open=_open,
+    load=load,
     recognise=_recognise,
     code="any: it is the owner's own code",
     checks="the entry point can be imported and called",

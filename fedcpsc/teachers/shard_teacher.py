@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.manifest import Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.torch_teacher import Pixels
 
@@ -81,24 +80,24 @@ def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchShardTeacher:
-    """The shards whose weights are in `folder`.
+def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchShardTeacher:
+    """The shards of stacked weights in safetensors form.
 
     Raises:
         ManifestError: where weights and manifest disagree.
     """
     skeleton = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
     try:
-        states = load_tensors(read_weights(folder, manifest))
+        states = load_tensors(weights)
     except SafetensorError as error:
         raise ManifestError(
-            explain("weights", str(folder), f"are damaged ({error})", "make the teacher again")
+            explain("weights", WEIGHTS_FILE, f"are damaged ({error})", "make the teacher again")
         ) from error
     shards = (manifest.privacy or {}).get("shards")
     wanted = {name: (shards, *tensor.shape) for name, tensor in skeleton.state_dict().items()}
     if wanted != {name: tuple(tensor.shape) for name, tensor in states.items()}:
         raise ManifestError(
-            explain("weights", str(folder), f"are not {shards} x {manifest.architecture}", "make the teacher again")
+            explain("weights", WEIGHTS_FILE, f"are not {shards} x {manifest.architecture}", "make the teacher again")
         )
     return TorchShardTeacher(skeleton, states, manifest, batch_size)
 
@@ -109,7 +108,7 @@ SHARDS = TeacherFormat(
     when="where the mechanism is `shard_votes`, `gnmax` or `confident_gnmax`",
     needs="a training by `teachers.training.kind: shards`",
     weights_file="state dicts of K networks of one architecture, stacked, as safetensors",
-    open=_open,
+    load=load,
     code="none: tensors",
     checks="names and shapes of all tensors",
 )

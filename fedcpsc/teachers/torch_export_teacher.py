@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch.export import ExportedProgram
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.image_input import ImageInput, check_raw, image_input
-from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.trying import tried
@@ -53,15 +52,6 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
         return found
 
     return TorchTeacher(network, manifest, batch_size, taken.batch)
-
-
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose archive is the weights file in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    return load(read_weights(folder, manifest), manifest, batch_size)
 
 
 def _recognise(source: Source) -> Recognised:
@@ -123,7 +113,6 @@ TORCH_EXPORT = TeacherFormat(
     summary="a program that torch.export wrote",
     when="for a classifier in PyTorch whose network is neither this project's nor a library's",
     weights_file="a .pt2 archive of `torch.export.save`: images [N, C, H, W], normalised as the manifest says",
-    open=_open,
     load=load,
     recognise=_recognise,
     code="any: torch unpickles parts of the file, so it is adopted only by its owner's word",

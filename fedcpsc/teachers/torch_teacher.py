@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from fedcpsc.errors import TeacherError, explain
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.state_dict import misfit, tensors_of
@@ -119,15 +118,6 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
     return TorchTeacher(network, manifest, batch_size)
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose weights are in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    return load(read_weights(folder, manifest), manifest, batch_size)
-
-
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
@@ -137,7 +127,6 @@ TORCH = TeacherFormat(
     summary="a network of fedcpsc.models.registry",
     when="for a classifier of your own in PyTorch, or one that this project trains",
     weights_file="state dict of an architecture of `fedcpsc.models.registry`, as safetensors",
-    open=_open,
     load=load,
     recognise=recognise_weights,
     code="none: tensors",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, read_weights
+from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.trying import tried
@@ -47,15 +46,6 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
     return TorchTeacher(network, manifest, batch_size)
 
 
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose program is the weights file in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree.
-    """
-    return load(read_weights(folder, manifest), manifest, batch_size)
-
-
 def _recognise(source: Source) -> Recognised:
     """What a TorchScript program shows of itself; its file does not say which images it takes.
 
@@ -81,7 +71,6 @@ TORCHSCRIPT = TeacherFormat(
     summary="a program in TorchScript, which torch has deprecated",
     when="for a finished TorchScript file whose network cannot be exported again",
     weights_file="a .pt archive of `torch.jit.save`: images [N, C, H, W], normalised as the manifest says",
-    open=_open,
     load=load,
     recognise=_recognise,
     code="a program that can read and write files, so it is adopted only by its owner's word",

@@ -4,24 +4,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.library_teacher import load_of
-from fedcpsc.teachers.manifest import Manifest, read_weights
-from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.weights_of import recognise_weights
 
 __all__ = ["TORCHVISION"]
-
-
-def _open(folder: Path, manifest: Manifest, batch_size: int) -> TorchTeacher:
-    """The teacher whose weights are in `folder`.
-
-    Raises:
-        ManifestError: where weights and manifest disagree, or torchvision has no such network.
-    """
-    return load_of("torchvision", read_weights(folder, manifest), manifest, batch_size)
 
 
 TORCHVISION = TeacherFormat(
@@ -29,7 +17,6 @@ TORCHVISION = TeacherFormat(
     summary="a network of torchvision",
     when="for a classifier that was trained as a network of torchvision, with its outputs replaced",
     weights_file="state dict of a classification network of torchvision, as safetensors",
-    open=_open,
     load=partial(load_of, "torchvision"),
     recognise=recognise_weights,
     code="none: tensors; the network is torchvision's installed code",

@@ -4,26 +4,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.teachers.format import Loader
+from fedcpsc.teachers.invented import invented_images
 from fedcpsc.teachers.manifest import Manifest, Normalisation
-from fedcpsc.teachers.outputs import invented_images, meaning_of
+from fedcpsc.teachers.outputs import meaning_of
 from fedcpsc.teachers.protocol import Floats, WithOutputs
 from fedcpsc.teachers.recognised import Recognised, Source
 
 __all__ = ["tried"]
 
+_TRIED = 8  # images
 
-def tried(facts: Recognised, source: Source, make: Callable[[bytes, Manifest, int], WithOutputs] | None) -> Recognised:
+
+def tried(facts: Recognised, source: Source, make: Loader) -> Recognised:
     """The same with what a trial shows: number of outputs, and whether they are probabilities.
 
     Args:
         facts: what the file says; without an image shape nothing is tried.
         source: model on the disk, with its owner's hints.
-        make: function that makes the teacher of the weights; None where its outputs cannot be seen.
+        make: function that makes the teacher of the weights.
 
     Raises:
         ManifestError: where the model cannot be run on images of that shape, gives something else than it or its owner
@@ -31,7 +34,7 @@ def tried(facts: Recognised, source: Source, make: Callable[[bytes, Manifest, in
     """
     hints = source.hints
     facts = dataclasses.replace(facts, probabilities=hints.probabilities)
-    if facts.image_shape is None or make is None:
+    if facts.image_shape is None:
         return dataclasses.replace(facts, outputs=_agreed(facts.outputs, source))
     outputs = _outputs(facts, facts.image_shape, source, make)
     number = outputs.shape[1]
@@ -75,9 +78,7 @@ def _agreed(found: int | None, source: Source) -> int | None:
     return wanted if found is None else found
 
 
-def _outputs(
-    facts: Recognised, shape: tuple[int, int, int], source: Source, make: Callable[[bytes, Manifest, int], WithOutputs]
-) -> Floats:
+def _outputs(facts: Recognised, shape: tuple[int, int, int], source: Source, make: Loader) -> Floats:
     """Outputs of a trial, float32 [8, K], finite."""
     given = facts.normalisation or Normalisation(mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
     number = facts.outputs or source.hints.outputs or 2
@@ -98,12 +99,13 @@ def _outputs(
         private_class_counts=(1,) * max(number, 2),
     )
     try:
-        teacher, images = make(facts.weights, trial, 4), invented_images(shape)
+        teacher, images = make(facts.weights, trial, 4), invented_images(_TRIED, shape)
+        assert isinstance(teacher, WithOutputs)  # noqa: S101 - every format whose models are tried shows them
         outputs, again = teacher.outputs(images), teacher.outputs(images[:3])
     except TeacherError as error:
         raise ManifestError(str(error)) from error
     if outputs.ndim != 2:
-        shown = f"have shape {list(outputs.shape)} for 8 images, must be [8, K]"
+        shown = f"have shape {list(outputs.shape)} for {_TRIED} images, must be [{_TRIED}, K]"
         raise ManifestError(explain("outputs", str(source.path), shown, "export a classifier of whole images"))
     if not np.isfinite(outputs).all():
         raise ManifestError(

@@ -180,7 +180,6 @@ TOY = """
 import numpy as np
 
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.manifest import read_weights
 
 
 class Constant:
@@ -191,13 +190,13 @@ class Constant:
         return np.tile(np.array(self.row, np.float32), (len(images), 1))
 
 
-def open_it(folder, manifest, batch_size):
-    return Constant(float(read_weights(folder, manifest)), manifest)
+def load(weights, manifest, batch_size):
+    return Constant(float(weights), manifest)
 
 
 TOY = TeacherFormat(
     name="toy", summary="toy that a test registers", when="to see that one line is enough", weights_file="a number",
-    open=open_it, code="none", checks="nothing",
+    load=load, code="none", checks="nothing",
 )
 """
 

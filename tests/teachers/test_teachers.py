@@ -47,8 +47,9 @@ def test_a_torch_teacher_answers_as_its_network_in_batches(tmp_path: Path) -> No
 
 def test_the_usual_batch_is_smaller_for_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
-    fake: Any = SimpleNamespace(open=lambda folder, manifest, batch_size: given.append(batch_size))
+    fake: Any = SimpleNamespace(load=lambda weights, manifest, batch_size: given.append(batch_size))
     monkeypatch.setattr(FORMATS, "get", lambda name: fake)
+    monkeypatch.setattr("fedcpsc.teachers.opening.read_weights", lambda folder, manifest: b"")
     for side in (28, 64, 96, 224, 1024):
         manifest: Any = SimpleNamespace(kind="torch", image_shape=(3, side, side))
         open_teacher(tmp_path, manifest)
