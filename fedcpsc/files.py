@@ -59,6 +59,19 @@ def private_folder(folder: Path) -> None:
             path.chmod(mode & 0o7700)
 
 
+def sync(path: Path) -> None:
+    """Hands a file or a folder that exists to the disk.
+
+    Raises:
+        OSError: where it cannot be opened or written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def durable(path: Path) -> Iterator[BinaryIO]:
     """A file to write bytes to, which takes the place of `path` when all is on the disk: a crash leaves the old one."""

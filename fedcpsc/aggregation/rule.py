@@ -74,12 +74,22 @@ class AggregationRule(Entry, ABC):
 
         Args:
             answers: answers, [S, N, K]; rows sum to 1, or are 0 where there is none. Classes that a silo does not know
-                are 0. Where a silo says that an image is none of its classes, a row sums to the part that says
-                otherwise; to 1 again for a `LinearRule`, which has the odds in `present`.
+                are 0. Where a silo says that an image is none of its classes, a row is as `heard` gives it.
             present: how much each silo counts, [S, N, 1] in [0, 1]; 0 where it gave no answer.
             counts: what is known of the silos' classes, [S, K] >= 0; None for a rule that needs no such thing.
             smoothing: `aggregation.smoothing`, > 0, for logarithms.
         """
+
+    def heard(self, answers: Floats) -> Floats:
+        """Answers as the rule takes them where silos can say "none of my classes", whose odds are in `present`.
+
+        Here they are left as they are: a row sums to the part that says otherwise. In a mean of logarithms a class that
+        one silo alone knows has but that silo's word, however little it counts, so that the word itself must be small.
+
+        Args:
+            answers: answers, [S, N, K]; rows sum to the part that does not say "none".
+        """
+        return answers
 
     def shares(self, answers: Floats, present: Floats, counts: Floats | None) -> Floats:
         """How much each silo had to say, [S, N, K] in [0, 1], for the report: here all that answered have the same.
@@ -105,6 +115,12 @@ class LinearRule(AggregationRule):
     @abstractmethod
     def weight(self, answers: Floats, present: Floats) -> Floats:
         """v_s of each image, [S, N, 1] >= 0; 0 where `present` is."""
+
+    def heard(self, answers: Floats) -> Floats:
+        """With rows that sum to 1: the odds are in the weights, and what a silo says of its own classes is taken."""
+        total = answers.sum(2, keepdims=True)
+        whole: Floats = (answers / np.where(total > 0, total, 1)).astype(np.float32)
+        return whole
 
     def pool(self, answers: Floats, present: Floats, counts: Floats | None, smoothing: float) -> Floats:
         """As above."""

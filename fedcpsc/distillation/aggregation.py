@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.aggregation.rule import AggregationRule, Floats, LinearRule
+from fedcpsc.aggregation.rule import AggregationRule, Floats
 from fedcpsc.distillation.information import Information
 from fedcpsc.errors import ConfigError, FederationError, explain
 from fedcpsc.label_sets import LabelSets
@@ -109,18 +109,11 @@ def _heard(
     information: Information | None,
     weight: Floats | None,
 ) -> tuple[Floats, Floats]:
-    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none.
-
-    A weighted mean has the odds in its weights, and takes what a silo says of its own classes. In a mean of logarithms
-    a class that one silo alone knows has but that silo's word, however little it counts: there the word itself must be
-    small, and so it is left at what it says of "none of these".
-    """
+    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none."""
     present = given[:, :, None].astype(np.float32)
     if weight is not None:
         present *= weight[:, :, None]
-        if isinstance(rule, LinearRule):
-            total = answers.sum(2, keepdims=True)
-            answers = (answers / np.where(total > 0, total, 1)).astype(np.float32)
+        answers = rule.heard(answers)
     if information is None:
         return answers, present
     return information.read(answers), present * information.weight[:, None, None]

@@ -136,7 +136,7 @@ def evaluate_ensemble(
         label_sets: silos' classes.
     """
     each: dict[SiloId, list[Matrix]] = {silo: [] for silo in silos}
-    together: list[Matrix] = []
+    pooled: list[Matrix] = []
     for first in range(0, len(evaluation), _TOGETHER):
         held_out = evaluation.subset(np.arange(first, min(first + _TOGETHER, len(evaluation))))
         said = [label_sets.federated(i, facts[silo].predict(held_out.images)) for i, silo in enumerate(silos)]
@@ -146,5 +146,5 @@ def evaluate_ensemble(
         classes = answers.shape[2]
         for silo, own in zip(silos, answers, strict=True):
             each[silo].append(confusion(own.argmax(1), held_out, classes))
-        together.append(confusion(combined.argmax(1), held_out, classes))
-    return Ensemble({silo: np.sum(parts, axis=0) for silo, parts in each.items()}, np.sum(together, axis=0))
+        pooled.append(confusion(combined.argmax(1), held_out, classes))
+    return Ensemble({silo: np.sum(parts, axis=0) for silo, parts in each.items()}, np.sum(pooled, axis=0))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcpsc.errors import LedgerError, explain
+from fedcpsc.files import sync
 
 __all__ = [
     "MARK_FILE",
@@ -116,11 +117,7 @@ class HighWaterMark:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(self.path.parent)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -106,7 +106,8 @@ class Description:
     """What a silo says of itself: facts of its policy, its teacher's shape and its budget.
 
     Of the private data it shows only what the owner lets it: the class counts, where the owner shares them, with their
-    own claim. All else is equal for a silo with one record more, as long as its owner declared no size public.
+    own claim. All else is equal for a silo with one record more, as long as its owner declared no size public and the
+    list of its classes was given with the data, not read off its labels.
 
     Attributes:
         silo: the silo's name.

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcpsc.errors import ConfigError, LedgerError, ManifestError, explain
-from fedcpsc.files import write_whole
+from fedcpsc.files import sync, write_whole
 from fedcpsc.gatekeeper.policy import POLICY_FILE
 from fedcpsc.gatekeeper.releases import record_training
 from fedcpsc.ledger.ledger import Ledger
@@ -100,11 +100,11 @@ class Replacement:
             names = tuple(name for name in _MOVED if (self.staged / name).exists())
             making = _Making(before=_digest(self.folder / WEIGHTS_FILE), after=new.weights_sha256, files=names)
             for name in names:
-                _sync(self.staged / name)
-            _sync(self.staged)
+                sync(self.staged / name)
+            sync(self.staged)
             write_whole(self.folder / MAKING_FILE, json.dumps(making.model_dump(mode="json")) + "\n", private=True)
-            _sync(self.folder / MAKING_FILE)
-            _sync(self.folder)
+            sync(self.folder / MAKING_FILE)
+            sync(self.folder)
             try:
                 record_training(new, ledger)
             except LedgerError:
@@ -160,7 +160,7 @@ class Replacement:
         for name in _MOVED:
             if (self.staged / name).exists():
                 os.replace(self.staged / name, self.folder / name)
-        _sync(self.folder)
+        sync(self.folder)
         (self.folder / MAKING_FILE).unlink()
         shutil.rmtree(self.staged, ignore_errors=True)
         return kept
@@ -179,9 +179,9 @@ class Replacement:
         for name in (WEIGHTS_FILE, MANIFEST_FILE, CANARIES_FILE):
             if (self.folder / name).exists():
                 shutil.copy2(self.folder / name, partial / name)
-                _sync(partial / name)
+                sync(partial / name)
         partial.rename(kept)
-        _sync(kept.parent)
+        sync(kept.parent)
         return kept
 
     def _making(self) -> _Making | None:
@@ -211,12 +211,3 @@ def _digest(path: Path) -> str | None:
     """SHA-256 of a file; None where there is none."""
     with explained_silo_reads(path.parent):
         return sha256_hex(path.read_bytes()) if path.exists() else None
-
-
-def _sync(path: Path) -> None:
-    """Hands a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

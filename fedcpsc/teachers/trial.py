@@ -143,9 +143,10 @@ class _Trier:
 
     def measure(self, count: int) -> _Pass:
         """Time and memory of one pass of `count` images."""
+        images = invented_images(count, self._shape)  # which takes longer than a pass of a small network
         with PeakMemory(self._before) as memory:
             begun = time.perf_counter()
-            answers = answers_to_invented(self._teacher, self._shape, count)
+            answers = _answers(self._teacher, images)
             seconds = time.perf_counter() - begun
         return _Pass(count, seconds, memory.extra, answers)
 
@@ -190,7 +191,12 @@ def answers_to_invented(teacher: Teacher, image_shape: tuple[int, int, int], cou
     Raises:
         TeacherError: where it fails, or gives anything else.
     """
-    images = invented_images(count, image_shape)
+    return _answers(teacher, invented_images(count, image_shape))
+
+
+def _answers(teacher: Teacher, images: npt.NDArray[np.uint8]) -> Floats:
+    """A teacher's checked answers to invented images."""
+    count, shape = len(images), tuple(images.shape[1:])
     try:
         if isinstance(teacher, ShardTeacher):
             teacher.predict_shards(images)
@@ -200,7 +206,7 @@ def answers_to_invented(teacher: Teacher, image_shape: tuple[int, int, int], cou
         shown = " ".join(reason.split())[:600]
         raise TeacherError(
             explain(
-                "teacher", f"{count} invented image{'s' if count > 1 else ''} of {image_shape}", f"failed: {shown}",
+                "teacher", f"{count} invented image{'s' if count > 1 else ''} of {shape}", f"failed: {shown}",
                 _remedy(error, count),
             )
         ) from error  # fmt: skip

@@ -101,7 +101,7 @@ def test_an_empty_folder_is_taken_and_one_with_anything_in_it_is_left_as_it_is(m
 
 
 @pytest.mark.parametrize(
-    "broken", ["save_manifest", "try_under_policy", "save_policy", "begin_ledger", "batch_that_fits", "_sync"]
+    "broken", ["save_manifest", "try_under_policy", "save_policy", "begin_ledger", "batch_that_fits", "sync"]
 )
 def test_whatever_fails_nothing_stays(broken, model, tmp_path, monkeypatch):
     def fail(*args, **more):

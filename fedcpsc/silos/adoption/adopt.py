@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import ConfigError, ManifestError, SiloError, explain
+from fedcpsc.files import sync
 from fedcpsc.gatekeeper.guarantee import build_mechanism, guarantee_of
 from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, mark_path, save_policy
@@ -221,16 +222,8 @@ def _staged(folder: Path, policy: Policy) -> Iterator[Path]:
         yield staging
         for path in (*staging.iterdir(), staging):
             path.chmod(0o700 if path.is_dir() else 0o600)
-            _sync(path)
+            sync(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(staging, folder)  # takes the place of an empty folder, and of nothing else
         undo.pop_all()
-        _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)
