@@ -66,7 +66,7 @@ def until(happened, seconds, log):
 
 def test_a_hostile_bundle_meets_the_wall_and_100_megabytes_pass_the_proxy(base, tmp_path):
     silo, place, node, out = base / "silo", base / "run" / "s", base / "node", tmp_path / "out.json"
-    service = {"queue": 4, "connections": 16, "read_timeout_s": 5.0}
+    service = {"queue": 4, "connections": 16, "read_timeout_s": 5.0, "query_megabytes": 128.0}
     make_folder(
         silo, policy={"answers": BUDGET, "images_per_query": LARGE, "service": service}, image_shape=(1, SIDE, SIDE)
     )

