@@ -170,6 +170,10 @@ class AggregationConfig(Strict):
     denoise: bool = Field(
         True, description="estimate the probabilities without noise, from the noise that each silo states"
     )
+    max_classes: Annotated[int, Field(ge=2, le=2**16)] = Field(
+        1000,
+        description="most classes that a silo may have, and that all silos may have together; a silo with more is not let in",
+    )
     aliases: dict[str, str] = Field(
         default_factory=dict,
         description="the federation's name of a class by a silo's own word for it, as {feline: cat}; silos' classes are told apart by name",

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
-from fedcpsc.distillation.transport import Lost, Reply, SiloId, Traffic
+from fedcpsc.distillation.transport import Lost, Reply, SiloId, Traffic, Unreadable, name_is_taken
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.logs import fields
+from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
 
@@ -32,6 +33,7 @@ _PULL_S = 0.05  # between two looks for replies
 _RETRY_S = 3.0  # between two attempts to reach a node that was not ready
 _GRACE_S = 10.0  # a reply is given up so long after its message has expired
 _CLOSE_S = 5.0
+_LONGEST = 300  # characters of a reason
 _FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALFORMED})
 
 
@@ -42,8 +44,23 @@ class _Sent:
     at: float  # monotonic seconds
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """No message of the protocol.
+
+    Attributes:
+        reason: reason for the operator, printable; it may quote the reply.
+        logged: the same without any text from outside.
+        came: whether the node sent something at all.
+    """
+
+    reason: str
+    logged: str
+    came: bool
+
+
 class FlowerTransport:
-    """The nodes of a federation, asked through Flower's Grid. Silo names must be unique.
+    """The nodes of a federation, asked through Flower's Grid. Of two nodes with one name the first has it.
 
     Several queries may be in flight at one silo in a deployment, which answers first in, first out; a simulation runs
     them at the same time, so there keep to one.
@@ -55,6 +72,7 @@ class FlowerTransport:
 
     def __init__(self, grid: Grid, ttl_s: float) -> None:
         self.traffic = Traffic()
+        self.turned_away: dict[str, str] = {}
         self._grid = grid
         self._ttl_s = ttl_s
         self._begun: float | None = None
@@ -69,9 +87,6 @@ class FlowerTransport:
         """As `SiloTransport.connect`; called again before the first `send`, it waits only for those missing.
 
         `timeout_s` counts from the first call on, so that nobody is waited for twice.
-
-        Raises:
-            ProtocolError: two nodes describe themselves by the same name.
         """
         self._begun = self._begun or time.monotonic()
         deadline = self._begun + timeout_s
@@ -86,12 +101,13 @@ class FlowerTransport:
             for reply in self._pull(asked):
                 node = asked.pop(reply.metadata.reply_to_message_id)
                 content = self._read(reply)
-                if isinstance(content, Description):
+                if isinstance(content, Description) and content.silo not in self._nodes:
                     self._join(node, content)
                     continue
-                for_good = isinstance(content, Refusal) and content.code in _FOR_GOOD
+                for_good = isinstance(content, Description)
+                for_good = for_good or (isinstance(content, Refusal) and content.code in _FOR_GOOD)
                 ask_at[node] = float("inf") if for_good else time.monotonic() + _RETRY_S
-                reason = content.code.value if isinstance(content, Refusal) else str(content)
+                self.turned_away[f"node {node}"], reason = self._why_not(content)
                 if reasons.get(node) != reason:  # once for each reason, not once for each try
                     log.warning("a silo has not joined yet", extra=fields(note=f"node {node}: {reason}"))
                 reasons[node] = reason
@@ -148,12 +164,19 @@ class FlowerTransport:
             self._worker = None
 
     def _join(self, node: int, description: Description) -> None:
-        if description.silo in self._nodes:
-            raise ProtocolError(
-                explain("silo", description.silo, "two silos have this name", "give each silo its own name")
-            )
         self._nodes[description.silo] = node
         self._known[description.silo] = description
+        self.turned_away.pop(f"node {node}", None)
+
+    def _why_not(self, content: Message | _Failed) -> tuple[str, str]:
+        """Why a node has not joined: for the operator, and for the log, which holds no text from outside."""
+        if isinstance(content, Description):
+            return name_is_taken(content.silo, f"node {self._nodes[content.silo]}"), "another node joined by its name"
+        if isinstance(content, Refusal):
+            return f"refused ({content.code.value})", content.code.value
+        if isinstance(content, _Failed):
+            return content.reason, content.logged
+        return "its reply is no description", "its reply is no description"
 
     def _work(self) -> None:
         in_flight: dict[str, _Sent] = {}
@@ -178,7 +201,7 @@ class FlowerTransport:
                 sent = in_flight.pop(message)
                 self._arrived(sent, Lost(sent.query.query_id, f"no reply within {self._ttl_s:g} s"))
 
-    def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost) -> None:
+    def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost | Unreadable) -> None:
         self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.at))
 
     def _send_one(self, node: int, message: Message, action: str) -> str | None:
@@ -206,25 +229,30 @@ class FlowerTransport:
             return []
         return [reply for reply in replies if reply.metadata.reply_to_message_id in outstanding]
 
-    def _read(self, reply: FlowerMessage) -> Message | str:
-        """The protocol message in `reply`, or why there is none; never text from inside a silo."""
+    def _read(self, reply: FlowerMessage) -> Message | _Failed:
+        """The protocol message in `reply`, or why there is none."""
         if reply.has_error():
             code = refusal_code_of(reply.error)
-            return Refusal(code) if code else f"Flower error {reply.error.code}"
-        self.traffic.bytes_received += payload_bytes(reply.content)
+            if code:
+                return Refusal(code)
+            return _Failed(f"Flower error {reply.error.code}", f"Flower error {reply.error.code}", came=False)
         try:
+            self.traffic.bytes_received += payload_bytes(reply.content)
             return from_records(reply.content)
-        except ProtocolError as error:
-            # what any other error says may quote the reply
+        except Exception as error:  # whatever one silo sends, this thread serves the others, too
+            # what any other error says may quote the reply: the operator is shown it, the log is not
             why = str(error) if isinstance(error, VersionError) else type(error).__name__
             log.warning("a reply is not of this protocol", extra=fields(note=why))
-            return f"reply is not of this protocol: {why}"
+            shown = printable(str(error), _LONGEST) if isinstance(error, ProtocolError) else why
+            said = f"reply is not of this protocol: {shown}"
+            return _Failed(said, f"reply is not of this protocol: {why}", came=True)
 
 
-def _content(query: AnyQuery, received: Message | str) -> Answer | Refusal | Lost:
+def _content(query: AnyQuery, received: Message | _Failed) -> Answer | Refusal | Lost | Unreadable:
     if isinstance(received, Refusal):
         return Refusal(received.code, query.query_id)
     if isinstance(received, Answer) and received.query_id == query.query_id:
         return received
-    reason = received if isinstance(received, str) else "reply to another question"
-    return Lost(query.query_id, reason)
+    if isinstance(received, _Failed) and received.came:
+        return Unreadable(query.query_id, received.reason)
+    return Lost(query.query_id, received.reason if isinstance(received, _Failed) else "reply to another question")

@@ -46,16 +46,14 @@ def check_federation(
 ) -> Federation:
     """What the silos that joined have in common; what an operator should know of their classes is told.
 
+    Args:
+        joined: descriptions of the silos that were let in (`admission.admit`), by name.
+
     Raises:
-        FederationError: too few joined, or they do not fit together.
+        FederationError: they do not fit together, and nobody can tell which of them is wrong.
         ConfigError: the student cannot be trained on such images.
         ProtocolError: such images cannot be asked about by recipe.
     """
-    wanted = max(1, round(config.queries.quorum * config.silos.count))
-    if len(joined) < wanted:
-        remedy = "start the missing silos, raise queries.hello_timeout_s, or lower queries.quorum"
-        constraint = f"at least {wanted} of {config.silos.count} must join within {config.queries.hello_timeout_s:g} s"
-        raise FederationError(explain("silos joined", sorted(joined), constraint, remedy))
     shapes = {silo: d.image_shape for silo, d in joined.items()}
     if len(set(shapes.values())) > 1:
         remedy = "let the silos' owners agree on one, or leave out those that differ"
@@ -67,6 +65,9 @@ def check_federation(
         raise FederationError(explain("evaluation images", evaluation.image_shape, constraint, remedy))
     said = {silo: silo_classes(joined[silo]) for silo in sorted(joined)}
     label_sets = unite(said, config.aggregation.aliases, complete=len(joined) >= config.silos.count)
+    if label_sets.classes > (most := config.aggregation.max_classes):
+        constraint = f"all silos' classes together must be at most aggregation.max_classes={most}"
+        raise FederationError(explain("classes", label_sets.classes, constraint, "raise it, or leave silos out"))
     if config.queries.recipes:
         check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
     student = config.student

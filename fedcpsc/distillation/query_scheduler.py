@@ -15,11 +15,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from fedcpsc.distillation.claims import fault_of_answer
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.held_answers import HeldAnswers
 from fedcpsc.distillation.parts import Part, parts_of
 from fedcpsc.distillation.silo_state import Sent, SiloState
-from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport
+from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport, Unreadable
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
@@ -210,6 +211,9 @@ class QueryScheduler:
             return
         if isinstance(content, Answer):
             self._take_answer(reply, state, content, sent)
+        elif isinstance(content, Unreadable):
+            self._record(reply.silo, sent, "not what was asked")
+            self._leave(reply.silo, content.reason)
         elif isinstance(content, Lost):
             self._record(reply.silo, sent, "lost")
             self._retry(reply.silo, state, sent.part, content.reason)
@@ -220,11 +224,10 @@ class QueryScheduler:
 
     def _take_answer(self, reply: Reply, state: SiloState, answer: Answer, sent: Sent) -> None:
         part = sent.part
-        if answer.count != part.count or answer.classes != state.description.classes or answer.form is not state.form:
+        fault = fault_of_answer(answer, state.description, part.count, state.form)
+        if fault is not None:
             self._record(reply.silo, sent, "not what was asked")
-            self._leave(
-                reply.silo, f"answered {answer.count} x {answer.classes} {answer.form.value}, not what was asked"
-            )
+            self._leave(reply.silo, fault)
             return
         self._record(reply.silo, sent, "late answer" if part.round < self._given_up else "answer")
         self._held.add(reply.silo, part, read_answer(answer, state.noise))

@@ -18,6 +18,7 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.admission import admit
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
@@ -33,6 +34,7 @@ from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
 from fedcpsc.models.device import choose_device
+from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
@@ -94,7 +96,7 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
+    joined = _connect(config, transport, evaluation, tell)
     label_sets, image_shape, evaluation = check_federation(joined, config, evaluation, tell)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
@@ -161,6 +163,15 @@ def distill(
         ensemble = _ensemble(config, bank, evaluation, silo_facts, targets.counts)
     with explained_writes(run_dir):
         return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
+
+
+def _connect(
+    config: RunConfig, transport: SiloTransport, evaluation: ImageSet | None, tell: Callable[[str], None]
+) -> dict[SiloId, Description]:
+    """The silos that joined and were let in."""
+    joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
+    held_out_names = None if evaluation is None else evaluation.class_names
+    return admit(joined, config, held_out_names, transport.turned_away, tell)
 
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from fedcpsc.errors import ProtocolError, explain
+from fedcpsc.errors import explain
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, QueryTarget, Refusal
 
-__all__ = ["LocalTransport", "Lost", "Reply", "SiloId", "SiloTransport", "Traffic"]
+__all__ = ["LocalTransport", "Lost", "Reply", "SiloId", "SiloTransport", "Traffic", "Unreadable", "name_is_taken"]
 
 SiloId: TypeAlias = str
 
@@ -34,17 +34,28 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A reply came that is not of the protocol, such as an answer of NaN.
+
+    Asking again is of no use: the silo's ledger would send the very same bytes.
+    """
+
+    query_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Reply:
     """One silo's reply to one query.
 
     Attributes:
         silo: name of the silo that replied.
-        content: answer, refusal, or the fact that nothing will come.
+        content: answer, refusal, or the fact that nothing will come or that what came cannot be read.
         seconds: seconds from sending to arrival, >= 0.
     """
 
     silo: SiloId
-    content: Answer | Refusal | Lost
+    content: Answer | Refusal | Lost | Unreadable
     seconds: float
 
 
@@ -57,9 +68,19 @@ class Traffic:
 
 
 class SiloTransport(Protocol):
-    """The way to silos that answer queries. One thread uses it; an implementation may have threads of its own."""
+    """The way to silos that answer queries. One thread uses it; an implementation may have threads of its own.
+
+    A name belongs to the node that described itself by it first, for as long as the run lasts: only that node is asked
+    under it, and only its replies are taken. A second node of the name is turned away.
+
+    Attributes:
+        traffic: bytes of all messages so far.
+        turned_away: reasons why nodes that did answer `connect` were not let in, by the node: what they sent cannot be
+            read, was a refusal, or names a silo that has joined already.
+    """
 
     traffic: Traffic
+    turned_away: dict[str, str]
 
     def connect(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """Waits until `count` silos have described themselves, at most `timeout_s`; returns those that did.
@@ -84,11 +105,17 @@ class SiloTransport(Protocol):
         ...
 
 
+def name_is_taken(silo: SiloId, node: str) -> str:
+    """Why a node that describes itself by another node's name is not let in."""
+    return explain("silo", silo, f"{node} joined by this name before", "give each silo a name of its own")
+
+
 class LocalTransport:
     """Gatekeepers called in this process, one after the other, when `receive` is called."""
 
     def __init__(self, targets: Sequence[QueryTarget]) -> None:
         self.traffic = Traffic()
+        self.turned_away: dict[str, str] = {}
         self._targets = list(targets)
         self._by_silo: dict[SiloId, QueryTarget] = {}
         self._waiting: list[tuple[SiloId, AnyQuery, float]] = []
@@ -97,13 +124,14 @@ class LocalTransport:
         """Every target that describes itself, at once."""
         del count, timeout_s  # every target is here already
         found: dict[SiloId, Description] = {}
-        for target in self._targets:
+        for number, target in enumerate(self._targets):
             description = target.describe(DescribeRequest())
-            if isinstance(description, Description):
-                if description.silo in found:
-                    raise ProtocolError(
-                        explain("silo", description.silo, "two silos have this name", "give each silo its own name")
-                    )
+            node = f"node {number}"
+            if not isinstance(description, Description):
+                self.turned_away[node] = f"refused ({description.code.value})"
+            elif description.silo in found:
+                self.turned_away[node] = name_is_taken(description.silo, "another node")
+            else:
                 found[description.silo] = description
                 self._by_silo[description.silo] = target
         return found

@@ -12,7 +12,7 @@ from support.inproc_grid import InProcGrid
 
 import clients.app
 from fedcpsc.distillation.transport import LocalTransport, Reply, SiloTransport
-from fedcpsc.errors import ProtocolError, RefusalCode
+from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal, decode_answers
 from server.flower_transport import FlowerTransport
 
@@ -65,10 +65,16 @@ def test_hello_again_tells_the_same_and_sends_no_query(federation):
     assert [gatekeeper.left for gatekeeper in federation.gatekeepers] == [10_000, 10_000, 5]
 
 
-def test_two_silos_of_one_name_are_an_error(federation):
+def test_of_two_silos_of_one_name_the_first_has_it_and_the_second_is_turned_away_and_told_of(federation):
     federation.gatekeepers[1].description = replace(federation.gatekeepers[1].description, silo="north")
-    with pytest.raises(ProtocolError, match="north"):
-        federation.transport.connect(3, 5)
+    assert set(federation.transport.connect(3, 1)) == {"north", "east"}
+    ((node, why),) = federation.transport.turned_away.items()
+    assert node.startswith("node ")
+    assert "'north'" in why
+    assert "joined by this name before" in why
+    federation.transport.send({"north": query(1)})
+    assert isinstance(collect(federation.transport, 1)["north"].content, Answer)
+    assert [len(gatekeeper.queries) for gatekeeper in federation.gatekeepers] == [1, 0, 0]
 
 
 def test_every_push_yields_exactly_one_reply_from_the_silo_it_went_to(federation):

@@ -11,7 +11,7 @@ from support.inproc_grid import InProcGrid
 
 import clients.app
 import server.flower_transport
-from fedcpsc.distillation.transport import Lost
+from fedcpsc.distillation.transport import Lost, Unreadable
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode
 from fedcpsc.logs import TextLines
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query, Refusal
@@ -118,12 +118,21 @@ def test_a_reply_that_is_no_answer_is_not_taken(federation):
     assert federation.ask() == Lost(QUERY.query_id, "reply to another question")
 
 
-def test_a_reply_that_is_not_of_the_protocol_is_lost_and_says_so(federation):
+def test_a_reply_that_is_not_of_the_protocol_cannot_be_read_and_says_so(federation):
     records = RecordDict({"fedcpsc": ConfigRecord({"message": "{}"})})
     federation.reply = lambda message: Message(records, reply_to=message)
     content = federation.ask()
-    assert isinstance(content, Lost)
+    assert isinstance(content, Unreadable)
     assert "protocol" in content.reason
+
+
+def test_an_answer_of_nan_cannot_be_read(federation):
+    answer = Answer(QUERY.query_id, AnswerForm.PROBABILITIES, 3, np.zeros((2, 3), np.float32), 5)
+    answer.values[:] = np.nan
+    federation.reply = lambda message: Message(to_records(answer), reply_to=message)
+    content = federation.ask()
+    assert isinstance(content, Unreadable)
+    assert "NaN or infinity" in content.reason
 
 
 def test_a_reply_that_never_comes_is_lost_after_its_time(federation, monkeypatch):
