@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.printable import printable
 
 __all__ = [
     "FIELDS",
@@ -136,7 +137,7 @@ class TextLines(logging.Formatter):
         given = {**_fields(record), **_where(record)}
         below = [str(given.pop("where"))] if "where" in given else []
         shown = [f"{name}={value}" for name, value in given.items()]
-        return "\n".join([_printable(" ".join([_time(record), record.levelname, record.getMessage(), *shown])), *below])
+        return "\n".join([printable(" ".join([_time(record), record.levelname, record.getMessage(), *shown])), *below])
 
 
 class _Stderr(logging.Handler):
@@ -191,7 +192,3 @@ def _where(record: logging.LogRecord) -> dict[str, str]:
 
 def _time(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,13 @@ from matplotlib.figure import Figure
 from fedcpsc.audit.figures import AuditRow, ModelFacts, Place, Plot, Unjudged
 from fedcpsc.audit.plan import BOUND_ATTACK
 from fedcpsc.audit.verdict import strongest
+from fedcpsc.printable import printable
 
 __all__ = ["save_neighbours", "save_plots"]
 
 Item = TypeVar("Item", AuditRow, ModelFacts)
 
+_LONGEST_NAME = 40  # characters
 _COLOURS = ("#0b6e99", "#b5541c", "#3c7a3c", "#7a4a99", "#a8842c", "#5b6770", "#b03060", "#2a8f8f")
 _SURFACES = {"teacher": "-", "student": "--"}
 _MARKS = {"teacher": "o", "student": "s"}
@@ -73,10 +76,10 @@ def save_neighbours(
     axes[0, 0].set_ylabel("asked", fontsize=8)
     axes[1, 0].set_ylabel("private", fontsize=8)
     figure.suptitle(
-        f"Query images nearest to a private image of {silo} (distance below): for its owner alone", fontsize=9
+        f"Query images nearest to a private image of {_shown(silo)} (distance below): for its owner alone", fontsize=9
     )
     name = re.sub(r"[^A-Za-z0-9.]+", "-", silo)
-    figure.savefig(where / f"neighbours-{name}.png", dpi=130)
+    _save(figure, where / f"neighbours-{name}.png")
     alt = f"{len(made)} query images, each above the private image nearest to it in the space of pixels."
     return {
         "file": f"private/neighbours-{name}.png",
@@ -97,7 +100,7 @@ def _roc(folder: Path, audit: Unjudged) -> Plot:
         for row in strongest(row for row in audit["rows"] if row["surface"] == surface):
             shown = ", ".join(f"{tpr:.1%}" for tpr in row["tpr_at"].values())
             described.append(f"{row['policy']} {surface} {shown}")
-            label = f"{row['policy']}, {row['attack']}: AUC {row['auc']:.3f}; {shown}"
+            label = f"{_shown(row['policy'])}, {row['attack']}: AUC {row['auc']:.3f}; {shown}"
             axis.plot(*_points(row), color=colours[row["policy"]], linewidth=1.6, label=label)
         axis.plot([1e-5, 1], [1e-5, 1], color="#5b6770", linestyle=":", linewidth=1, label="guessing")
         for fpr in audit["config"]["fprs"]:
@@ -108,7 +111,7 @@ def _roc(folder: Path, audit: Unjudged) -> Plot:
         axis.set_ylabel("members found")
         axis.grid(alpha=0.25, which="major")
         axis.legend(fontsize=7, loc="lower right")
-    figure.savefig(folder / "roc.png", dpi=130)
+    _save(figure, folder / "roc.png")
     fprs = ", ".join(f"{fpr:.1%}" for fpr in audit["config"]["fprs"])
     return {
         "file": "roc.png",
@@ -124,7 +127,7 @@ def _epsilon(folder: Path, audit: Unjudged) -> Plot:
     colours, described = _colours(audit), []
     held = [bound for bound in audit["bounds"] if bound["claimed_epsilon"] is not None]
     for bound in held:
-        label = f"{bound['policy']}, {bound['surface']}: {bound['epsilon']:.2f}"
+        label = f"{_shown(bound['policy'])}, {bound['surface']}: {bound['epsilon']:.2f}"
         described.append(
             f"{bound['policy']} {bound['surface']}: {bound['epsilon']:.2f} per {bound['unit']}, of at most "
             f"{bound['reachable_epsilon']:.2f}"
@@ -142,7 +145,7 @@ def _epsilon(folder: Path, audit: Unjudged) -> Plot:
     axis.set_ylabel(f"lower bound, confidence {held[0]['confidence']:.1%} each")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=8, loc="center right")
-    figure.savefig(folder / "epsilon.png", dpi=130)
+    _save(figure, folder / "epsilon.png")
     return {
         "file": "epsilon.png",
         "title": "Lower bound on epsilon against the claim",
@@ -158,7 +161,7 @@ def _leakage(folder: Path, audit: Unjudged) -> Plot:
     colours = _colours(audit)
     fpr = f"{max(audit['config']['fprs']):g}"
     for policy, colour in colours.items():
-        style: dict[str, Any] = {"color": colour, "marker": "s", "markersize": 4, "label": policy}
+        style: dict[str, Any] = {"color": colour, "marker": "s", "markersize": 4, "label": _shown(policy)}
         rows = _by_answers(row for row in audit["rows"] if row["policy"] == policy and row["attack"] == BOUND_ATTACK)
         if rows:
             leaked.plot([row["answers"] for row in rows], [100 * row["tpr_at"][fpr] for row in rows], **style)
@@ -177,7 +180,7 @@ def _leakage(folder: Path, audit: Unjudged) -> Plot:
         axis.set_xlabel("answers")
         axis.grid(alpha=0.25)
         axis.legend(fontsize=7)
-    figure.savefig(folder / "leakage.png", dpi=130)
+    _save(figure, folder / "leakage.png")
     return {
         "file": "leakage.png",
         "title": "What answers carry: membership, and the teacher's function",
@@ -199,19 +202,34 @@ def _frontier(folder: Path, audit: Unjudged) -> Plot:
         x, y = 100 * row["tpr_at"][fpr], 100 * model["accuracy"]["mean"]
         described.append(f"{row['policy']} {row['surface']} {y:.0f} % right, {x:.1f} % found")
         style: dict[str, Any] = {"color": colours[row["policy"]], "marker": _MARKS[row["surface"]], "markersize": 7}
-        axis.plot([x], [y], linestyle="none", label=f"{row['policy']}, {row['surface']}", **style)
+        axis.plot([x], [y], linestyle="none", label=f"{_shown(row['policy'])}, {row['surface']}", **style)
     axis.axvline(100 * float(fpr), color="#5b6770", linestyle=":", linewidth=1, label="guessing")
     axis.set_xlabel(f"members found at {float(fpr):.1%} false alarms, % (less is more private)")
     axis.set_ylabel("accuracy on held-out images, %")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7)
-    figure.savefig(folder / "frontier.png", dpi=130)
+    _save(figure, folder / "frontier.png")
     return {
         "file": "frontier.png",
         "title": "Privacy against use",
         "alt": "Accuracy against members found: " + "; ".join(described) + ".",
         "private": False,
     }
+
+
+def _shown(name: str) -> str:
+    """A silo's or a policy's name as words of a picture: a dollar sign begins no formula, for the axes have their own.
+
+    A legend would leave out one that begins with `_`.
+    """
+    words = printable(name, _LONGEST_NAME).replace("$", r"\$")
+    return f" {words}" if words.startswith("_") else words
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in any script
+        figure.savefig(path, dpi=130)
 
 
 def _place(item: Place) -> tuple[str, str, int | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from fedcpsc.printable import printable
+
 __all__ = ["literal"]
 
 
@@ -14,5 +16,4 @@ def literal(text: str) -> Text:
     Args:
         text: text of any origin; a line break stays one, and what else cannot be printed is shown as an escape.
     """
-    shown = (one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode("ascii") for one in text)
-    return Text("".join(shown))
+    return Text("\n".join(map(printable, text.split("\n"))))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.strict_json import format_json
 
 __all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
@@ -113,7 +113,7 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
         results.append(run_once(replace(request, overrides=(*request.overrides, *own)), console))
     summary = summarise(name, results)
     path = root / f"{name}-seeds.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    path.write_text(format_json(summary, path, indent=2) + "\n", encoding="utf-8")
     console.print(seeds_table(summary))
     console.print(literal(f"left in {path}"), highlight=False, soft_wrap=True)
     return summary

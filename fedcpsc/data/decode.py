@@ -15,8 +15,9 @@ import psutil
 from PIL import UnidentifiedImageError
 
 from fedcpsc.data.pixels import Picture, Seen, fit_picture, open_picture
-from fedcpsc.data.reading import first_of, printable
+from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.printable import printable
 from fedcpsc.silo_config import Resize
 
 __all__ = ["Decoded", "PictureForm", "decode", "fit_picture", "read_pictures"]

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["LeftOut", "ReadingReport", "Tally", "first_of", "printable"]
+from fedcpsc.printable import printable
+
+__all__ = ["LeftOut", "ReadingReport", "Tally", "first_of"]
 
 _SHOWN = 3  # names of examples in a line
 _CLASSES_SHOWN = 30
@@ -110,11 +112,6 @@ class ReadingReport:
             unlike = any(w * height != h * width for w, h, _ in self.sizes)
             shown += f" (width x height), {done if unlike else 'scaled'} to {width}x{height}"
         return shown
-
-
-def printable(text: str) -> str:
-    """Text whose unprintable characters are escaped, so that a file's name cannot write on a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def first_of(names: Iterable[str], count: int, shown: int = 10) -> str:

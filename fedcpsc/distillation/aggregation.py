@@ -6,12 +6,14 @@ Where silos differ in answer form or noise, every rule multiplies a silo's weigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.aggregation.rule import AggregationRule, Floats
+from fedcpsc.distillation.claims import MOST_COUNT
 from fedcpsc.distillation.information import Information
 from fedcpsc.errors import ConfigError, FederationError, explain
 from fedcpsc.label_sets import LabelSets
@@ -26,7 +28,7 @@ def class_counts(
     """n_sc from class reports, float32 [S, K], 0 of classes that a silo does not know; None where the rule needs none.
 
     Raises:
-        FederationError: where a silo shares none, or reports another number of classes.
+        FederationError: where a silo shares none, or reports another number of classes, or numbers that are none.
     """
     if not rule.needs_class_reports:
         return None
@@ -41,6 +43,9 @@ def class_counts(
         if len(own) != classes:
             constraint = f"must be {classes} per silo: {silo} has so many classes"
             raise FederationError(explain("class counts", len(own), constraint, "check the silo's manifest"))
+        if not all(math.isfinite(count) and 0 <= count <= MOST_COUNT for count in own):
+            constraint = f"of {silo} must be numbers in [0, {MOST_COUNT:g}]"
+            raise FederationError(explain("class counts", own, constraint, "check the silo's manifest"))
         counts[index] = label_sets.of_counts(index, own)
     return counts
 

@@ -17,7 +17,7 @@ from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import explain
 from fedcpsc.protocol.messages import MAX_CLASSES, TEXT_LIMIT, Answer, AnswerForm, ClassReport, Description, DpClaim
 
-__all__ = ["fault_of_answer", "fault_of_description"]
+__all__ = ["MOST_COUNT", "fault_of_answer", "fault_of_description"]
 
 LEAST_NOISE, MOST_NOISE = 1e-6, 1e4  # standard deviations that `denoising` reads without loss, on probabilities
 MOST_COUNT = 1e12  # images of a class; 10,000 silos of so many sum to a finite float32

@@ -26,7 +26,7 @@ from fedcpsc.distillation.progress import describe_progress
 from fedcpsc.distillation.query_images import QueryImages
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy, RoundSchedule, next_size
-from fedcpsc.distillation.steps import BankReader, Member, make_committee
+from fedcpsc.distillation.steps import BankReader, Member, check_finite, make_committee
 from fedcpsc.distillation.synthesis import make_generator
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
 from fedcpsc.errors import FederationError, explain
@@ -108,7 +108,7 @@ class RoundLoop:
 
         Raises:
             FederationError: no silo has answered anything.
-            RunError: the checkpoint is damaged, or cannot be written.
+            RunError: the checkpoint is damaged, or cannot be written, or the fit diverges.
         """
         rounds = self.config.queries.rounds
         self._resume()
@@ -164,8 +164,9 @@ class RoundLoop:
             for done in range(0, total, _FIT_CHUNK):
                 steps = min(_FIT_CHUNK, total - done)
                 seed = derive_seed(self.config.seed, "fit", round_index, index, done)
-                self._fit(member, config, self._reader, pool, newest, steps, seed, fresh_share=share)
+                losses = self._fit(member, config, self._reader, pool, newest, steps, seed, fresh_share=share)
                 self.scheduler.process_replies()
+            check_finite([losses], f"loss in round {round_index + 1}")
 
     def _wait_and_aggregate(self, before: int) -> npt.NDArray[np.int64]:
         """Waits for the answers to the rounds before `before` and aggregates them; returns their rows."""
@@ -222,10 +223,11 @@ class RoundLoop:
             pool = self._wait_and_aggregate(self.schedule.seen_by(done, total))
             self._reader.refresh()
             with self.timeline.span("final", rounds):
-                self._fit(
+                losses = self._fit(
                     self.student, config, self._reader, pool, _NO_ROWS, steps,
                     derive_seed(self.config.seed, "final", done), cosine_from=(done, total), average=average,
                 )  # fmt: skip
+            check_finite([losses], "loss in the final fit")
             if average is not None and done + steps == total:
                 self.student.network.load_state_dict(average.state_dict())
             self._report(range(rounds - 1, rounds), "final", final_steps_done=done + steps)

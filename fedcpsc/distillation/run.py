@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
+from fedcpsc.distillation.steps import check_finite
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
@@ -52,6 +52,7 @@ from fedcpsc.runs.layout import (
 )
 from fedcpsc.runs.metrics import MetricsLine, append_line
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.strict_json import format_json
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.typed_yaml import save_config
 
@@ -192,16 +193,21 @@ def _leave(
     ensemble: Ensemble | None,
     silo_facts: Mapping[SiloId, SiloFacts] | None,
 ) -> RunResult:
-    """Writes what a finished run leaves; the result last, and returned."""
+    """Writes what a finished run leaves; the result last, and returned.
+
+    Raises:
+        RunError: the student holds numbers that are not finite.
+    """
+    check_finite(list(engine.student.network.state_dict().values()), "student's weights")
     _save_tensors(run_dir / STUDENT_FILE, engine.student.network)
     if engine.generator is not None:
         _save_tensors(run_dir / GENERATOR_FILE, engine.generator)
     student = student_confusion(engine)
     details = describe_details(engine, student, ensemble)
     result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
-    write_whole(run_dir / DETAILS_FILE, json.dumps(details) + "\n")
+    write_whole(run_dir / DETAILS_FILE, format_json(details, run_dir / DETAILS_FILE) + "\n")
     save_pictures(run_dir, engine.bank, result)
-    write_whole(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / RESULT_FILE, format_json(result, run_dir / RESULT_FILE, indent=2) + "\n")
     return result
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,13 +17,14 @@ from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
 from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_parallel
+from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.models.device import to_device
 from fedcpsc.models.registry import Classifier, build_classifier
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["BankReader", "Banked", "Member", "fit", "make_committee", "student_loss"]
+__all__ = ["BankReader", "Banked", "Member", "check_finite", "fit", "make_committee", "student_loss"]
 
 
 @dataclass
@@ -156,6 +158,23 @@ def fit(
             if average is not None:
                 _move_average(average, member.network, config.average)
     return losses
+
+
+def check_finite(tensors: Sequence[Tensor], name: str) -> None:
+    """Does nothing where every number is finite. On a GPU it waits for what makes them.
+
+    Args:
+        tensors: tensors of any shapes.
+        name: name of what they are, for the message.
+
+    Raises:
+        RunError: a number is NaN or infinite, as where the optimiser diverges.
+    """
+    bad = next((float(t[~torch.isfinite(t)][0]) for t in tensors if not bool(torch.isfinite(t).all())), None)
+    if bad is None:
+        return
+    remedy = "begin anew with a lower student.learning_rate, or with student.precision: float32"
+    raise RunError(explain(name, bad, "must be finite: the fit has diverged, and no student can come of it", remedy))
 
 
 def _move_average(average: Classifier, network: Classifier, decay: float) -> None:

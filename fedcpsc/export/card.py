@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fedcpsc.errors import RunError, explain
 from fedcpsc.export.formats import INPUT_SCALE
 from fedcpsc.plain_yaml import dump_plain
+from fedcpsc.printable import printable
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
 from fedcpsc.runs.read import RunFacts
@@ -22,6 +24,8 @@ __all__ = ["CARD_FILE", "model_card"]
 
 CARD_FILE = "README.md"
 _TEMPLATES = Path(__file__).parent / "templates"
+# of Markdown, with formulas; an underscore within a word, as in add_remove, is none. HTML is the template's to escape
+_MARKUP = re.compile(r"[\\`*\[\]$~]|(?<!\w)_|_(?!\w)")
 
 
 def model_card(
@@ -63,8 +67,10 @@ def model_card(
 
 
 def _line(text: object) -> str:
-    """What others named, on one line and in one cell of a table; "-" where there is nothing."""
-    return " ".join(str(text).split()).replace("|", "/") if text is not None else "-"
+    """What others named, on one line and in one cell of a table, without any markup; "-" where there is nothing."""
+    if text is None:
+        return "-"
+    return _MARKUP.sub(r"\\\g<0>", " ".join(printable(str(text)).split()).replace("|", "/"))
 
 
 def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fedcpsc.printable import printable
+
 __all__ = ["Lane", "Level", "Series", "bars", "lanes", "lines"]
 
 _INK, _GRID = "#010101", "#020202"
@@ -28,6 +30,7 @@ _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDTH = 4.2  # inches; a phone shows it at about its own size
 _HATCHES = (None, "////", "....")
+_LONGEST_NAME = 40  # characters; the tables of the page have the whole name
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a name with two dollar signs is no formula
@@ -173,9 +176,12 @@ def lanes(name: str, title: str, x_label: str, rows: Sequence[Lane]) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as text of a chart: without what XML cannot hold; the legend would leave out one that begins with `_`."""
-    printable = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name)
-    return f" {printable}" if printable.startswith("_") else printable
+    """A name as text of a chart: without what XML cannot hold, and short enough to leave room for the chart.
+
+    The legend would leave out one that begins with `_`.
+    """
+    words = printable(name, _LONGEST_NAME)
+    return f" {words}" if words.startswith("_") else words
 
 
 def _svg(name: str, title: str, x_label: str, y_label: str, draw: Callable[[Axes], None], height: float = 3.2) -> str:

@@ -7,7 +7,6 @@ apart by a silo's keys, which earlier versions called `left` and `gone`; readers
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final, Literal, NotRequired, cast
 
@@ -16,7 +15,7 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import METRICS_FILE
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.runs.strict_json import format_json, parse_mapping
 
 __all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics", "upgrade_line"]
 
@@ -80,9 +79,11 @@ def append_line(path: Path, line: MetricsLine) -> None:
 
     Raises:
         OSError: it cannot be written.
+        RunError: a number in it is not finite.
     """
+    text = format_json(line, path)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(text + "\n")
 
 
 def upgrade_line(line: dict[str, Any]) -> dict[str, Any]:

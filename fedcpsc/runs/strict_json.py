@@ -1,13 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON as its standard has it: Python's own parser takes NaN and Infinity, and deep nests end in a RecursionError."""
+"""JSON as its standard has it: Python's own parser takes NaN and Infinity, and deep nests end in a RecursionError.
+
+What a run writes into its folder is written by `format_json`: no file of it ever holds a number that is not finite.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["parse_json", "parse_mapping"]
+from fedcpsc.errors import RunError, explain
+
+__all__ = ["format_json", "parse_json", "parse_mapping"]
+
+
+def format_json(value: object, path: Path, *, indent: int | None = None) -> str:
+    """The value as JSON, without the line's end.
+
+    Args:
+        value: mappings, sequences, text, numbers, truths and None.
+        path: path of the file that the text is for; the error names it.
+        indent: number of spaces of each level; None: all on one line.
+
+    Raises:
+        RunError: a number is NaN or infinite; the message says where. Nothing has been written then.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError as error:
+        place, number = next(_not_finite(value, ""), ("", None))
+        if number is None:
+            raise
+        constraint = f"is not finite, and would stand in {path.name}"
+        remedy = "fix what made it, then go on with --resume: what was paid for is kept"
+        raise RunError(explain(place, number, constraint, remedy)) from error
+
+
+def _not_finite(value: object, place: str) -> Iterator[tuple[str, float]]:
+    """Places, such as `silos.2.epsilon`, and values of numbers that are not finite."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        yield from _not_finite(part, f"{place}.{key}" if place else str(key))
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
 
 
 def parse_json(text: bytes) -> Any:

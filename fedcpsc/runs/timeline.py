@@ -11,7 +11,6 @@ A line is handed to the operating system when its span ends: a killed process lo
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.runs.strict_json import format_json, parse_mapping
 
 __all__ = ["QUERY", "WAITING", "Span", "Timeline", "read_timeline", "waiting_shares"]
 
@@ -115,7 +114,7 @@ class Timeline:
         if span.what == QUERY:
             line |= {"silo": span.silo, "images": span.images, "outcome": span.outcome}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(format_json(line, self._path) + "\n")
 
 
 def read_timeline(path: Path) -> tuple[Span, ...]:

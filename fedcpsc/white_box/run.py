@@ -7,7 +7,6 @@ Held-out images are only looked at; the last epoch's student is the result.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from fedcpsc.runs.layout import (
     WHITE_BOX_TEACHER_FILE,
 )
 from fedcpsc.runs.result import RESULT_SCHEMA, Network, WhiteBoxResult
+from fedcpsc.runs.strict_json import format_json
 from fedcpsc.seeding import derive_seed
 from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
@@ -107,7 +107,7 @@ def run_white_box(
         seconds += time.monotonic() - begun
         line["seconds"] = round(seconds, 3)
         with metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(format_json(line, metrics) + "\n")
         _save(run_dir, engine, {"next_epoch": epoch + 1, "seconds": seconds, "best": best})
         on_line(line)
     if best is not None:
@@ -240,5 +240,5 @@ def _leave(
         "versions": versions(),
         "commit": commit(),
     }
-    write_whole(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / RESULT_FILE, format_json(result, run_dir / RESULT_FILE, indent=2) + "\n")
     return result

@@ -10,6 +10,7 @@ from support.tiny_audit import BROKEN, said, tiny
 
 from fedcpsc.audit import stages
 from fedcpsc.audit.bounds import one_run_epsilon, one_run_mu
+from fedcpsc.audit.plots import save_neighbours, save_plots
 from fedcpsc.audit.run import audit_from_scratch
 from fedcpsc.errors import AuditError
 from fedcpsc.report.audit_folder import read_audit as read_for_report
@@ -181,3 +182,13 @@ def test_a_stage_that_several_policies_share_is_timed_once(tmp_path):
         folder.stage("teachers", lambda: {"x": np.zeros(1)})
     stored = load_file(tmp_path / "stages/teachers.safetensors")["seconds"]
     assert folder.seconds == stored[0] > 0
+
+
+def test_a_policys_name_is_no_formula_in_the_pictures(whole, tmp_path):
+    _, _, audit = whole
+    named = json.dumps(audit).replace('"policy": "', r'"policy": "_$\\frac{ $ ^ [b] <i> 犬 ')
+    plots = save_plots(tmp_path, json.loads(named))
+    assert len(plots) == 4
+    assert all((tmp_path / plot["file"]).stat().st_size > 1000 for plot in plots)
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    save_neighbours(tmp_path, r"$\frac{ $", images, images, np.zeros(2))

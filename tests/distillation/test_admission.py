@@ -16,7 +16,7 @@ from fedcpsc.distillation.claims import fault_of_answer, fault_of_description
 from fedcpsc.distillation.denoising import denoise
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
-from fedcpsc.errors import FederationError
+from fedcpsc.errors import BankError, FederationError, RunError
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, Description, DpClaim
 from fedcpsc.runs.strict_json import parse_json
@@ -292,3 +292,28 @@ def test_honest_answers_of_every_form_pass(tmp_path):
         indices = np.argsort(-p).astype(np.uint16) if form is AnswerForm.TOP_K else None
         given = Answer("a" * 32, form, 3, values, 5, indices)
         assert fault_of_answer(given, FakeSilo().description, 2, form) is None
+
+
+def test_a_fit_that_diverges_stops_the_run_and_leaves_no_student(tmp_path):
+    silos = [FakeSilo(f"silo-{n}") for n in range(2)]
+    with pytest.raises(RunError, match=r"loss in .*: must be finite: the fit has diverged.*student\.learning_rate"):
+        run(tmp_path / "run", silos, student__learning_rate=1e30, student__steps_per_round=20)
+    assert not (tmp_path / "run/result.json").exists()
+    assert not (tmp_path / "run/student.safetensors").exists()
+
+
+def test_answers_on_a_damaged_disk_are_named_by_silo(tmp_path):
+    class Died(Exception):
+        pass
+
+    silos = [FakeSilo(f"silo-{n}") for n in range(2)]
+    silos[1].misbehave = lambda query, count: (_ for _ in ()).throw(Died) if count == 2 else None
+    with pytest.raises(Died):
+        run(tmp_path / "run", silos)
+    (tmp_path / "run/bank/answers-1.f32").write_bytes(np.full((20, 3), np.nan, np.float32).tobytes())
+    config = tiny_config(
+        queries__answers_per_silo=40, queries__rounds=2, queries__quorum=0.6, student__committee=1, silos__count=2
+    )
+    silos[1].misbehave = lambda query, count: None
+    with pytest.raises(BankError, match=r"answers of silo-1 that are not finite.*backup"):
+        distill(config, LocalTransport(silos), tmp_path / "run", resume=True)

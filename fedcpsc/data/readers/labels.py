@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.data.reading import first_of, printable
+from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.printable import printable
 
 __all__ = ["NO_LABEL", "Classes", "LabelColumn", "class_numbers", "classes_of", "label_column"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from fedcpsc.class_names import folded
 from fedcpsc.data.pixels import readable_extensions
-from fedcpsc.data.reading import LeftOut, Tally, first_of, printable
+from fedcpsc.data.reading import LeftOut, Tally, first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.printable import printable
 
 __all__ = ["Listing", "class_folders", "list_pictures"]
 

@@ -15,8 +15,9 @@ from fedcpsc.data.persons import Persons, from_column, from_file
 from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
 from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
-from fedcpsc.data.reading import Tally, first_of, printable
+from fedcpsc.data.reading import Tally, first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.printable import printable
 from fedcpsc.silo_config import DataConfig
 
 __all__ = ["PARQUET"]

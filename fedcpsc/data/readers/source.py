@@ -19,8 +19,9 @@ from fedcpsc.choices import DATA_SOURCES
 from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.data.persons import Persons
 from fedcpsc.data.pixels import Picture
-from fedcpsc.data.reading import LeftOut, first_of, printable
+from fedcpsc.data.reading import LeftOut, first_of
 from fedcpsc.errors import DataError, explain
+from fedcpsc.printable import printable
 from fedcpsc.registry import Entry, Registry
 from fedcpsc.silo_config import DataConfig
 
