@@ -14,6 +14,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Set
 from functools import cache
+from typing import NamedTuple
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.class_names import folded
@@ -25,7 +26,7 @@ from fedcpsc.logs import fields
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import AnswerForm, Description
 
-__all__ = ["admit"]
+__all__ = ["Admitted", "admit"]
 
 log = logging.getLogger("fedcpsc.server")
 
@@ -36,14 +37,28 @@ _LONGEST = 400  # characters of a reason
 _SHOWN = 20  # silos in an error
 
 
+class Admitted(NamedTuple):
+    """The silos of a run.
+
+    Attributes:
+        silos: descriptions of the run's silos, by name.
+        absent: reasons why silos among them are not asked, by name: those of a resumed run that did not come again, or
+            describe themselves otherwise than when it began. What they answered before stays.
+    """
+
+    silos: Silos
+    absent: Reasons
+
+
 def admit(
     joined: Mapping[SiloId, Description],
     config: RunConfig,
     held_out_names: tuple[str, ...] | None,
     unheard: Mapping[str, str],
     tell: Callable[[str], None],
-) -> Silos:
-    """The silos that a run may ask, in the order of `joined`; each that is turned away is told of, with the reason.
+    begun_with: Mapping[SiloId, Description] | None = None,
+) -> Admitted:
+    """The silos that a run may ask; each that is turned away is told of, with the reason.
 
     Args:
         joined: descriptions by name, in the order in which the silos joined.
@@ -51,16 +66,21 @@ def admit(
         held_out_names: names of the held-out images' classes; None where there are none.
         unheard: reasons by node of those that the transport could not let in (`SiloTransport.turned_away`).
         tell: function called with one line for each silo that is turned away.
+        begun_with: descriptions of the silos that a resumed run began with; None for a new run.
 
     Raises:
         FederationError: fewer are left than `queries.quorum` asks for; nobody has been asked or charged then.
     """
     away: Reasons = {}
     silos: Silos = dict(joined)
-    for check in (_out_of_bounds, _names_alike, _unfit_for_the_run, _other_shapes):
-        silos = _without(silos, check(silos, config), away)
+    silos = _without(silos, _out_of_bounds(silos, config.aggregation.max_classes), away)
     aliases = config.aggregation.aliases
     held_out = {aliases.get(name, name) for name in held_out_names or ()}
+    if begun_with is not None:
+        silos = _without(silos, _changed(silos, begun_with), away)
+    silos = _without(silos, _names_alike(silos), away)
+    silos = _without(silos, _unfit_for_the_run(silos, config), away)
+    silos = _without(silos, _other_shapes(silos), away)
     silos = _without(silos, _unplaced(silos, aliases, held_out), away)
     silos = _without(silos, _spelt_otherwise(silos, aliases, held_out), away)
     silos = _without(silos, _too_many_classes(silos, config), away)
@@ -69,8 +89,9 @@ def admit(
         shown = printable(who, _LONGEST)
         log.warning("a silo is not let in", extra=fields(run=config.output.name, silo=shown))  # why may quote it
         tell(f"{shown} is not let in: {why}")
-    _check_quorum(silos, reasons, config)
-    return silos
+    _check_quorum(silos, reasons, config, resumed=begun_with is not None)
+    missing = {silo: said for silo, said in (begun_with or {}).items() if silo not in silos}
+    return Admitted(silos | missing, {silo: reasons.get(silo, "it did not join again") for silo in missing})
 
 
 def _without(silos: Silos, reasons: Reasons, away: Reasons) -> Silos:
@@ -78,8 +99,7 @@ def _without(silos: Silos, reasons: Reasons, away: Reasons) -> Silos:
     return {silo: said for silo, said in silos.items() if silo not in reasons}
 
 
-def _out_of_bounds(silos: Silos, config: RunConfig) -> Reasons:
-    most = config.aggregation.max_classes
+def _out_of_bounds(silos: Silos, most: int) -> Reasons:
     found: Reasons = {}
     for silo, said in silos.items():
         fault = fault_of_description(said)
@@ -93,9 +113,26 @@ def _out_of_bounds(silos: Silos, config: RunConfig) -> Reasons:
     return found
 
 
-def _names_alike(silos: Silos, config: RunConfig) -> Reasons:
+def _changed(silos: Silos, begun_with: Mapping[SiloId, Description]) -> Reasons:
+    """Silos of a resumed run that it did not begin with, or whose answers would now mean something else."""
+    found: Reasons = {}
+    for silo, said in silos.items():
+        before = begun_with.get(silo)
+        if before is None:
+            constraint = "is not one of the silos that the run began with"
+            found[silo] = explain("silo", silo, constraint, "let it take part in a new run")
+            continue
+        for name in ("image_shape", "classes", "none_class", "class_names"):
+            then, now = getattr(before, name), getattr(said, name)
+            if then != now and then is not None:  # a silo may begin to name its classes
+                remedy = "let its owner serve the teacher that the run began with"
+                found[silo] = explain(name, now, f"was {printable(repr(then), 120)} when the run began", remedy)
+                break
+    return found
+
+
+def _names_alike(silos: Silos) -> Reasons:
     """A silo whose name differs from an earlier one's by case, space or width alone; the first keeps the name."""
-    del config
     first: dict[str, SiloId] = {}
     found: Reasons = {}
     for silo in silos:
@@ -124,8 +161,7 @@ def _unfit_for_the_run(silos: Silos, config: RunConfig) -> Reasons:
     return found if len(found) < len(silos) else {}
 
 
-def _other_shapes(silos: Silos, config: RunConfig) -> Reasons:
-    del config
+def _other_shapes(silos: Silos) -> Reasons:
     shapes = {silo: said.image_shape for silo, said in silos.items()}
     usual = _of_most(shapes)
     if usual is None:
@@ -216,7 +252,7 @@ def _too_many_classes(silos: Silos, config: RunConfig) -> Reasons:
     return found
 
 
-def _check_quorum(silos: Silos, away: Mapping[str, str], config: RunConfig) -> None:
+def _check_quorum(silos: Silos, away: Mapping[str, str], config: RunConfig, *, resumed: bool) -> None:
     count, quorum = config.silos.count, config.queries.quorum
     wanted = max(1, round(quorum * count))
     if len(silos) >= wanted:
@@ -227,10 +263,10 @@ def _check_quorum(silos: Silos, away: Mapping[str, str], config: RunConfig) -> N
         shown = [f"{who}: {why}" for who, why in list(away.items())[:_SHOWN]]
         shown += [f"and {len(away) - _SHOWN} more"] if len(away) > _SHOWN else []
         constraint += f" and be let in; not let in: {' | '.join(shown)}"
-        remedy = "nobody was asked or charged: let their owners fix it, or go on without them by a lower queries.quorum"
-        if silos:
+        remedy = "nobody was asked or charged: let their owners fix it"
+        if silos and not resumed:  # which keeps its configuration
             share = math.floor(1000 * len(silos) / count) / 1000
-            remedy += f" (here {share:g}), or by leaving them out (silos.count={len(silos)})"
+            remedy += f", or go on without them by a lower queries.quorum (here {share:g}) or silos.count={len(silos)}"
     raise FederationError(explain("silos joined", sorted(silos), constraint, remedy))
 
 

@@ -144,7 +144,7 @@ class QueryScheduler:
                     break
                 if late:
                     for silo in owing:
-                        self._leave(silo, f"no answer within {deadline_s:g} s")
+                        self.leave(silo, f"no answer within {deadline_s:g} s")
                     continue
                 self.process_replies(_LOOK_S)
             self._held.store()
@@ -153,6 +153,20 @@ class QueryScheduler:
     def seconds_a_query(self) -> list[tuple[float, int]]:
         """Seconds that each silo that still answers has lately needed for a query, and the most images of its query."""
         return [(state.seconds_a_query, state.size) for state in self.silos.values() if not state.left]
+
+    def leave(self, silo: SiloId, why: str) -> None:
+        """Asks a silo nothing more; what it has answered stays.
+
+        Args:
+            silo: name of the silo.
+            why: reason, which is told and recorded.
+        """
+        state = self.silos[silo]
+        self._held.store(silo)
+        state.left = why
+        state.waiting.clear()
+        log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
+        self._tell(f"{silo} is no longer asked: {why}")
 
     def close(self) -> None:
         """Puts on record what never came."""
@@ -213,7 +227,7 @@ class QueryScheduler:
             self._take_answer(reply, state, content, sent)
         elif isinstance(content, Unreadable):
             self._record(reply.silo, sent, "not what was asked")
-            self._leave(reply.silo, content.reason)
+            self.leave(reply.silo, content.reason)
         elif isinstance(content, Lost):
             self._record(reply.silo, sent, "lost")
             self._retry(reply.silo, state, sent.part, content.reason)
@@ -227,7 +241,7 @@ class QueryScheduler:
         fault = fault_of_answer(answer, state.description, part.count, state.form)
         if fault is not None:
             self._record(reply.silo, sent, "not what was asked")
-            self._leave(reply.silo, fault)
+            self.leave(reply.silo, fault)
             return
         self._record(reply.silo, sent, "late answer" if part.round < self._given_up else "answer")
         self._held.add(reply.silo, part, read_answer(answer, state.noise))
@@ -249,7 +263,7 @@ class QueryScheduler:
         tries = state.tries[part.query_id]
         first = state.failing_s.setdefault(part.query_id, now)
         if tries >= _LEAST_TRIES and now - first > _PATIENCE_S:
-            self._leave(silo, f"{reason}, {tries} times")
+            self.leave(silo, f"{reason}, {tries} times")
             return
         if tries > 1:
             state.retry_at_s = now + min(2.0 ** (tries - 2), _LONGEST_REST_S)
@@ -274,17 +288,9 @@ class QueryScheduler:
             return
         state.refused_in_a_row += 1
         if refusal.code is RefusalCode.BUDGET:
-            self._leave(silo, "its budget is spent")
+            self.leave(silo, "its budget is spent")
         elif state.refused_in_a_row >= _MOST_REFUSALS:
-            self._leave(silo, f"refused {_MOST_REFUSALS} times in a row ({refusal.code.value})")
-
-    def _leave(self, silo: SiloId, why: str) -> None:
-        state = self.silos[silo]
-        self._held.store(silo)
-        state.left = why
-        state.waiting.clear()
-        log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
-        self._tell(f"{silo} is no longer asked: {why}")
+            self.leave(silo, f"refused {_MOST_REFUSALS} times in a row ({refusal.code.value})")
 
     def _record(self, silo: SiloId, sent: Sent, outcome: str) -> None:
         self._timeline.query(silo, sent.part.round + 1, sent.part.count, sent.asked_s, outcome)

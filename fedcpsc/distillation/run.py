@@ -17,7 +17,7 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.admission import admit
+from fedcpsc.distillation.admission import Admitted, admit
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
@@ -38,10 +38,12 @@ from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
+from fedcpsc.runs.descriptions import read_descriptions, write_descriptions
 from fedcpsc.runs.layout import (
     BANK_FOLDER,
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
+    DESCRIPTIONS_FILE,
     DETAILS_FILE,
     GENERATOR_FILE,
     METRICS_FILE,
@@ -97,15 +99,13 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined = _connect(config, transport, evaluation, tell)
+    joined, absent = _connect(config, transport, evaluation, tell, read_descriptions(run_dir) if resume else None)
     label_sets, image_shape, evaluation = check_federation(joined, config, evaluation, tell)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
     counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with explained_writes(run_dir):
-        save_config(config, run_dir / CONFIG_FILE)
+    _begin(run_dir, config, joined, resume=resume)
     bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets)
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     scheduler = QueryScheduler(
@@ -120,6 +120,8 @@ def distill(
         OverlapPolicy.of(config.queries).in_flight,
         images_of_bytes(config.queries.max_megabytes, image_shape),
     )
+    for silo, why in absent.items():
+        scheduler.leave(silo, why)
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
@@ -167,12 +169,25 @@ def distill(
 
 
 def _connect(
-    config: RunConfig, transport: SiloTransport, evaluation: ImageSet | None, tell: Callable[[str], None]
-) -> dict[SiloId, Description]:
-    """The silos that joined and were let in."""
+    config: RunConfig,
+    transport: SiloTransport,
+    evaluation: ImageSet | None,
+    tell: Callable[[str], None],
+    begun_with: Mapping[SiloId, Description] | None,
+) -> Admitted:
+    """The silos that joined and were let in; with those that a resumed run began with and that are absent now."""
     joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
     held_out_names = None if evaluation is None else evaluation.class_names
-    return admit(joined, config, held_out_names, transport.turned_away, tell)
+    return admit(joined, config, held_out_names, transport.turned_away, tell, begun_with)
+
+
+def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
+    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with explained_writes(run_dir):
+        save_config(config, run_dir / CONFIG_FILE)
+        if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
+            write_descriptions(run_dir, silos)
 
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:

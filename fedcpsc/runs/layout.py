@@ -5,6 +5,7 @@
     metrics.jsonl          a line a round and a line a part of the final fit, see `metrics.py`
     timeline.jsonl         what was done when, see `timeline.py`
     bank/                  images asked about and their answers, see `answer_bank.py`
+    descriptions.json      what each silo said of itself when the run began, see `descriptions.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
     student.safetensors    the student's weights; generator.safetensors beside it where a generator was made
@@ -27,6 +28,7 @@ __all__ = [
     "CHECKPOINT_FOLDER",
     "CONFIG_FILE",
     "CURVE_FILE",
+    "DESCRIPTIONS_FILE",
     "DETAILS_FILE",
     "ERROR_FILE",
     "EXPORT_FOLDER",
@@ -55,6 +57,7 @@ JOURNAL_FILE: Final = "journal.jsonl"
 CHECKPOINT_FOLDER: Final = "checkpoint"
 CHECKPOINT_FILE: Final = "state.pt"
 """In the checkpoint's folder."""
+DESCRIPTIONS_FILE: Final = "descriptions.json"
 DETAILS_FILE: Final = "details.json"
 STUDENT_FILE: Final = "student.safetensors"
 GENERATOR_FILE: Final = "generator.safetensors"

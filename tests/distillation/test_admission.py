@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -317,3 +318,89 @@ def test_answers_on_a_damaged_disk_are_named_by_silo(tmp_path):
     silos[1].misbehave = lambda query, count: None
     with pytest.raises(BankError, match=r"answers of silo-1 that are not finite.*backup"):
         distill(config, LocalTransport(silos), tmp_path / "run", resume=True)
+
+
+class TestResume:
+    """A silo's description at a resumed run is a claim as the first was, and is held against that."""
+
+    class Died(Exception):
+        pass
+
+    def cut_short(self, folder):
+        silos = five()
+
+        def die(query, count):
+            if count > 1:
+                raise self.Died
+
+        silos[0].misbehave = die
+        with pytest.raises(self.Died):
+            run(folder, silos, queries__rounds=4)
+        silos[0].misbehave = lambda query, count: None
+        return silos
+
+    def resume(self, folder, silos, quorum=0.6, **changes):
+        told = []
+        config = tiny_config(
+            silos__count=5, queries__quorum=quorum, queries__answers_per_silo=40, queries__rounds=4,
+            student__committee=1, **changes,
+        )  # fmt: skip
+        return distill(config, LocalTransport(silos), folder, resume=True, tell=told.append), told
+
+    CHANGED: ClassVar = {
+        "names": {"class_names": ("a", "b", "c")},
+        "order": {"class_names": ("dog", "cat", "horse")},
+        "classes": {"classes": 4, "class_names": (*ANIMALS, "fish"), "class_report": None},
+        "a column more": {"classes": 4, "none_class": True},
+        "image shape": {"image_shape": (1, 6, 6)},
+        "another name": {"silo": "stranger"},
+        "noise": {"noise_sigma": 1e300},
+    }
+
+    @pytest.mark.parametrize("case", CHANGED)
+    def test_a_silo_that_describes_itself_otherwise_is_left_and_what_it_gave_stays(self, tmp_path, case):
+        silos = self.cut_short(tmp_path / "run")
+        asked = len(silos[4].queries)
+        silos[4].description = claimed(silos[4].description, **self.CHANGED[case])
+        result, told = self.resume(tmp_path / "run", silos)
+        assert [silo["answers"] for silo in result["silos"]] == [40, 40, 40, 40, 10]
+        assert len(silos[4].queries) == asked
+        assert result["silos"][4]["stopped"]
+        name = "stranger" if case == "another name" else LAST
+        assert any(line.startswith(f"{name} is not let in: ") for line in told)
+        assert any(line.startswith(f"{LAST} is no longer asked: ") for line in told)
+
+    def test_a_silo_that_does_not_come_again_is_not_asked(self, tmp_path):
+        silos = self.cut_short(tmp_path / "run")
+        result, told = self.resume(tmp_path / "run", silos[:4])
+        assert [silo["answers"] for silo in result["silos"]] == [40, 40, 40, 40, 10]
+        assert told == [f"{LAST} is no longer asked: it did not join again"]
+
+    def test_without_the_quorum_nothing_is_asked_and_the_run_can_still_be_resumed(self, tmp_path):
+        silos = self.cut_short(tmp_path / "run")
+        asked = [len(silo.queries) for silo in silos]
+        honest = silos[4].description
+        silos[4].description = claimed(honest, class_names=("a", "b", "c"))
+        with pytest.raises(RunError, match=r"queries\.quorum: 0\.6 -> 1\.0"):
+            self.resume(tmp_path / "run", silos, quorum=1.0)
+        for silo in silos[2:4]:
+            silo.description = claimed(silo.description, noise_sigma=math.nan)
+        with pytest.raises(FederationError, match=r"silo-4: class_names=.*was \('cat', 'dog', 'horse'\) when the run"):
+            self.resume(tmp_path / "run", silos)
+        assert [len(silo.queries) for silo in silos] == asked
+        for silo in silos[2:]:
+            silo.description = claimed(honest, silo=silo.description.silo)
+        result, _ = self.resume(tmp_path / "run", silos)
+        assert [silo["answers"] for silo in result["silos"]] == [40] * 5
+
+    def test_a_run_of_an_earlier_version_takes_the_silos_as_they_are(self, tmp_path):
+        silos = self.cut_short(tmp_path / "run")
+        (tmp_path / "run/descriptions.json").unlink()
+        result, _ = self.resume(tmp_path / "run", silos)
+        assert [silo["answers"] for silo in result["silos"]] == [40] * 5
+
+    def test_a_damaged_file_is_told_before_anything_is_asked(self, tmp_path):
+        silos = self.cut_short(tmp_path / "run")
+        (tmp_path / "run/descriptions.json").write_text("{")
+        with pytest.raises(RunError, match=r"descriptions\.json.*damaged.*delete"):
+            self.resume(tmp_path / "run", silos)

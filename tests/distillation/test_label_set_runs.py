@@ -13,7 +13,7 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
-from fedcpsc.errors import BankError, FederationError
+from fedcpsc.errors import FederationError
 from fedcpsc.export.export_student import export_run
 from fedcpsc.export.plan import Format
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport
@@ -276,7 +276,7 @@ class TestResume:
         self.cut_short(tmp_path / "run", silos)
         before = (tmp_path / "run" / "bank" / "journal.jsonl").read_bytes()
         others = [silo(number, own, words) for number, own in enumerate(SETS)]
-        with pytest.raises(BankError, match="had other classes, or other names"):
+        with pytest.raises(FederationError, match=r"silo-0: class_names=.*when the run began.*silo-1: class_names="):
             run(tmp_path / "run", others, None, resume=True)
         assert all(not silo.queries for silo in others)
         assert (tmp_path / "run" / "bank" / "journal.jsonl").read_bytes() == before
