@@ -90,7 +90,7 @@ def distill(
     rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
-    check_run_folder(run_dir, config, resume=resume)
+    check_run_folder(run_dir, config, resume=resume, tell=tell)
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)

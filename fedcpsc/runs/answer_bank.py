@@ -3,7 +3,7 @@
 
 Layout of the folder:
 
-    journal.jsonl     what is committed; one line an event, each written only after its data were synced
+    journal.jsonl     what is committed; one line an event, with a checksum, written only after its data were synced
     images.u8         [rows, C, H, W] uint8, appended
     pseudo.i64        [rows] the y each image was made for (-1: from the prior)
     answers-<i>.f32   [rows, K_i] decoded answers of silo i in its own columns, written at the rows it answered
@@ -42,6 +42,7 @@ from fedcpsc.runs.bank_index import (
     damaged,
     replay,
 )
+from fedcpsc.runs.bank_sums import SUM, event_sum
 from fedcpsc.runs.journal_head import JournalHead, label_sets_to_head
 from fedcpsc.runs.layout import JOURNAL_FILE
 
@@ -123,7 +124,8 @@ class AnswerBank(BankIndex):
         self._write(PSEUDO_LABELS, first, pseudo_labels.astype(np.int64))
         self._write(TARGETS, first, np.zeros((len(images), self.classes), np.float32))
         batch = Batch(query_id, round_index, first, len(images))
-        self._commit({"batch": query_id, "round": round_index, "first": first, "count": len(images)})
+        event = {"batch": query_id, "round": round_index, "first": first, "count": len(images)}
+        self._commit(event, images, pseudo_labels.astype(np.int64))
         self.batches.append(batch)
         self._by_query[query_id] = batch
         return batch
@@ -147,12 +149,12 @@ class AnswerBank(BankIndex):
         if probabilities.shape != wanted or not np.isfinite(probabilities).all():
             constraint = f"must be finite {list(wanted)}"
             raise BankError(explain("probabilities", probabilities.shape, constraint, "check the silo"))
-        self._write(answers_file(self._index[silo]), part.start, probabilities.astype(np.float32))
-        if part == batch.rows:
-            self._commit({"answered": query_id, "silo": silo})
-        else:
-            count = part.stop - part.start
-            self._commit({"part": query_id, "silo": silo, "first": part.start, "count": count})
+        answers = probabilities.astype(np.float32)
+        self._write(answers_file(self._index[silo]), part.start, answers)
+        event: dict[str, object] = {"answered": query_id, "silo": silo}
+        if part != batch.rows:
+            event = {"part": query_id, "silo": silo, "first": part.start, "count": part.stop - part.start}
+        self._commit(event, answers)
         batch.add_part(silo, part)
         return True
 
@@ -221,10 +223,12 @@ class AnswerBank(BankIndex):
         except OSError as error:
             raise _cannot_write(path, error) from error
 
-    def _commit(self, event: Mapping[str, object]) -> None:
+    def _commit(self, event: Mapping[str, object], *data: npt.NDArray[Any]) -> None:
+        """Appends a line to the journal, with the sum of itself and of the data that it commits."""
+        total = event_sum(event, (np.ascontiguousarray(values).tobytes() for values in data))
         try:
             with open(self._journal_path, "ab", opener=owner_only) as file:
-                file.write(json.dumps(event).encode() + b"\n")
+                file.write(json.dumps({**event, SUM: total}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

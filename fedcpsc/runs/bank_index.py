@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
 from fedcpsc.runs.strict_json import parse_mapping
 
@@ -48,6 +49,7 @@ class Batch:
         first, count: rows [first, first + count).
         answered: silos whose answers to all of it are banked.
         parts: rows that silos have answered of it so far, for those that have answered some and not all.
+        lines: checksums of the journal's lines about it, as they were read.
     """
 
     query_id: str
@@ -56,6 +58,7 @@ class Batch:
     count: int
     answered: set[str] = field(default_factory=set)
     parts: dict[str, list[slice]] = field(default_factory=dict)
+    lines: list[LineSum] = field(default_factory=list, compare=False)
 
     @property
     def rows(self) -> slice:
@@ -270,19 +273,29 @@ def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
     try:
         head, *events = [parse_mapping(line) for line in journal.splitlines()]
         batches: dict[str, Batch] = {}
-        rows = 0
+        end = 0
+        head_sum = head.pop(SUM, None)
+        if head_sum is not None and head_sum != event_sum(head):
+            raise ValueError("its first line does not have the checksum that it was written with")
         for event in events:
+            total = event.pop(SUM, None)
             if "batch" in event:
-                first, count = int(event["first"]), int(event["count"])
-                if first != rows or count < 1:
-                    raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
-                rows += count
-                batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+                first, count, silo = int(event["first"]), int(event["count"]), None
+                if first != end or count < 1:
+                    raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {end}")
+                batch = batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+                end, rows = batch.rows.stop, batch.rows
             elif "part" in event:
-                first, count = int(event["first"]), int(event["count"])
-                batches[event["part"]].add_part(str(event["silo"]), slice(first, first + count))
+                batch, silo = batches[event["part"]], str(event["silo"])
+                rows = slice(int(event["first"]), int(event["first"]) + int(event["count"]))
+                batch.add_part(silo, rows)
             else:
-                batches[event["answered"]].answered.add(str(event["silo"]))
+                batch, silo = batches[event["answered"]], str(event["silo"])
+                rows = batch.rows
+                batch.answered.add(silo)
+            if total is None and head_sum is not None:
+                raise ValueError(f"a line about rows {rows.start} to {rows.stop - 1} has no checksum")
+            batch.lines.append(LineSum(silo, rows, event_sum(event), total))
     except (ValueError, KeyError, TypeError) as error:
         remedy = "restore the folder from a backup, or start a new run"
         raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error

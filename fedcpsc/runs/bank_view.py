@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedcpsc.runs.bank_index import (
     damaged,
     replay,
 )
+from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
 from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
@@ -65,6 +67,31 @@ class BankView(BankIndex):
             row = self.label_sets.widths[index]
             if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
+
+    def check_sums(self) -> bool:
+        """Reads all that is committed and holds it against its checksums.
+
+        Returns:
+            Whether all of it has one; what earlier versions wrote has none.
+
+        Raises:
+            BankError: it is damaged; with the file's name.
+        """
+        lines = [line for batch in self.batches for line in batch.lines]
+        for line in lines:
+            if line.total is not None:
+                check_sum(self.folder, line, self._parts(line))
+        return all(line.total is not None for line in lines)
+
+    def _parts(self, line: LineSum) -> list[FilePart]:
+        """Where the data of a line lie, in the order they were written."""
+        if line.silo is None:
+            sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
+        else:
+            index = self._index[line.silo]
+            sizes = {answers_file(index): self.label_sets.widths[index] * np.dtype(np.float32).itemsize}
+        first, count = line.rows.start, line.rows.stop - line.rows.start
+        return [FilePart(name, first * size, count * size) for name, size in sizes.items()]
 
 
 def find_bank(run_dir: Path) -> BankView | None:
