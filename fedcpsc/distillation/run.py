@@ -21,6 +21,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
 from fedcpsc.distillation.federation import answer_forms, check_federation
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
@@ -94,8 +95,9 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
-    label_sets, image_shape, evaluation = check_federation(joined, config, evaluation, tell)
+    joined = without_excluded(connect_silos(transport, config, run_dir), config, run_dir, tell)
+    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
+    check_classes_remain(run_dir, config, label_sets.classes)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
     counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
@@ -103,7 +105,9 @@ def distill(
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
         save_config(config, run_dir / CONFIG_FILE)
-    bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets)
+    bank = AnswerBank(
+        run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
+    )
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     scheduler = QueryScheduler(
         transport,
@@ -151,6 +155,7 @@ def distill(
                 folder=run_dir / CHECKPOINT_FOLDER,
                 evaluation=evaluation,
                 progress=progress,
+                tell=tell,
             )
             engine.run()
     finally:
@@ -164,9 +169,10 @@ def distill(
 
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:
-    """The file of progress lines: as it is, but for half a line, or anew."""
+    """The file of progress lines: as it is, but for half a line, or anew. A finished run is one no more."""
     metrics = run_dir / METRICS_FILE
     with explained_writes(metrics):
+        (run_dir / RESULT_FILE).unlink(missing_ok=True)
         if resume:
             drop_half_a_line(metrics)
         else:

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -148,11 +148,31 @@ class BankIndex:
         self.batches = list(batches)
         self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
         self._index = {silo: index for index, silo in enumerate(self.silos)}
+        self._columns = {
+            silo: (answers_file(index), self.label_sets.widths[index]) for silo, index in self._index.items()
+        }
 
     @property
     def rows(self) -> int:
         """Images in the bank, answered or not."""
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
+
+    def leave_out(self, excluded: Collection[str]) -> None:
+        """Reads on as if these silos had never answered, and were not there; their files stay.
+
+        Args:
+            excluded: names of silos; those that the bank does not know are passed over.
+        """
+        kept = [index for index, silo in enumerate(self.silos) if silo not in excluded]
+        sets = self.label_sets
+        self.label_sets = replace(
+            sets, places=tuple(sets.places[i] for i in kept), none=tuple(sets.none[i] for i in kept)
+        )
+        self.silos = [self.silos[index] for index in kept]
+        self._index = {silo: index for index, silo in enumerate(self.silos)}
+        for batch in self.batches:
+            batch.answered.difference_update(excluded)
+            batch.parts = {silo: parts for silo, parts in batch.parts.items() if silo not in excluded}
 
     def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Answers to a batch in the federation's classes, and which silos gave one, as in `Piece`.
@@ -176,8 +196,8 @@ class BankIndex:
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
-        index = self._index[silo]
-        return self._read(answers_file(index), rows.start, (rows.stop - rows.start, self.label_sets.widths[index]))
+        name, width = self._columns[silo]
+        return self._read(name, rows.start, (rows.stop - rows.start, width))
 
     def pieces(self, batch: Batch) -> Iterator[Piece]:
         """The answers to a batch in parts that stay small however many silos there are."""
@@ -197,7 +217,7 @@ class BankIndex:
                 if first >= stop:
                     continue
                 here = slice(first - rows.start, stop - rows.start)
-                own = self._read(answers_file(index), first, (stop - first, sets.widths[index]))
+                own = self.own_answers(name, slice(first, stop))
                 own_mass = None
                 if not sets.alike:
                     own, own_mass = sets.federated(index, own)

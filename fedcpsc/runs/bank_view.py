@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    answers_file,
     damaged,
     replay,
 )
@@ -62,9 +62,8 @@ class BankView(BankIndex):
         if unknown := ends.keys() - set(silos):
             raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
         for silo, end in ends.items():
-            index = self._index[silo]
-            path = folder / answers_file(index)
-            row = self.label_sets.widths[index]
+            name, row = self._columns[silo]
+            path = folder / name
             if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
 
@@ -88,20 +87,28 @@ class BankView(BankIndex):
         if line.silo is None:
             sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
         else:
-            index = self._index[line.silo]
-            sizes = {answers_file(index): self.label_sets.widths[index] * np.dtype(np.float32).itemsize}
+            name, width = self._columns[line.silo]
+            sizes = {name: width * np.dtype(np.float32).itemsize}
         first, count = line.rows.start, line.rows.stop - line.rows.start
         return [FilePart(name, first * size, count * size) for name, size in sizes.items()]
 
 
-def find_bank(run_dir: Path) -> BankView | None:
+def find_bank(run_dir: Path, excluded: Collection[str] = ()) -> BankView | None:
     """The bank in a run's folder; None where the folder has none.
+
+    Args:
+        run_dir: folder of the run.
+        excluded: names of silos that are left out (`aggregation.exclude`).
 
     Raises:
         BankError: it is damaged.
     """
     folder = run_dir / BANK_FOLDER
-    return read_bank(folder) if (folder / JOURNAL_FILE).exists() else None
+    if not (folder / JOURNAL_FILE).exists():
+        return None
+    bank = read_bank(folder)
+    bank.leave_out(excluded)
+    return bank
 
 
 def read_bank(folder: Path) -> BankView:

@@ -42,6 +42,8 @@ class CheckpointState(TypedDict):
         generator: weights of the last generator; None where none was made.
         ends: number of the round after each round group's last, ascending.
         size: number of rounds in the next group; missing in files of earlier versions, where it is 1.
+        excluded: names of the silos whose answers it was not fitted to; missing in files of earlier versions, where
+            there are none.
         next_round: number of the next round, in place of `ends` in files of earlier versions.
     """
 
@@ -50,6 +52,7 @@ class CheckpointState(TypedDict):
     generator: dict[str, Tensor] | None
     ends: NotRequired[list[int]]
     size: NotRequired[int]
+    excluded: NotRequired[list[str]]
     next_round: NotRequired[int]
 
 

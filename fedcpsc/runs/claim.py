@@ -118,6 +118,8 @@ def check_run_folder(
 def finished(run_dir: Path, config: RunConfig) -> RunResult | None:
     """The result of a run that needs no resuming; None of one that does, once it is known that it can be resumed.
 
+    A finished run needs it where `aggregation.exclude` names other silos than those its student does without.
+
     Raises:
         RunError, BankError: as `check_run_folder`; or the run has finished, and what it left is damaged.
     """
@@ -127,8 +129,12 @@ def finished(run_dir: Path, config: RunConfig) -> RunResult | None:
     from fedcpsc.runs.student import check_student  # noqa: PLC0415 - brings torch
 
     _check_unchanged(run_dir, config)
+    result = gather(run_dir).result
+    if result is not None and set(result.get("excluded", ())) != set(config.aggregation.exclude):
+        check_run_folder(run_dir, config, resume=True)
+        return None
     check_student(run_dir)
-    return gather(run_dir).result
+    return result
 
 
 def check_resumable(run_dir: Path, config: RunConfig, tell: Callable[[str], None] = lambda line: None) -> None:
@@ -172,7 +178,7 @@ def _check_unchanged(run_dir: Path, config: RunConfig) -> None:
         for section in before
         if section not in ("runtime", "output") and isinstance(before[section], dict)
         for key, value in before[section].items()
-        if now[section][key] != value
+        if now[section][key] != value and (section, key) != ("aggregation", "exclude")  # the student is fitted anew
     ]
     if before["seed"] != now["seed"]:
         changed.append(f"seed: {before['seed']} -> {now['seed']}")

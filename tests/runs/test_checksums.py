@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.fakes import FakeSilo
+from support.old_bank import without_sums
 from support.tiny_runs import tiny_config
 
 from fedcpsc.distillation.run import distill
@@ -132,13 +133,6 @@ def test_a_bank_cut_short_is_seen(tmp_path, name, left):
     path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
     with pytest.raises(BankError, match=name.replace(".", r"\.")):
         content(tmp_path)
-
-
-def without_sums(folder):
-    """The bank as an earlier version wrote it."""
-    journal = folder / "journal.jsonl"
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    journal.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "crc32"}) + "\n" for line in lines))
 
 
 def test_a_bank_without_checksums_is_read_and_its_new_lines_have_them(tmp_path):
