@@ -18,7 +18,7 @@ from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "IMAGES",

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import RESULT_FILE
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "RESULT_SCHEMA",
