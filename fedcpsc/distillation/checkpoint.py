@@ -31,6 +31,7 @@ class Found:
         seconds: seconds spent on the run before.
         generator: state of the last generator; None where none was made.
         excluded: names of the silos whose answers the members were not fitted to.
+        missed: names of the silos that missed a deadline and have answered no batch since.
     """
 
     ends: tuple[int, ...] = ()
@@ -38,6 +39,7 @@ class Found:
     seconds: float = 0.0
     generator: Mapping[str, Tensor] | None = None
     excluded: frozenset[str] = frozenset()
+    missed: frozenset[str] = frozenset()
 
 
 def save_checkpoint(
@@ -47,6 +49,7 @@ def save_checkpoint(
     schedule: RoundSchedule,
     seconds: float,
     excluded: Collection[str] = (),
+    missed: Collection[str] = (),
 ) -> None:
     """Replaces the folder's checkpoint atomically.
 
@@ -57,6 +60,7 @@ def save_checkpoint(
         schedule: round groups asked about, and the size of the next.
         seconds: seconds spent on the run so far.
         excluded: names of the silos whose answers the members were not fitted to.
+        missed: names of the silos that missed a deadline and have answered no batch since.
 
     Raises:
         RunError: it cannot be written; the one before it is kept.
@@ -66,6 +70,7 @@ def save_checkpoint(
         "size": schedule.size,
         "seconds": seconds,
         "excluded": sorted(excluded),
+        "missed": sorted(missed),
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
@@ -91,6 +96,7 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
             float(state["seconds"]),
             state["generator"],
             frozenset(state.get("excluded", ())),
+            frozenset(state.get("missed", ())),
         )
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged_checkpoint(folder, error) from error

@@ -137,6 +137,7 @@ class RoundLoop:
             untrained = make_generator(self.config.synthesis, self.bank.classes, self.bank.image_shape, seed=0)
             self.generator = untrained.to(self.device)
             self.generator.load_state_dict(found.generator)
+        self.scheduler.expect_nothing_of(found.missed)
         self.scheduler.ask([batch for batch in self.bank.batches if batch.round < self.schedule.asked])
         if found.ends and found.excluded != set(self.config.aggregation.exclude):
             self._fit_anew()
@@ -223,8 +224,8 @@ class RoundLoop:
 
     def _save_checkpoint(self, group: range) -> None:
         with self.timeline.span("checkpoint", group.stop):
-            excluded = self.config.aggregation.exclude
-            save_checkpoint(self._folder, self.committee, self.generator, self.schedule, self.seconds, excluded)
+            excluded, missed = self.config.aggregation.exclude, self.scheduler.missed
+            save_checkpoint(self._folder, self.committee, self.generator, self.schedule, self.seconds, excluded, missed)
 
     def _fit_student_to_all_answers(self) -> None:
         """The final fit: the student alone, on the whole bank, with the learning rate falling to zero.

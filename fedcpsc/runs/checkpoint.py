@@ -44,6 +44,8 @@ class CheckpointState(TypedDict):
         size: number of rounds in the next group; missing in files of earlier versions, where it is 1.
         excluded: names of the silos whose answers it was not fitted to; missing in files of earlier versions, where
             there are none.
+        missed: names of the silos that missed a deadline and have answered no batch since; missing in files of earlier
+            versions.
         next_round: number of the next round, in place of `ends` in files of earlier versions.
     """
 
@@ -53,6 +55,7 @@ class CheckpointState(TypedDict):
     ends: NotRequired[list[int]]
     size: NotRequired[int]
     excluded: NotRequired[list[str]]
+    missed: NotRequired[list[str]]
     next_round: NotRequired[int]
 
 
