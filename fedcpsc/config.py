@@ -179,6 +179,19 @@ class AggregationConfig(Strict):
         description="the federation's name of a class by a silo's own word for it, as {feline: cat}; silos' classes are told apart by name",
     )
 
+    exclude: tuple[str, ...] = Field(
+        (),
+        description="names of silos that are left out, as [silo-3]: not asked, not waited for, and what they answered is not used; may be changed with --resume, which then fits the student anew",
+    )
+
+    @field_validator("exclude")
+    @classmethod
+    def _names_are_given_once(cls, exclude: tuple[str, ...]) -> tuple[str, ...]:
+        for name in exclude:
+            if not name or exclude.count(name) > 1:
+                raise ValueError(explain("exclude", list(exclude), "must be names of silos, each once", "fix the list"))
+        return exclude
+
     @field_validator("aliases")
     @classmethod
     def _aliases_are_names(cls, aliases: dict[str, str]) -> dict[str, str]:
@@ -250,6 +263,14 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _a_silo_remains(self) -> RunConfig:
+        exclude, count = self.aggregation.exclude, self.silos.count
+        if len(exclude) >= count:
+            constraint = f"excludes every one of silos.count={count} silos"
+            raise ValueError(explain("aggregation.exclude", list(exclude), constraint, "leave at least one"))
+        return self
+
+    @model_validator(mode="after")
     def _classes_fit_the_partition(self) -> RunConfig:
         kind = self.silos.partition.kind
         if self.silos.label_sets == "own" and kind not in _PUBLIC_CLASSES:
@@ -276,6 +297,11 @@ class RunConfig(Strict):
         usual = {"ahead": 2, "in_flight": 2, "waiting_goal": 0.05}
         blank = {key: value for key, value in usual.items() if getattr(self.queries, key) is None}
         return self.model_copy(update={"queries": self.queries.model_copy(update=blank)})
+
+    def of_remaining_silos(self) -> RunConfig:
+        """As it is for the silos that are not excluded: there are so many fewer."""
+        left = self.silos.count - len(self.aggregation.exclude)
+        return self.model_copy(update={"silos": self.silos.model_copy(update={"count": left})})
 
     @property
     def steps_per_round(self) -> int:

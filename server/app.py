@@ -20,6 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.config import RunConfig
+from fedcpsc.distillation.exclusion import connect_silos
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.logs import configure_quietly
 from fedcpsc.runs.claim import worked_on_alone
@@ -113,7 +114,7 @@ def run(plan: Plan, grid: Grid) -> None:
     transport = FlowerTransport(grid, ttl_s=config.queries.deadline_s)
     try:
         print(f"waiting for {config.silos.count} silos")
-        joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
+        joined = connect_silos(transport, config, plan.run_dir)
         who = ", ".join(sorted(joined)) if len(joined) <= _MOST_SILOS else f"{len(joined)} silos"
         print(f"joined: {who or 'none'}")
         # only now: see the head of this file

@@ -18,7 +18,7 @@ from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
-from fedcpsc.runs.strict_json import format_json
+from fedcpsc.strict_json import format_json
 
 __all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 

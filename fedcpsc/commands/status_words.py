@@ -25,6 +25,8 @@ def in_words(health: Health) -> Iterator[str]:
     for silo in health.silos:
         left = "" if silo.left is None else f"; {silo.left:,} left of its budget"
         yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{left}"
+    if health.excluded:
+        yield f"excluded: {', '.join(health.excluded)}"
     for alarm in health.alarms:
         yield f"alarm: {alarm}"
     if health.error is not None:

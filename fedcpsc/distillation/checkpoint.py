@@ -7,7 +7,7 @@ state. What was asked and is still outstanding stands in the answer bank.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,26 @@ class Found:
         size: number of rounds in the next group, >= 1.
         seconds: seconds spent on the run before.
         generator: state of the last generator; None where none was made.
+        excluded: names of the silos whose answers the members were not fitted to.
+        missed: names of the silos that missed a deadline and have answered no batch since.
     """
 
     ends: tuple[int, ...] = ()
     size: int = 1
     seconds: float = 0.0
     generator: Mapping[str, Tensor] | None = None
+    excluded: frozenset[str] = frozenset()
+    missed: frozenset[str] = frozenset()
 
 
 def save_checkpoint(
-    folder: Path, members: list[Member], generator: nn.Module | None, schedule: RoundSchedule, seconds: float
+    folder: Path,
+    members: list[Member],
+    generator: nn.Module | None,
+    schedule: RoundSchedule,
+    seconds: float,
+    excluded: Collection[str] = (),
+    missed: Collection[str] = (),
 ) -> None:
     """Replaces the folder's checkpoint atomically.
 
@@ -49,6 +59,8 @@ def save_checkpoint(
         generator: last generator that was made; None where none was.
         schedule: round groups asked about, and the size of the next.
         seconds: seconds spent on the run so far.
+        excluded: names of the silos whose answers the members were not fitted to.
+        missed: names of the silos that missed a deadline and have answered no batch since.
 
     Raises:
         RunError: it cannot be written; the one before it is kept.
@@ -57,6 +69,8 @@ def save_checkpoint(
         "ends": list(schedule.ends),
         "size": schedule.size,
         "seconds": seconds,
+        "excluded": sorted(excluded),
+        "missed": sorted(missed),
         "generator": None if generator is None else generator.state_dict(),
         "members": [{"network": m.network.state_dict(), "optimiser": m.optimiser.state_dict()} for m in members],
     }
@@ -76,6 +90,13 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
             member.optimiser.load_state_dict(saved["optimiser"])
-        return Found(rounds_asked(state), int(state.get("size", 1)), float(state["seconds"]), state["generator"])
+        return Found(
+            rounds_asked(state),
+            int(state.get("size", 1)),
+            float(state["seconds"]),
+            state["generator"],
+            frozenset(state.get("excluded", ())),
+            frozenset(state.get("missed", ())),
+        )
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged_checkpoint(folder, error) from error

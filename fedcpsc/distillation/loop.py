@@ -59,6 +59,7 @@ class RoundLoop:
         folder: folder of the checkpoint.
         evaluation: held-out images, which are measured on and never fitted to; None where there are none.
         progress: function called with one line for each round and for each part of the final fit.
+        tell: function called with one line for each event an operator should know.
 
     Attributes:
         committee: networks that are fitted to the answers; the first is the student.
@@ -80,15 +81,14 @@ class RoundLoop:
         folder: Path,
         evaluation: ImageSet | None,
         progress: Progress,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.config, self.bank, self.scheduler, self.targets, self.timeline = config, bank, scheduler, targets, timeline
         self.device, self.evaluation = device, evaluation
-        self._fit, self._folder, self._progress = fit, folder, progress
+        self._fit, self._folder, self._progress, self._tell = fit, folder, progress, tell
         self._reader = BankReader(bank, device)
         self._images = QueryImages(config, bank, scheduler.images_per_batch, device)
-        self.committee: list[Member] = make_committee(
-            config.student, bank.classes, bank.image_shape, config.seed, device
-        )
+        self.committee: list[Member] = self._new_committee()
         self.generator: ConditionalGenerator | None = None
         self.schedule = RoundSchedule(OverlapPolicy.of(config.queries).max_outstanding)
         self.entropy = 1.0
@@ -137,7 +137,22 @@ class RoundLoop:
             untrained = make_generator(self.config.synthesis, self.bank.classes, self.bank.image_shape, seed=0)
             self.generator = untrained.to(self.device)
             self.generator.load_state_dict(found.generator)
+        self.scheduler.expect_nothing_of(found.missed)
         self.scheduler.ask([batch for batch in self.bank.batches if batch.round < self.schedule.asked])
+        if found.ends and found.excluded != set(self.config.aggregation.exclude):
+            self._fit_anew()
+
+    def _fit_anew(self) -> None:
+        """Fits a new committee as often as the one that knew answers of other silos (`aggregation.exclude`)."""
+        self._tell("aggregation.exclude is not what it was: the student is fitted anew to the answers that remain")
+        self.committee = self._new_committee()
+        with self.timeline.span("targets", self.schedule.asked):
+            self.targets.refresh(self.schedule.seen)
+        self._fit_committee(range(self.schedule.asked))
+
+    def _new_committee(self) -> list[Member]:
+        config, bank = self.config, self.bank
+        return make_committee(config.student, bank.classes, bank.image_shape, config.seed, self.device)
 
     def _ask_about_new_images(self, group: range) -> None:
         """Makes the group's images, commits them to the bank and sends them to the silos."""
@@ -182,10 +197,13 @@ class RoundLoop:
         Raises:
             FederationError: there are none.
         """
+        self._check_answered(answered)
+        self.entropy = class_entropy(self.bank.targets[answered])
+
+    def _check_answered(self, answered: npt.NDArray[np.int64]) -> None:
         if len(answered) == 0:
             why = {silo: state.left or dict(state.refusals) for silo, state in self.scheduler.silos.items()}
             raise FederationError(explain("answers", 0, f"no silo answered: {why}", "ask the silos' owners"))
-        self.entropy = class_entropy(self.bank.targets[answered])
 
     def _next_size(self, work_s: float) -> int:
         """Rounds of the next group, given the seconds of work for a round."""
@@ -207,7 +225,8 @@ class RoundLoop:
 
     def _save_checkpoint(self, group: range) -> None:
         with self.timeline.span("checkpoint", group.stop):
-            save_checkpoint(self._folder, self.committee, self.generator, self.schedule, self.seconds)
+            excluded, missed = self.config.aggregation.exclude, self.scheduler.missed
+            save_checkpoint(self._folder, self.committee, self.generator, self.schedule, self.seconds, excluded, missed)
 
     def _fit_student_to_all_answers(self) -> None:
         """The final fit: the student alone, on the whole bank, with the learning rate falling to zero.
@@ -221,6 +240,7 @@ class RoundLoop:
             steps = min(chunk, total - done)
             self.scheduler.process_replies()
             pool = self._wait_and_aggregate(self.schedule.seen_by(done, total))
+            self._check_answered(pool)
             self._reader.refresh()
             with self.timeline.span("final", rounds):
                 losses = self._fit(

@@ -120,7 +120,8 @@ def describe_run(
         "versions": versions(),
         "commit": commit(),
         "simulated": facts is not None,
-        "not_joined": config.silos.count - len(bank.silos),
+        "not_joined": config.of_remaining_silos().silos.count - len(bank.silos),
+        "excluded": list(config.aggregation.exclude),
     }
 
 

@@ -13,7 +13,7 @@ deadline is not waited for again, where the others are enough, until it has answ
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from fedcpsc.distillation.claims import fault_of_answer
 from fedcpsc.distillation.denoising import read_answer
@@ -105,6 +105,22 @@ class QueryScheduler:
     def active(self) -> list[SiloId]:
         """Silos that still answer."""
         return [silo for silo, state in self.silos.items() if not state.left]
+
+    @property
+    def missed(self) -> list[SiloId]:
+        """Silos that missed a deadline and have answered no batch since."""
+        return [silo for silo, state in self.silos.items() if state.missed]
+
+    def expect_nothing_of(self, silos: Collection[SiloId]) -> None:
+        """Does not wait for these silos, where the others are enough, until they have answered a batch.
+
+        Args:
+            silos: silos that missed a deadline in an earlier attempt at the run; those that have not joined are passed
+                over.
+        """
+        for silo in silos:
+            if silo in self.silos:
+                self.silos[silo].missed = True
 
     def ask(self, batches: list[Batch], recipes: Mapping[str, Recipe] | None = None) -> None:
         """Queues batches at every active silo that has not answered them, and sends what can be sent.

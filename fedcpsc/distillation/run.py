@@ -21,6 +21,7 @@ from fedcpsc.distillation.admission import Admitted, admit
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
 from fedcpsc.distillation.federation import answer_forms, check_federation
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
@@ -54,8 +55,8 @@ from fedcpsc.runs.layout import (
 )
 from fedcpsc.runs.metrics import MetricsLine, append_line
 from fedcpsc.runs.result import RunResult
-from fedcpsc.runs.strict_json import format_json
 from fedcpsc.runs.timeline import Timeline
+from fedcpsc.strict_json import format_json
 from fedcpsc.typed_yaml import save_config
 
 __all__ = ["SiloFacts", "distill"]
@@ -95,18 +96,21 @@ def distill(
     rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
-    check_run_folder(run_dir, config, resume=resume)
+    check_run_folder(run_dir, config, resume=resume, tell=tell)
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined, absent = _connect(config, transport, evaluation, tell, read_descriptions(run_dir) if resume else None)
-    label_sets, image_shape, evaluation = check_federation(joined, config, evaluation, tell)
+    joined, absent = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
+    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
+    check_classes_remain(run_dir, config, label_sets.classes)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
     counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
 
     _begin(run_dir, config, joined, resume=resume)
-    bank = AnswerBank(run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets)
+    bank = AnswerBank(
+        run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
+    )
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     scheduler = QueryScheduler(
         transport,
@@ -156,6 +160,7 @@ def distill(
                 folder=run_dir / CHECKPOINT_FOLDER,
                 evaluation=evaluation,
                 progress=progress,
+                tell=tell,
             )
             engine.run()
     finally:
@@ -171,14 +176,19 @@ def distill(
 def _connect(
     config: RunConfig,
     transport: SiloTransport,
+    run_dir: Path,
     evaluation: ImageSet | None,
     tell: Callable[[str], None],
-    begun_with: Mapping[SiloId, Description] | None,
+    *,
+    resume: bool,
 ) -> Admitted:
     """The silos that joined and were let in; with those that a resumed run began with and that are absent now."""
-    joined = transport.connect(config.silos.count, config.queries.hello_timeout_s)
+    begun_with = read_descriptions(run_dir) if resume else None
+    if begun_with is not None:
+        begun_with = {silo: said for silo, said in begun_with.items() if silo not in config.aggregation.exclude}
+    joined = without_excluded(connect_silos(transport, config, run_dir), config, run_dir, tell)
     held_out_names = None if evaluation is None else evaluation.class_names
-    return admit(joined, config, held_out_names, transport.turned_away, tell, begun_with)
+    return admit(joined, config.of_remaining_silos(), held_out_names, transport.turned_away, tell, begun_with)
 
 
 def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
@@ -191,9 +201,10 @@ def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description]
 
 
 def _metrics(run_dir: Path, *, resume: bool) -> Path:
-    """The file of progress lines: as it is, but for half a line, or anew."""
+    """The file of progress lines: as it is, but for half a line, or anew. A finished run is one no more."""
     metrics = run_dir / METRICS_FILE
     with explained_writes(metrics):
+        (run_dir / RESULT_FILE).unlink(missing_ok=True)
         if resume:
             drop_half_a_line(metrics)
         else:

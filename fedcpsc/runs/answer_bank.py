@@ -3,7 +3,7 @@
 
 Layout of the folder:
 
-    journal.jsonl     what is committed; one line an event, each written only after its data were synced
+    journal.jsonl     what is committed; one line an event, with a checksum, written only after its data were synced
     images.u8         [rows, C, H, W] uint8, appended
     pseudo.i64        [rows] the y each image was made for (-1: from the prior)
     answers-<i>.f32   [rows, K_i] decoded answers of silo i in its own columns, written at the rows it answered
@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    answers_file,
     damaged,
     replay,
 )
-from fedcpsc.runs.journal_head import JournalHead, label_sets_to_head
+from fedcpsc.runs.bank_sums import SUM, event_sum
+from fedcpsc.runs.journal_head import JournalHead, label_sets_of_head, label_sets_to_head
 from fedcpsc.runs.layout import JOURNAL_FILE
 
 __all__ = ["AnswerBank"]
@@ -57,6 +57,7 @@ class AnswerBank(BankIndex):
         classes: K.
         silos: names of the silos, in the order of `answers`.
         label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
+        excluded: names of silos whose answers are left out where the bank holds any (`aggregation.exclude`).
 
     Raises:
         BankError: where the folder holds a bank of another shape, or of silos that named other classes, is damaged, or
@@ -70,6 +71,7 @@ class AnswerBank(BankIndex):
         classes: int,
         silos: Sequence[str],
         label_sets: LabelSets | None = None,
+        excluded: Collection[str] = (),
     ) -> None:
         super().__init__(folder, image_shape, classes, silos, label_sets=label_sets)
         self._by_query: dict[str, Batch] = {}
@@ -86,7 +88,7 @@ class AnswerBank(BankIndex):
         }
         if (kept := label_sets_to_head(self.label_sets)) is not None:
             head["label_sets"] = kept
-        self.nonce = self._recover(head)
+        self.nonce = self._recover(head, excluded)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
 
     # Reading ---------------------------------------------------------------------------------------------------------
@@ -123,7 +125,8 @@ class AnswerBank(BankIndex):
         self._write(PSEUDO_LABELS, first, pseudo_labels.astype(np.int64))
         self._write(TARGETS, first, np.zeros((len(images), self.classes), np.float32))
         batch = Batch(query_id, round_index, first, len(images))
-        self._commit({"batch": query_id, "round": round_index, "first": first, "count": len(images)})
+        event = {"batch": query_id, "round": round_index, "first": first, "count": len(images)}
+        self._commit(event, images, pseudo_labels.astype(np.int64))
         self.batches.append(batch)
         self._by_query[query_id] = batch
         return batch
@@ -143,16 +146,17 @@ class AnswerBank(BankIndex):
         part = batch.rows if rows is None else rows
         if not any(hole.start <= part.start and part.stop <= hole.stop for hole in batch.missing_of(silo)):
             return False
-        wanted = (part.stop - part.start, self.label_sets.widths[self._index[silo]])
+        name, width = self._columns[silo]
+        wanted = (part.stop - part.start, width)
         if probabilities.shape != wanted or not np.isfinite(probabilities).all():
             constraint = f"must be finite {list(wanted)}"
             raise BankError(explain("probabilities", probabilities.shape, constraint, "check the silo"))
-        self._write(answers_file(self._index[silo]), part.start, probabilities.astype(np.float32))
-        if part == batch.rows:
-            self._commit({"answered": query_id, "silo": silo})
-        else:
-            count = part.stop - part.start
-            self._commit({"part": query_id, "silo": silo, "first": part.start, "count": count})
+        answers = probabilities.astype(np.float32)
+        self._write(name, part.start, answers)
+        event: dict[str, object] = {"answered": query_id, "silo": silo}
+        if part != batch.rows:
+            event = {"part": query_id, "silo": silo, "first": part.start, "count": part.stop - part.start}
+        self._commit(event, answers)
         batch.add_part(silo, part)
         return True
 
@@ -162,7 +166,7 @@ class AnswerBank(BankIndex):
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
-    def _recover(self, head: JournalHead) -> str:
+    def _recover(self, head: JournalHead, excluded: Collection[str]) -> str:
         """Replays the journal; returns the bank's nonce."""
         try:
             text = self._journal_path.read_bytes() if self._journal_path.exists() else b""
@@ -178,6 +182,8 @@ class AnswerBank(BankIndex):
             self._commit({**head, "nonce": nonce})
             return nonce
         found, self.batches = replay(self._journal_path, whole)
+        if set(excluded) & set(found["silos"]):
+            self._leave_out_of(found, excluded)
         nonce = str(found.pop("nonce", ""))
         if "label_sets" not in found and self.label_sets.alike:  # begun by silos that named no classes yet
             head.pop("label_sets", None)
@@ -190,6 +196,22 @@ class AnswerBank(BankIndex):
             raise BankError(explain("bank", found, f"was made for other silos or images than {head}", remedy))
         self._by_query = {batch.query_id: batch for batch in self.batches}
         return nonce
+
+    def _leave_out_of(self, found: JournalHead, excluded: Collection[str]) -> None:
+        """Takes excluded silos out of a journal's head and batches; those that remain keep their files."""
+        try:
+            silos, classes = found["silos"], int(found["classes"])
+            sets = label_sets_of_head(found, classes, len(silos))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(self._journal_path, repr(error)) from error
+        before = BankIndex(self.folder, self.image_shape, classes, silos, self.batches, sets)
+        before.leave_out(excluded)
+        self._columns = before._columns
+        found["silos"] = before.silos
+        if "label_sets" in found and (kept := label_sets_to_head(before.label_sets)) is not None:
+            found["label_sets"] = kept
+        else:
+            found.pop("label_sets", None)
 
     def _map(self, name: str, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         wanted = (self.rows, *shape)
@@ -221,10 +243,12 @@ class AnswerBank(BankIndex):
         except OSError as error:
             raise _cannot_write(path, error) from error
 
-    def _commit(self, event: Mapping[str, object]) -> None:
+    def _commit(self, event: Mapping[str, object], *data: npt.NDArray[Any]) -> None:
+        """Appends a line to the journal, with the sum of itself and of the data that it commits."""
+        total = event_sum(event, (np.ascontiguousarray(values).tobytes() for values in data))
         try:
             with open(self._journal_path, "ab", opener=owner_only) as file:
-                file.write(json.dumps(event).encode() + b"\n")
+                file.write(json.dumps({**event, SUM: total}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

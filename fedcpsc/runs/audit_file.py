@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fedcpsc.errors import AuditError, explain
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = ["AUDIT_CONFIG_FILE", "AUDIT_FILE", "AUDIT_SCHEMA", "read_audit_file"]
 

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "IMAGES",
@@ -48,6 +49,7 @@ class Batch:
         first, count: rows [first, first + count).
         answered: silos whose answers to all of it are banked.
         parts: rows that silos have answered of it so far, for those that have answered some and not all.
+        lines: checksums of the journal's lines about it, as they were read.
     """
 
     query_id: str
@@ -56,6 +58,7 @@ class Batch:
     count: int
     answered: set[str] = field(default_factory=set)
     parts: dict[str, list[slice]] = field(default_factory=dict)
+    lines: list[LineSum] = field(default_factory=list, compare=False)
 
     @property
     def rows(self) -> slice:
@@ -145,11 +148,31 @@ class BankIndex:
         self.batches = list(batches)
         self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
         self._index = {silo: index for index, silo in enumerate(self.silos)}
+        self._columns = {
+            silo: (answers_file(index), self.label_sets.widths[index]) for silo, index in self._index.items()
+        }
 
     @property
     def rows(self) -> int:
         """Images in the bank, answered or not."""
         return self.batches[-1].first + self.batches[-1].count if self.batches else 0
+
+    def leave_out(self, excluded: Collection[str]) -> None:
+        """Reads on as if these silos had never answered, and were not there; their files stay.
+
+        Args:
+            excluded: names of silos; those that the bank does not know are passed over.
+        """
+        kept = [index for index, silo in enumerate(self.silos) if silo not in excluded]
+        sets = self.label_sets
+        self.label_sets = replace(
+            sets, places=tuple(sets.places[i] for i in kept), none=tuple(sets.none[i] for i in kept)
+        )
+        self.silos = [self.silos[index] for index in kept]
+        self._index = {silo: index for index, silo in enumerate(self.silos)}
+        for batch in self.batches:
+            batch.answered.difference_update(excluded)
+            batch.parts = {silo: parts for silo, parts in batch.parts.items() if silo not in excluded}
 
     def answers(self, batch: Batch, rows: slice | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Answers to a batch in the federation's classes, and which silos gave one, as in `Piece`.
@@ -173,8 +196,8 @@ class BankIndex:
         Raises:
             BankError: answers that the journal lists are not on the disk.
         """
-        index = self._index[silo]
-        return self._read(answers_file(index), rows.start, (rows.stop - rows.start, self.label_sets.widths[index]))
+        name, width = self._columns[silo]
+        return self._read(name, rows.start, (rows.stop - rows.start, width))
 
     def pieces(self, batch: Batch) -> Iterator[Piece]:
         """The answers to a batch in parts that stay small however many silos there are."""
@@ -194,7 +217,7 @@ class BankIndex:
                 if first >= stop:
                     continue
                 here = slice(first - rows.start, stop - rows.start)
-                own = self._read(answers_file(index), first, (stop - first, sets.widths[index]))
+                own = self.own_answers(name, slice(first, stop))
                 own_mass = None
                 if not sets.alike:
                     own, own_mass = sets.federated(index, own)
@@ -270,19 +293,29 @@ def replay(path: Path, journal: bytes) -> tuple[JournalHead, list[Batch]]:
     try:
         head, *events = [parse_mapping(line) for line in journal.splitlines()]
         batches: dict[str, Batch] = {}
-        rows = 0
+        end = 0
+        head_sum = head.pop(SUM, None)
+        if head_sum is not None and head_sum != event_sum(head):
+            raise ValueError("its first line does not have the checksum that it was written with")
         for event in events:
+            total = event.pop(SUM, None)
             if "batch" in event:
-                first, count = int(event["first"]), int(event["count"])
-                if first != rows or count < 1:
-                    raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {rows}")
-                rows += count
-                batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+                first, count, silo = int(event["first"]), int(event["count"]), None
+                if first != end or count < 1:
+                    raise ValueError(f"a batch of {count} begins at row {first}, the one before ends at row {end}")
+                batch = batches[event["batch"]] = Batch(str(event["batch"]), int(event["round"]), first, count)
+                end, rows = batch.rows.stop, batch.rows
             elif "part" in event:
-                first, count = int(event["first"]), int(event["count"])
-                batches[event["part"]].add_part(str(event["silo"]), slice(first, first + count))
+                batch, silo = batches[event["part"]], str(event["silo"])
+                rows = slice(int(event["first"]), int(event["first"]) + int(event["count"]))
+                batch.add_part(silo, rows)
             else:
-                batches[event["answered"]].answered.add(str(event["silo"]))
+                batch, silo = batches[event["answered"]], str(event["silo"])
+                rows = batch.rows
+                batch.answered.add(silo)
+            if total is None and head_sum is not None:
+                raise ValueError(f"a line about rows {rows.start} to {rows.stop - 1} has no checksum")
+            batch.lines.append(LineSum(silo, rows, event_sum(event), total))
     except (ValueError, KeyError, TypeError) as error:
         remedy = "restore the folder from a backup, or start a new run"
         raise BankError(explain("journal", str(path), f"is damaged ({error!r})", remedy)) from error

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    answers_file,
     damaged,
     replay,
 )
+from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
 from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
@@ -60,21 +62,53 @@ class BankView(BankIndex):
         if unknown := ends.keys() - set(silos):
             raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
         for silo, end in ends.items():
-            index = self._index[silo]
-            path = folder / answers_file(index)
-            row = self.label_sets.widths[index]
+            name, row = self._columns[silo]
+            path = folder / name
             if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
 
+    def check_sums(self) -> bool:
+        """Reads all that is committed and holds it against its checksums.
 
-def find_bank(run_dir: Path) -> BankView | None:
+        Returns:
+            Whether all of it has one; what earlier versions wrote has none.
+
+        Raises:
+            BankError: it is damaged; with the file's name.
+        """
+        lines = [line for batch in self.batches for line in batch.lines]
+        for line in lines:
+            if line.total is not None:
+                check_sum(self.folder, line, self._parts(line))
+        return all(line.total is not None for line in lines)
+
+    def _parts(self, line: LineSum) -> list[FilePart]:
+        """Where the data of a line lie, in the order they were written."""
+        if line.silo is None:
+            sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
+        else:
+            name, width = self._columns[line.silo]
+            sizes = {name: width * np.dtype(np.float32).itemsize}
+        first, count = line.rows.start, line.rows.stop - line.rows.start
+        return [FilePart(name, first * size, count * size) for name, size in sizes.items()]
+
+
+def find_bank(run_dir: Path, excluded: Collection[str] = ()) -> BankView | None:
     """The bank in a run's folder; None where the folder has none.
+
+    Args:
+        run_dir: folder of the run.
+        excluded: names of silos that are left out (`aggregation.exclude`).
 
     Raises:
         BankError: it is damaged.
     """
     folder = run_dir / BANK_FOLDER
-    return read_bank(folder) if (folder / JOURNAL_FILE).exists() else None
+    if not (folder / JOURNAL_FILE).exists():
+        return None
+    bank = read_bank(folder)
+    bank.leave_out(excluded)
+    return bank
 
 
 def read_bank(folder: Path) -> BankView:

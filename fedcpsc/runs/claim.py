@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -90,8 +90,16 @@ def worked_on_alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
+def check_run_folder(
+    run_dir: Path, config: RunConfig, *, resume: bool, tell: Callable[[str], None] = lambda line: None
+) -> None:
     """Refuses to mix two runs in one folder, and to go on with files that are damaged. Nothing is written.
+
+    Args:
+        run_dir: folder of the run.
+        config: configuration that the run is to have.
+        resume: whether the run that lies there is to be gone on with.
+        tell: function called with one line for each file that has no checksum, as in earlier versions.
 
     Raises:
         RunError: the folder holds a run and `resume` is off; or it is on and the configurations differ, or a file is
@@ -104,11 +112,13 @@ def check_run_folder(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         remedy = "resume it with --resume, or choose another output.name"
         raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
     _check_unchanged(run_dir, config)
-    check_resumable(run_dir, config)
+    check_resumable(run_dir, config, tell)
 
 
 def finished(run_dir: Path, config: RunConfig) -> RunResult | None:
     """The result of a run that needs no resuming; None of one that does, once it is known that it can be resumed.
+
+    A finished run needs it where `aggregation.exclude` names other silos than those its student does without.
 
     Raises:
         RunError, BankError: as `check_run_folder`; or the run has finished, and what it left is damaged.
@@ -119,12 +129,23 @@ def finished(run_dir: Path, config: RunConfig) -> RunResult | None:
     from fedcpsc.runs.student import check_student  # noqa: PLC0415 - brings torch
 
     _check_unchanged(run_dir, config)
+    result = gather(run_dir).result
+    if result is not None and set(result.get("excluded", ())) != set(config.aggregation.exclude):
+        check_run_folder(run_dir, config, resume=True)
+        return None
     check_student(run_dir)
-    return gather(run_dir).result
+    return result
 
 
-def check_resumable(run_dir: Path, config: RunConfig) -> None:
-    """Reads all that a resumed run goes on with. Half a last line, which a crash leaves, is no damage.
+def check_resumable(run_dir: Path, config: RunConfig, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Reads all that a resumed run goes on with, and holds it against its checksums.
+
+    Half a last line, which a crash leaves, is no damage.
+
+    Args:
+        run_dir: folder of the run.
+        config: configuration of the run.
+        tell: function called with one line for each file that has no checksum, as in earlier versions.
 
     Raises:
         RunError: metrics.jsonl, timeline.jsonl or the checkpoint is damaged.
@@ -137,7 +158,9 @@ def check_resumable(run_dir: Path, config: RunConfig) -> None:
     journal = run_dir / BANK_FOLDER / JOURNAL_FILE
     begun = journal.exists() and b"\n" in journal.read_bytes()
     bank = find_bank(run_dir) if begun else None
-    state = read_state(run_dir / CHECKPOINT_FOLDER)
+    if bank is not None and not bank.check_sums():
+        tell(f"{bank.folder}: what an earlier version wrote has no checksums, and damage in it cannot be seen")
+    state = read_state(run_dir / CHECKPOINT_FOLDER, tell=tell)
     asked = (rounds_asked(state) or (0,))[-1] if state is not None else 0
     needed = config.queries.answers_per_silo * asked // config.queries.rounds
     kept = 0 if bank is None else bank.rows
@@ -155,7 +178,7 @@ def _check_unchanged(run_dir: Path, config: RunConfig) -> None:
         for section in before
         if section not in ("runtime", "output") and isinstance(before[section], dict)
         for key, value in before[section].items()
-        if now[section][key] != value
+        if now[section][key] != value and (section, key) != ("aggregation", "exclude")  # the student is fitted anew
     ]
     if before["seed"] != now["seed"]:
         changed.append(f"seed: {before['seed']} -> {now['seed']}")

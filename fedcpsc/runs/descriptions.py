@@ -16,7 +16,7 @@ from fedcpsc.protocol.codec import fields_of, from_fields
 from fedcpsc.protocol.messages import Description
 from fedcpsc.runs.layout import DESCRIPTIONS_FILE
 from fedcpsc.runs.result import check_schema
-from fedcpsc.runs.strict_json import format_json, parse_mapping
+from fedcpsc.strict_json import format_json, parse_mapping
 
 __all__ = ["read_descriptions", "write_descriptions"]
 

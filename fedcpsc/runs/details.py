@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import DETAILS_FILE, RESULT_FILE
 from fedcpsc.runs.result import check_schema
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = ["DETAILS_SCHEMA", "Counts", "Details", "DetailsFile", "read_details"]
 

@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 
 from fedcpsc.runs.layout import METRICS_FILE
 from fedcpsc.runs.metrics import MetricsLine, upgrade_line
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = ["MetricsTail", "OnLine", "following"]
 

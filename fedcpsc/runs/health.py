@@ -75,6 +75,7 @@ class Health:
         waiting_share: share of `seconds` spent waiting for answers, in [0, 1].
         answers_budget: number of images to be asked of each silo.
         silos: health of each silo, in the bank's order; empty before they have joined.
+        excluded: names of the silos that are left out (`aggregation.exclude`).
         silent_s: seconds since anything was written.
         line_age_s: seconds since the last line of metrics.jsonl; None before the first.
         checkpoint_age_s: seconds since the last checkpoint; None before the first.
@@ -95,6 +96,7 @@ class Health:
     waiting_share: float = 0.0
     answers_budget: int = 0
     silos: tuple[SiloHealth, ...] = ()
+    excluded: tuple[str, ...] = ()
     silent_s: float = 0.0
     line_age_s: float | None = None
     checkpoint_age_s: float | None = None
@@ -139,6 +141,7 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
         answers_budget=facts.config.queries.answers_per_silo,
         silos=(silos := tuple(SiloHealth(s.id, s.answers, s.answers_left, s.stopped or "") for s in facts.silos)),
+        excluded=facts.config.aggregation.exclude,
         silent_s=round(silent, 1),
         line_age_s=_age(run_dir / METRICS_FILE, now) if facts.lines else None,
         checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import METRICS_FILE
-from fedcpsc.runs.strict_json import format_json, parse_mapping
+from fedcpsc.strict_json import format_json, parse_mapping
 
 __all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics", "upgrade_line"]
 

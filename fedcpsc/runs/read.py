@@ -118,7 +118,7 @@ def gather(folder: Path) -> RunFacts:
         raise RunError(explain("run", str(folder), f"is not the folder of a run: it holds no {CONFIG_FILE}", remedy))
     config = load_config(folder / CONFIG_FILE)
     result = read_result(folder)  # first: it is written last, so what is read after it is complete where it is there
-    lines, bank = read_metrics(folder), find_bank(folder)
+    lines, bank = read_metrics(folder), find_bank(folder, config.aggregation.exclude)
     if result is not None:
         _check_whole(folder, config, result, lines, bank)
     return RunFacts(

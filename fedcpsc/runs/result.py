@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import RESULT_FILE
-from fedcpsc.runs.strict_json import parse_mapping
+from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "RESULT_SCHEMA",
@@ -123,6 +123,7 @@ class RunResult(TypedDict):
         evaluation_images: number of held-out images; None without any.
         simulated: whether the silos' private figures were measured beside the run.
         not_joined: number of silos that were expected and did not join.
+        excluded: names of the silos that were left out (`aggregation.exclude`).
     """
 
     schema: NotRequired[int]
@@ -146,6 +147,7 @@ class RunResult(TypedDict):
     device: NotRequired[str]
     simulated: NotRequired[bool]
     not_joined: NotRequired[int]
+    excluded: NotRequired[list[str]]
 
 
 class WhiteBoxResult(TypedDict):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
-from fedcpsc.runs.strict_json import format_json, parse_mapping
+from fedcpsc.strict_json import format_json, parse_mapping
 
 __all__ = ["QUERY", "WAITING", "Span", "Timeline", "read_timeline", "waiting_shares"]
 

@@ -12,13 +12,13 @@ refused, never replaced.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fedcpsc.errors import ManifestError, SiloError, explain
+from fedcpsc.strict_json import parse_json
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
 
 __all__ = [
@@ -113,7 +113,7 @@ def explained_silo_reads(folder: Path) -> Iterator[None]:
 def _stated_version(manifest: Path) -> object:
     """What a manifest says of its version; None where it says nothing."""
     try:
-        tree = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        tree = parse_json(manifest.read_bytes())
+    except (OSError, ValueError):
         return None
     return tree.get("format_version") if isinstance(tree, dict) else None

@@ -30,6 +30,7 @@ from fedcpsc.gatekeeper.policy import POLICY_FILE
 from fedcpsc.gatekeeper.releases import record_training
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.silos.folder import MAKING_FILE, PAST, STAGED, explained_silo_reads, explained_silo_writes
+from fedcpsc.strict_json import parse_mapping
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Digest, Manifest, load_manifest, sha256_hex
 from fedcpsc.training.canaries import CANARIES_FILE
 from fedcpsc.typed_yaml import Strict, validate
@@ -189,9 +190,9 @@ class Replacement:
         with explained_silo_reads(self.folder):
             if not path.exists():
                 return None
-            text = path.read_text(encoding="utf-8")
+            text = path.read_bytes()
         try:
-            return validate(_Making, json.loads(text), str(path))
+            return validate(_Making, parse_mapping(text), str(path))
         except (ValueError, ConfigError) as error:
             remedy = "remove it where weights and manifest belong together, else restore the folder from a backup"
             raise ManifestError(explain(MAKING_FILE, str(path), f"cannot be read ({error})", remedy)) from error

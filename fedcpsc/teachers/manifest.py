@@ -21,6 +21,7 @@ from fedcpsc.choices import TEACHER_FORMATS
 from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.strict_json import parse_json
 from fedcpsc.typed_yaml import OneOf, Strict, Tree, validate
 
 __all__ = [
@@ -247,17 +248,16 @@ def load_old_manifest(folder: str | Path) -> OldManifest | None:
 def _tree(path: Path) -> Tree:
     """The file's JSON object, unchecked."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_bytes())
     except OSError as error:
         raise ManifestError(
             explain(
                 "manifest", str(path), f"cannot be read ({error.strerror})", "make the teacher first, or fix the path"
             )
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(
-            explain("manifest", str(path), f"is not JSON ({error})", "make the teacher again")
-        ) from error
+    except ValueError as error:
+        remedy = "fix the file, or make the teacher again"
+        raise ManifestError(explain("manifest", str(path), f"is not JSON ({error})", remedy)) from error
     if not isinstance(tree, dict):
         raise ManifestError(explain("manifest", str(path), "must be a JSON object", "make the teacher again"))
     return tree

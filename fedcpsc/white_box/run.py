@@ -17,7 +17,7 @@ import torch
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import RunError, explain
-from fedcpsc.files import durable, write_whole
+from fedcpsc.files import write_whole
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
@@ -32,8 +32,9 @@ from fedcpsc.runs.layout import (
     WHITE_BOX_TEACHER_FILE,
 )
 from fedcpsc.runs.result import RESULT_SCHEMA, Network, WhiteBoxResult
-from fedcpsc.runs.strict_json import format_json
+from fedcpsc.runs.sealed import read_sealed, write_sealed
 from fedcpsc.seeding import derive_seed
+from fedcpsc.strict_json import format_json
 from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
 from fedcpsc.white_box.objective import Terms
@@ -94,7 +95,7 @@ def run_white_box(
         save_network(teacher, kept_teacher)
     teacher_seconds = time.monotonic() - begun
     engine = Engine(config, teacher, device, quirks)
-    kept = _load(run_dir, engine) if resume else {}
+    kept = _load(run_dir, engine, tell) if resume else {}
     metrics = _metrics(run_dir, kept.get("next_epoch", 0))
     seconds, best = kept.get("seconds", 0.0), kept.get("best")
     for epoch in range(kept.get("next_epoch", 0), config.epochs):
@@ -176,17 +177,17 @@ def _metrics(run_dir: Path, epochs: int) -> Path:
 
 def _save(run_dir: Path, engine: Engine, progress: dict[str, Any]) -> None:
     """Replaces the checkpoint, whole or not at all."""
-    with durable(run_dir / WHITE_BOX_CHECKPOINT_FILE) as file:
-        torch.save({**progress, "engine": engine.state()}, file)
+    state = {**progress, "engine": engine.state()}
+    write_sealed(run_dir / WHITE_BOX_CHECKPOINT_FILE, lambda file: torch.save(state, file))
 
 
-def _load(run_dir: Path, engine: Engine) -> dict[str, Any]:
+def _load(run_dir: Path, engine: Engine, tell: Callable[[str], None]) -> dict[str, Any]:
     """What the checkpoint says beside the engine's state, which is restored; empty where there is none."""
     path = run_dir / WHITE_BOX_CHECKPOINT_FILE
     if not path.exists():
         return {}
     try:
-        kept: dict[str, Any] = torch.load(path, map_location=engine.device, weights_only=True)
+        kept: dict[str, Any] = torch.load(read_sealed(path, tell), map_location=engine.device, weights_only=True)
         engine.load_state(kept.pop("engine"))
     except Exception as error:  # torch raises whatever damaged bytes lead it to
         remedy = "start anew with --overwrite"

@@ -73,7 +73,7 @@ class Fate:
             self.point(f"before {Path(target).name} is replaced")
             return replace(path, target)
 
-        def committed(bank, event):
+        def committed(bank, event, *data):
             kinds = {"answered": "answer", "part": "part", "batch": "query"}
             kind = next((kind for key, kind in kinds.items() if key in event), "head")
             if self.at(f"in the journal's line: {kind}"):
@@ -81,7 +81,7 @@ class Fate:
                 with bank._journal_path.open("ab") as file:
                     file.write(line[: len(line) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
-            commit(bank, event)
+            commit(bank, event, *data)
             self.point(f"after the journal's line: {kind}")
 
         def reserved(ledger, *args, **named):

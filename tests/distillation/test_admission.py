@@ -20,7 +20,7 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import BankError, FederationError, RunError
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, Description, DpClaim
-from fedcpsc.runs.strict_json import parse_json
+from fedcpsc.strict_json import parse_json
 
 ANIMALS = ("cat", "dog", "horse")
 COUNTS = ClassReport((5.0, 6.0, 7.0))

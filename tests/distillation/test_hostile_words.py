@@ -24,7 +24,7 @@ from fedcpsc.logs import JsonLines, TextLines
 from fedcpsc.protocol.messages import DpClaim
 from fedcpsc.report.page import write_report
 from fedcpsc.runs.health import read_health
-from fedcpsc.runs.strict_json import parse_json
+from fedcpsc.strict_json import parse_json
 
 NAMES = [
     "[/] [bold]x[/bold] [link=https://evil.example]y[/link] :boom:",

@@ -19,7 +19,7 @@ from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.held_answers import HeldAnswers
 from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
-from fedcpsc.distillation.transport import LocalTransport
+from fedcpsc.distillation.transport import LocalTransport, Lost
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import Query, RecipeQuery
 from fedcpsc.protocol.query_size import images_of_bytes
@@ -130,6 +130,23 @@ def test_the_others_queries_take_no_longer_beside_a_silo_of_single_images(tmp_pa
     assert spent[1] <= 1.1 * spent[64]
 
 
+def test_the_others_rounds_take_no_longer_where_the_run_need_not_wait_for_a_silo_of_single_images(tmp_path):
+    """From the first query of a round to the first of the next, after the one deadline that it costs."""
+    lengths = {}
+    for small in (64, 1):
+        clock = quick_clock()
+        transport = SlowTeachers(silos(small), clock, lambda silo, number: 3.0)
+        folder = tmp_path / str(small)
+        changes = {"queries__deadline_s": 10, "queries__quorum": 0.8, "queries__rounds": 8}
+        distill(settings(**changes, queries__answers_per_silo=240), transport, folder, clock=clock)
+        spans = [s for s in read_timeline(folder / "timeline.jsonl") if s.what == "query" and s.silo != "silo-4"]
+        begun = [min(s.begin for s in spans if s.round == number) for number in range(1, 9)]
+        lengths[small] = [after - before for before, after in itertools.pairwise(begun)]
+    assert lengths[64] == pytest.approx([3.0] * 7, abs=0.5)
+    assert lengths[1][0] <= 10.5, "one deadline"
+    assert sum(lengths[1][1:]) <= 1.1 * sum(lengths[64][1:])
+
+
 def test_a_run_that_need_not_wait_for_a_slow_silo_of_single_images_waits_for_one_deadline(tmp_path):
     waited = {}
     for small in (64, 1):
@@ -208,6 +225,90 @@ def test_a_silo_that_fails_in_every_query_costs_one_deadline_in_all(tmp_path):
     assert result["seconds"]["waiting"] <= 20 + 12 * 0.2 + 1
     assert [silo["answers"] for silo in result["silos"]] == [120] * (SILOS - 1) + [0]
     assert told == ["silo-4 is not waited for until it replies: no answer within 20 s"]
+
+
+class Losing(SlowTeachers):
+    """Loses every reply of silos that "lose"; the others' come."""
+
+    def receive(self, timeout_s):
+        replies = super().receive(timeout_s)
+        return [
+            replace(reply, content=Lost(reply.content.query_id, "ttl")) if reply.silo in LOSING else reply
+            for reply in replies
+        ]
+
+
+LOSING: set[str] = set()
+FAILURES = ("silence", "lost", "internal", "out_of_service", "busy")
+
+
+def failing(monkeypatch, clock, how, since):
+    """Five silos, of which the last fails so from its `since`-th query on, and the way to them."""
+    fakes = silos()
+    never = float("inf")
+    needs = (lambda silo, number: never if silo == "silo-4" and number >= since else 0.1) if how == "silence" else None
+    transport = (Losing if how == "lost" else SlowTeachers)(fakes, clock, needs or (lambda silo, number: 0.1))
+    monkeypatch.setattr(f"{__name__}.LOSING", {"silo-4"} if how == "lost" else set())
+    if how in ("internal", "out_of_service", "busy"):
+        fakes[-1].misbehave = lambda query, count: RefusalCode(how) if count >= since else None
+    return fakes, transport
+
+
+MANY = {"queries__deadline_s": 20, "queries__quorum": 0.6, "queries__rounds": 12}
+
+
+@pytest.mark.parametrize("since", [0, 3])
+@pytest.mark.parametrize("how", FAILURES)
+def test_however_and_whenever_a_silo_fails_it_costs_at_most_one_deadline(tmp_path, monkeypatch, how, since):
+    clock, told = quick_clock(), []
+    _, transport = failing(monkeypatch, clock, how, since)
+    result = distill(settings(**MANY), transport, tmp_path, clock=clock, tell=told.append)
+    assert result["seconds"]["waiting"] <= 20 + 12 * 0.2 + 1
+    assert [silo["answers"] for silo in result["silos"][:-1]] == [120] * (SILOS - 1)
+    assert result["silos"][-1]["answers"] <= 10 * since
+    assert sum("not waited for" in line for line in told) == 1
+
+
+@pytest.mark.parametrize("at", [1, 6])
+@pytest.mark.parametrize("how", FAILURES)
+def test_and_none_more_where_the_run_is_resumed(tmp_path, monkeypatch, how, at):
+    """Killed while it asks the round after the `at`-th, and resumed by a server that knows no more than the disk."""
+    clock = quick_clock()
+    fakes, transport = failing(monkeypatch, clock, how, 0)
+    fakes[0].misbehave = dies_at(at + 1)
+    with pytest.raises(Dies):
+        distill(settings(**MANY), transport, tmp_path, clock=clock)
+    assert 20 <= waited(tmp_path) <= 22
+    _, transport = failing(monkeypatch, clock, how, 0)
+    result = distill(settings(**MANY), transport, tmp_path, clock=clock, resume=True)
+    assert result["seconds"]["waiting"] <= 20 + 12 * 0.2 + 1
+    assert [silo["answers"] for silo in result["silos"]] == [120] * (SILOS - 1) + [0]
+
+
+def test_one_that_answers_again_is_waited_for_again(tmp_path):
+    """It needs 25 s for its third query, catches up, and never answers the ninth: two deadlines, not one a round."""
+    clock, told = quick_clock(), []
+    slow = {2: 25.0, 8: float("inf")}
+    transport = SlowTeachers(silos(), clock, lambda silo, n: slow.get(n, 3.0) if silo == "silo-4" else 3.0)
+    result = distill(settings(**MANY), transport, tmp_path, clock=clock, tell=told.append)
+    assert told == ["silo-4 is not waited for until it replies: no answer within 20 s"] * 2
+    assert result["seconds"]["waiting"] <= 2 * 20 + 12 * 3 + 1
+    assert result["silos"][-1]["answers"] == 80
+
+
+def waited(folder):
+    return sum(span.end - span.begin for span in read_timeline(folder / "timeline.jsonl") if span.what == "waiting")
+
+
+def dies_at(number):
+    """The server is killed when it asks this silo for the `number`-th time."""
+    seen = itertools.count(1)
+
+    def misbehave(query, so_far):
+        if next(seen) == number:
+            raise Dies
+
+    return misbehave
 
 
 def test_too_few_without_those_who_missed_a_deadline_are_waited_for_and_then_left(tmp_path):

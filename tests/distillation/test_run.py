@@ -18,6 +18,7 @@ from fedcpsc.distillation.run import SiloFacts, distill
 from fedcpsc.distillation.transport import LocalTransport, Lost, Reply
 from fedcpsc.errors import ConfigError, FederationError, RefusalCode, RunError
 from fedcpsc.protocol.messages import AnswerForm, ClassReport
+from fedcpsc.runs.checkpoint import read_state
 from fedcpsc.runs.read import gather
 
 
@@ -119,8 +120,7 @@ def test_a_run_told_to_stop_has_its_last_round_on_the_disk_and_goes_on_from_ther
     fakes = silos(misbehave=killed_after(5, by))
     with pytest.raises(by):
         distill(config(), LocalTransport(fakes), tmp_path / "run")
-    state = tmp_path / "run/checkpoint/state.pt"
-    assert torch.load(state, weights_only=True)["ends"] == [1, 2]
+    assert read_state(tmp_path / "run/checkpoint")["ends"] == [1, 2]
     assert [path.name for path in (tmp_path / "run").rglob("*.partial")] == []
     result = distill(config(), LocalTransport(fakes), tmp_path / "run", resume=True)
     assert [silo["answers"] for silo in result["silos"]] == [120, 120]

@@ -9,7 +9,7 @@ from support.run_results import line
 
 from fedcpsc.errors import RunError
 from fedcpsc.runs.metrics import append_line
-from fedcpsc.runs.strict_json import format_json, parse_json
+from fedcpsc.strict_json import format_json, parse_json
 
 
 def test_what_is_finite_is_written_and_read_again():

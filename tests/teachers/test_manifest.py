@@ -106,6 +106,22 @@ def test_what_is_not_a_json_object_is_refused(text, tmp_path):
         load_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text.replace('"classes":', '"classes": 2, "classes":'), "the key 'classes' stands twice"),
+        (lambda text: text[:-1] + ', "classes": 3}', "the key 'classes' stands twice"),
+        (lambda text: text.replace('"classes":', '"width": NaN, "classes":'), "NaN is no number"),
+        (lambda text: text.replace('"classes":', '"width": 1e999, "classes":'), "1e999 is too large"),
+        (lambda text: text.replace('"classes":', '"width": ' + "[" * 100_000 + ', "classes":'), "nested too deeply"),
+    ],
+)
+def test_a_manifest_that_may_be_read_in_two_ways_is_refused(tmp_path, damage, said):
+    (tmp_path / MANIFEST_FILE).write_text(damage(json.dumps(manifest().model_dump(mode="json"))))
+    with pytest.raises(ManifestError, match=rf"manifest=.*{MANIFEST_FILE}.*{said}.*fix the file"):
+        load_manifest(tmp_path)
+
+
 def test_missing_manifest_names_its_path(tmp_path):
     with pytest.raises(ManifestError, match=MANIFEST_FILE):
         load_manifest(tmp_path)

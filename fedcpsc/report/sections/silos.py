@@ -54,6 +54,9 @@ def budgets(run: RunFacts) -> Section:
     columns = ("silo", "images answered in this run", "left of its own budget", "state")
     table = Table.of("What each silo answered, and what its owner still allows", columns, rows)
     blocks: list[Block] = [folded_where_long(table)]
+    if excluded := run.config.aggregation.exclude:
+        text = "Excluded by the run's configuration, and so not asked, and no answer used"
+        blocks.insert(0, Note(f"{text}: {', '.join(excluded)}."))
     recorded = [line for line in run.rounds if "silos" in line]
     if recorded:
         blocks.append(_burn_down(recorded))
@@ -97,7 +100,7 @@ def _burn_down(recorded: list[MetricsLine]) -> Chart:
     figures = [(line["round"], line["silos"]) for line in recorded]
     silos = list(figures[-1][1])
     for silo in silos:
-        path = tuple((float(number), float(left[silo]["answers_left"])) for number, left in figures)
+        path = tuple((float(number), float(left[silo]["answers_left"])) for number, left in figures if silo in left)
         paths.setdefault(path, []).append(silo)
     shown = sorted(paths.items(), key=lambda item: item[0][-1][1])[:_MOST_LINES]
     series = [Series(_together(names), path) for path, names in shown]
@@ -108,7 +111,9 @@ def _burn_down(recorded: list[MetricsLine]) -> Chart:
     title = "What is left of each silo's budget"
     svg = lines("budget-chart", f"{title}. {description}", "round", "images left", series)
     heads = [f"round {number}" for number, _ in figures]
-    rows = [(silo, *(f"{left[silo]['answers_left']:,}" for _, left in figures)) for silo in silos]
+    rows = [
+        (silo, *(f"{left[silo]['answers_left']:,}" if silo in left else "-" for _, left in figures)) for silo in silos
+    ]
     if len(silos) <= _MOST_LINES:  # the many, be it silos or rounds, go down the page
         heads, rows = silos, [(head, *column) for head, *column in zip(heads, *(row[1:] for row in rows), strict=True)]
     return Chart(title, description, svg, Table.of("Images left, by round", ("", *heads), rows))

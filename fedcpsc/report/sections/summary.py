@@ -47,7 +47,7 @@ def what_was_run(run: RunFacts) -> Section:
     how = "measured on validation images" if config.data.validation else "measured on held-out images"
     items = (
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
-        ("silos", f"{len(run.silos)} of {config.silos.count} joined; {where}"),
+        ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
         ("aggregation", config.aggregation.rule),
@@ -102,6 +102,12 @@ def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
     if run.result is not None:
         return run.result.get("image_shape"), run.result.get("classes", "unknown")
     return None, "unknown"
+
+
+def _excluded(run: RunFacts) -> str:
+    """The silos that were left out."""
+    names = run.config.aggregation.exclude
+    return f", {len(names)} excluded ({', '.join(names)})" if names else ""
 
 
 def _named(run: RunFacts) -> str:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON as its standard has it: Python's own parser takes NaN and Infinity, and deep nests end in a RecursionError.
+"""JSON as its standard has it, and each key once.
+
+Python's own parser takes NaN and Infinity, keeps the last of two equal keys without a word, and ends in a
+RecursionError where nests are deep.
 
 What a run writes into its folder is written by `format_json`: no file of it ever holds a number that is not finite.
 """
@@ -55,10 +58,12 @@ def parse_json(text: bytes) -> Any:
         text: UTF-8.
 
     Raises:
-        ValueError: it is not UTF-8, not JSON, nested too deeply, or holds a number that is not finite.
+        ValueError: it is not UTF-8, not JSON, nested too deeply, or holds a number that is not finite or a key twice.
     """
     try:
-        return json.loads(text.decode("utf-8"), parse_constant=_refused, parse_float=_finite)
+        return json.loads(
+            text.decode("utf-8"), parse_constant=_refused, parse_float=_finite, object_pairs_hook=_each_once
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -72,6 +77,15 @@ def parse_mapping(text: bytes) -> dict[str, Any]:
     found = parse_json(text)
     if not isinstance(found, dict):
         raise ValueError(f"it is a {type(found).__name__}, not a mapping")
+    return found
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
     return found
 
 
