@@ -13,9 +13,7 @@ from fedcpsc.aggregation.rule import RULES, Answered, Floats
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
-from fedcpsc.errors import BankError, ConfigError, explain
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch
 
 __all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
 
@@ -108,38 +106,20 @@ class TargetKeeper:
         if self.information is not None or self._rule.learns_from_answers:
             news = [batch for batch in batches if batch.heard]
         for batch in news:
-            try:
-                parts = [
-                    aggregate(
-                        answers,
-                        given,
-                        self._rule,
-                        counts=self.counts,
-                        information=self.information,
-                        weight=None if mass is None else self._bank.label_sets.weights(mass),
-                        smoothing=self._config.smoothing,
-                    )
-                    for _, answers, given, mass in self._bank.pieces(batch)
-                ]
-            except ConfigError:  # no finite targets: is it the rule, or are the answers not finite?
-                self._check_answers(batch)
-                raise
+            parts = [
+                aggregate(
+                    answers,
+                    given,
+                    self._rule,
+                    counts=self.counts,
+                    information=self.information,
+                    weight=None if mass is None else self._bank.label_sets.weights(mass),
+                    smoothing=self._config.smoothing,
+                )
+                for _, answers, given, mass in self._bank.pieces(batch)
+            ]
             self._bank.set_targets(batch, np.concatenate(parts))
             self._seen[batch.query_id] = batch.heard
-
-    def _check_answers(self, batch: Batch) -> None:
-        """Does nothing where what the bank holds of the batch can make targets.
-
-        Raises:
-            BankError: answers are not finite, as on a damaged disk: the message names the silos.
-        """
-        whose: set[str] = set()
-        for _, answers, _, _ in self._bank.pieces(batch):
-            whose |= {silo for silo, own in zip(self._bank.silos, answers, strict=True) if not np.isfinite(own).all()}
-        if whose:
-            constraint = f"holds answers of {', '.join(sorted(whose))} that are not finite"
-            remedy = "restore the bank from a backup, or begin anew with --overwrite"
-            raise BankError(explain("bank", str(self._bank.folder), constraint, remedy))
 
 
 def class_entropy(targets: npt.NDArray[np.float32]) -> float:
