@@ -166,7 +166,14 @@ class AggregationConfig(Strict):
     rule: Annotated[str, OneOf(AGGREGATION_RULES)] = Field(
         "uniform", description="rule that makes one soft target of the silos' answers to an image"
     )
-    smoothing: Rate = Field(1e-4, description="number added to probabilities before their logarithm")
+    robust: bool = Field(
+        True,
+        description="judge silos by their answers, and let one that the others contradict count for less or nothing; needs three silos",
+    )
+    smoothing: Rate | None = Field(
+        None,
+        description="number added to probabilities before their logarithm, against the veto of a single silo; null: 1e-4, or 1/K for K classes where silos are judged",
+    )
     denoise: bool = Field(
         True, description="estimate the probabilities without noise, from the noise that each silo states"
     )

@@ -6,7 +6,8 @@ answered (1 where all silos answer in the same form and noise, else less: `fedcp
 it did not.
 
 - `LinearRule`: `p = sum_s v_s p_s / sum_s v_s`, v_s >= 0 a weight of silo s for the image.
-- `LogRule`: `log p_c = sum_s W_sc log(p_sc + smoothing) + const`, W_sc the normalised weights of silos for class c.
+- `LogRule`: `p_c = exp(sum_s W_sc log(p_sc + smoothing)) - smoothing`, normalised; W_sc are the weights of silos for
+  class c, of sum 1. The smaller the smoothing, the more a single silo can veto a class.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from fedcpsc.errors import ConfigError, explain
 from fedcpsc.registry import Entry, Registry
 
 __all__ = ["RULES", "AggregationRule", "Answered", "AnswersSoFar", "Floats", "LinearRule", "LogRule", "confidence"]
+
+_LEAST = 1e-9  # of a pooled probability
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Answered: TypeAlias = npt.NDArray[np.bool_]
@@ -75,7 +78,8 @@ class AggregationRule(Entry, ABC):
         Args:
             answers: answers, [S, N, K]; rows sum to 1, or are 0 where there is none. Classes that a silo does not know
                 are 0. Where a silo says that an image is none of its classes, a row is as `heard` gives it.
-            present: how much each silo counts, [S, N, 1] in [0, 1]; 0 where it gave no answer.
+            present: how much each silo counts, [S, N, 1] in [0, 1], or [S, N, K] where silos are judged class by class
+                (`aggregation.robust`); 0 where it gave no answer.
             counts: what is known of the silos' classes, [S, K] >= 0; None for a rule that needs no such thing.
             smoothing: `aggregation.smoothing`, > 0, for logarithms.
         """
@@ -114,7 +118,7 @@ class LinearRule(AggregationRule):
 
     @abstractmethod
     def weight(self, answers: Floats, present: Floats) -> Floats:
-        """v_s of each image, [S, N, 1] >= 0; 0 where `present` is."""
+        """v_s of each image, of the shape of `present`, >= 0; 0 where that is."""
 
     def heard(self, answers: Floats) -> Floats:
         """With rows that sum to 1: the odds are in the weights, and what a silo says of its own classes is taken."""
@@ -147,8 +151,8 @@ class LogRule(AggregationRule):
     def pool(self, answers: Floats, present: Floats, counts: Floats | None, smoothing: float) -> Floats:
         """As above."""
         log_p = (self.shares(answers, present, counts) * np.log(answers + smoothing)).sum(0)
-        log_p -= log_p.max(1, keepdims=True)
-        pooled: Floats = np.exp(log_p)
+        # less what smoothing added: of a single silo this is its answer; the rest is even where nothing else remains
+        pooled: Floats = np.maximum(np.exp(log_p) - smoothing, 0) + _LEAST
         return pooled
 
     def shares(self, answers: Floats, present: Floats, counts: Floats | None) -> Floats:
@@ -172,7 +176,7 @@ def confidence(answers: Floats) -> Floats:
 
 
 def _even(answers: Floats, weight: Floats) -> Floats:
-    """`weight` [S, N, 1] normalised over silos, the same for every class: [S, N, K]."""
+    """`weight`, [S, N, 1] or [S, N, K], normalised over silos: [S, N, K]."""
     shares: Floats = np.broadcast_to(weight / weight.sum(0).clip(1e-12), answers.shape).astype(np.float32)
     return shares
 

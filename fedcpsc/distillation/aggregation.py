@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many silos' answers to one soft target, by one of the rules of `fedcpsc.aggregation`.
 
-Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`).
+Where silos differ in answer form or noise, every rule multiplies a silo's weight by w_s (`information`). Where silos
+are judged by their answers (`aggregation.reputation`), answers are tempered, and every rule multiplies a silo's weight
+by its reputation, and on each class by the support that it has there.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.aggregation.reputation import Standing
 from fedcpsc.aggregation.rule import AggregationRule, Floats
 from fedcpsc.distillation.claims import MOST_COUNT
 from fedcpsc.distillation.information import Information
@@ -58,6 +61,8 @@ def aggregate(
     counts: Floats | None = None,
     information: Information | None = None,
     weight: Floats | None = None,
+    standing: Standing | None = None,
+    place: float | None = None,
     smoothing: float = 1e-4,
 ) -> Floats:
     """One soft target per image.
@@ -70,6 +75,8 @@ def aggregate(
         information: how much unlike forms and noise leave of each silo's answers; None where all answer alike.
         weight: how much each silo counts for each image by its own word (`LabelSets.weights`), [S, N] in (0, 1]; None
             where no silo can say that an image is none of its classes.
+        standing: how far each silo may be believed; None where that is not judged.
+        place: where the images come among those answered so far, in [0, 1); None for other images.
         smoothing: number added before logarithms, > 0.
 
     Returns:
@@ -78,7 +85,7 @@ def aggregate(
     Raises:
         ConfigError: the rule, one of the user's own, gave something that is no target.
     """
-    answers, present = _heard(answers, given, rule, information, weight)
+    answers, present = _heard(answers, given, rule, information, weight, standing, place)
     target = rule.pool(answers, present, counts, smoothing)
     if target.shape != answers.shape[1:] or not np.isfinite(target).all() or (target < 0).any():
         constraint = f"must give finite numbers >= 0 of shape {answers.shape[1:]}, gave shape {target.shape}"
@@ -97,13 +104,15 @@ def silo_shares(
     counts: Floats | None = None,
     information: Information | None = None,
     weight: Floats | None = None,
+    standing: Standing | None = None,
+    place: float | None = None,
 ) -> Floats:
     """How much each silo had to say: float32 [S, N, K], in [0, 1], 1 over the silos of an image that any answered.
 
     Args:
-        answers, given, rule, counts, information, weight: arguments of `aggregate`.
+        answers, given, rule, counts, information, weight, standing, place: arguments of `aggregate`.
     """
-    answers, present = _heard(answers, given, rule, information, weight)
+    answers, present = _heard(answers, given, rule, information, weight, standing, place)
     return rule.shares(answers, present, counts)
 
 
@@ -113,12 +122,18 @@ def _heard(
     rule: AggregationRule,
     information: Information | None,
     weight: Floats | None,
+    standing: Standing | None,
+    place: float | None,
 ) -> tuple[Floats, Floats]:
-    """Answers as they are to be read, and how much each silo counts, [S, N, 1]: 0 where it gave none."""
+    """Answers as they are to be read, and how much each silo counts: [S, N, 1], or [S, N, K]; 0 where it gave none."""
     present = given[:, :, None].astype(np.float32)
     if weight is not None:
         present *= weight[:, :, None]
         answers = rule.heard(answers)
-    if information is None:
-        return answers, present
-    return information.read(answers), present * information.weight[:, None, None]
+    if information is not None:
+        answers, present = information.read(answers), present * information.weight[:, None, None]
+    if standing is not None:
+        trusted = standing.weights if place is None else standing.weight(place)
+        answers = standing.temper(answers)
+        present = present * trusted[:, None, None] * standing.support[:, None, :]
+    return answers, present

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.aggregation.reputation import Standing
 from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.distillation.aggregation import silo_shares
 from fedcpsc.distillation.information import Information
@@ -19,6 +20,7 @@ def contribution(
     rule: AggregationRule,
     counts: npt.NDArray[np.float32] | None,
     information: Information | None = None,
+    standing: Standing | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Over the images whose target's most probable class is k: how many, and each silo's mean share in component k.
 
@@ -26,6 +28,7 @@ def contribution(
         bank: answer bank with its targets up to date.
         counts: what the rule weighs silos by, [S, K], as `TargetKeeper.counts`.
         information: what each silo's answers are worth, see `TargetKeeper.information`.
+        standing: how far each silo is believed, see `TargetKeeper.standing`.
 
     Returns:
         images int64 [K], and shares float64 [S, K] in [0, 1]: a column sums to 1, or is 0 where the class has no image.
@@ -40,7 +43,14 @@ def contribution(
             seen = bank.targets[rows][heard].argmax(1)
             weight = None if mass is None else bank.label_sets.weights(mass[:, heard])
             shares = silo_shares(  # [S, n, K]
-                answers[:, heard], given[:, heard], rule, counts=counts, information=information, weight=weight
+                answers[:, heard],
+                given[:, heard],
+                rule,
+                counts=counts,
+                information=information,
+                weight=weight,
+                standing=standing,
+                place=(batch.first + batch.count / 2) / bank.rows,
             )
             np.add.at(total, seen, shares[:, np.arange(len(seen)), seen].T)
             images += np.bincount(seen, minlength=bank.classes)

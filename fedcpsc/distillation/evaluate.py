@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedcpsc.aggregation.reputation import Standing
 from fedcpsc.aggregation.rule import AggregationRule
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
@@ -121,6 +122,7 @@ def evaluate_ensemble(
     counts: npt.NDArray[np.float32] | None,
     smoothing: float,
     label_sets: LabelSets,
+    standing: Standing | None = None,
 ) -> Ensemble:
     """Each teacher alone, and their aggregate under the run's own rule and weights.
 
@@ -134,6 +136,7 @@ def evaluate_ensemble(
         counts: what the rule weighs silos by, [S, K]; None where it needs nothing such.
         smoothing: number added before logarithms, > 0.
         label_sets: silos' classes.
+        standing: how far each silo is believed; None where that is not judged.
     """
     each: dict[SiloId, list[Matrix]] = {silo: [] for silo in silos}
     pooled: list[Matrix] = []
@@ -142,7 +145,7 @@ def evaluate_ensemble(
         said = [label_sets.federated(i, facts[silo].predict(held_out.images)) for i, silo in enumerate(silos)]
         answers, mass = np.stack([own for own, _ in said]), np.stack([own_mass for _, own_mass in said])
         given, weight = np.ones(answers.shape[:2], bool), label_sets.weights(mass)
-        combined = aggregate(answers, given, rule, counts=counts, weight=weight, smoothing=smoothing)
+        combined = aggregate(answers, given, rule, counts=counts, weight=weight, standing=standing, smoothing=smoothing)
         classes = answers.shape[2]
         for silo, own in zip(silos, answers, strict=True):
             each[silo].append(confusion(own.argmax(1), held_out, classes))

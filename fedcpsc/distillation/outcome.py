@@ -132,8 +132,8 @@ def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemb
         student: result of `student_confusion`.
     """
     bank = engine.bank
-    rule = RULES.get(engine.config.aggregation.rule)
-    images, weights = contribution(bank, rule, engine.targets.counts, engine.targets.information)
+    rule, targets = RULES.get(engine.config.aggregation.rule), engine.targets
+    images, weights = contribution(bank, rule, targets.counts, targets.information, targets.standing)
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
     return {

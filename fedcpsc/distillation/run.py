@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -129,16 +127,11 @@ def distill(
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
-    # what the silos' answers alone tell of them is known at the end
-    early = not rule.learns_from_answers
-    ensemble = _ensemble(config, bank, evaluation, silo_facts, counts) if early else None
     metrics = _metrics(run_dir, resume=resume)
 
     events = EventLog(run_dir / TENSORBOARD_FOLDER, resumed=resume) if config.output.tensorboard else None
 
     def progress(line: MetricsLine) -> None:
-        if ensemble is not None:
-            line["ensemble_accuracy"] = ensemble.accuracy
         with explained_writes(metrics):
             append_line(metrics, line)
         kept = {name: value for name, value in line.items() if name in _LOGGED}
@@ -167,8 +160,7 @@ def distill(
         scheduler.close()
         if events is not None:
             events.close()
-    if not early:
-        ensemble = _ensemble(config, bank, evaluation, silo_facts, targets.counts)
+    ensemble = _ensemble(config, targets, bank, evaluation, silo_facts)
     with explained_writes(run_dir):
         return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
 
@@ -239,16 +231,18 @@ def _leave(
 
 def _ensemble(
     config: RunConfig,
+    targets: TargetKeeper,
     bank: AnswerBank,
     evaluation: ImageSet | None,
     facts: Mapping[SiloId, SiloFacts] | None,
-    counts: npt.NDArray[np.float32] | None,
 ) -> Ensemble | None:
+    """The teachers together, weighed as at the end: what the silos' answers alone tell of them is known then."""
     if evaluation is None or facts is None or any(silo not in facts for silo in bank.silos):
         return None
-    rule = RULES.get(config.aggregation.rule)
-    smoothing = config.aggregation.smoothing
-    return evaluate_ensemble(facts, bank.silos, evaluation, rule, counts, smoothing, bank.label_sets)
+    rule, sets = RULES.get(config.aggregation.rule), bank.label_sets
+    return evaluate_ensemble(
+        facts, bank.silos, evaluation, rule, targets.counts, targets.smoothing, sets, targets.standing
+    )
 
 
 def _save_tensors(path: Path, network: torch.nn.Module) -> None:

@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from fedcpsc.aggregation.answer_peak_log import ANSWER_PEAK_LOG
+from fedcpsc.aggregation.reputation import Standing, believed_counts, judge
 from fedcpsc.aggregation.rule import RULES, Answered, Floats
 from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 from fedcpsc.runs.answer_bank import AnswerBank
+
+_UNJUDGED_SMOOTHING = 1e-4
 
 __all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
 
@@ -25,12 +29,20 @@ class BankAnswers:
         bank: bank that holds them.
         information: how to read them; None: as they are.
         before: number of the first round that is left out; None: no round is.
+        standing: how to temper them; None: not at all.
     """
 
-    def __init__(self, bank: AnswerBank, information: Information | None = None, before: int | None = None) -> None:
+    def __init__(
+        self,
+        bank: AnswerBank,
+        information: Information | None = None,
+        before: int | None = None,
+        standing: Standing | None = None,
+    ) -> None:
         self._bank = bank
         self._information = information
         self._before = before
+        self._standing = standing
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,14 +65,15 @@ class BankAnswers:
         return self._read(answers), given
 
     def _read(self, answers: Floats) -> Floats:
-        return answers if self._information is None else self._information.read(answers)
+        read = answers if self._information is None else self._information.read(answers)
+        return read if self._standing is None else self._standing.temper(read)
 
 
 class TargetKeeper:
     """Aggregates each batch anew whenever another silo's answers to it have arrived.
 
-    Where what is known of the silos comes from their answers (`AggregationRule.learns_from_answers`, and silos that
-    answer in unlike forms or under unlike noise), news changes every target.
+    Where what is known of the silos comes from their answers (their standing, `AggregationRule.learns_from_answers`,
+    and silos that answer in unlike forms or under unlike noise), news changes every target.
 
     Args:
         counts: class counts float32 [S, K] in the bank's order of silos, where the rule needs class reports; or None.
@@ -69,6 +82,7 @@ class TargetKeeper:
     Attributes:
         counts: what the rule weighs the silos by, float32 [S, K]; None where it weighs them by nothing such.
         information: what unlike windows leave of each silo's answers; None where all answer alike.
+        standing: how far each silo may be believed; None where that is not judged, or cannot be yet.
     """
 
     def __init__(
@@ -82,9 +96,17 @@ class TargetKeeper:
         self._config = config
         self._rule = RULES.get(config.rule)
         self._windows = windows or {}
+        self._reported = counts
         self.counts = counts
         self.information: Information | None = None
+        self.standing: Standing | None = None
         self._seen: dict[str, int] = {}
+
+    @property
+    def smoothing(self) -> float:
+        """`aggregation.smoothing` with its blank filled in."""
+        judged = self.standing is not None
+        return self._config.smoothing or (1 / self._bank.classes if judged else _UNJUDGED_SMOOTHING)
 
     def refresh(self, before: int | None = None) -> None:
         """Brings `bank.targets` up to date; reads only batches with news, where the rule allows.
@@ -99,11 +121,16 @@ class TargetKeeper:
             return
         if self._windows:
             self.information = measure(self._bank, self._windows, before)
+        if self._config.robust:
+            self.standing = judge(BankAnswers(self._bank, self.information, before), self._bank.label_sets.known)
+        heard = BankAnswers(self._bank, self.information, before, self.standing)
         if self._rule.learns_from_answers:
-            self.counts = self._rule.learn(BankAnswers(self._bank, self.information, before))
+            self.counts = self._rule.learn(heard)
             if not self._bank.label_sets.alike:
                 self.counts = self.counts * self._bank.label_sets.known  # a rule may have smoothed what it learnt
-        if self.information is not None or self._rule.learns_from_answers:
+        elif self._reported is not None and self.standing is not None:
+            self.counts = believed_counts(self._reported, ANSWER_PEAK_LOG.learn(heard))
+        if self.information is not None or self.standing is not None or self._rule.learns_from_answers:
             news = [batch for batch in batches if batch.heard]
         for batch in news:
             parts = [
@@ -114,7 +141,9 @@ class TargetKeeper:
                     counts=self.counts,
                     information=self.information,
                     weight=None if mass is None else self._bank.label_sets.weights(mass),
-                    smoothing=self._config.smoothing,
+                    standing=self.standing,
+                    place=(batch.first + batch.count / 2) / batches[-1].rows.stop,
+                    smoothing=self.smoothing,
                 )
                 for _, answers, given, mass in self._bank.pieces(batch)
             ]

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far each silo may be believed, found out from the answers alone.
+
+Among skewed silos an honest expert disagrees with most others: a median, a trimmed mean, or weights by agreement with
+the mean of the others drop it, and let a few that lie vouch for each other. Here two silos are compared on one class
+at a time, on the images of which each is surest:
+
+1. **Confidence buys no weight.** Answers are raised to a power p_s <= 1 and normalised, so that no silo is on average
+   more confident than the median silo.
+2. **Agreement.** a_st(c) says how far the images that t is surest of are of class c are also those that s is: s's mean
+   answer on c over t's highest 2 %, less s's mean over all images, relative to the same over s's own highest 2 %; then
+   the geometric mean with what it is the other way round. Two silos agree as they do on the fifth of their common
+   classes on which they agree best, for of the others one of them may know nothing.
+3. **Reputation.** Agreements become edges between silos: 0 below half of what is usual, 1 from 0.2 above that. A silo's
+   reputation is its eigenvector centrality (Bonacich 1972), doubled and cut at 1. A silo that some others understand
+   keeps its weight, however few share its classes; those who vouch for each other alone are a small component beside
+   the large one of the honest, who are taken to be the majority.
+4. **Support.** On each class a silo counts by how far those that know the class agree with it there: one that swaps two
+   classes loses these and keeps the others. A class that nobody else knows stays with the silo that does.
+5. **Steadiness.** In every window of some hundred images, in the order in which they were asked, a silo whose agreement
+   falls far below its own in other windows, while that of the others does not, counts for nothing: it turned.
+
+Nothing here is a proof: where more than half of those who know a class lie, they win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedcpsc.aggregation.rule import Answered, AnswersSoFar, Floats
+
+__all__ = ["FEWEST_SILOS", "Standing", "believed_counts", "judge"]
+
+FEWEST_SILOS = 3  # two cannot outvote each other
+_FEWEST_IMAGES = 200  # below, chance agrees with anybody
+_PEAK, _LEAST_IN_PEAK = 0.02, 10  # share, and least number, of the images that a silo is surest of are of a class
+_BEST = 0.2  # share of two silos' common classes on which they are compared
+_USUAL, _LEAST_EDGE, _SPAN = 0.5, 0.2, 0.2  # an edge is 0 up to max(0.5 x the usual agreement, 0.2), 1 from 0.2 above
+_DOUBLED = 2.0  # an expert at the rim of the graph keeps its weight
+_AGREED = 0.4  # agreement on a class from which it counts as full support
+_ALONE = 0.3  # weight, beside the reputations of those who know a class, of a silo's own word on it
+_WINDOW = 500  # images of a window
+_TURNED, _STEADY = 0.4, 0.6  # agreement in a window relative to what it was: nothing counts below, all above
+_MOST_COUNTED = 4.0  # times the median silo's images
+_NO_WORD = 1e-3  # least weight, so that an image that nobody else answered still gets a target
+_DOUBTED = 0.5  # a reputation, or steadiness, below which a silo is named
+_SURE, _WITNESSES, _CONTRADICTED = 0.75, 1.2, 0.35  # when a silo is named for a class that it is so sure of
+_CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
+_ITERATIONS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """How far each silo may be believed.
+
+    Attributes:
+        power: exponent of each silo's answers, float32 [S] in (0, 1].
+        reputation: float32 [S] in [0, 1].
+        support: float32 [S, K] in [0, 1].
+        steadiness: float32 [W, S] in [0, 1], one row for each window of the answered images, oldest first.
+        agreement: agreement of each two silos, float32 [S, S] in [0, 1]; 0 on the diagonal.
+        surest: mean of each silo's highest 2 % of answers on each class, float32 [S, K].
+        known: which classes each silo knows, bool [S, K].
+        unchecked: whether nobody shares a class with the silo, bool [S].
+    """
+
+    power: Floats
+    reputation: Floats
+    support: Floats
+    steadiness: Floats
+    agreement: Floats
+    surest: Floats
+    known: Answered
+    unchecked: Answered
+
+    def temper(self, answers: Floats) -> Floats:
+        """Answers [S, N, K] no more confident than the median silo's; each row keeps its sum."""
+        return _tempered(answers, self.power, self.known)
+
+    def weight(self, place: float) -> Floats:
+        """How much each silo counts for images that come at `place`, in [0, 1), of those answered: float32 [S]."""
+        window = min(int(place * len(self.steadiness)), len(self.steadiness) - 1)
+        weight: Floats = np.maximum(self.reputation * self.steadiness[window], _NO_WORD).astype(np.float32)
+        return weight
+
+    def suspicions(self) -> list[str | None]:
+        """For each silo what speaks against it, in words; None where nothing does."""
+        return [self._suspicion(silo) for silo in range(len(self.reputation))]
+
+    def contradicted(self, silo: int) -> npt.NDArray[np.int64]:
+        """Classes that the silo is sure of and that others who know them do not see where it does, int64 [n]."""
+        know = self.surest * self.reputation[:, None]
+        others = know.sum(0) - know[silo]
+        own = self.surest[silo]
+        found = (own > _SURE * own.max()) & (others > _WITNESSES) & (self.support[silo] < _CONTRADICTED)
+        return np.flatnonzero(found)
+
+    def _suspicion(self, silo: int) -> str | None:
+        if self.reputation[silo] < _DOUBTED:
+            return "the others do not see in images what it does"
+        if self.steadiness[:, silo].min() < _DOUBTED:
+            return "its answers turned in the course of the run"
+        if len(classes := self.contradicted(silo)):
+            return f"contradicted on {len(classes)} of its classes"
+        return None
+
+    @property
+    def weights(self) -> Floats:
+        """The same for images that are not among those answered."""
+        weights: Floats = np.maximum(self.reputation * self.steadiness.min(0), _NO_WORD).astype(np.float32)
+        return weights
+
+
+def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | None:
+    """The standing of every silo; None where they are fewer than three, or have answered too little to tell.
+
+    Args:
+        answers: answers so far.
+        known: which classes each silo knows, bool [S, K].
+    """
+    if answers.shape[0] < FEWEST_SILOS:
+        return None
+    said, given = answers.sample()
+    given = given & (said.sum(2) > 0)
+    if np.sort(given.sum(1))[-FEWEST_SILOS] < _FEWEST_IMAGES:
+        return None
+    power = _powers(said, given, known)  # both ways, so that a timid silo's surest images stand out as much
+    evened = _tempered(said, power, known)
+    by_class, peaks = _agreement_by_class(evened, given)
+    shared = known.astype(np.int64) @ known.T
+    agreement = _best(by_class, shared)
+    unchecked: Answered = (shared - np.diag(np.diag(shared))).max(1) == 0
+    reputation = np.where(unchecked, 1.0, _reputation(agreement))
+    know = peaks * reputation[:, None]
+    others = know.sum(0) - know
+    backing = np.clip(by_class / _AGREED, 0, 1)
+    backing[np.arange(len(said)), np.arange(len(said))] = 0
+    support = (_ALONE + np.einsum("tc,stc->sc", know, backing)) / (_ALONE + others)
+    single = np.float32
+    return Standing(
+        power=np.minimum(power, 1).astype(single),
+        reputation=reputation.astype(single),
+        support=support.clip(0, 1).astype(single),
+        steadiness=_steadiness(evened, given, shared, reputation),
+        agreement=agreement.astype(single),
+        surest=peaks.astype(single),
+        known=known,
+        unchecked=unchecked,
+    )
+
+
+def believed_counts(reported: Floats, surest: Floats) -> Floats:
+    """Class counts as far as answers bear them out, [S, K]: a claim to hold millions buys no more than the next.
+
+    A silo's total is at most four times the median total, and each count is multiplied by how sure the silo ever gets
+    of the class.
+
+    Args:
+        reported: class counts that silos report, [S, K] >= 0.
+        surest: mean of each silo's highest answers on each class, [S, K] in [0, 1].
+    """
+    total = reported.sum(1, keepdims=True)
+    most = _MOST_COUNTED * np.median(total)
+    believed: Floats = (reported * np.minimum(1, most / np.maximum(total, 1e-12)) * surest).astype(np.float32)
+    return believed
+
+
+def _confidences(said: Floats, given: Answered, known: npt.NDArray[np.bool_]) -> list[tuple[Floats, float]]:
+    """Each silo's own answers [n, K_s], rows that sum to 1, and the mean confidence of the median silo."""
+    own = []
+    for one, present, columns in zip(said, given, known, strict=True):
+        rows = one[present][:, columns]
+        own.append(rows / rows.sum(1, keepdims=True).clip(1e-12))
+    middle = float(np.median([_confidence(rows) for rows in own if len(rows)]))
+    return [(rows, middle) for rows in own]
+
+
+def _confidence(rows: Floats) -> float:
+    """Mean of the highest probability, from 0 where a row is even to 1 where it is certain: [n, K] -> [0, 1]."""
+    if not len(rows) or rows.shape[1] < 2:
+        return 1.0
+    return float((rows.max(1).mean() - 1 / rows.shape[1]) / (1 - 1 / rows.shape[1]))
+
+
+def _power(rows: Floats, wanted: float) -> float:
+    """The exponent that makes answers [n, K] as confident as wanted, in [0.02, 50]."""
+    logs = np.log(np.maximum(rows, _CERTAIN))
+    low, high = 0.02, 50.0
+    if not len(rows) or rows.shape[1] < 2:
+        return 1.0
+    for _ in range(25):
+        middle = float(np.sqrt(low * high))
+        raised = np.exp(middle * (logs - logs.max(1, keepdims=True)))
+        if _confidence(raised / raised.sum(1, keepdims=True)) < wanted:
+            low = middle
+        else:
+            high = middle
+    return float(np.sqrt(low * high))
+
+
+def _powers(said: Floats, given: Answered, known: npt.NDArray[np.bool_]) -> Floats:
+    return np.array([_power(*one) for one in _confidences(said, given, known)], np.float32)
+
+
+def _tempered(answers: Floats, power: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Answers [S, N, K] raised to each silo's power; classes that it lacks stay 0, and each row keeps its sum."""
+    raised = np.power(np.maximum(answers, _CERTAIN), power[:, None, None]) * known[:, None, :]
+    total = raised.sum(2, keepdims=True)
+    tempered: Floats = (raised * (answers.sum(2, keepdims=True) / np.where(total > 0, total, 1))).astype(np.float32)
+    return tempered
+
+
+def _agreement_by_class(said: Floats, given: Answered) -> tuple[Floats, Floats]:
+    """a_st(c), [S, S, K] in [0, 1], and the mean of each silo's highest answers on each class, [S, K]."""
+    silos, _, classes = said.shape
+    count = given.sum(1)
+    mean = (said * given[:, :, None]).sum(1) / np.maximum(count, 1)[:, None]
+    peaks = np.zeros((silos, classes), np.float32)
+    over_highest = np.zeros((silos, silos, classes))  # of s, over the highest of t
+    for t in range(silos):
+        rows = np.flatnonzero(given[t])
+        if not len(rows):
+            continue
+        highest = min(len(rows), max(_LEAST_IN_PEAK, round(_PEAK * len(rows))))
+        order = np.argsort(-said[t][rows], axis=0, kind="stable")[:highest]
+        for c in range(classes):
+            top = rows[order[:, c]]
+            both = given[:, top]
+            own = (said[:, top, c] * both).sum(1) / np.maximum(both.sum(1), 1)
+            over_highest[:, t, c] = np.where(both.any(1), own - mean[:, c], 0)
+        peaks[t] = mean[t] + over_highest[t, t]
+    relative = np.maximum(over_highest / (peaks - mean + 0.05)[:, None, :], 0)
+    by_class: Floats = np.sqrt(relative * relative.transpose(1, 0, 2)).clip(0, 1)
+    return by_class, peaks
+
+
+def _best(by_class: Floats, shared: npt.NDArray[np.int64]) -> Floats:
+    """Mean agreement of each two silos on the classes on which they agree best, [S, S]; 0 with themselves."""
+    ranked = -np.sort(-by_class, axis=2)
+    best = np.maximum(1, np.rint(_BEST * shared)).astype(np.int64)
+    mean = np.take_along_axis(np.cumsum(ranked, axis=2), best[:, :, None] - 1, axis=2)[:, :, 0] / best
+    mean = np.where(shared > 0, mean, 0)
+    np.fill_diagonal(mean, 0)
+    agreement: Floats = mean
+    return agreement
+
+
+def _reputation(agreement: Floats) -> Floats:
+    """Centrality of each silo, [S] in [0, 1]; 1 for all where no two agree."""
+    silos = len(agreement)
+    peers = max(1, (silos - 1) // 2)  # as many as an honest majority leaves at least
+    usual = float(np.median(-np.sort(-agreement, axis=1)[:, :peers].mean(1)))
+    edges = np.clip((agreement - max(_LEAST_EDGE, _USUAL * usual)) / _SPAN, 0, 1)
+    if not edges.any():
+        return np.ones(silos, np.float32)
+    central = np.ones(silos)
+    for _ in range(_ITERATIONS):  # with a part of its own, so that it comes to rest on graphs of two parts, too
+        central = edges @ central + 0.05 * central
+        central /= central.max()
+    reputation: Floats = np.minimum(1, _DOUBLED * central)
+    return reputation
+
+
+def _steadiness(said: Floats, given: Answered, shared: npt.NDArray[np.int64], reputation: Floats) -> Floats:
+    """For each window of the images and each silo whether its agreement is what it was: [W, S] in [0, 1]."""
+    windows = max(1, said.shape[1] // _WINDOW)
+    if windows == 1:
+        return np.ones((1, len(said)), np.float32)
+    weight = reputation + 1e-6
+    held = np.full((windows, len(said)), np.nan)
+    for w, rows in enumerate(np.array_split(np.arange(said.shape[1]), windows)):
+        enough = given[:, rows].sum(1) >= _FEWEST_IMAGES
+        agreement = _best(_agreement_by_class(said[:, rows], given[:, rows])[0], shared)
+        trusted = weight * enough
+        total = trusted.sum() - trusted
+        held[w] = np.where(enough & (total > 0), agreement @ trusted / np.maximum(total, 1e-12), np.nan)
+    known = ~np.isnan(held)
+    highest = np.max(held, axis=0, initial=1e-12, where=known)
+    relative = np.where(known, held / highest, 1.0)
+    usual = np.array([np.median(row[here]) if here.any() else 1.0 for row, here in zip(relative, known, strict=True)])
+    kept = relative / np.maximum(usual, 1e-12)[:, None]
+    steady: Floats = np.where(known, np.clip((kept - _TURNED) / (_STEADY - _TURNED), 0, 1), 1).astype(np.float32)
+    return steady
