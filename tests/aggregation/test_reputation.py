@@ -158,6 +158,30 @@ def test_one_that_turns_after_honest_rounds_counts_for_nothing_in_the_later_ones
     assert all(why is None for s, why in enumerate(standing.suspicions()) if s != 1)
 
 
+def test_two_of_five_that_turn_together_do_not_hold_each_other_up():
+    said = [teacher(seed) for seed in range(5)]
+    half = IMAGES // 2
+    for liar in (1, 4):
+        said[liar] = np.concatenate([said[liar][:half], np.roll(said[liar][half:], 1, axis=1)])
+    standing = standing_of(said)
+    assert (standing.weight(0.9)[[1, 4]] < 0.01).all()
+    assert [s for s, why in enumerate(standing.suspicions()) if why is not None] == [1, 4]
+
+
+def test_where_nobody_agrees_on_a_class_nobody_is_named_for_it():
+    rng = np.random.default_rng(4)
+    said = [teacher(seed) for seed in range(5)]
+    for own in said:  # each sees class 0 in images of its own
+        own[:, 0] = 0.01
+        rows = rng.choice(IMAGES, 40, replace=False)
+        own[rows] = 0.01
+        own[rows, 0] = 0.91
+    said = [own / own.sum(1, keepdims=True) for own in said]
+    standing = standing_of(said)
+    assert (standing.support[:, 0] < 0.35).all()
+    assert standing.suspicions() == [None] * 5
+
+
 def test_two_silos_cannot_outvote_each_other_and_few_answers_say_nothing():
     both = Answers([teacher(0), teacher(1)])
     assert judge(both, np.ones((2, CLASSES), bool)) is None
