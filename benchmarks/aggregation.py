@@ -6,8 +6,9 @@
 Each setting of a plan is `{about, name, config, set, policies, rule, denoise, inform, count_sigma, seeds}`: silos are
 trained as `fedcpsc teachers` would, the plan's `images` of the procedural prior are answered through each silo's window
 (`policies` gives form and sigma, dealt round-robin; noise here is seeded, and no budget is charged), and one student is
-fitted to the targets. No generator, no rounds: what differs between two settings of a seed is aggregation alone, without
-judging the silos (`benchmarks.dishonest` has that). Silos keep `data.validation` images for measuring; the test split is never read.
+fitted to the targets. No generator, no rounds: what differs between two settings of a seed is aggregation alone. Silos
+are not judged (`benchmarks.dishonest` does that), and keep `data.validation` images for measuring; the test split is
+never read.
 """
 
 from __future__ import annotations
