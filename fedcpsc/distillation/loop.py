@@ -280,5 +280,6 @@ class RoundLoop:
         """Tells of silos that are suspected now and were not before, and of those that are no longer."""
         standing = self.targets.standing
         beliefs = [] if standing is None else list(zip(self.bank.silos, describe_beliefs(standing), strict=True))
-        for line in self._suspicions.changes({silo: why for silo, told in beliefs if (why := told["suspicion"])}):
+        arisen, gone = self._suspicions.changes({silo: why for silo, told in beliefs if (why := told["suspicion"])})
+        for line in arisen + gone:
             self._tell(line)

@@ -48,8 +48,8 @@ class SuspicionWatch:
     def __init__(self) -> None:
         self._suspected: set[str] = set()
 
-    def changes(self, suspicions: Mapping[str, str]) -> list[str]:
-        """One line for each silo that is suspected now and was not before, or the other way round.
+    def changes(self, suspicions: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """One line for each suspicion that has arisen since the last call, and one for each that has gone.
 
         Args:
             suspicions: what speaks against each suspected silo, by its name.
@@ -60,7 +60,7 @@ class SuspicionWatch:
             for silo, why in suspicions.items()
             if silo not in before
         ]
-        return arisen + [f"{silo} is no longer suspected" for silo in sorted(before - self._suspected)]
+        return arisen, [f"{silo} is no longer suspected" for silo in sorted(before - self._suspected)]
 
 
 def _yaml(name: str) -> str:
