@@ -71,8 +71,8 @@ def alarms_about_silos(run: RunFacts) -> Iterator[Note]:
         more = f"{others} more are suspected. " if others > 0 else ""
         setting = exclusion([silo for silo, _ in suspected], run.config.aggregation.exclude)
         yield Note(
-            f"{more}An honest silo that knows what few others do may look like this, too: ask its owner first. To leave "
-            f"it out, set {setting} and go on with --resume: the student is fitted anew, without those answers.",
+            f"{more}An honest silo that knows what few others do may look like this, too: ask its owner first. To "
+            f"leave it out, set {setting} and go on with --resume: the student is fitted anew, without those answers.",
             "What to do",
         )
     if run.not_judged == NO_TWO_AGREE:
