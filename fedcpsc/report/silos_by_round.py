@@ -66,4 +66,4 @@ def silos_by_round(drawn: SiloFigure, figures: Sequence[tuple[int, Mapping[str, 
 
 
 def _together(silos: list[str]) -> str:
-    return ", ".join(silos) if len(silos) <= 2 else f"{silos[0]} to {silos[-1]} ({len(silos)} alike)"
+    return ", ".join(silos) if len(silos) <= 2 else f"{len(silos)} silos alike, {silos[0]} to {silos[-1]}"

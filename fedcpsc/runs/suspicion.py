@@ -14,6 +14,7 @@ __all__ = ["NO_TWO_AGREE", "SuspicionWatch", "describe_suspicion", "exclusion", 
 NO_TWO_AGREE = "no two silos agree"
 """Why silos are not judged, where that is itself a reason to look: which of them to believe is not known."""
 
+_NUMBER = re.compile(r"[0-9]+")  # one more contradicted class is no other suspicion
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -43,24 +44,24 @@ def exclusion(silos: Sequence[str], excluded: Sequence[str] = ()) -> str:
 
 
 class SuspicionWatch:
-    """Tells when a suspicion arises and when it goes, not in every round that it lasts."""
+    """Tells when a suspicion arises, becomes another one, or goes; not in every round that it lasts."""
 
     def __init__(self) -> None:
-        self._suspected: set[str] = set()
+        self._kinds: dict[str, str] = {}
 
     def changes(self, suspicions: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        """One line for each suspicion that has arisen since the last call, and one for each that has gone.
+        """One line for each suspicion that is new since the last call, and one for each silo that has none any more.
 
         Args:
             suspicions: what speaks against each suspected silo, by its name.
         """
-        before, self._suspected = self._suspected, set(suspicions)
+        before, self._kinds = self._kinds, {silo: _NUMBER.sub("", why) for silo, why in suspicions.items()}
         arisen = [
             f"{describe_suspicion(silo, why)}; {exclusion([silo])} leaves it out"
             for silo, why in suspicions.items()
-            if silo not in before
+            if before.get(silo) != self._kinds[silo]
         ]
-        return arisen, [f"{silo} is no longer suspected" for silo in sorted(before - self._suspected)]
+        return arisen, [f"{silo} is no longer suspected" for silo in sorted(before.keys() - suspicions.keys())]
 
 
 def _yaml(name: str) -> str:

@@ -270,11 +270,15 @@ def test_a_silo_that_is_turned_away_is_named_in_result_status_and_report(tmp_pat
     assert while_it_goes_on.turned_away == result["turned_away"]
 
 
-def test_a_suspicion_is_told_when_it_arises_and_when_it_goes():
+def test_a_suspicion_is_told_when_it_arises_changes_its_kind_and_goes():
     watch = SuspicionWatch()
     assert watch.changes({}) == ([], [])
     assert watch.changes({"a": "x"}) == (["a is suspected: x; aggregation.exclude: [a] leaves it out"], [])
-    assert watch.changes({"a": "y"}) == ([], [])
+    assert watch.changes({"a": "x"}) == ([], [])
+    assert watch.changes({"a": "on 1 class"})[0] == [
+        "a is suspected: on 1 class; aggregation.exclude: [a] leaves it out"
+    ]
+    assert watch.changes({"a": "on 2"}) == ([], [])
     assert watch.changes({"b": "z"}) == (
         ["b is suspected: z; aggregation.exclude: [b] leaves it out"],
         ["a is no longer suspected"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedcpsc.report.blocks import Block, Cell, Note, Section, Table, class_label, folded_where_long
+from fedcpsc.report.blocks import Block, Note, Section, Table, class_label, folded_where_long
 from fedcpsc.report.silos_by_round import SiloFigure, silos_by_round
 from fedcpsc.runs.layout import DETAILS_FILE
 from fedcpsc.runs.read import RunFacts, Silo
@@ -32,7 +32,8 @@ _BY_ROUND = SiloFigure(
 _HOW = (
     "Silos are compared by their answers alone: two agree where the images that one is surest of are also those of the "
     "other. A silo's reputation, from 0 to 1, multiplies its weight in the soft targets; one that some others "
-    "understand keeps all of it. This takes most silos to be honest, and proves nothing."
+    "understand keeps all of it. On a class on which the others contradict it a silo counts for little, whatever its "
+    "reputation. All of this takes most silos to be honest, and proves nothing."
 )
 
 
@@ -69,10 +70,12 @@ def alarms_about_silos(run: RunFacts) -> Iterator[Note]:
     if suspected:
         others = len(suspected) - _MOST_ALARMS
         more = f"{others} more are suspected. " if others > 0 else ""
+        whom = "it" if len(suspected) == 1 else "them"
         setting = exclusion([silo for silo, _ in suspected], run.config.aggregation.exclude)
         yield Note(
             f"{more}An honest silo that knows what few others do may look like this, too: ask its owner first. To "
-            f"leave it out, set {setting} and go on with --resume: the student is fitted anew, without those answers.",
+            f"leave {whom} out, set {setting} and go on with --resume: the student is fitted anew, on the others' "
+            "answers alone.",
             "What to do",
         )
     if run.not_judged == NO_TWO_AGREE:
@@ -89,7 +92,7 @@ def _table(run: RunFacts) -> Table:
     rows = [
         (
             silo.id,
-            "-" if silo.reputation is None else Cell(f"{silo.reputation:.2f}", silo.reputation),
+            "-" if silo.reputation is None else f"{silo.reputation:.2f}",
             _agreement(silo),
             _contradicted(run, silo),
             silo.suspicion or "nothing",
@@ -97,7 +100,7 @@ def _table(run: RunFacts) -> Table:
         for silo in ranked
     ]
     columns = ("silo", "reputation", "agreement with the others", "contradicted on", "what speaks against it")
-    return Table.of("How far each silo is believed", columns, rows)
+    return Table.of("Reputation and agreement of each silo, and what speaks against it", columns, rows, words=2)
 
 
 def _agreement(silo: Silo) -> str:
