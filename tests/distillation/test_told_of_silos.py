@@ -278,7 +278,7 @@ def test_a_suspicion_is_told_when_it_arises_changes_its_kind_and_goes():
     assert watch.changes({"a": "on 1 class"})[0] == [
         "a is suspected: on 1 class; aggregation.exclude: [a] leaves it out"
     ]
-    assert watch.changes({"a": "on 2"}) == ([], [])
+    assert watch.changes({"a": "on 2 class"}) == ([], [])
     assert watch.changes({"b": "z"}) == (
         ["b is suspected: z; aggregation.exclude: [b] leaves it out"],
         ["a is no longer suspected"],
