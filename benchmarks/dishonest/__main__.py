@@ -17,29 +17,25 @@ all are honest, less that share in the run without the liar.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.dishonest.attacks import ATTACKS, FORMS, Attack
-from benchmarks.dishonest.measure import PEAK, PLAIN_PEAK, RULES_TRIED, Outcome, Rule, adapted, ensembles, named
-from benchmarks.dishonest.measure import spread as spread_of
-from benchmarks.dishonest.measure import student as student_of
-from benchmarks.dishonest.worlds import Setting, World, groups, lie, load
+from benchmarks.dishonest.attacks import ATTACKS, FORMS
+from benchmarks.dishonest.compare import ADAPTIVE, STEPS, Bench
+from benchmarks.dishonest.measure import PEAK
+from benchmarks.dishonest.rows import Row, Rows
+from benchmarks.dishonest.worlds import Setting, World, load
 from benchmarks.record import provenance
 
 SEEDS = (1, 2, 3)
-STEPS = 400  # of a student
-MOST_GROUPS = 6  # of colluders
 COLLUDING = {5: 2, 10: 3}
 SKEWS = ("Dirichlet 0.1", "Dirichlet 0.3", "IID")
 SETTINGS = tuple(
@@ -50,164 +46,7 @@ SETTINGS = tuple(
 TAUGHT = tuple(
     Setting(data, 5, skew) for skew in ("Dirichlet 0.3", "Dirichlet 0.1", "IID") for data in ("digits", "MNIST")
 )
-CONTRASTED = {("random", "certain"), ("shifted labels", "soft"), ("shifted honest mean", "certain")}
-ADAPTIVE = "adaptive"
 NOBODY = {"attack": "none", "form": "", "liars": 0}
-Row = dict[str, Any]
-
-
-class Rows:
-    """The rows of a result file, written anew at each change, one a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        self._rows: dict[str, Row] = {self.key(row): row for row in rows}
-
-    @staticmethod
-    def key(row: Row) -> str:
-        """What tells rows apart."""
-        return " | ".join(str(row[part]) for part in ("what", "setting", "attack", "form", "liars"))
-
-    def get(self, key: str) -> Row | None:
-        """The row of a key; None where it has not been measured."""
-        return self._rows.get(key)
-
-    def put(self, row: Row) -> None:
-        """Takes a row in and writes the file."""
-        self._rows[self.key(row)] = row
-        lines = ",\n".join(json.dumps(one) for one in self._rows.values())
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        partial.replace(self._path)
-
-
-class Bench:
-    """One setting's measurements.
-
-    Args:
-        setting: setting that is measured.
-        worlds: its federation of each seed.
-        steps: steps of a student.
-    """
-
-    def __init__(self, setting: Setting, worlds: dict[int, World], steps: int = STEPS) -> None:
-        self.setting = setting
-        self._worlds = worlds
-        self._steps = steps
-        self._without: dict[tuple[int, tuple[int, ...], str], Outcome] = {}
-        self._honest = {
-            seed: dict(zip(RULES_TRIED, ensembles(world, world.said, world.counts, RULES_TRIED), strict=True))
-            for seed, world in worlds.items()
-        }
-
-    def honest(self) -> dict[str, Any]:
-        """Each rule's loss against the best of those that judge nobody, seed by seed, and how many are accused."""
-        rules: dict[str, Any] = {}
-        for rule in RULES_TRIED:
-            found = [self._honest[seed][rule] for seed in self._worlds]
-            best = [max(o.accuracy for r, o in self._honest[seed].items() if not r.robust) for seed in self._worlds]
-            rules[rule.name] = spread_of([o.accuracy - most for o, most in zip(found, best, strict=True)])
-            rules[rule.name]["accuracy"] = round(float(np.mean([o.accuracy for o in found])), 2)
-            accused = [one for o in found for one in named(o.standing, ()).get("accused", [])]
-            if accused:
-                rules[rule.name] |= {"accused": sum(accused), "judged": len(accused)}
-        return rules
-
-    def lied(self, attack: Attack, form: str, together: int) -> dict[str, Any]:
-        """Every rule's differences under one lie."""
-        every = groups(self.setting.silos, together, self.setting.silos if together == 1 else MOST_GROUPS)
-        values: dict[Rule, list[dict[str, Any]]] = defaultdict(list)
-        for seed, world in self._worlds.items():
-            for number, liars in enumerate(every):
-                one_of_seed = number == (seed + ATTACKS.index(attack)) % len(every)
-                rules = [rule for rule in RULES_TRIED if one_of_seed or rule.rule == PEAK.rule]
-                if attack.lies_of_counts:
-                    rules = [rule for rule in RULES_TRIED if rule.rule == "class_prior_log"]
-                said, counts = lie(world, attack, form, liars, seed)
-                for rule, outcome in zip(rules, ensembles(world, said, counts, rules), strict=True):
-                    values[rule].append(self._compared(seed, liars, rule, outcome, attack.name))
-        return {rule.name: _summary(found) for rule, found in values.items()}
-
-    def adapted(self, together: int) -> dict[str, Any]:
-        """The same under the most harmful lie of those who know the rule, `answer_peak_log` judged."""
-        every = groups(self.setting.silos, together, self.setting.silos if together == 1 else MOST_GROUPS)
-        values, chosen = [], Counter[str]()
-        for seed, world in self._worlds.items():
-            for liars in every:
-                choice, said = adapted(world, liars, seed, PEAK, self._honest[seed][PEAK].standing)
-                (outcome,) = ensembles(world, said, world.counts, [PEAK])
-                values.append(self._compared(seed, liars, PEAK, outcome, ADAPTIVE))
-                chosen[choice] += 1
-        return {PEAK.name: _summary(values) | {"chosen": dict(chosen.most_common(3))}}
-
-    def students_without(self) -> dict[str, Any]:
-        """Accuracy of the students of all silos, and of those of all but one: `SEED/LIAR`, or `SEED/` of all."""
-        found = {}
-        for seed, world in self._worlds.items():
-            for liar in (None, *range(self.setting.silos)):
-                kept = [s for s in range(self.setting.silos) if s != liar]
-                outcome = student_of(world, world.said[kept], world.counts[kept], PEAK, seed, self._steps)
-                found[f"{seed}/{'' if liar is None else liar}"] = round(outcome.accuracy, 3)
-        return found
-
-    def students(self, attack: Attack | None, form: str, without: dict[str, float]) -> dict[str, Any]:
-        """Differences of students whose silos were lied to; `attack` None: by a liar who knows the rule."""
-        name = attack.name if attack else ADAPTIVE
-        place = 2 * ATTACKS.index(attack) + (form == "soft") if attack else 0
-        rules = (PEAK, PLAIN_PEAK) if (name, form) in CONTRASTED else (PEAK,)
-        values: dict[Rule, list[dict[str, Any]]] = defaultdict(list)
-        for seed, world in self._worlds.items():
-            liar = (place + seed) % self.setting.silos
-            if attack:
-                said, counts = lie(world, attack, form, [liar], seed)
-            else:
-                _, said = adapted(world, [liar], seed, PEAK, self._honest[seed][PEAK].standing)
-                counts = world.counts
-            for rule in rules:
-                outcome = student_of(world, said, counts, rule, seed, self._steps)
-                one = {"difference": outcome.accuracy - without[f"{seed}/{liar}"], **named(outcome.standing, [liar])}
-                values[rule].append(one | ({"backdoor": outcome.backdoor} if name == "backdoor" else {}))
-        return {rule.name: _summary(found) for rule, found in values.items()}
-
-    def _compared(self, seed: int, liars: tuple[int, ...], rule: Rule, outcome: Outcome, name: str) -> dict[str, Any]:
-        plain, own = self._left_out(seed, liars, PLAIN_PEAK), self._left_out(seed, liars, rule)
-        one = {
-            "difference": outcome.accuracy - plain.accuracy,
-            "same": outcome.accuracy - own.accuracy,
-            **named(outcome.standing, liars),
-        }
-        if name == "backdoor":
-            one |= {"backdoor": outcome.backdoor, "backdoor_without": own.backdoor}
-        if name == "turned":
-            late = slice(len(outcome.targets) // 2, None)
-            honest = self._honest[seed][rule].targets[late]
-            kept, without = ((o.targets[late] == honest).mean() for o in (outcome, own))
-            one["late_targets"] = 100 * float(kept - without)
-        return one
-
-    def _left_out(self, seed: int, liars: tuple[int, ...], rule: Rule) -> Outcome:
-        key = (seed, liars, rule.name)
-        if key not in self._without:
-            world = self._worlds[seed]
-            kept = [s for s in range(self.setting.silos) if s not in liars]
-            (self._without[key],) = ensembles(world, world.said[kept], world.counts[kept], [rule])
-        return self._without[key]
-
-
-def _summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {**spread_of([one["difference"] for one in found]), "runs": len(found)}
-    for key in ("same", "late_targets"):
-        if key in found[0]:
-            values = spread_of([one[key] for one in found])
-            row |= {key: values["mean"], f"{key}_worst": values["worst"]}
-    for key in ("named", "lowest", "accused"):
-        if flags := [flag for one in found for flag in one.get(key, [])]:
-            row[key] = round(float(np.mean(flags)), 4)
-    for key in ("backdoor", "backdoor_without"):
-        if key in found[0]:
-            row[key] = round(float(np.mean([one[key] for one in found])), 2)
-    return row
 
 
 def wanted(setting: Setting, what: str) -> list[tuple[str, str, int]]:
@@ -251,6 +90,11 @@ def run(setting: Setting, what: str, rows: Rows, worlds: Callable[[], dict[int, 
         print(f"{Rows.key(row)}: {brief} [{time.time() - begun:.0f} s]", flush=True)
 
 
+def worlds_of(setting: Setting, data: str, silos: Path) -> dict[int, World]:
+    """The setting's federation of each seed."""
+    return {seed: load(setting, seed, data, silos) for seed in SEEDS}
+
+
 def main() -> int:
     """Says what it will cost, and measures all that the file lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -274,7 +118,7 @@ def main() -> int:
     if arguments.cost:
         return 0
     for what, setting in jobs:
-        run(setting, what, rows, lambda s=setting: {seed: load(s, seed, arguments.data, silos) for seed in SEEDS})
+        run(setting, what, rows, partial(worlds_of, setting, arguments.data, silos))
     return 0
 
 

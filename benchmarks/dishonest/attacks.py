@@ -63,6 +63,11 @@ class View:
         mean: Floats = self.honest.mean(0)
         return mean
 
+    @property
+    def following(self) -> Classes:
+        """The class that comes after the one it believes, [N]."""
+        return _following(self.believed, self.own.shape[1])
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -117,7 +122,7 @@ def keep_and_lie(view: View, ranked: Classes) -> Iterator[tuple[str, Floats]]:
     """
     classes = len(ranked)
     for share in _KEPT:
-        kept = max(1, round(share * classes))
+        kept = max(1, min(round(share * classes), classes - 2))  # two to lie on at least
         lied = ranked[kept:]
         following = np.arange(classes)
         following[lied] = np.roll(lied, -1)
@@ -136,6 +141,10 @@ def _class(answers: Floats) -> Classes:
     return np.asarray(answers.argmax(-1), np.int64)
 
 
+def _following(claimed: Classes, classes: int) -> Classes:
+    return np.asarray((claimed + 1) % classes, np.int64)
+
+
 def _random(view: View) -> Classes:
     return view.rng.integers(0, view.own.shape[1], len(view.own))
 
@@ -145,11 +154,11 @@ def _constant(view: View) -> Classes:
 
 
 def _shifted(view: View) -> Classes:
-    return (view.believed + 1) % view.own.shape[1]
+    return view.following
 
 
 def _shifted_mean(view: View) -> Classes:
-    return (_class(view.peers) + 1) % view.own.shape[1]
+    return _following(_class(view.peers), view.own.shape[1])
 
 
 def _loss_maximisation(view: View) -> Classes:
@@ -179,7 +188,7 @@ def _own_swapped(view: View) -> Classes:
 
 
 def _half_honest(view: View) -> Classes:
-    return np.where(view.rng.random(len(view.own)) < 0.5, view.believed, _shifted(view))
+    return np.where(view.rng.random(len(view.own)) < 0.5, view.believed, view.following)
 
 
 def _backdoor(view: View) -> Classes:
@@ -189,7 +198,7 @@ def _backdoor(view: View) -> Classes:
 def _turned(view: View) -> Classes:
     """Honest of the first half of the bank; of all that is asked later, and of held-out images, shifted labels."""
     late = np.arange(len(view.own)) >= view.asked // 2
-    return np.where(late, _shifted(view), view.believed)
+    return np.where(late, view.following, view.believed)
 
 
 def _correlation(answers: Floats) -> npt.NDArray[np.float64]:
