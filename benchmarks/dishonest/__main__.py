@@ -8,10 +8,10 @@ by the product's own targets, rules and fit. Silos keep `data.validation` images
 read. Rows are merged into the file as they come, and rows that it holds are not measured again.
 
 Differences are to the run without the silos that lie: *mean*, *std* and *worst* to `answer_peak_log`, not judged, on
-the others; *same* to the row's own rule on them. Ensembles: every silo the liar in turn, or up to six groups, under
-`answer_peak_log` judged and not; the other rules with one group a seed. Students: the liar rotates with attack and
-seed. *late_targets*, of silos that turned: share of the targets of the bank's second half that are what they are while
-all are honest, less that share in the run without the liar.
+the others; *same* to the row's own rule on them. Ensembles: every silo the liar in turn (of ten five with each seed),
+or up to six groups, under `answer_peak_log` judged and not; the other rules with one group a seed. Students: the liar
+rotates with attack and seed. *late_targets*, of silos that turned: share of the targets of the bank's second half that
+are what they are while all are honest, less that share in the run without the liar.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ SETTINGS = tuple(
     for data, silos in (("digits", 5), ("MNIST", 5), ("digits", 3), ("digits", 10))
     for skew in SKEWS
 )
-TAUGHT = tuple(
-    Setting(data, 5, skew) for skew in ("Dirichlet 0.3", "Dirichlet 0.1", "IID") for data in ("digits", "MNIST")
+TAUGHT = (
+    Setting("digits", 5, "Dirichlet 0.3"),
+    Setting("MNIST", 5, "Dirichlet 0.3"),
+    Setting("digits", 5, "IID"),
+    Setting("digits", 5, "Dirichlet 0.1"),
 )
 NOBODY = {"attack": "none", "form": "", "liars": 0}
 

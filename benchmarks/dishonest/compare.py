@@ -29,6 +29,7 @@ __all__ = ["ADAPTIVE", "STEPS", "Bench"]
 ADAPTIVE = "adaptive"
 STEPS = 400  # of a student
 _MOST_GROUPS = 6  # of colluders
+_MANY = 5  # silos, beyond which every second lies in turn with a seed, and the others with the next
 _CONTRASTED = {("random", "certain"), ("shifted labels", "soft"), ("shifted honest mean", "certain")}
 
 
@@ -66,9 +67,9 @@ class Bench:
 
     def lied(self, attack: Attack, form: str, together: int) -> dict[str, Any]:
         """Every rule's differences under one lie."""
-        every = groups(self.setting.silos, together, self.setting.silos if together == 1 else _MOST_GROUPS)
         values: dict[Rule, list[dict[str, Any]]] = defaultdict(list)
         for seed, world in self._worlds.items():
+            every = self._groups(seed, together)
             for number, liars in enumerate(every):
                 one_of_seed = number == (seed + ATTACKS.index(attack)) % len(every)
                 rules = [rule for rule in RULES_TRIED if one_of_seed or rule.rule == PEAK.rule]
@@ -81,10 +82,9 @@ class Bench:
 
     def adapted(self, together: int) -> dict[str, Any]:
         """The same under the most harmful lie of those who know the rule, `answer_peak_log` judged."""
-        every = groups(self.setting.silos, together, self.setting.silos if together == 1 else _MOST_GROUPS)
         values, chosen = [], Counter[str]()
         for seed, world in self._worlds.items():
-            for liars in every:
+            for liars in self._groups(seed, together):
                 choice, said = adapted(world, liars, seed, PEAK, self._honest[seed][PEAK].standing)
                 (outcome,) = ensembles(world, said, world.counts, [PEAK])
                 values.append(self._compared(seed, liars, PEAK, outcome, ADAPTIVE))
@@ -119,6 +119,13 @@ class Bench:
                 one = {"difference": outcome.accuracy - without[f"{seed}/{liar}"], **named(outcome.standing, [liar])}
                 values[rule].append(one | ({"backdoor": outcome.backdoor} if name == "backdoor" else {}))
         return {rule.name: _summary(found) for rule, found in values.items()}
+
+    def _groups(self, seed: int, together: int) -> list[tuple[int, ...]]:
+        """Every silo, of many every second; or some groups."""
+        silos = self.setting.silos
+        if together > 1:
+            return groups(silos, together, _MOST_GROUPS)
+        return groups(silos, 1, silos) if silos <= _MANY else groups(silos, 1, silos)[seed % 2 :: 2]
 
     def _compared(self, seed: int, liars: tuple[int, ...], rule: Rule, outcome: Outcome, name: str) -> dict[str, Any]:
         plain, own = self._left_out(seed, liars, PLAIN_PEAK), self._left_out(seed, liars, rule)
