@@ -46,8 +46,9 @@ _WINDOW = 500  # images of a window
 _TURNED, _STEADY = 0.4, 0.6  # agreement in a window relative to what it was: nothing counts below, all above
 _MOST_COUNTED = 4.0  # times the median silo's images
 _NO_WORD = 1e-3  # least weight, so that an image that nobody else answered still gets a target
+_GOOD_PART = 0.4  # of a silo's peers: less than one liar's fellow makes up, no more than half the honest
 _DOUBTED = 0.5  # a reputation, or steadiness, below which a silo is named
-_SURE, _WITNESSES, _CONTRADICTED = 0.75, 1.2, 0.35  # when a silo is named for a class that it is so sure of
+_SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.35, 0.5  # when a silo is named for a class
 _CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
 _ITERATIONS = 100
 
@@ -91,11 +92,11 @@ class Standing:
         return [self._suspicion(silo) for silo in range(len(self.reputation))]
 
     def contradicted(self, silo: int) -> npt.NDArray[np.int64]:
-        """Classes that the silo is sure of and that others who know them do not see where it does, int64 [n]."""
+        """Classes that the silo is sure of and that others, who agree on them, do not see where it does: int64 [n]."""
         know = self.surest * self.reputation[:, None]
-        others = know.sum(0) - know[silo]
-        own = self.surest[silo]
-        found = (own > _SURE * own.max()) & (others > _WITNESSES) & (self.support[silo] < _CONTRADICTED)
+        own, others = self.surest[silo], know.sum(0) - know[silo]
+        agreed = np.delete(self.support, silo, axis=0).max(0) > _AGREED_ON
+        found = agreed & (own > _SURE * own.max()) & (others > _WITNESSES) & (self.support[silo] < _CONTRADICTED)
         return np.flatnonzero(found)
 
     def _suspicion(self, silo: int) -> str | None:
@@ -265,22 +266,34 @@ def _reputation(agreement: Floats) -> Floats:
 
 
 def _steadiness(said: Floats, given: Answered, shared: npt.NDArray[np.int64], reputation: Floats) -> Floats:
-    """For each window of the images and each silo whether its agreement is what it was: [W, S] in [0, 1]."""
-    windows = max(1, said.shape[1] // _WINDOW)
+    """For each window of the images and each silo whether its agreement is what it was: [W, S] in [0, 1].
+
+    What is left of a silo's agreement with each other one counts by how large that was at best; a silo keeps what it
+    has kept with a good part of them, so that one is not taken to have turned because some that it knows have.
+    """
+    silos, windows = len(said), max(1, said.shape[1] // _WINDOW)
     if windows == 1:
-        return np.ones((1, len(said)), np.float32)
-    weight = reputation + 1e-6
-    held = np.full((windows, len(said)), np.nan)
+        return np.ones((1, silos), np.float32)
+    held = np.full((windows, silos, silos), np.nan)
     for w, rows in enumerate(np.array_split(np.arange(said.shape[1]), windows)):
         enough = given[:, rows].sum(1) >= _FEWEST_IMAGES
         agreement = _best(_agreement_by_class(said[:, rows], given[:, rows])[0], shared)
-        trusted = weight * enough
-        total = trusted.sum() - trusted
-        held[w] = np.where(enough & (total > 0), agreement @ trusted / np.maximum(total, 1e-12), np.nan)
-    known = ~np.isnan(held)
-    highest = np.max(held, axis=0, initial=1e-12, where=known)
-    relative = np.where(known, held / highest, 1.0)
-    usual = np.array([np.median(row[here]) if here.any() else 1.0 for row, here in zip(relative, known, strict=True)])
-    kept = relative / np.maximum(usual, 1e-12)[:, None]
-    steady: Floats = np.where(known, np.clip((kept - _TURNED) / (_STEADY - _TURNED), 0, 1), 1).astype(np.float32)
+        held[w] = np.where(enough[:, None] & enough[None, :], agreement, np.nan)
+    best = np.max(held, axis=0, initial=1e-12, where=~np.isnan(held))
+    weight = best * reputation[None, :]
+    kept = np.ones((windows, silos))
+    for w in range(windows):
+        for s in range(silos):
+            peers = np.flatnonzero(~np.isnan(held[w, s]) & (np.arange(silos) != s))
+            if weight[s, peers].sum() > 0:
+                kept[w, s] = _upper(held[w, s, peers] / best[s, peers], weight[s, peers])
+    usual = np.median(kept, axis=1, keepdims=True)
+    steady: Floats = np.clip((kept / np.maximum(usual, 1e-12) - _TURNED) / (_STEADY - _TURNED), 0, 1).astype(np.float32)
     return steady
+
+
+def _upper(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> float:
+    """The largest value that a share `_GOOD_PART` of the weight reaches."""
+    order = np.argsort(-values)
+    reached = np.cumsum(weight[order]) >= _GOOD_PART * weight.sum()
+    return float(values[order[int(np.argmax(reached))]])

@@ -50,7 +50,7 @@ def test_where_all_answer_alike_targets_are_those_of_the_rule_to_the_last_bit(tm
     _, answers = teachers(1, [window] * 3, apart=0.4)
     bank, windows = banked(tmp_path, [window] * 3, answers)
     counts = np.random.default_rng(2).integers(0, 9, (3, 5)).astype(np.float32)
-    keeper = TargetKeeper(bank, AggregationConfig(rule=rule), counts, windows)
+    keeper = TargetKeeper(bank, AggregationConfig(rule=rule, robust=False), counts, windows)
     keeper.refresh()
     assert keeper.information is None
     weights = RULES.get(rule).learn(BankAnswers(bank)) if RULES.get(rule).learns_from_answers else counts

@@ -6,6 +6,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from support.asked import answers_of
 from fedcpsc.errors import ManifestError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.silos.adoption.adopt import adopt
 from fedcpsc.silos.adoption.wishes import Hints, Wishes
 
@@ -94,8 +98,11 @@ def test_a_program_that_could_run_code_is_not_opened_without_its_owners_word(for
     assert not (tmp_path / "silo").exists()
 
 
-def test_a_hugging_face_folder_says_all_but_the_population(tmp_path):
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A Hugging Face folder and its network."""
     transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("hub")
     torch.manual_seed(3)
     config = transformers.ResNetConfig(
         hidden_sizes=[64, 128, 256, 512],
@@ -105,8 +112,13 @@ def test_a_hugging_face_folder_says_all_but_the_population(tmp_path):
         label2id={name: number for number, name in enumerate(NAMES)},
     )
     network = transformers.ResNetForImageClassification(config).eval().requires_grad_(False)
-    network.classifier[-1].weight.mul_(20)
-    network.save_pretrained(tmp_path / "hub")
+    with torch.inference_mode():  # answers that differ from image to image
+        logits = network(pixel_values=(torch.from_numpy(IMAGES) / 255 - MEAN) / STD).logits
+    last = network.classifier[-1]
+    scale = 2 / logits.std(0).mean()
+    last.bias.copy_((last.bias - logits.mean(0)) * scale)
+    last.weight.mul_(scale)
+    network.save_pretrained(folder)
     preparation = {
         "do_resize": True,
         "size": {"height": 224, "width": 224},
@@ -116,9 +128,67 @@ def test_a_hugging_face_folder_says_all_but_the_population(tmp_path):
         "image_mean": MEAN.flatten().tolist(),
         "image_std": STD.flatten().tolist(),
     }
-    (tmp_path / "hub" / "preprocessor_config.json").write_text(json.dumps(preparation))
-    found = adopt(tmp_path / "hub", tmp_path / "silo", Wishes(population="patients", policy=SAID.policy))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
+    return folder, network
+
+
+def test_a_hugging_face_folder_says_all_but_the_population(hub, tmp_path):
+    folder, network = hub
+    found = adopt(folder, tmp_path / "silo", Wishes(population="patients", policy=SAID.policy))
     assert found.manifest.class_names == NAMES
     assert found.manifest.image_shape == SHAPE
     wanted = own_answers(lambda pixels: network(pixel_values=pixels).logits)
+    assert np.ptp(wanted, axis=0).max() > 0.05
     assert np.abs(asked(tmp_path / "silo") - wanted).max() < 1e-3
+
+
+SAID_ON_THE_LINE = ["--classes", "names.txt", "--input", "3x224x224", "--normalisation", "imagenet"]
+COMMANDS = {  # what the owner types after `fedcpsc adopt FILE SILO`
+    "model.onnx": SAID_ON_THE_LINE,
+    "weights.pth": [*SAID_ON_THE_LINE, "--architecture", "resnet18"],
+    "program.pt2": [*SAID_ON_THE_LINE, "--allow-code"],
+    "program.pt": [*SAID_ON_THE_LINE, "--allow-code"],
+    "hub": [],
+}
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", COMMANDS)
+def test_one_command_makes_it_a_silo_whose_gatekeeper_serves_the_models_own_answers(form, request, tmp_path):
+    """The commands themselves, each a process of its own, and the answers as they come over the socket."""
+    if form == "hub":
+        model, network = request.getfixturevalue("hub")
+
+        def logits(pixels):
+            return network(pixel_values=pixels).logits
+    else:
+        logits, model = request.getfixturevalue("network"), request.getfixturevalue("files") / form
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    (tmp_path / "policy.yaml").write_text("bits: 32\nservice: {batch_size: 3}\n")
+    command = [str(Path(sys.executable).with_name("fedcpsc"))]
+    told = ["--population", "patients", "--policy", "policy.yaml", *COMMANDS[form]]
+    adopted = subprocess.run(
+        [*command, "adopt", model, "silo", *told], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert adopted.returncode == 0, adopted.stdout + adopted.stderr
+    path = tmp_path / "s"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "gatekeeper", "serve", "silo", "--socket", "s"], cwd=tmp_path, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while not path.exists():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with contextlib.closing(SocketGatekeeper(path)) as gatekeeper:
+            served = answers_of(gatekeeper, IMAGES)
+    finally:
+        process.terminate()
+        process.wait(30)
+    wanted = own_answers(logits)
+    assert np.ptp(wanted, axis=0).max() > 0.05
+    assert np.abs(served - wanted).max() < 1e-3
+    with contextlib.closing(open_gatekeeper(tmp_path / "silo", tried=True)) as gatekeeper:
+        assert gatekeeper.ledger.status().spent.answers == len(IMAGES), "the trials of both commands are not charged"
