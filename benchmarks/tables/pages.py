@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, resizing, silo_choices
+from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, dishonest, resizing, silo_choices
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -40,6 +40,9 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "audit-reach": audits.reach,
     "disjoint": accuracy.disjoint,
     "label-sets": accuracy.label_sets,
+    "dishonest": dishonest.federations,
+    "dishonest-attacks": dishonest.attacks,
+    "dishonest-rules": dishonest.rules,
     "dp-sgd": accuracy.dp_sgd,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,

@@ -60,6 +60,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/audit/test_person_audit.py::test_the_projects_training_keeps_its_claim_for_persons_and_clipped_per_record_is_caught": "240 trainings in two worlds",
         "tests/audit/test_run_audit.py": "whole audits, cut at every stage",
         "tests/audit/test_shadows.py::test_the_noise_is_what_the_accountant_asks_for": "the numerical accountant",
+        "tests/benchmarks/test_dishonest.py::test_a_measurement_that_was_stopped_goes_on_where_it_was": "some fifty banks",
+        "tests/benchmarks/test_dishonest.py::test_students_are_compared_with_those_of_the_others": "six students",
         "tests/commands/test_audit_command.py": "whole audits",
         "tests/commands/test_report_of_run.py": "whole runs",
         "tests/commands/test_run_command.py": "whole runs",
