@@ -7,7 +7,8 @@ Each setting of a plan is `{about, name, config, set, policies, rule, denoise, i
 trained as `fedcpsc teachers` would, the plan's `images` of the procedural prior are answered through each silo's window
 (`policies` gives form and sigma, dealt round-robin; noise here is seeded, and no budget is charged), and one student is
 fitted to the targets. No generator, no rounds: what differs between two settings of a seed is aggregation alone. Silos
-keep `data.validation` images for measuring; the test split is never read.
+are not judged (`benchmarks.dishonest` does that), and keep `data.validation` images for measuring; the test split is
+never read.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run_one(setting: dict[str, Any], seed: int, images: int, silos_root: Path) -
     queries = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
     policies = setting.get("policies", [{}])
-    rule = AggregationConfig(rule=setting["rule"], denoise=setting.get("denoise", True))
+    rule = AggregationConfig(rule=setting["rule"], denoise=setting.get("denoise", True), robust=False)
     names = [manifest.silo for manifest in manifests]
     windows = {
         name: Window(AnswerForm(p.get("form", "probabilities")), p.get("sigma", 0.0), rule.denoise)

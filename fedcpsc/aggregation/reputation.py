@@ -87,6 +87,11 @@ class Standing:
         weight: Floats = np.maximum(self.reputation * self.steadiness[window], _NO_WORD).astype(np.float32)
         return weight
 
+    @property
+    def nobody_agrees(self) -> bool:
+        """Whether no two of the silos that share a class agree: then nobody can tell whom to believe."""
+        return not self.unchecked.all() and bool(self.agreement.max() <= _LEAST_EDGE)
+
     def suspicions(self) -> list[str | None]:
         """For each silo what speaks against it, in words; None where nothing does."""
         return [self._suspicion(silo) for silo in range(len(self.reputation))]

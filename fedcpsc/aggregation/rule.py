@@ -5,7 +5,8 @@ A rule sees the answers p_s of silos s to some images, and how much each silo co
 answered (1 where all silos answer in the same form and noise, else less: `fedcpsc.distillation.information`), 0 where
 it did not.
 
-- `LinearRule`: `p = sum_s v_s p_s / sum_s v_s`, v_s >= 0 a weight of silo s for the image.
+- `LinearRule`: `p_c = sum_s v_sc p_sc / sum_s v_sc`, v_sc >= 0 a weight of silo s for the image, the same for all
+  classes c where silos are not judged class by class.
 - `LogRule`: `p_c = exp(sum_s W_sc log(p_sc + smoothing)) - smoothing`, normalised; W_sc are the weights of silos for
   class c, of sum 1. The smaller the smoothing, the more a single silo can veto a class.
 """
@@ -129,7 +130,8 @@ class LinearRule(AggregationRule):
     def pool(self, answers: Floats, present: Floats, counts: Floats | None, smoothing: float) -> Floats:
         """As above."""
         del counts, smoothing
-        pooled: Floats = (answers * self.weight(answers, present)).sum(0)
+        weight = self.weight(answers, present)
+        pooled: Floats = (answers * weight).sum(0) / weight.sum(0).clip(1e-12)
         return pooled
 
     def shares(self, answers: Floats, present: Floats, counts: Floats | None) -> Floats:

@@ -15,6 +15,7 @@ from fedcpsc.commands.literal import literal
 from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult, SiloResult
+from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
 
 __all__ = ["RunView", "result_table", "seeds_table"]
 
@@ -34,6 +35,7 @@ class RunView:
         self._console = console
         self._name = name
         self._alarmed = False
+        self._suspicions = SuspicionWatch()
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -60,6 +62,12 @@ class RunView:
         if line["alarm"] and not self._alarmed:
             self._console.print(f"[bold red]alarm[/]: {_ALARM} (class entropy {line['entropy']:.2f})")
         self._alarmed = bool(line["alarm"])
+        if "silos" in line:
+            arisen, gone = self._suspicions.changes(suspicions_of(line["silos"]))
+            for change in arisen:
+                self._console.print("[bold red]alarm[/]:", literal(change), highlight=False, soft_wrap=True)
+            for change in gone:
+                self._console.print(literal(f"{self._name}: {change}"), highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=line["share_done"], state=_state(line))
         elif line["phase"] == "round" or "student_accuracy" in line:
@@ -78,21 +86,22 @@ def _state(line: MetricsLine) -> str:
 
 
 def result_table(result: RunResult) -> Table:
-    """Each silo's teacher, the ensemble and the student; below, what the run cost.
+    """Each silo's teacher, the ensemble and the student; below, what the run cost, who is suspected, who was kept out.
 
     Args:
         result: result of the run.
     """
     seconds = result["seconds"]
     table = Table(title=literal(result["name"]), caption_justify="left", title_justify="left")
-    table.caption = (
+    caption = (
         f"{result['answers_per_silo']:,} answers per silo, {_bytes(result['bytes_sent'])} sent, "
         f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
         f"of which {_duration(seconds['waiting'])} waiting for answers"
     )
     later = seconds.get("waiting_share_after_first_round")
     if later is not None:
-        table.caption += f" ({later:.1%} of the time after the first round)"
+        caption += f" ({later:.1%} of the time after the first round)"
+    table.caption = literal("\n".join([caption, *_warnings(result)]))
     for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
         table.add_column(column, justify="left" if not column else "right")
     shown, rest = _worth_showing(result["silos"])
@@ -114,11 +123,28 @@ def result_table(result: RunResult) -> Table:
     return table
 
 
+def _warnings(result: RunResult) -> list[str]:
+    """A line for each silo that is suspected or was turned away, as many as a screen holds."""
+    found = [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
+    if result.get("not_judged"):
+        found.append(f"silos were not judged by their answers, because {result['not_judged']}")
+    found += [f"not let in: {name}: {why}" for name, why in result.get("turned_away", {}).items()]
+    more = len(found) - _MOST_SILOS
+    return found if more <= 0 else [*found[:_MOST_SILOS], f"and {more} more in the report"]
+
+
 def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:
-    """Of many silos those that refused most, then the least accurate; and the rest."""
+    """Of many silos those that are suspected, those that refused most, then the least accurate; and the rest."""
     if len(silos) <= _MOST_SILOS:
         return silos, []
-    ranked = sorted(silos, key=lambda silo: (-sum(silo["refusals"].values()), silo["teacher_accuracy"] or 0.0))
+    ranked = sorted(
+        silos,
+        key=lambda silo: (
+            not silo.get("suspicion"),
+            -sum(silo["refusals"].values()),
+            silo["teacher_accuracy"] or 0.0,
+        ),
+    )
     return ranked[:_MOST_SILOS], ranked[_MOST_SILOS:]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedcpsc.runs.health import Health
+from fedcpsc.runs.health import Health, SiloHealth
 
 __all__ = ["EXIT_CODES", "in_words"]
 
@@ -24,9 +24,13 @@ def in_words(health: Health) -> Iterator[str]:
         yield f"waited for answers {health.waiting_share:.1%} of {_duration(health.seconds)}"
     for silo in health.silos:
         left = "" if silo.left is None else f"; {silo.left:,} left of its budget"
-        yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{left}"
+        yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{left}{_belief(silo)}"
+    if health.not_judged is not None:
+        yield f"silos are not judged by their answers, because {health.not_judged}"
     if health.excluded:
         yield f"excluded: {', '.join(health.excluded)}"
+    for name, why in health.turned_away.items():
+        yield f"not let in: {name}: {why}"
     for alarm in health.alarms:
         yield f"alarm: {alarm}"
     if health.error is not None:
@@ -45,6 +49,13 @@ def _progress(health: Health) -> str:
     if health.state == "running" and health.seconds_left is not None:
         shown += f", about {_duration(health.seconds_left)} left"
     return shown
+
+
+def _belief(silo: SiloHealth) -> str:
+    if silo.reputation is None:
+        return ""
+    agreement = "cannot be checked" if silo.agreement is None else f"agreement {silo.agreement:.2f}"
+    return f"; reputation {silo.reputation:.2f}, {agreement}"
 
 
 def _ago(seconds: float) -> str:

@@ -75,6 +75,7 @@ def white_box_table(result: WhiteBoxResult) -> Table:
     seconds = result["seconds"]
     images = f"{result['teacher_images']:,} images through the teacher"
     table.caption = f"{images}; {seconds['distillation']:.0f} s on {result['device']}"
+    table.caption += "; not judged by its answers, because one teacher has none to be compared with"
     if result["chosen_on_held_out"]:
         table.caption += "; epoch chosen on the held-out images, as the reference does: no measure of accuracy"
     for column in ("", "architecture", "parameters", f"accuracy ({result['evaluated_on']})"):

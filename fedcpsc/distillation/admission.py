@@ -44,10 +44,13 @@ class Admitted(NamedTuple):
         silos: descriptions of the run's silos, by name.
         absent: reasons why silos among them are not asked, by name: those of a resumed run that did not come again, or
             describe themselves otherwise than when it began. What they answered before stays.
+        turned_away: reasons why those that answered were not let in, by name, or by node where the transport let none
+            in.
     """
 
     silos: Silos
     absent: Reasons
+    turned_away: Reasons
 
 
 def admit(
@@ -91,7 +94,8 @@ def admit(
         tell(f"{shown} is not let in: {why}")
     _check_quorum(silos, reasons, config, resumed=begun_with is not None)
     missing = {silo: said for silo, said in (begun_with or {}).items() if silo not in silos}
-    return Admitted(silos | missing, {silo: reasons.get(silo, "it did not join again") for silo in missing})
+    absent = {silo: reasons.get(silo, "it did not join again") for silo in missing}
+    return Admitted(silos | missing, absent, {printable(who, _LONGEST): why for who, why in reasons.items()})
 
 
 def _without(silos: Silos, reasons: Reasons, away: Reasons) -> Silos:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,9 @@ class EventLog:
         for silo, figures in line.get("silos", {}).items():
             writer.add_scalar(f"silos/answers/{silo}", float(figures["answers"]), step)
             writer.add_scalar(f"silos/answers_left/{silo}", float(figures["answers_left"]), step)
+            for key in ("reputation", "agreement"):
+                if (value := figures.get(key)) is not None:
+                    writer.add_scalar(f"silos/{key}/{silo}", float(cast(float, value)), step)
         batches = bank.round_batches(line["round"] - 1) if in_round else []
         if batches:
             rows = np.arange(batches[0].first, batches[-1].first + batches[-1].count)

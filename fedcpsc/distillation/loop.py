@@ -8,7 +8,7 @@ it uses.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,6 +19,7 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.belief import describe_beliefs
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.fitting import Fit
@@ -33,6 +34,7 @@ from fedcpsc.errors import FederationError, explain
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.suspicion import SuspicionWatch
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.seeding import derive_seed
 
@@ -60,6 +62,7 @@ class RoundLoop:
         evaluation: held-out images, which are measured on and never fitted to; None where there are none.
         progress: function called with one line for each round and for each part of the final fit.
         tell: function called with one line for each event an operator should know.
+        turned_away: reasons why silos were not let in, by name.
 
     Attributes:
         committee: networks that are fitted to the answers; the first is the student.
@@ -82,7 +85,10 @@ class RoundLoop:
         evaluation: ImageSet | None,
         progress: Progress,
         tell: Callable[[str], None] = lambda line: None,
+        turned_away: Mapping[str, str] | None = None,
     ) -> None:
+        self.turned_away = dict(turned_away or {})
+        self._suspicions = SuspicionWatch()
         self.config, self.bank, self.scheduler, self.targets, self.timeline = config, bank, scheduler, targets, timeline
         self.device, self.evaluation = device, evaluation
         self._fit, self._folder, self._progress, self._tell = fit, folder, progress, tell
@@ -260,6 +266,7 @@ class RoundLoop:
             line = describe_progress(
                 config, self.bank, self.scheduler, self.timeline,
                 phase=phase, rounds_done=group.stop, final_steps_done=final_steps_done, entropy=self.entropy,
+                standing=self.targets.standing, turned_away=self.turned_away,
             )  # fmt: skip
             in_rounds = any((r + 1) % config.evaluation.every == 0 for r in group)
             due = in_rounds if phase == "round" else final_steps_done >= config.final_steps
@@ -267,3 +274,12 @@ class RoundLoop:
                 predicted = predicted_classes(self.student.network, self.evaluation, config.evaluation.batch_size)
                 line["student_accuracy"] = accuracy(predicted, self.evaluation)
             self._progress(line)
+        self._tell_of_suspicions()
+
+    def _tell_of_suspicions(self) -> None:
+        """Tells of silos that are suspected now and were not before, and of those that are no longer."""
+        standing = self.targets.standing
+        beliefs = [] if standing is None else list(zip(self.bank.silos, describe_beliefs(standing), strict=True))
+        arisen, gone = self._suspicions.changes({silo: why for silo, told in beliefs if (why := told["suspicion"])})
+        for line in arisen + gone:
+            self._tell(line)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcpsc.aggregation.rule import RULES
+from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import RoundLoop
@@ -88,7 +89,10 @@ def describe_run(
                 "mechanism": claim.mechanism,
             }
         )
-    return {
+    standing = engine.targets.standing
+    if standing is not None:
+        silos = [{**told, **belief} for told, belief in zip(silos, describe_beliefs(standing), strict=True)]
+    result: RunResult = {
         "schema": RESULT_SCHEMA,
         "name": config.output.name,
         "student": {
@@ -122,7 +126,11 @@ def describe_run(
         "simulated": facts is not None,
         "not_joined": config.of_remaining_silos().silos.count - len(bank.silos),
         "excluded": list(config.aggregation.exclude),
+        "not_judged": why_not_judged(config.aggregation, len(bank.silos), standing),
     }
+    if engine.turned_away:
+        result["turned_away"] = dict(engine.turned_away)
+    return result
 
 
 def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemble | None) -> DetailsFile:
@@ -136,7 +144,7 @@ def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemb
     images, weights = contribution(bank, rule, targets.counts, targets.information, targets.standing)
     together = None if ensemble is None else ensemble.together.tolist()
     each = {} if ensemble is None else {silo: matrix.tolist() for silo, matrix in ensemble.each.items()}
-    return {
+    details: DetailsFile = {
         "schema": DETAILS_SCHEMA,
         "class_names": _names_of_confusion(engine),
         "confusion": None if student is None else {"student": student.tolist(), "ensemble": together, "teachers": each},
@@ -145,6 +153,9 @@ def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemb
             "weights": {silo: np.round(weights[i], 4).tolist() for i, silo in enumerate(bank.silos)},
         },
     }
+    if (standing := targets.standing) is not None:
+        details["contradicted"] = {silo: standing.contradicted(i).tolist() for i, silo in enumerate(bank.silos)}
+    return details
 
 
 def _names_of_confusion(engine: RoundLoop) -> list[str] | None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
+from fedcpsc.aggregation.reputation import Standing
 from fedcpsc.config import RunConfig
+from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.metrics import MetricsLine, SiloLine
 from fedcpsc.runs.timeline import Timeline
 
 __all__ = ["describe_progress"]
@@ -24,6 +27,8 @@ def describe_progress(
     rounds_done: int,
     final_steps_done: int,
     entropy: float,
+    standing: Standing | None,
+    turned_away: Mapping[str, str],
 ) -> MetricsLine:
     """A line of metrics.jsonl, but for accuracies. The share of the work that is done is counted in optimiser steps.
 
@@ -36,6 +41,8 @@ def describe_progress(
         rounds_done: number of rounds that are done, >= 1.
         final_steps_done: number of steps of the final fit that are done, >= 0.
         entropy: entropy of the classes that the silos see in the images, in [0, 1].
+        standing: how far each silo is believed; None where that is not judged.
+        turned_away: reasons why silos were not let in, by name.
     """
     per_round = config.steps_per_round * config.student.committee + 2 * config.synthesis.steps
     total = per_round * config.queries.rounds + config.final_steps
@@ -56,13 +63,24 @@ def describe_progress(
         "seconds_left": round(seconds * (1 / max(share_done, 1e-6) - 1), 1),
     }
     if phase == "round":
-        states = scheduler.silos
-        line["silos"] = {
-            silo: {
-                "answers": bank.answers_of(silo),
-                "answers_left": states[silo].answers_left,
-                "stopped": states[silo].left or None,
-            }
-            for silo in bank.silos
-        }
+        line["silos"] = _silo_lines(bank, scheduler, standing)
+        line["not_judged"] = why_not_judged(config.aggregation, len(bank.silos), standing)
+        if turned_away:
+            line["turned_away"] = dict(turned_away)
     return line
+
+
+def _silo_lines(bank: AnswerBank, scheduler: QueryScheduler, standing: Standing | None) -> dict[str, SiloLine]:
+    states = scheduler.silos
+    lines: dict[str, SiloLine] = {
+        silo: {
+            "answers": bank.answers_of(silo),
+            "answers_left": states[silo].answers_left,
+            "stopped": states[silo].left or None,
+        }
+        for silo in bank.silos
+    }
+    if standing is not None:
+        for silo, belief in zip(bank.silos, describe_beliefs(standing), strict=True):
+            lines[silo] = {**lines[silo], **belief}
+    return lines

@@ -98,7 +98,7 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined, absent = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
+    joined, absent, turned_away = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
     label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
     check_classes_remain(run_dir, config, label_sets.classes)
     forms = answer_forms(joined, config.queries.form)
@@ -154,6 +154,7 @@ def distill(
                 evaluation=evaluation,
                 progress=progress,
                 tell=tell,
+                turned_away=turned_away,
             )
             engine.run()
     finally:

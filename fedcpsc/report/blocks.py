@@ -91,6 +91,7 @@ class Table:
     Attributes:
         dense: whether figures stand small and close together, as in a confusion matrix.
         foot: number of rows at the end that are set apart.
+        words: number of columns at the end that hold words rather than figures, and so begin at the left.
     """
 
     kind: ClassVar[str] = "table"
@@ -99,12 +100,20 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     dense: bool = False
     foot: int = 0
+    words: int = 0
 
     @classmethod
-    def of(cls, caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], foot: int = 0) -> Table:
+    def of(
+        cls,
+        caption: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Cell | str]],
+        foot: int = 0,
+        words: int = 0,
+    ) -> Table:
         """From rows of texts."""
         cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
-        return cls(caption, tuple(columns), cells, foot=foot)
+        return cls(caption, tuple(columns), cells, foot=foot, words=words)
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,15 @@ class DetailsFile(TypedDict):
     """The whole file; the confusion is None without held-out images.
 
     The names are those of the confusion's classes, None where they have none: after the federation's, those that only
-    held-out images have.
+    held-out images have. `contradicted`: numbers of the classes on which the others contradict a silo, by its name;
+    missing where silos were not judged.
     """
 
     schema: NotRequired[int]
     class_names: NotRequired[list[str] | None]
     confusion: ConfusionPart | None
     contribution: ContributionPart
+    contradicted: NotRequired[dict[str, list[int]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Details:
         images: number of images by the class the silos agreed on, int64 [K].
         weights: mean share of each silo in that class's target, [K], in [0, 1].
         class_names: names of the confusion's classes; None where they have none.
+        contradicted: numbers of the classes on which the others contradict a silo; None where silos were not judged.
     """
 
     student: Counts | None
@@ -72,6 +75,7 @@ class Details:
     images: Counts
     weights: Mapping[str, npt.NDArray[np.float64]]
     class_names: tuple[str, ...] | None = None
+    contradicted: Mapping[str, tuple[int, ...]] | None = None
 
 
 def read_details(folder: Path) -> Details | None:
@@ -110,6 +114,9 @@ def _details(read: DetailsFile) -> Details:
         images=np.asarray(contribution["images"], np.int64),
         weights={silo: np.asarray(shares, np.float64) for silo, shares in contribution["weights"].items()},
         class_names=None if (names := read.get("class_names")) is None else tuple(map(str, names)),
+        contradicted=None
+        if (found := read.get("contradicted")) is None
+        else {silo: tuple(map(int, classes)) for silo, classes in found.items()},
     )
 
 

@@ -9,7 +9,8 @@ taken a third of that.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -30,6 +31,7 @@ from fedcpsc.runs.layout import (
 )
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.read import RunFacts, gather
+from fedcpsc.runs.suspicion import NO_TWO_AGREE, describe_suspicion, exclusion
 
 __all__ = ["Health", "SiloHealth", "State", "read_health"]
 
@@ -52,12 +54,19 @@ class SiloHealth:
         answers: number of images it has answered in this run.
         left: number of images that its owner still allows, over all time; None where not known yet.
         gone: reason why it is no longer asked; empty where it is.
+        reputation: weight it gets for how far it is believed, in [0, 1]; None where silos are not judged.
+        agreement: mean agreement with the others that share a class with it, in [0, 1]; None where none does, or silos
+            are not judged.
+        suspicion: what speaks against it, in words; None where nothing does.
     """
 
     id: str
     answers: int
     left: int | None
     gone: str
+    reputation: float | None = None
+    agreement: float | None = None
+    suspicion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ class Health:
         answers_budget: number of images to be asked of each silo.
         silos: health of each silo, in the bank's order; empty before they have joined.
         excluded: names of the silos that are left out (`aggregation.exclude`).
+        not_judged: reason why nothing can be said against any silo, in words; None where there is none.
+        turned_away: reasons why silos, or nodes, that answered were not let in, by name.
         silent_s: seconds since anything was written.
         line_age_s: seconds since the last line of metrics.jsonl; None before the first.
         checkpoint_age_s: seconds since the last checkpoint; None before the first.
@@ -97,6 +108,8 @@ class Health:
     answers_budget: int = 0
     silos: tuple[SiloHealth, ...] = ()
     excluded: tuple[str, ...] = ()
+    not_judged: str | None = None
+    turned_away: Mapping[str, str] = field(default_factory=dict)
     silent_s: float = 0.0
     line_age_s: float | None = None
     checkpoint_age_s: float | None = None
@@ -140,13 +153,18 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         seconds_left=None if last is None else last["seconds_left"],
         waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
         answers_budget=facts.config.queries.answers_per_silo,
-        silos=(silos := tuple(SiloHealth(s.id, s.answers, s.answers_left, s.stopped or "") for s in facts.silos)),
+        silos=tuple(
+            SiloHealth(s.id, s.answers, s.answers_left, s.stopped or "", s.reputation, s.agreement, s.suspicion)
+            for s in facts.silos
+        ),
         excluded=facts.config.aggregation.exclude,
+        not_judged=facts.not_judged,
+        turned_away=facts.turned_away,
         silent_s=round(silent, 1),
         line_age_s=_age(run_dir / METRICS_FILE, now) if facts.lines else None,
         checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),
         stalled_after_s=limit,
-        alarms=_alarms(last, silos),
+        alarms=_alarms(last, facts),
         error=facts.error,
         student_accuracy=next((line["student_accuracy"] for line in reversed(facts.lines) if _measured(line)), None),
     )
@@ -171,11 +189,16 @@ def _state(facts: RunFacts, silent: bool) -> State:
     return "stalled" if silent else "running"
 
 
-def _alarms(last: MetricsLine | None, silos: tuple[SiloHealth, ...]) -> tuple[str, ...]:
+def _alarms(last: MetricsLine | None, facts: RunFacts) -> tuple[str, ...]:
     found = []
     if last is not None and last["alarm"]:
         found.append(f"the silos call nearly everything one class (class entropy {last['entropy']:.2f})")
-    found += [f"{silo.id} is no longer asked: {silo.gone}" for silo in silos if silo.gone]
+    excluded = facts.config.aggregation.exclude
+    for silo, why in facts.suspicions.items():
+        found.append(f"{describe_suspicion(silo, why)}; {exclusion([silo], excluded)} and --resume refit without it")
+    if facts.not_judged == NO_TWO_AGREE:
+        found.append(f"{NO_TWO_AGREE}: which of them to believe is not known")
+    found += [f"{silo.id} is no longer asked: {silo.stopped}" for silo in facts.silos if silo.stopped]
     return tuple(found)
 
 

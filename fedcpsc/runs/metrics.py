@@ -29,11 +29,19 @@ class SiloLine(TypedDict):
         answers: number of images it has answered in this run.
         answers_left: number of images that its owner still allows.
         stopped: reason why it is no longer asked; None where it is.
+        reputation: weight it gets for how far it is believed, its reputation times its lowest steadiness, in [0, 1];
+            missing where silos are not judged.
+        agreement: mean agreement with the others that share a class with it, in [0, 1]; None where none does, so that
+            nobody can check it; missing where silos are not judged.
+        suspicion: what speaks against it, in words; None where nothing does; missing where silos are not judged.
     """
 
     answers: int
     answers_left: int
     stopped: NotRequired[str | None]
+    reputation: NotRequired[float]
+    agreement: NotRequired[float | None]
+    suspicion: NotRequired[str | None]
 
 
 class MetricsLine(TypedDict):
@@ -50,6 +58,9 @@ class MetricsLine(TypedDict):
         seconds_left: estimated seconds to the end.
         active_silos: number of silos that are still asked.
         silos: figures of each silo, in lines of rounds.
+        not_judged: reason why nothing can be said against any silo, in lines of rounds; None where silos are judged.
+        turned_away: reasons why silos, or nodes, that answered were not let in, by name; in lines of rounds where there
+            are any.
         student_accuracy, ensemble_accuracy: shares of held-out images classified rightly, in [0, 1], where measured.
     """
 
@@ -67,6 +78,8 @@ class MetricsLine(TypedDict):
     seconds_left: float
     active_silos: NotRequired[int]
     silos: NotRequired[dict[str, SiloLine]]
+    not_judged: NotRequired[str | None]
+    turned_away: NotRequired[dict[str, str]]
     student_accuracy: NotRequired[float]
     ensemble_accuracy: NotRequired[float]
 

@@ -43,6 +43,10 @@ class Silo:
         reply_seconds: median seconds of a round trip; None where not recorded.
         form: answer form it was asked for; None where not recorded.
         noise_sigma: standard deviation of the noise on each of its probabilities; None where not recorded.
+        reputation: weight it gets for how far it is believed, in [0, 1]; None where silos are not judged.
+        agreement: mean agreement with the others that share a class with it, in [0, 1]; None where none does, or silos
+            are not judged.
+        suspicion: what speaks against it, in words; None where nothing does.
     """
 
     id: str
@@ -61,6 +65,9 @@ class Silo:
     reply_seconds: float | None = None
     form: str | None = None
     noise_sigma: float | None = None
+    reputation: float | None = None
+    agreement: float | None = None
+    suspicion: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +110,30 @@ class RunFacts:
     def simulated(self) -> bool:
         """Whether it says it was a simulation; False where unknown: a report then shows less."""
         return bool(self.result and self.result.get("simulated", False))
+
+    @property
+    def judged(self) -> bool:
+        """Whether the silos were judged by their answers (`aggregation.robust`)."""
+        return any(silo.reputation is not None for silo in self.silos)
+
+    @property
+    def suspicions(self) -> dict[str, str]:
+        """What speaks against each suspected silo, in words, by its name."""
+        return {silo.id: silo.suspicion for silo in self.silos if silo.suspicion}
+
+    @property
+    def not_judged(self) -> str | None:
+        """The reason why nothing can be said against any silo, in words; None where there is none, or none recorded."""
+        if self.result is not None:
+            return self.result.get("not_judged")
+        return self.rounds[-1].get("not_judged") if self.rounds else None
+
+    @property
+    def turned_away(self) -> Mapping[str, str]:
+        """Reasons why silos, or nodes, that answered were not let in, by name; they may quote what those said."""
+        if self.result is not None:
+            return self.result.get("turned_away", {})
+        return self.rounds[-1].get("turned_away", {}) if self.rounds else {}
 
 
 def gather(folder: Path) -> RunFacts:
@@ -161,7 +192,15 @@ def _silos(result: RunResult | None, lines: tuple[MetricsLine, ...], bank: BankV
         return ()
     last: dict[str, SiloLine] = next((line["silos"] for line in reversed(lines) if "silos" in line), {})
     return tuple(
-        Silo(name, bank.answers_of(name), now["answers_left"], stopped=now.get("stopped"))
+        Silo(
+            name,
+            bank.answers_of(name),
+            now["answers_left"],
+            stopped=now.get("stopped"),
+            reputation=now.get("reputation"),
+            agreement=now.get("agreement"),
+            suspicion=now.get("suspicion"),
+        )
         if (now := last.get(name))
         else Silo(name, bank.answers_of(name))
         for name in bank.silos
@@ -186,4 +225,7 @@ def _silo(entry: SiloResult) -> Silo:
         reply_seconds=entry.get("reply_seconds"),
         form=entry.get("form"),
         noise_sigma=entry.get("noise_sigma"),
+        reputation=entry.get("reputation"),
+        agreement=entry.get("agreement"),
+        suspicion=entry.get("suspicion"),
     )

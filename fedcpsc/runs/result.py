@@ -71,6 +71,7 @@ class SiloResult(TypedDict):
         refusals, replies: numbers of refusals by code, and of replies by outcome.
         stopped: reason why it was no longer asked; None where it was asked to the end.
         weight: mean weight of its answers in the targets, in [0, 1].
+        reputation, agreement, suspicion: how far it is believed, as in `SiloLine`; missing where silos are not judged.
         reply_seconds: median seconds of a round trip; None where it answered nothing.
         class_names: names of its own classes, in their order; None where it named none.
         none_class: whether it could answer that an image is none of them.
@@ -90,6 +91,9 @@ class SiloResult(TypedDict):
     replies: NotRequired[dict[str, int]]
     stopped: NotRequired[str | None]
     weight: NotRequired[float]
+    reputation: NotRequired[float]
+    agreement: NotRequired[float | None]
+    suspicion: NotRequired[str | None]
     reply_seconds: NotRequired[float | None]
     class_names: NotRequired[list[str] | None]
     none_class: NotRequired[bool]
@@ -124,6 +128,8 @@ class RunResult(TypedDict):
         simulated: whether the silos' private figures were measured beside the run.
         not_joined: number of silos that were expected and did not join.
         excluded: names of the silos that were left out (`aggregation.exclude`).
+        not_judged: reason why nothing can be said against any silo; None where silos were judged.
+        turned_away: reasons why silos, or nodes, that answered were not let in, by name; missing where there are none.
     """
 
     schema: NotRequired[int]
@@ -148,6 +154,8 @@ class RunResult(TypedDict):
     simulated: NotRequired[bool]
     not_joined: NotRequired[int]
     excluded: NotRequired[list[str]]
+    not_judged: NotRequired[str | None]
+    turned_away: NotRequired[dict[str, str]]
 
 
 class WhiteBoxResult(TypedDict):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far silos are believed: invented federations whose truth is known, with liars among them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -223,3 +225,16 @@ def test_counts_are_believed_as_far_as_answers_bear_them_out():
     believed = believed_counts(reported, surest)
     assert believed[:2] == pytest.approx(reported[:2] * 0.9)
     assert believed[2] == pytest.approx([4 * 200 / 2 * 0.9, 4 * 200 / 2 * 0.1])
+
+
+@pytest.mark.parametrize("rule", ["uniform", "entropy", "answer_peak_log"])
+def test_support_by_class_decides_between_silos_and_not_between_classes(rule):
+    """Where all silos say the same, that is the target, however unlike their support is on its classes."""
+    standing = standing_of([swapped(own, 3, 8) if s == 2 else own for s, own in enumerate(map(teacher, range(5)))])
+    assert np.ptp(standing.support.sum(0)) > 0.5
+    one = standing.temper(np.stack([teacher(7)] * 5))[:1]
+    same = np.repeat(one, 5, axis=0)
+    unmoved = dataclasses.replace(standing, power=np.ones(5, np.float32))
+    given = np.ones(same.shape[:2], bool)
+    target = aggregate(same, given, RULES.get(rule), counts=standing.surest, standing=unmoved, smoothing=0.1)
+    assert target == pytest.approx(one[0], abs=1e-4)

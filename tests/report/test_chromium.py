@@ -79,7 +79,7 @@ def test_it_opens_at_once_without_an_error_a_request_or_a_sideways_scroll(report
     assert told["opened"] < 2000
     assert told["images"] > 20
     assert told["broken"] == []
-    assert len(told["charts"]) == 4
+    assert len(told["charts"]) == 5
     assert min(told["charts"]) > 150
     assert told["wide"] == {"1100": 0, "360": 0}
 

@@ -58,6 +58,7 @@ def test_every_part_is_there(page):
         "What was run",
         "Outcome",
         "Accuracy against answers",
+        "How far each silo is believed",
         "Budgets",
         "What the silos were asked",
         "Confusion",
@@ -70,7 +71,7 @@ def test_every_part_is_there(page):
     for silo in range(5):
         assert any(f"Confusion of teacher silo-{silo}" in caption for caption in captions)
     assert any(caption.startswith("Confusion of the ensemble") for caption in captions)
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 5
 
 
 def test_the_final_table_says_what_the_result_says(thirty, page):

@@ -8,7 +8,6 @@ from fedcpsc.report.blocks import (
     MOST_CLASSES,
     Block,
     Cell,
-    Chart,
     Note,
     Section,
     Table,
@@ -16,15 +15,22 @@ from fedcpsc.report.blocks import (
     folded_where_long,
     share_cell,
 )
-from fedcpsc.report.figures import Series, lines
 from fedcpsc.report.query_pictures import query_table
-from fedcpsc.runs.layout import DETAILS_FILE
-from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.report.silos_by_round import SiloFigure, silos_by_round
+from fedcpsc.runs.layout import DETAILS_FILE, RESULT_FILE
 from fedcpsc.runs.read import RunFacts, Silo
 
 __all__ = ["budgets", "contributions", "queries"]
 
-_MOST_LINES = 8  # of a chart
+_LEFT = SiloFigure(
+    anchor="budget-chart",
+    title="What is left of each silo's budget",
+    axis="images left",
+    caption="Images left, by round",
+    at_the_end="Left at the last round",
+    lowest="the least left",
+    show=lambda images: f"{images:,.0f}",
+)
 
 
 def queries(run: RunFacts) -> Section:
@@ -57,9 +63,12 @@ def budgets(run: RunFacts) -> Section:
     if excluded := run.config.aggregation.exclude:
         text = "Excluded by the run's configuration, and so not asked, and no answer used"
         blocks.insert(0, Note(f"{text}: {', '.join(excluded)}."))
-    recorded = [line for line in run.rounds if "silos" in line]
+    if run.turned_away:
+        blocks.append(Note(_turned_away(run), "Not let in"))
+    recorded = [(line["round"], line["silos"]) for line in run.rounds if "silos" in line]
     if recorded:
-        blocks.append(_burn_down(recorded))
+        left = [(number, {name: silo["answers_left"] for name, silo in silos.items()}) for number, silos in recorded]
+        blocks.append(silos_by_round(_LEFT, left))
     return Section("budgets", title, tuple(blocks))
 
 
@@ -70,10 +79,11 @@ def contributions(run: RunFacts) -> Section:
     if details is None:
         return Section("contributions", title, (Note(f"The run's folder holds no {DETAILS_FILE}."),))
     rule = run.config.aggregation.rule
-    if not run.simulated and RULES.get(rule).may_tell_label_mix:
+    if not run.simulated and (RULES.get(rule).may_tell_label_mix or run.judged):
+        under = rule if RULES.get(rule).may_tell_label_mix else f"{rule} with aggregation.robust"
         text = (
-            f"Not shown: under {rule} a silo's weight in each class discloses its label mix. It was sent to the server "
-            "alone, and this page may travel."
+            f"Not shown: under {under} a silo's weight in each class discloses its label mix. It was sent to the "
+            "server alone, and this page may travel."
         )
         return Section("contributions", title, (Note(text),))
     images = details.images.sum()
@@ -94,33 +104,12 @@ def contributions(run: RunFacts) -> Section:
     return Section("contributions", title, (Note(text), folded_where_long(Table(caption, columns, rows, dense=True))))
 
 
-def _burn_down(recorded: list[MetricsLine]) -> Chart:
-    """Of many silos, those with the least left; silos that go alike share a line."""
-    paths: dict[tuple[tuple[float, float], ...], list[str]] = {}
-    figures = [(line["round"], line["silos"]) for line in recorded]
-    silos = list(figures[-1][1])
-    for silo in silos:
-        path = tuple((float(number), float(left[silo]["answers_left"])) for number, left in figures if silo in left)
-        paths.setdefault(path, []).append(silo)
-    shown = sorted(paths.items(), key=lambda item: item[0][-1][1])[:_MOST_LINES]
-    series = [Series(_together(names), path) for path, names in shown]
-    ending = [f"{_together(names)}: {path[-1][1]:,.0f}" for path, names in shown]
-    description = "Left at the last round: " + "; ".join(ending) + "."
-    if len(paths) > len(shown):
-        description += f" Of {len(paths)} different courses the {len(shown)} with the least left are drawn."
-    title = "What is left of each silo's budget"
-    svg = lines("budget-chart", f"{title}. {description}", "round", "images left", series)
-    heads = [f"round {number}" for number, _ in figures]
-    rows = [
-        (silo, *(f"{left[silo]['answers_left']:,}" if silo in left else "-" for _, left in figures)) for silo in silos
-    ]
-    if len(silos) <= _MOST_LINES:  # the many, be it silos or rounds, go down the page
-        heads, rows = silos, [(head, *column) for head, *column in zip(heads, *(row[1:] for row in rows), strict=True)]
-    return Chart(title, description, svg, Table.of("Images left, by round", ("", *heads), rows))
-
-
-def _together(silos: list[str]) -> str:
-    return ", ".join(silos) if len(silos) <= 2 else f"{silos[0]} to {silos[-1]} ({len(silos)} alike)"
+def _turned_away(run: RunFacts) -> str:
+    """Reasons may quote what a silo said to the server alone, and the page may travel."""
+    if run.simulated:
+        return "; ".join(f"{name} ({why})" for name, why in run.turned_away.items()) + "."
+    where = f"the reasons, which may quote what each said of itself, are in the run's {RESULT_FILE} and fedcpsc status"
+    return f"{', '.join(run.turned_away)}; {where}."
 
 
 def _state(silo: Silo) -> str:

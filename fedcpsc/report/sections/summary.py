@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from scipy.stats import binomtest
 
 from fedcpsc.report.blocks import MOST_CLASSES, Block, Facts, Note, Section, percent
+from fedcpsc.report.sections.belief import alarms_about_silos
 from fedcpsc.report.sections.outcome import best_teacher
 from fedcpsc.runs.read import RunFacts, Silo
 
@@ -23,6 +24,7 @@ def in_short(run: RunFacts) -> Section:
         blocks.append(Note(f"This run has not finished: {done}. Figures below are those so far.", "Unfinished"))
         if run.error:
             blocks.append(Note(f"It stopped with: {run.error}", "Error"))
+    blocks += alarms_about_silos(run)
     items = [("student", _student(run))]
     if run.result is not None:
         items += [("ensemble of the silos, without a student", percent(run.result["ensemble"]["accuracy"]))]
@@ -50,7 +52,7 @@ def what_was_run(run: RunFacts) -> Section:
         ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
-        ("aggregation", config.aggregation.rule),
+        ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
         ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
         ("accuracy", f"{how}, which no silo trained on and which steer nothing" if config.evaluation.held_out else "-"),
         ("seed", str(config.seed)),
@@ -102,6 +104,11 @@ def _images_of(run: RunFacts) -> tuple[Sequence[int] | None, int | str]:
     if run.result is not None:
         return run.result.get("image_shape"), run.result.get("classes", "unknown")
     return None, "unknown"
+
+
+def _judged(run: RunFacts) -> str:
+    how = "silos judged by their answers (aggregation.robust)" if run.judged else "silos not judged by their answers"
+    return how if run.judged or run.not_judged is None else f"{how}: {run.not_judged}"
 
 
 def _excluded(run: RunFacts) -> str:
