@@ -22,6 +22,8 @@ from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, Description, DpClaim
 from fedcpsc.strict_json import parse_json
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ANIMALS = ("cat", "dog", "horse")
 COUNTS = ClassReport((5.0, 6.0, 7.0))
 LAST = "silo-4"

@@ -20,6 +20,8 @@ from fedcpsc.runs.checkpoint import read_state, write_state
 from fedcpsc.runs.claim import finished
 from fedcpsc.runs.read import gather
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NAMES = ("silo-0", "silo-1", "silo-2")
 
 

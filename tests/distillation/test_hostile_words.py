@@ -26,6 +26,8 @@ from fedcpsc.report.page import write_report
 from fedcpsc.runs.health import read_health
 from fedcpsc.strict_json import parse_json
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NAMES = [
     "[/] [bold]x[/bold] [link=https://evil.example]y[/link] :boom:",
     r"$\frac{ $ _^{ \$ % #",

@@ -25,6 +25,8 @@ from fedcpsc.runs.read import gather
 from fedcpsc.runs.result import read_result
 from fedcpsc.runs.suspicion import NO_TWO_AGREE, SuspicionWatch, exclusion
 
+pytestmark = pytest.mark.slow  # whole runs
+
 CLASSES = 10
 LIAR = "silo-4"
 

@@ -15,6 +15,8 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.protocol.codec import fields_of
 from server.flower_transport import FlowerTransport
 
+pytestmark = pytest.mark.slow  # whole runs
+
 GOOD, _ = fields_of(FakeSilo("silo-2").description)
 
 
