@@ -47,8 +47,8 @@ _TURNED, _STEADY = 0.4, 0.6  # agreement in a window relative to what it was: no
 _MOST_COUNTED = 4.0  # times the median silo's images
 _NO_WORD = 1e-3  # least weight, so that an image that nobody else answered still gets a target
 _GOOD_PART = 0.4  # of a silo's peers: less than one liar's fellow makes up, no more than half the honest
-_DOUBTED = 0.5  # a reputation, or steadiness, below which a silo is named
-_SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.35, 0.5  # when a silo is named for a class
+_DOUBTED = 0.3  # a reputation, or steadiness, below which a silo is named
+_SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.25, 0.5  # when a silo is named for a class
 _CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
 _ITERATIONS = 100
 
