@@ -61,7 +61,8 @@ class MetricsLine(TypedDict):
         not_judged: reason why nothing can be said against any silo, in lines of rounds; None where silos are judged.
         turned_away: reasons why silos, or nodes, that answered were not let in, by name; in lines of rounds where there
             are any.
-        student_accuracy, ensemble_accuracy: shares of held-out images classified rightly, in [0, 1], where measured.
+        student_accuracy: share of held-out images classified rightly, in [0, 1], where measured.
+        ensemble_accuracy: the same of the teachers' aggregate; earlier versions alone wrote it.
     """
 
     phase: Literal["round", "final"]

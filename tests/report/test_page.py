@@ -14,6 +14,7 @@ from fedcpsc.errors import AuditError, RunError
 from fedcpsc.report.audit_folder import read_audit
 from fedcpsc.report.page import render, write_report
 from fedcpsc.report.sections.audit import audited
+from fedcpsc.report.sections.outcome import accuracy
 from fedcpsc.runs.read import gather
 
 CSS = (Path(report.__file__).parent / "templates/page.css").read_text()
@@ -82,6 +83,13 @@ def test_the_final_table_says_what_the_result_says(thirty, page):
     assert rows["student"][0] == f"{100 * run.result['student']['accuracy']:.1f} %"
     assert rows["ensemble (class_prior_log)"][0] == f"{100 * run.result['ensemble']['accuracy']:.1f} %"
     assert "silo-3: its budget is spent" in page.words()
+
+
+def test_the_chart_of_accuracy_has_the_ensemble_that_only_the_result_knows(thirty):
+    run = gather(thirty)
+    assert all("ensemble_accuracy" not in line for line in run.lines)
+    (chart,) = accuracy(run).blocks
+    assert f"ensemble, {100 * run.result['ensemble']['accuracy']:.1f} %" in chart.svg
 
 
 def test_weights_and_burn_down_are_those_of_the_run(thirty, page):

@@ -92,8 +92,11 @@ def accuracy(run: RunFacts) -> Section:
     final = [line for line in measured if line["phase"] == "final"]
     if final:
         series.append(Series("student, after the final fit", [_point(final[-1])], alone=True))
+    ensemble = measured[-1].get("ensemble_accuracy")  # of runs of earlier versions, which knew it from the beginning
+    if run.result is not None:
+        ensemble = run.result["ensemble"]["accuracy"]
     levels = []
-    for name, value in (("ensemble", measured[-1].get("ensemble_accuracy")), ("best teacher", best_teacher(run))):
+    for name, value in (("ensemble", ensemble), ("best teacher", best_teacher(run))):
         if value is not None:
             levels.append(Level(f"{name}, {percent(value)}", 100 * value))
     rows = [
