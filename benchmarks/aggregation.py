@@ -18,15 +18,17 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks.accuracy_per_answer import merge, silos_key
 from benchmarks.record import provenance
 from fedcpsc.aggregation.rule import RULES
-from fedcpsc.config import AggregationConfig, load_config
+from fedcpsc.config import AggregationConfig, RunConfig, load_config
+from fedcpsc.data.images import ImageSet
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
@@ -38,27 +40,51 @@ from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import derive_seed, numpy_generator
 from fedcpsc.silos.make import make_silos
-from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.teachers.protocol import Teacher
 from fedcpsc.typed_yaml import read_yaml
 
 TOP_K = 3  # of silos that show so many classes
 
 
-def run_one(setting: dict[str, Any], seed: int, images: int, silos_root: Path) -> dict[str, float]:
-    """Accuracy of student and ensemble on the validation images."""
-    config = load_config(setting["config"], [*setting.get("set", []), f"seed={seed}"])
+class Asked(NamedTuple):
+    """Silos that were trained, and images of the prior to ask them about.
+
+    Attributes:
+        evaluation: validation images that the silos kept for measuring.
+        manifests: silos' manifests.
+        teachers: silos' teachers.
+        images: prior images, uint8 [N, C, H, W].
+    """
+
+    evaluation: ImageSet
+    manifests: list[Manifest]
+    teachers: list[Teacher]
+    images: npt.NDArray[np.uint8]
+
+
+def ask_silos(config: RunConfig, images: int, silos_root: Path) -> Asked:
+    """Trains the silos of a configuration, where `silos_root` does not hold them, and draws images to ask about."""
     folder = silos_root / silos_key(config)
     make_silos(config, folder)
-    evaluation = load_evaluation(config.data, seed)
+    evaluation = load_evaluation(config.data, config.seed)
     assert evaluation is not None
     assert config.data.validation
     manifests = [load_manifest(folder / str(s)) for s in range(config.silos.count)]
     teachers = [open_teacher(folder / str(s), manifest) for s, manifest in enumerate(manifests)]
-    stream = torch.Generator().manual_seed(derive_seed(seed, "benchmark images"))
+    stream = torch.Generator().manual_seed(derive_seed(config.seed, "benchmark images"))
     moments, shape = config.synthesis.moments, manifests[0].image_shape
     drawn = sample_prior(config.synthesis.prior, images, shape, stream, moments[0] if moments else None)
     queries = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return Asked(evaluation, manifests, teachers, queries)
+
+
+def run_one(setting: dict[str, Any], seed: int, images: int, silos_root: Path) -> dict[str, float]:
+    """Accuracy of student and ensemble on the validation images."""
+    config = load_config(setting["config"], [*setting.get("set", []), f"seed={seed}"])
+    evaluation, manifests, teachers, queries = ask_silos(config, images, silos_root)
+    shape = manifests[0].image_shape
 
     policies = setting.get("policies", [{}])
     rule = AggregationConfig(rule=setting["rule"], denoise=setting.get("denoise", True), robust=False)

@@ -12,19 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from benchmarks.accuracy_per_answer import silos_key
+from benchmarks.aggregation import ask_silos
 from benchmarks.dishonest.attacks import Attack, View, told
 from fedcpsc.aggregation.rule import Floats
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.data.sources import load_evaluation
-from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.seeding import derive_seed, numpy_generator
-from fedcpsc.silos.make import make_silos
-from fedcpsc.teachers.manifest import load_manifest
-from fedcpsc.teachers.opening import open_teacher
+from fedcpsc.seeding import numpy_generator
 
 __all__ = ["MOST_CLAIMED", "Setting", "World", "banked", "groups", "lie", "load", "views"]
 
@@ -115,22 +109,10 @@ def load(setting: Setting, seed: int, data: str, silos_root: Path) -> World:
     """Trains the silos of a setting, where `silos_root` does not hold them, and asks them."""
     overrides = [item.format(data=data) if "{data}" in item else item for item in setting.overrides]
     config = load_config(setting.config, [*overrides, f"seed={seed}"])
-    folder = silos_root / silos_key(config)
-    make_silos(config, folder)
-    evaluation = load_evaluation(config.data, seed)
-    assert evaluation is not None
-    assert config.data.validation
-    manifests = [load_manifest(folder / str(s)) for s in range(config.silos.count)]
-    stream = torch.Generator().manual_seed(derive_seed(seed, "benchmark images"))
-    moments = config.synthesis.moments
-    drawn = sample_prior(
-        config.synthesis.prior, setting.images, manifests[0].image_shape, stream, moments[0] if moments else None
-    )
-    asked = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    evaluation, manifests, teachers, asked = ask_silos(config, setting.images, silos_root)
     painted = evaluation.images.copy()
     painted[:, :, : painted.shape[2] // 4, : painted.shape[3] // 4] = 255
     images = np.concatenate([asked, evaluation.images, painted])
-    teachers = [open_teacher(folder / str(s), manifest) for s, manifest in enumerate(manifests)]
     said = np.stack([teacher.predict(images) for teacher in teachers]).astype(np.float32)
     counts = np.array([manifest.private_class_counts for manifest in manifests], np.float32)
     return World(config, said, images, len(asked), evaluation.labels, counts)

@@ -84,7 +84,15 @@ class Standing:
     def weight(self, place: float) -> Floats:
         """How much each silo counts for images that come at `place`, in [0, 1), of those answered: float32 [S]."""
         window = min(int(place * len(self.steadiness)), len(self.steadiness) - 1)
-        weight: Floats = np.maximum(self.reputation * self.steadiness[window], _NO_WORD).astype(np.float32)
+        return self._weighed(self.steadiness[window])
+
+    @property
+    def weights(self) -> Floats:
+        """The same for images that are not among those answered."""
+        return self._weighed(self.steadiness.min(0))
+
+    def _weighed(self, steadiness: Floats) -> Floats:
+        weight: Floats = np.maximum(self.reputation * steadiness, _NO_WORD).astype(np.float32)
         return weight
 
     @property
@@ -113,12 +121,6 @@ class Standing:
             return f"contradicted on {len(classes)} of its classes"
         return None
 
-    @property
-    def weights(self) -> Floats:
-        """The same for images that are not among those answered."""
-        weights: Floats = np.maximum(self.reputation * self.steadiness.min(0), _NO_WORD).astype(np.float32)
-        return weights
-
 
 def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | None:
     """The standing of every silo; None where they are fewer than three, or have answered too little to tell.
@@ -133,8 +135,8 @@ def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | Non
     given = given & (said.sum(2) > 0)
     if np.sort(given.sum(1))[-FEWEST_SILOS] < _FEWEST_IMAGES:
         return None
-    power = _powers(said, given, known)  # both ways, so that a timid silo's surest images stand out as much
-    evened = _tempered(said, power, known)
+    power = _powers(said, given, known)
+    evened = _tempered(said, power, known)  # both ways, so that a timid silo's surest images stand out as much
     by_class, peaks = _agreement_by_class(evened, given)
     shared = known.astype(np.int64) @ known.T
     agreement = _best(by_class, shared)
@@ -174,16 +176,6 @@ def believed_counts(reported: Floats, surest: Floats) -> Floats:
     return believed
 
 
-def _confidences(said: Floats, given: Answered, known: npt.NDArray[np.bool_]) -> list[tuple[Floats, float]]:
-    """Each silo's own answers [n, K_s], rows that sum to 1, and the mean confidence of the median silo."""
-    own = []
-    for one, present, columns in zip(said, given, known, strict=True):
-        rows = one[present][:, columns]
-        own.append(rows / rows.sum(1, keepdims=True).clip(1e-12))
-    middle = float(np.median([_confidence(rows) for rows in own if len(rows)]))
-    return [(rows, middle) for rows in own]
-
-
 def _confidence(rows: Floats) -> float:
     """Mean of the highest probability, from 0 where a row is even to 1 where it is certain: [n, K] -> [0, 1]."""
     if not len(rows) or rows.shape[1] < 2:
@@ -208,7 +200,13 @@ def _power(rows: Floats, wanted: float) -> float:
 
 
 def _powers(said: Floats, given: Answered, known: npt.NDArray[np.bool_]) -> Floats:
-    return np.array([_power(*one) for one in _confidences(said, given, known)], np.float32)
+    """The exponent that makes each silo's answers as confident as the median silo's, float32 [S]."""
+    own = []
+    for one, present, columns in zip(said, given, known, strict=True):
+        rows = one[present][:, columns]
+        own.append(rows / rows.sum(1, keepdims=True).clip(1e-12))
+    middle = float(np.median([_confidence(rows) for rows in own if len(rows)]))
+    return np.array([_power(rows, middle) for rows in own], np.float32)
 
 
 def _tempered(answers: Floats, power: Floats, known: npt.NDArray[np.bool_]) -> Floats:

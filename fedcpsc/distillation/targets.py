@@ -17,9 +17,9 @@ from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 from fedcpsc.runs.answer_bank import AnswerBank
 
-_UNJUDGED_SMOOTHING = 1e-4
-
 __all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
+
+_UNJUDGED_SMOOTHING = 1e-4
 
 
 class BankAnswers:
