@@ -87,6 +87,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_parts.py": "whole runs over silos of unlike query sizes, cut and resumed",
         "tests/distillation/test_refit.py": "whole runs, and students of what they banked",
         "tests/distillation/test_run.py": "whole runs, cut at every round and resumed",
+        "tests/distillation/test_start_from.py": "whole runs, and others that begin with their answers",
         "tests/distillation/test_targets.py::test_silos_that_never_saw_a_class_leave_it_to_those_that_did": "trains teachers",
         "tests/export/test_export.py": "torch's exporters, on a thousand images each",
         "tests/gatekeeper/test_composition.py::test_the_largest_mu2_beside_trainings_stays_within_the_promise_and_close_to_it": "composes a training with noise, by bisection",
