@@ -12,7 +12,7 @@ from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
 from fedcpsc.report.owner_facts import OwnerFacts, read_owner
 from fedcpsc.report.sections import audit as audit_section
-from fedcpsc.report.sections import belief, outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import belief, origins, outcome, repeat, silos, summary, timing
 from fedcpsc.report.sections import owner as owner_section
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.read import RunFacts, gather
@@ -63,6 +63,7 @@ def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | N
         outcome.outcome(run),
         outcome.accuracy(run),
         belief.belief(run),
+        *origins.origins(run),
         silos.budgets(run),
         silos.queries(run),
         outcome.confusions(run),
