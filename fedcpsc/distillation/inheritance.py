@@ -86,7 +86,8 @@ def continue_with(
         now = joined.get(silo)
         if now is None:
             descriptions[silo] = then
-            left[silo] = known.get(silo, f"it has not joined this run; its answers from {source} stay")
+            why = "is excluded" if silo in config.aggregation.exclude else "has not joined this run"
+            left[silo] = known.get(silo, f"it {why}; its answers from {source} stay")
             if silo not in config.aggregation.exclude and silo not in known:
                 tell(f"{silo} has not joined: {stay}; {exclusion([silo])} leaves them out")
             continue

@@ -115,7 +115,7 @@ def take_part(
     present = connect_silos(transport, config, run_dir)
     banked = banked_silos(run_dir) if inherited is None else set(inherited.bank.silos)
     joined = without_excluded(present, config, banked, tell)
-    gone = set() if origin is None else set(origin.left)
+    gone: set[SiloId] = set() if origin is None else origin.left.keys() - present.keys()
     if inherited is not None:
         gone = exclude & banked - present.keys()
     expected = config.of_remaining_silos(gone)
@@ -128,7 +128,7 @@ def take_part(
         origin = continuation.origin
         silos = {silo: said for silo, said in continuation.descriptions.items() if silo not in exclude}
         absent = {silo: why for silo, why in origin.left.items() if silo in silos}
-    departed = frozenset() if origin is None else frozenset(absent.keys() & origin.left.keys())
+    departed: frozenset[SiloId] = frozenset() if origin is None else frozenset(absent.keys() & origin.left.keys())
     if origin is not None:
         absent |= {silo: origin.left[silo] for silo in departed}
     silos = {silo: silos[silo] for silo in sorted(silos)}
