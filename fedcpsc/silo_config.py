@@ -203,7 +203,8 @@ class SilosConfig(Strict):
         description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",
     )
     policy: dict[str, Any] = Field(
-        default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
+        default_factory=dict,
+        description="fields of policy.yaml, checked when the silos are made; where it does not say, share_answers is true, and false where one silo is made alone (--silo)",
     )
     policies: tuple[dict[str, Any], ...] = Field(
         (), description="fields that replace those of policy where owners differ, dealt round-robin to the silos"

@@ -84,6 +84,7 @@ def _faults(said: Description) -> Iterator[str | None]:
     yield _must(good, "version", said.version, "must be numbers with points between them")
     yield _must(type(said.none_class) is bool, "none_class", said.none_class, "must be true or false")
     yield _must(type(said.recipes) is bool, "recipes", said.recipes, "must be true or false")
+    yield _must(type(said.share_answers) is bool, "share_answers", said.share_answers, "must be true or false")
     good = _whole(said.classes) and 2 <= said.classes <= MAX_CLASSES
     yield _must(good, "classes", said.classes, f"must be in [2, {MAX_CLASSES}]")
     own = said.classes - said.none_class

@@ -37,7 +37,7 @@ from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
-from fedcpsc.runs.descriptions import read_descriptions, write_descriptions
+from fedcpsc.runs.descriptions import note_sharing, read_descriptions, write_descriptions
 from fedcpsc.runs.layout import (
     BANK_FOLDER,
     CHECKPOINT_FOLDER,
@@ -189,7 +189,9 @@ def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description]
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
         save_config(config, run_dir / CONFIG_FILE)
-        if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
+        if resume and (run_dir / DESCRIPTIONS_FILE).exists():
+            note_sharing(run_dir, silos)
+        else:
             write_descriptions(run_dir, silos)
 
 

@@ -116,6 +116,7 @@ class Gatekeeper:
                 recipes=self.policy.recipe_queries,
                 class_names=self.class_names,
                 none_class=self.none_class,
+                share_answers=self.policy.share_answers,
             )
         except Exception as error:
             return self._refusal(error, None)

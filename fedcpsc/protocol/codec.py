@@ -211,6 +211,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "recipes": _flag,
     "class_names": _class_names,
     "none_class": _flag,
+    "share_answers": _flag,
     "claim": _claim,
     "class_report": _class_report,
 }

@@ -34,6 +34,9 @@ from fedcpsc.typed_yaml import validate
 
 __all__ = ["SiloReport", "make_silos"]
 
+_SIMULATED = {"share_answers": True}
+"""What policies of silos that are all made here say, where the configuration does not: they are one user's own."""
+
 
 def make_silos(
     config: RunConfig,
@@ -51,7 +54,8 @@ def make_silos(
         config: configuration of the run.
         base: folder of the silos' folders.
         progress: function that is called with what is being done, a line each time.
-        only: number of the one silo to make, as its owner does on a machine of its own; None makes all.
+        only: number of the one silo to make, as its owner does on a machine of its own: its answers are handed on only
+            where `silos.policy` says so; None makes all, for a simulation.
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
 
@@ -71,7 +75,8 @@ def make_silos(
         check_architecture(name)
     training_plan(config.teachers)
     shared, own = config.silos.policy, config.silos.policies or ({},)
-    policies = [validate(Policy, {**shared, **fields}, "silos.policy") for fields in own]
+    simulated = _SIMULATED if only is None else {}
+    policies = [validate(Policy, {**simulated, **shared, **fields}, "silos.policy") for fields in own]
     device = choose_device(config.runtime.device)
     silos = range(config.silos.count) if only is None else (only,)
     adopted = adopted_silos(base, silos)

@@ -319,6 +319,22 @@ def test_the_configured_policy_is_written_until_its_owner_edits_it(tmp_path):
         assert load_policy(tmp_path / "0" / POLICY_FILE).answers == 30
 
 
+def test_simulated_silos_let_their_answers_be_handed_on_and_one_made_alone_does_not(tmp_path):
+    def agreed(base, silos=(0, 1)):
+        return [load_policy(tmp_path / base / str(silo) / POLICY_FILE).share_answers for silo in silos]
+
+    make_silos(config(), tmp_path / "all")
+    assert agreed("all") == [True, True]
+    make_silos(config(), tmp_path / "owner", only=1)
+    assert agreed("owner", [1]) == [False]
+    differ = ({}, {"share_answers": False})
+    make_silos(config(silos={"count": 2, "partition": {"kind": "iid"}, "policies": differ}), tmp_path / "differ")
+    assert agreed("differ") == [True, False]
+    said = {"count": 2, "partition": {"kind": "iid"}, "policy": {"share_answers": True}}
+    make_silos(config(silos=said), tmp_path / "said", only=0)
+    assert agreed("said", [0]) == [True]
+
+
 def test_an_owners_broken_policy_is_not_overwritten(tmp_path):
     make_silos(config(), tmp_path)
     (tmp_path / "1" / POLICY_FILE).write_text("answer: 30\n")
