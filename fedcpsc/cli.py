@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from fedcpsc.commands.audit_command import AuditRequest, run_audit
+from fedcpsc.commands.bank_commands import bank_app
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
@@ -69,6 +70,7 @@ def options(
 
 mount(app)
 app.add_typer(deploy_app, name="deploy")
+app.add_typer(bank_app, name="bank")
 _out = Console(emoji=False)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]

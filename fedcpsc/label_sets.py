@@ -116,6 +116,17 @@ class LabelSets:
         dense[:, list(places)] = np.where(total > 0, classes * (mass / np.where(total > 0, total, 1)), mass * even)
         return dense, mass[:, 0].astype(np.float32)
 
+    def of_known_classes(self) -> LabelSets:
+        """The same without classes that no silo knows; the others keep their order."""
+        kept = np.flatnonzero(self.known.any(0)).tolist()
+        place = {old: new for new, old in enumerate(kept)}
+        return LabelSets(
+            classes=len(kept),
+            names=None if self.names is None else tuple(self.names[old] for old in kept),
+            places=tuple(tuple(place[old] for old in own) for own in self.places),
+            none=self.none,
+        )
+
     def weights(self, mass: Floats) -> Floats | None:
         """How much each silo counts for each image, [S, N] in (0, 1]; None where no silo can say "none of these".
 

@@ -15,6 +15,7 @@ import numpy as np
 from fedcpsc.aggregation.rule import RULES, LinearRule
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
@@ -22,7 +23,15 @@ from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.recipe import check_sizes
 
-__all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
+__all__ = [
+    "Federation",
+    "answer_forms",
+    "answer_windows",
+    "check_federation",
+    "describe_classes",
+    "federated_labels",
+    "silo_classes",
+]
 
 _SHOWN = 20  # names, or silos, in a line
 
@@ -181,6 +190,19 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
             remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
             raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
     return dict.fromkeys(joined, form)
+
+
+def answer_windows(
+    joined: Mapping[SiloId, Description], forms: Mapping[SiloId, AnswerForm], *, denoise: bool
+) -> dict[SiloId, Window]:
+    """How each silo shows its teacher's probabilities.
+
+    Args:
+        joined: descriptions of the silos, by name.
+        forms: form that each is asked for.
+        denoise: whether the noise that they state is accounted for (`aggregation.denoise`).
+    """
+    return {silo: Window(forms[silo], said.noise_sigma, denoise) for silo, said in joined.items()}
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

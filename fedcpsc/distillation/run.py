@@ -20,9 +20,8 @@ from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
 from fedcpsc.distillation.events import EventLog, check_tensorboard
 from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
-from fedcpsc.distillation.federation import answer_forms, check_federation
+from fedcpsc.distillation.federation import answer_forms, answer_windows, check_federation
 from fedcpsc.distillation.fitting import fitting
-from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
 from fedcpsc.distillation.query_scheduler import QueryScheduler
@@ -124,8 +123,7 @@ def distill(
     )
     for silo, why in absent.items():
         scheduler.leave(silo, why)
-    denoise = config.aggregation.denoise
-    windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
+    windows = answer_windows(joined, forms, denoise=config.aggregation.denoise)
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     metrics = _metrics(run_dir, resume=resume)
 

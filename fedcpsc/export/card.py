@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.export.formats import INPUT_SCALE
+from fedcpsc.export.markdown import template
 from fedcpsc.plain_yaml import dump_plain
-from fedcpsc.printable import printable
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
 from fedcpsc.runs.read import RunFacts
@@ -23,9 +19,6 @@ from fedcpsc.runs.student import Student
 __all__ = ["CARD_FILE", "model_card"]
 
 CARD_FILE = "README.md"
-_TEMPLATES = Path(__file__).parent / "templates"
-# of Markdown, with formulas; an underscore within a word, as in add_remove, is none. HTML is the template's to escape
-_MARKUP = re.compile(r"[\\`*\[\]$~]|(?<!\w)_|_(?!\w)")
 
 
 def model_card(
@@ -45,15 +38,7 @@ def model_card(
     if result is None:
         raise RunError(explain("run", str(run.folder), "has not finished", "let it end with fedcpsc run --resume"))
     unprotected = [silo.id for silo in run.silos if not silo.dp]
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,  # what a silo calls itself is no markup
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = _line
-    return environment.get_template("card.md.j2").render(
+    return template("card.md.j2").render(
         head=dump_plain(_head(run, result)).strip(),
         run=run,
         result=result,
@@ -64,13 +49,6 @@ def model_card(
         input_scale=INPUT_SCALE,
         percent=percent,
     )
-
-
-def _line(text: object) -> str:
-    """What others named, on one line and in one cell of a table, without any markup; "-" where there is nothing."""
-    if text is None:
-        return "-"
-    return _MARKUP.sub(r"\\\g<0>", " ".join(printable(str(text)).split()).replace("|", "/"))
 
 
 def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
