@@ -23,7 +23,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, MARGIN = 900, 16  # pixels
 BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
-    "server": ("aggregation", "distillation", "losses", "server"),
+    "server": ("aggregation", "answer_set", "distillation", "losses", "server"),
     "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
     "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "white_box"),
 }

@@ -89,10 +89,13 @@ def _in_words(facts: AnswerSetFacts) -> Iterator[str]:
         yield f"  {silo.name}: {silo.answers:,} answered ({private})"
     if not facts.with_answers:
         yield "  targets alone, without the silos' answers"
-    if facts.silos_left_out or facts.images_left_out or facts.classes_left_out:
-        images, classes = facts.images_left_out, facts.classes_left_out
-        alone = f"{images:,} images and {classes} classes that were theirs alone"
-        yield f"  left out: {facts.silos_left_out} silos, and {alone}"
+    left_out = {
+        "silos": facts.silos_left_out,
+        "images that none of these answered": facts.images_left_out,
+        "classes that none of these knows": facts.classes_left_out,
+    }
+    if any(left_out.values()):
+        yield "  left out: " + ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
 
 
 def _say(*lines: str) -> None:

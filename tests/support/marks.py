@@ -48,6 +48,10 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
     },
     "slow": {
+        "tests/answer_set/test_consent.py::test_nothing_that_is_written_depends_on_what_an_excluded_silo_answered": "two banks that are synced line by line, in each of four cases",
+        "tests/answer_set/test_consent.py::test_the_targets_are_those_of_the_remaining_silos_alone": "the hub's library opens three data sets",
+        "tests/answer_set/test_exported_run.py": "whole runs",
+        "tests/answer_set/test_round_trip.py::test_many_rows_are_cut_into_files_and_never_held_together": "many small files, and a bank that is synced line by line",
         "tests/audit/test_attack_contract.py::test_one_file_and_one_line_add_an_attack_that_an_audit_then_runs": "a small audit",
         "tests/audit/test_bounds.py::test_one_run_bounds_rise_with_right_guesses_and_fall_with_confidence_and_delta": "a grid of bounds, each by bisection",
         "tests/audit/test_bounds.py::test_randomised_response_is_accused_as_often_as_allowed_and_not_far_less": "300 audits of a mechanism whose epsilon is known, in each of 12 cases",
