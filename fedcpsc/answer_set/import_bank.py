@@ -60,8 +60,9 @@ def import_bank(folder: Path, into: Path) -> AnswerSetFacts:
         for rows in read_rows(folder, facts):
             _add(bank, rows)
         write_descriptions(into, facts.descriptions)
+        save_config(config, staged / CONFIG_FILE)
         staged.rename(into / BANK_FOLDER)
-        save_config(config, into / CONFIG_FILE)  # last: it makes the folder a run's
+        (into / BANK_FOLDER / CONFIG_FILE).rename(into / CONFIG_FILE)  # last: it makes the folder a run's
     except OSError as error:
         constraint = f"cannot be written ({error.strerror})"
         raise BankError(explain("bank", str(into), constraint, "free space or fix the permissions")) from error

@@ -39,14 +39,15 @@ def from_png(data: bytes, image_shape: tuple[int, int, int]) -> npt.NDArray[np.u
         ValueError: it is no PNG file, is damaged, or has another size or another number of channels.
     """
     channels, height, width = image_shape
+    wanted = f"{MODES.get(channels)} {height}x{width}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: these are refused by their size
             picture = Image.open(io.BytesIO(data), formats=["PNG"])
-        if (picture.width, picture.height) != (width, height) or picture.mode != MODES.get(channels):
-            found = f"{picture.mode} {picture.height}x{picture.width}"
-            raise ValueError(f"it is {found}, and must be {MODES.get(channels)} {height}x{width}")
-        pixels = np.asarray(picture, np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        found = f"{picture.mode} {picture.height}x{picture.width}"
+        pixels = np.asarray(picture, np.uint8) if found == wanted else None
+    except Exception as error:  # decoders raise whatever they like on damaged bytes
         raise ValueError(f"it is no PNG file, or a damaged one ({type(error).__name__})") from error
+    if pixels is None:
+        raise ValueError(f"it is {found}, and must be {wanted}")
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)

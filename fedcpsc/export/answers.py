@@ -76,8 +76,9 @@ def export_answers(
         raise RunError(explain("run", str(run_dir), "has asked nothing yet", "let it begin first"))
     if file_format is SetFormat.PARQUET:
         check_channels(run.bank.image_shape)
-    said = read_descriptions(run_dir)
-    silos = agreed_silos(run.bank.silos, said, exclude, str(run_dir))
+    said, gone = read_descriptions(run_dir), run.config.aggregation.exclude  # whom the run itself leaves out
+    silos = agreed_silos(run.bank.silos, said, [name for name in exclude if name not in gone], str(run_dir))
+    run.bank.check_sums()
     before = len(run.bank.silos), run.bank.classes
     bank, places = _bank_of(run.bank, silos)
     facts = _facts(run, bank, said or {}, file_format, before, silo_answers=silo_answers)

@@ -121,6 +121,17 @@ def test_a_class_that_only_excluded_silos_know_is_left_out(tmp_path):
     assert found["origin"] == ["generator" if y >= 0 else "prior" for y in made_for], "it was made for some class"
 
 
+def test_answers_that_are_damaged_are_not_handed_on(tmp_path):
+    run = shared_run(tmp_path / "run")
+    file = run.folder / "bank/answers-0.f32"
+    damaged = bytearray(file.read_bytes())
+    damaged[5] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(BankError, match=r"answers-0\.f32.*does not have the checksum"):
+        export_answers(run.folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_silos_that_are_left_with_one_class_are_refused(tmp_path):
     said = {"a": described("a", ("cat", "dog")), "b": described("b", ("eel",), none_class=True)}
     run = shared_run(tmp_path / "run", said)
@@ -145,7 +156,9 @@ def test_targets_alone_hold_no_silos_answers_and_begin_no_run(tmp_path):
 def test_a_silo_that_the_run_itself_excludes_need_not_agree(tmp_path):
     run = shared_run(tmp_path / "run", aggregation__exclude=[SOUTH])
     run.say(SOUTH, share_answers=False)
-    assert [silo.name for silo in export_answers(run.folder, tmp_path / "out").silos] == [NORTH, EAST]
+    facts = export_answers(run.folder, tmp_path / "out")
+    assert {silo.name for silo in facts.silos} == {NORTH, EAST}
+    assert export_answers(run.folder, tmp_path / "again", exclude=[SOUTH]) == facts
 
 
 def test_a_run_whose_remaining_silos_answered_nothing_has_nothing_to_hand_on(tmp_path):

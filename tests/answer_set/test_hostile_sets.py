@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from support.shared_run import EAST, NORTH, SHAPE, SOUTH, shared_run
+from support.shared_run import EAST, NORTH, SOUTH, shared_run
 
+from fedcpsc.answer_set.facts import read_facts
 from fedcpsc.answer_set.import_bank import import_bank
 from fedcpsc.answer_set.pngs import from_png, to_png
+from fedcpsc.answer_set.reading import read_rows
 from fedcpsc.answer_set.set_format import SetFormat
 from fedcpsc.errors import BankError
 from fedcpsc.export.answers import export_answers
@@ -288,4 +290,24 @@ def test_pictures_keep_every_byte():
     for channels in (1, 3, 4):
         image = random.integers(0, 256, (channels, 7, 9)).astype(np.uint8)
         np.testing.assert_array_equal(from_png(to_png(image), image.shape), image)
-    assert SHAPE[0] == 3
+
+
+@pytest.mark.parametrize("file_format", list(SetFormat))
+def test_flipped_bytes_end_in_an_explained_error_or_in_other_numbers_and_never_in_a_traceback(tmp_path, file_format):
+    out, random = tmp_path / "out", np.random.default_rng(5)
+    export_answers(shared_run(tmp_path / "run", rounds=1, images=6).folder, out, file_format)
+    tree = facts_of(out)
+    tree["files"][0]["sha256"] = None
+    write_facts(out, tree)
+    facts, whole = read_facts(out), file_of(out).read_bytes()
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(damaged), 3):
+            damaged[place] ^= int(random.integers(1, 256))
+        file_of(out).write_bytes(damaged)
+        try:
+            list(read_rows(out, facts))
+        except BankError:
+            refused += 1
+    assert refused > 30
