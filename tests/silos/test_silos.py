@@ -403,10 +403,17 @@ def test_own_files_make_silos_with_nothing_held_out(tmp_path):
 
 
 def test_an_owner_makes_one_silo_on_a_machine_of_its_own_and_gets_the_very_same(tmp_path):
-    make_silos(config(), tmp_path / "all")
-    (alone,) = make_silos(config(), tmp_path / "own", only=1)
+    said = {"count": 2, "partition": {"kind": "iid"}, "policy": {"answers": 500, "share_answers": False}}
+    make_silos(config(silos=said), tmp_path / "all")
+    (alone,) = make_silos(config(silos=said), tmp_path / "own", only=1)
     assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["1"]
     assert load_manifest(alone.folder) == load_manifest(tmp_path / "all" / "1")
+    make_silos(config(), tmp_path / "agreed")  # where nothing is said, the policies differ and the teachers do not
+    simulated = load_manifest(tmp_path / "agreed" / "1")
+    assert simulated.policy_sha256 != load_manifest(alone.folder).policy_sha256
+    assert simulated.model_copy(update={"policy_sha256": None}) == load_manifest(alone.folder).model_copy(
+        update={"policy_sha256": None}
+    )
     with pytest.raises(DataError, match=r"silo=2: must be in \[0, 2\)"):
         make_silos(config(), tmp_path / "own", only=2)
 
