@@ -40,6 +40,7 @@ PRIORS.register("fractals", "fedcpsc.priors.fractals:FRACTALS")
 PRIORS.register("spectral", "fedcpsc.priors.spectral:SPECTRAL")
 PRIORS.register("scenes", "fedcpsc.priors.scenes:SCENES")
 PRIORS.register("cppn", "fedcpsc.priors.cppn:CPPN")
+PRIORS.register("photographs", "fedcpsc.priors.photographs:PHOTOGRAPHS")
 
 DEFAULT_MIXTURE = ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn")
 """Priors that a run mixes evenly where its configuration names none; a longer list changes the results of such runs."""

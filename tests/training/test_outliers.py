@@ -24,7 +24,7 @@ from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.outliers import make_outliers
-from fedcpsc.training.photographs import photograph_crops
+from fedcpsc.priors.photograph_crops import photograph_crops
 from fedcpsc.training.plain import train_classifier
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining, used_settings
 from fedcpsc.training.public_gradient import PublicGradient

@@ -7,6 +7,7 @@ They are public, installed with the package, and licensed for reuse (CC BY, see 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -45,12 +46,13 @@ def photograph_crops(count: int, image_shape: tuple[int, int, int], generator: t
     return crops
 
 
-def _photographs(channels: int) -> list[Tensor]:
-    """Both photographs, float32 [C, rows, columns] in [-1, 1]."""
+@lru_cache(maxsize=2)  # of 7 MB: a run asks for crops in every round, of large images in every chunk
+def _photographs(channels: int) -> tuple[Tensor, ...]:
+    """Both photographs, float32 [C, rows, columns] in [-1, 1]; not to be written to."""
     from sklearn.datasets import load_sample_images  # noqa: PLC0415 - slow to import, and only this needs it
 
     pictures = [torch.tensor(picture).permute(2, 0, 1) / 127.5 - 1 for picture in load_sample_images().images]
-    return pictures if channels == 3 else [picture.mean(0).expand(channels, -1, -1) for picture in pictures]
+    return tuple(pictures if channels == 3 else [picture.mean(0).expand(channels, -1, -1) for picture in pictures])
 
 
 def _scaled(photograph: Tensor, height: int, width: int, scale: float) -> Tensor:
