@@ -18,10 +18,12 @@ from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
+from fedcpsc.runs.origins import BASIC_ORIGINS
 from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "IMAGES",
+    "ORIGINS",
     "PSEUDO_LABELS",
     "TARGETS",
     "BankIndex",
@@ -35,7 +37,7 @@ __all__ = [
 
 Floats = npt.NDArray[np.float32]
 
-IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
+IMAGES, PSEUDO_LABELS, ORIGINS, TARGETS = "images.u8", "pseudo.i64", "origins.u8", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
 
 
@@ -130,6 +132,11 @@ class BankIndex:
         silos: names of the silos, in the order of `answers`.
         batches: batches in the order they were made.
         label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
+        origins: names of the images' origins by code; None: the bank does not note them, see `origins.py`.
+
+    Attributes:
+        notes_origins: whether the bank has a file of origins; where not, they follow from the pseudo-labels.
+        origin_names: names of the codes in `origins`, which `AnswerBank` and `BankView` give.
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class BankIndex:
         silos: Sequence[str],
         batches: Sequence[Batch] = (),
         label_sets: LabelSets | None = None,
+        origins: Sequence[str] | None = None,
     ) -> None:
         self.folder = folder
         self.image_shape = image_shape
@@ -147,10 +155,15 @@ class BankIndex:
         self.silos = list(silos)
         self.batches = list(batches)
         self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
+        self._note_origins(origins)
         self._index = {silo: index for index, silo in enumerate(self.silos)}
         self._columns = {
             silo: (answers_file(index), self.label_sets.widths[index]) for silo, index in self._index.items()
         }
+
+    def _note_origins(self, names: Sequence[str] | None) -> None:
+        self.notes_origins = names is not None
+        self.origin_names = BASIC_ORIGINS if names is None else tuple(names)
 
     @property
     def rows(self) -> int:

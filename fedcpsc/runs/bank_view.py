@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_index import (
     IMAGES,
+    ORIGINS,
     PSEUDO_LABELS,
     TARGETS,
     BankIndex,
@@ -24,8 +25,9 @@ from fedcpsc.runs.bank_index import (
     replay,
 )
 from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
-from fedcpsc.runs.journal_head import label_sets_of_head
+from fedcpsc.runs.journal_head import label_sets_of_head, origins_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
+from fedcpsc.runs.origins import Codes, origins_of
 
 __all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
 
@@ -37,7 +39,8 @@ class BankView(BankIndex):
 
     Attributes:
         images: images, uint8 [rows, C, H, W], memory-mapped.
-        pseudo_labels: classes the images were made for, int64 [rows], memory-mapped; -1 for images of the prior.
+        pseudo_labels: classes the images were made for, int64 [rows], memory-mapped; -1 for none.
+        origins: codes of `origin_names`, uint8 [rows]; memory-mapped where the bank notes them.
         targets: soft targets, float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
 
     Raises:
@@ -52,10 +55,12 @@ class BankView(BankIndex):
         silos: tuple[str, ...],
         batches: list[Batch],
         label_sets: LabelSets | None = None,
+        origins: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(folder, image_shape, classes, silos, batches, label_sets)
+        super().__init__(folder, image_shape, classes, silos, batches, label_sets, origins)
         self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
+        self.origins: Codes = self._origins()
         ends: dict[str, int] = {}
         for batch in batches:
             ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
@@ -66,6 +71,19 @@ class BankView(BankIndex):
             path = folder / name
             if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
+
+    def _origins(self) -> Codes:
+        """Codes of all rows.
+
+        Raises:
+            BankError: there are fewer, or one that means nothing.
+        """
+        if not self.notes_origins:
+            return origins_of(self.pseudo_labels)
+        codes: Codes = _map(self.folder / ORIGINS, np.uint8, (self.rows,))
+        if self.rows and int(codes.max()) >= len(self.origin_names):
+            raise damaged(self.folder / ORIGINS, "it holds codes that the journal's head does not name")
+        return codes
 
     def check_sums(self) -> bool:
         """Reads all that is committed and holds it against its checksums.
@@ -86,6 +104,8 @@ class BankView(BankIndex):
         """Where the data of a line lie, in the order they were written."""
         if line.silo is None:
             sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
+            if self.notes_origins:
+                sizes[ORIGINS] = np.dtype(np.uint8).itemsize
         else:
             name, width = self._columns[line.silo]
             sizes = {name: width * np.dtype(np.float32).itemsize}
@@ -128,9 +148,10 @@ def read_bank(folder: Path) -> BankView:
         channels, height, width = (int(size) for size in head["image_shape"])
         silos, classes = tuple(str(silo) for silo in head["silos"]), int(head["classes"])
         sets = label_sets_of_head(head, classes, len(silos))
+        origins = origins_of_head(head)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
-    return BankView(folder, (channels, height, width), classes, silos, batches, sets)
+    return BankView(folder, (channels, height, width), classes, silos, batches, sets, origins)
 
 
 def map_rows(
