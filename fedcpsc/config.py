@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from fedcpsc.choices import AGGREGATION_RULES, DEFAULT_MIXTURE, PRIORS
 from fedcpsc.class_names import is_class_name
 from fedcpsc.errors import explain
+from fedcpsc.public_config import PublicConfig
 from fedcpsc.silo_config import DataConfig, Mixture, SilosConfig, TeachersConfig
 from fedcpsc.typed_yaml import OneOf, Positive, Rate, Share, Strict, Weight, load_as
 
@@ -80,7 +81,7 @@ class QueriesConfig(Strict):
 
 
 class SynthesisConfig(Strict):
-    """Where the query images come from: a conditional generator and a procedural prior."""
+    """Where the query images come from: a procedural prior, a conditional generator, the server's own pictures."""
 
     prior: Mixture = Field(
         default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0),
@@ -89,6 +90,13 @@ class SynthesisConfig(Strict):
     prior_share: Share = Field(
         0.9,
         description="share of each round's images drawn from the prior, the others from the generator; the first rounds are all prior",
+    )
+    public: PublicConfig | None = Field(
+        None, description="the server's own unlabelled pictures, as a further source of query images; null: it has none"
+    )
+    public_share: Share = Field(
+        0.5,
+        description="share of each round's images drawn from the public pictures, where there are any; prior_share is of the others",
     )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
     latent: Positive = Field(64, description="length of the generator's noise vector")
@@ -297,6 +305,13 @@ class RunConfig(Strict):
             constraint = f"silos would have to draw the priors {', '.join(own)} themselves, which only this machine has"
             remedy = "set queries.recipes: false, or mix fedcpsc's own priors alone"
             raise ValueError(explain("queries.recipes", True, constraint, remedy))
+        return self
+
+    @model_validator(mode="after")
+    def _public_pictures_are_sent(self) -> RunConfig:
+        if self.queries.recipes and self.synthesis.public is not None:
+            constraint = "a silo cannot make the server's own pictures (synthesis.public) from a recipe"
+            raise ValueError(explain("queries.recipes", True, constraint, "set queries.recipes: false"))
         return self
 
     def in_deployment(self) -> RunConfig:

@@ -12,6 +12,7 @@ from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import OneOf, Positive, Rate, Share, Strict, Weight
 
 __all__ = [
+    "Background",
     "BlockPersons",
     "ColumnPersons",
     "DataConfig",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 Resize = Literal["squash", "crop", "pad"]
+Background = Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")]
 
 
 def _mixed(mixture: dict[str, float]) -> dict[str, float]:
@@ -95,7 +97,7 @@ class DataConfig(Strict):
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
     )
-    background: Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")] = Field(
+    background: Background = Field(
         "white",
         description="colour behind what is transparent in a picture, and of borders by resize: pad: white, black, grey, or '#rrggbb' in quotes",
     )

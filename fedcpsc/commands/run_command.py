@@ -142,15 +142,17 @@ def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str)
 
 
 def with_absolute_data(request: Request) -> Request:
-    """The same with an absolute `data.path`: Flower's processes have another working directory.
+    """The same with absolute paths of data and public pictures: Flower's processes have another working directory.
 
     Raises:
         ConfigError: as `Request.load`.
     """
-    path = request.load().data.path
-    if not path:
-        return request
-    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
+    config = request.load()
+    paths = {"data.path": config.data.path}
+    if config.synthesis.public is not None:
+        paths["synthesis.public.path"] = config.synthesis.public.path
+    absolute = (f"{key}={quoted(str(Path(path).expanduser().absolute()))}" for key, path in paths.items() if path)
+    return replace(request, overrides=(*request.overrides, *absolute))
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:

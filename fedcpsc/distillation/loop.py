@@ -19,6 +19,7 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.unlabelled import PublicPictures
 from fedcpsc.distillation.belief import describe_beliefs
 from fedcpsc.distillation.checkpoint import load_checkpoint, save_checkpoint
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
@@ -63,6 +64,7 @@ class RoundLoop:
         progress: function called with one line for each round and for each part of the final fit.
         tell: function called with one line for each event an operator should know.
         turned_away: reasons why silos were not let in, by name.
+        public: the server's own pictures, a source of query images; None: it has none.
 
     Attributes:
         committee: networks that are fitted to the answers; the first is the student.
@@ -86,14 +88,16 @@ class RoundLoop:
         progress: Progress,
         tell: Callable[[str], None] = lambda line: None,
         turned_away: Mapping[str, str] | None = None,
+        public: PublicPictures | None = None,
     ) -> None:
         self.turned_away = dict(turned_away or {})
+        self.public = public
         self._suspicions = SuspicionWatch()
         self.config, self.bank, self.scheduler, self.targets, self.timeline = config, bank, scheduler, targets, timeline
         self.device, self.evaluation = device, evaluation
         self._fit, self._folder, self._progress, self._tell = fit, folder, progress, tell
         self._reader = BankReader(bank, device)
-        self._images = QueryImages(config, bank, scheduler.images_per_batch, device)
+        self._images = QueryImages(config, bank, scheduler.images_per_batch, device, public)
         self.committee: list[Member] = self._new_committee()
         self.generator: ConditionalGenerator | None = None
         self.schedule = RoundSchedule(OverlapPolicy.of(config.queries).max_outstanding)

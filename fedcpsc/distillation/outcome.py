@@ -17,6 +17,7 @@ from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.pictures import save_curve, save_samples
+from fedcpsc.distillation.real_data import real_pictures
 from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
@@ -118,6 +119,7 @@ def describe_run(
         "classes": bank.classes,
         "class_names": None if bank.label_sets.names is None else list(bank.label_sets.names),
         "image_shape": list(bank.image_shape),
+        "images": bank.rows,
         "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
         "device": str(engine.device),
         "seed": config.seed,
@@ -130,6 +132,8 @@ def describe_run(
     }
     if engine.turned_away:
         result["turned_away"] = dict(engine.turned_away)
+    if real := real_pictures(config.synthesis.prior, engine.public, bank):
+        result["real_pictures"] = real
     return result
 
 

@@ -15,6 +15,7 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.unlabelled import Found, PublicPictures, find_pictures, read_found
 from fedcpsc.distillation.admission import Admitted, admit
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
@@ -25,6 +26,7 @@ from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
+from fedcpsc.distillation.public_images import check_enough
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.steps import check_finite
@@ -52,6 +54,8 @@ from fedcpsc.runs.layout import (
     TIMELINE_FILE,
 )
 from fedcpsc.runs.metrics import MetricsLine, append_line
+from fedcpsc.runs.origins import origin_table
+from fedcpsc.runs.real_pictures import keep_public
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.strict_json import format_json
@@ -89,8 +93,10 @@ def distill(
         FederationError: too few silos, silos that do not fit together, or none that answers.
         RunError, BankError: the folder holds another run, or files that are damaged; nothing has been written then.
         ConfigError: a value that only the silos show to be wrong.
+        DataError: the server's own pictures cannot be read.
     """
     check_mixture(config.synthesis.prior)
+    found = None if config.synthesis.public is None else find_pictures(config.synthesis.public)
     rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
@@ -105,9 +111,16 @@ def distill(
     silos = sorted(joined)
     counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
 
-    _begin(run_dir, config, joined, resume=resume)
+    public = None if found is None else _public_pictures(config, found, image_shape, tell)
+    _begin(run_dir, config, joined, public, resume=resume)
     bank = AnswerBank(
-        run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
+        run_dir / BANK_FOLDER,
+        image_shape,
+        label_sets.classes,
+        silos,
+        label_sets,
+        config.aggregation.exclude,
+        origin_table(config.synthesis.prior),
     )
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
     scheduler = QueryScheduler(
@@ -155,6 +168,7 @@ def distill(
                 progress=progress,
                 tell=tell,
                 turned_away=turned_away,
+                public=public,
             )
             engine.run()
     finally:
@@ -184,10 +198,37 @@ def _connect(
     return admit(joined, config.of_remaining_silos(), held_out_names, transport.turned_away, tell, begun_with)
 
 
-def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
-    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt."""
+def _public_pictures(
+    config: RunConfig, found: Found, image_shape: tuple[int, int, int], tell: Callable[[str], None]
+) -> PublicPictures | None:
+    """The server's own pictures, decoded for the silos that joined; what was read is told."""
+    own = config.synthesis.public
+    if own is None:
+        return None
+    pictures = read_found(found, own, image_shape, config.seed)
+    check_enough(config, len(pictures.images))
+    for line in pictures.report.lines():
+        tell(line)
+    return pictures
+
+
+def _begin(
+    run_dir: Path,
+    config: RunConfig,
+    silos: Mapping[SiloId, Description],
+    public: PublicPictures | None,
+    *,
+    resume: bool,
+) -> None:
+    """Makes the folder, with the configuration and what silos and own pictures were like at the run's first attempt.
+
+    Raises:
+        RunError: it was begun with other pictures of the server's own.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
+        if public is not None:
+            keep_public(run_dir, public.name, len(public.images), public.digest)
         save_config(config, run_dir / CONFIG_FILE)
         if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
             write_descriptions(run_dir, silos)

@@ -17,6 +17,7 @@ from fedcpsc.printable import printable
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
 from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.real_pictures import not_free_of_data
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.student import Student
 
@@ -61,6 +62,7 @@ def model_card(
         checks=checks,
         audit=audit,
         unprotected=unprotected,
+        real_data=not_free_of_data(result.get("real_pictures", ()), result.get("images", 0)),
         input_scale=INPUT_SCALE,
         percent=percent,
     )
@@ -78,8 +80,10 @@ def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
     head: dict[str, Any] = {
         "license": "unknown",
         "pipeline_tag": "image-classification",
-        "tags": ["fedcpsc", "federated-learning", "knowledge-distillation", "data-free"],
+        "tags": ["fedcpsc", "federated-learning", "knowledge-distillation"],
     }
+    if not result.get("real_pictures"):
+        head["tags"].append("data-free")
     value = result["student"]["accuracy"]
     if value is not None:
         kind = "validation" if run.config.data.validation else "held-out"

@@ -5,6 +5,7 @@
     metrics.jsonl          a line a round and a line a part of the final fit, see `metrics.py`
     timeline.jsonl         what was done when, see `timeline.py`
     bank/                  images asked about and their answers, see `answer_bank.py`
+    public.json            which pictures of the server's own it draws from, where it does, see `real_pictures.py`
     descriptions.json      what each silo said of itself when the run began, see `descriptions.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
@@ -37,6 +38,7 @@ __all__ = [
     "JOURNAL_FILE",
     "LOCK_FILE",
     "METRICS_FILE",
+    "PUBLIC_FILE",
     "REPORT_FILE",
     "RESULT_FILE",
     "SAMPLES_FILE",
@@ -58,6 +60,7 @@ CHECKPOINT_FOLDER: Final = "checkpoint"
 CHECKPOINT_FILE: Final = "state.pt"
 """In the checkpoint's folder."""
 DESCRIPTIONS_FILE: Final = "descriptions.json"
+PUBLIC_FILE: Final = "public.json"
 DETAILS_FILE: Final = "details.json"
 STUDENT_FILE: Final = "student.safetensors"
 GENERATOR_FILE: Final = "generator.safetensors"

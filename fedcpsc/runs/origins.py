@@ -27,9 +27,11 @@ __all__ = [
     "PUBLIC",
     "Codes",
     "check_origins",
+    "codes_of_priors",
     "of_prior",
     "origin_table",
     "origins_of",
+    "translated",
 ]
 
 Codes = npt.NDArray[np.uint8]
@@ -51,6 +53,18 @@ def of_prior(name: str) -> str:
 def origin_table(priors: Iterable[str] = ()) -> tuple[str, ...]:
     """Names of all origins by code, for a bank with images of these priors."""
     return (*BASIC_ORIGINS, *(of_prior(name) for name in sorted(set(priors))))[:_MOST]
+
+
+def codes_of_priors(kinds: npt.NDArray[np.int64]) -> Codes:
+    """Codes in `origin_table(mixture)`, uint8 [n], of priors by their numbers in `sorted(mixture)`, int64 [n]."""
+    codes = kinds + len(BASIC_ORIGINS)
+    return np.where(codes < _MOST, codes, PRIOR).astype(np.uint8)
+
+
+def translated(codes: Codes, names: Sequence[str], table: Sequence[str]) -> Codes:
+    """Codes of `names` as codes of `table`; of a prior that it does not name, the code of priors."""
+    places = {name: code for code, name in enumerate(table)}
+    return np.array([places.get(name, PRIOR) for name in names], np.uint8)[codes]
 
 
 def check_origins(table: Sequence[object]) -> tuple[str, ...]:

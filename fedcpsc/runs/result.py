@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import RESULT_FILE
+from fedcpsc.runs.real_pictures import RealPictures
 from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
@@ -130,6 +131,8 @@ class RunResult(TypedDict):
         excluded: names of the silos that were left out (`aggregation.exclude`).
         not_judged: reason why nothing can be said against any silo; None where silos were judged.
         turned_away: reasons why silos, or nodes, that answered were not let in, by name; missing where there are none.
+        images: number of images that were banked; missing in files of earlier versions.
+        real_pictures: real pictures that query images come from; missing where the run is free of all data.
     """
 
     schema: NotRequired[int]
@@ -156,6 +159,8 @@ class RunResult(TypedDict):
     excluded: NotRequired[list[str]]
     not_judged: NotRequired[str | None]
     turned_away: NotRequired[dict[str, str]]
+    images: NotRequired[int]
+    real_pictures: NotRequired[list[RealPictures]]
 
 
 class WhiteBoxResult(TypedDict):

@@ -52,7 +52,7 @@ def run(tmp_path, silo, **changes):
 
 def made(round_index, count=30, candidates=4):
     settings = SynthesisConfig(width=4, latent=8, batch_size=32, steps=2, candidates=candidates, moments=(0.0, 0.5))
-    images, y, generator, source = synthesise_by_recipe(
+    (images, y, generator, _), source = synthesise_by_recipe(
         settings,
         [build_classifier("convnet", 4, SHAPE, 4, seed=i) for i in range(2)],
         count,

@@ -77,7 +77,7 @@ def plain_loop(folder, settings, fakes):
     each = settings.queries.answers_per_silo // rounds
     steps = settings.steps_per_round
     for r in range(rounds):
-        images, y, _ = synthesise(
+        images, y, _, _ = synthesise(
             settings.synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
             image_shape=(1, 8, 8), seed=derive_seed(settings.seed, "synthesis"), device=device,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from scipy.stats import binomtest
 
@@ -12,6 +13,7 @@ from fedcpsc.report.blocks import MOST_CLASSES, Block, Facts, Note, Section, per
 from fedcpsc.report.sections.belief import alarms_about_silos
 from fedcpsc.report.sections.outcome import best_teacher
 from fedcpsc.runs.read import RunFacts, Silo
+from fedcpsc.runs.real_pictures import not_free_of_data
 
 __all__ = ["in_short", "what_was_run"]
 
@@ -51,7 +53,8 @@ def what_was_run(run: RunFacts) -> Section:
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
-        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
+        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}{_public(run)}"),
+        *_real_data(run),
         ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
         ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
         ("accuracy", f"{how}, which no silo trained on and which steer nothing" if config.evaluation.held_out else "-"),
@@ -135,6 +138,22 @@ def _shape(shape: Sequence[int] | None) -> str:
         return "image size unknown"
     channels, height, width = shape
     return f"images {height} x {width}, {'grey' if channels == 1 else f'{channels} channels'}"
+
+
+def _public(run: RunFacts) -> str:
+    """The server's own pictures; of their path the last part alone."""
+    public = run.config.synthesis.public
+    if public is None:
+        return ""
+    return f"; {run.config.synthesis.public_share:.0%} from pictures of the server's own ({Path(public.path).name})"
+
+
+def _real_data(run: RunFacts) -> list[tuple[str, str]]:
+    """Whether the images come from real pictures; nothing where they do not, or the run has not finished."""
+    result = run.result
+    if result is None or not (said := not_free_of_data(result.get("real_pictures", ()), result.get("images", 0))):
+        return []
+    return [("real data", said)]
 
 
 def _generator(run: RunFacts) -> str:
