@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedcpsc.errors import ConfigError, explain
+
 __all__ = ["photograph_crops"]
 
 _SCALES = 12  # sizes of crops, from a twentieth of a photograph's shorter side to all of it
@@ -36,8 +38,8 @@ def photograph_crops(count: int, image_shape: tuple[int, int, int], generator: t
     crops = torch.empty(count, *image_shape)
     which = torch.randint(len(photographs) * _SCALES, (count,), generator=generator)
     for number in sorted(set(which.tolist())):
-        photograph, scale = photographs[number // _SCALES], number % _SCALES / (_SCALES - 1)
-        scaled = _scaled(photograph, height, width, scale)
+        index, scale = number // _SCALES, number % _SCALES / (_SCALES - 1)
+        scaled = _scaled(channels, index, _size(photographs[index], height, width, scale))
         mask = which == number
         down = torch.randint(scaled.shape[1] - height + 1, (int(mask.sum()),), generator=generator)
         right = torch.randint(scaled.shape[2] - width + 1, (int(mask.sum()),), generator=generator)
@@ -48,15 +50,25 @@ def photograph_crops(count: int, image_shape: tuple[int, int, int], generator: t
 
 @lru_cache(maxsize=2)  # of 7 MB: a run asks for crops in every round, of large images in every chunk
 def _photographs(channels: int) -> tuple[Tensor, ...]:
-    """Both photographs, float32 [C, rows, columns] in [-1, 1]; not to be written to."""
-    from sklearn.datasets import load_sample_images  # noqa: PLC0415 - slow to import, and only this needs it
+    """Both photographs, float32 [C, rows, columns] in [-1, 1]; not to be written to.
 
-    pictures = [torch.tensor(picture).permute(2, 0, 1) / 127.5 - 1 for picture in load_sample_images().images]
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    try:
+        from sklearn.datasets import load_sample_images  # noqa: PLC0415 - slow to import, and only this needs it
+
+        read = load_sample_images().images
+    except (ImportError, OSError) as error:
+        constraint = f"cannot be read from scikit-learn ({error})"
+        remedy = "install scikit-learn whole, or leave the prior out"
+        raise ConfigError(explain("prior", "photographs", constraint, remedy)) from error
+    pictures = [torch.tensor(picture).permute(2, 0, 1) / 127.5 - 1 for picture in read]
     return tuple(pictures if channels == 3 else [picture.mean(0).expand(channels, -1, -1) for picture in pictures])
 
 
-def _scaled(photograph: Tensor, height: int, width: int, scale: float) -> Tensor:
-    """A photograph made so small that a window of [height, width] is a crop of the wanted size.
+def _size(photograph: Tensor, height: int, width: int, scale: float) -> tuple[int, int]:
+    """Rows and columns of a photograph made so small that a window of [height, width] is a crop of the wanted size.
 
     Args:
         photograph: float32 [C, rows, columns].
@@ -66,6 +78,12 @@ def _scaled(photograph: Tensor, height: int, width: int, scale: float) -> Tensor
     rows, columns = photograph.shape[1:]
     whole = max(height / rows, width / columns)  # by this factor the window just fits
     factor = whole if whole >= 1 else min(1.0, whole * math.exp(-math.log(_SMALLEST) * (1 - scale)))
-    size = [max(height, round(rows * factor)), max(width, round(columns * factor))]
+    return max(height, round(rows * factor)), max(width, round(columns * factor))
+
+
+@lru_cache(maxsize=2 * _SCALES)  # of 3 MB at most, but for images larger than the photographs
+def _scaled(channels: int, index: int, size: tuple[int, int]) -> Tensor:
+    """One of the photographs, float32 [C, *size] in [-1, 1]; not to be written to."""
+    photograph = _photographs(channels)[index]
     resized = F.interpolate(photograph[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
     return resized.clamp(-1, 1)

@@ -11,7 +11,7 @@ from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
-from fedcpsc.commands.run_command import Request, run_once, run_seeds
+from fedcpsc.commands.run_command import Request, run_once, run_seeds, with_absolute_data
 from fedcpsc.errors import RunError
 from fedcpsc.runs.claim import Existing
 
@@ -50,6 +50,17 @@ def test_each_seed_has_silos_and_a_run_of_its_own(console):
         assert result["seed"] == seed
         assert result["student"]["accuracy"] == summary["student"]["values"][seed - 3]
         assert Path(f"silos/smoke-seed{seed}/1/manifest.json").exists()
+
+
+def test_paths_of_data_and_public_pictures_are_made_absolute_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    given = tiny("data.path=mine", "synthesis.public={path: ~/pile, source: parquet}")
+    config = with_absolute_data(given).load()
+    assert config.data.path == str(tmp_path / "mine")
+    assert config.synthesis.public.path == str(tmp_path / "home/pile")
+    assert config.synthesis.public.source == "parquet"
+    assert with_absolute_data(tiny()).load().synthesis.public is None
 
 
 def set_options(values):

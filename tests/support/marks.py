@@ -81,6 +81,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_label_set_runs.py": "whole runs over unlike label sets",
         "tests/silos/test_label_sets_of_silos.py": "trains silos and runs over them",
         "tests/audit/test_audit_of_label_sets.py": "trains silos and runs over them",
+        "tests/distillation/test_public_images.py::test_a_killed_run_goes_on_with_the_same_pictures_to_the_same_student": "a run, and one that is killed and resumed",
+        "tests/distillation/test_public_images.py::test_photographs_and_public_pictures_are_both_named_and_a_procedural_run_names_none": "two runs",
         "tests/distillation/test_large_images.py": "draws and fits images of photographs' size",
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
         "tests/distillation/test_overlap.py": "whole runs with answers out of order",
