@@ -17,6 +17,7 @@ from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.real_pictures import read_public
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
@@ -85,9 +86,12 @@ def run_once(request: Request, console: Console) -> RunResult:
     resume = claim(run_dir, request.existing)
     result = finished(run_dir, config) if resume else None
     if result is None:
+        _check_public(config)
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
+    for line in (read_public(run_dir) or {"reading": []})["reading"]:
+        console.print(literal(line), highlight=False, soft_wrap=True)
     console.print(result_table(result))
     _draw_report(run_dir, console)
     console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
@@ -153,6 +157,18 @@ def with_absolute_data(request: Request) -> Request:
         paths["synthesis.public.path"] = config.synthesis.public.path
     absolute = (f"{key}={quoted(str(Path(path).expanduser().absolute()))}" for key, path in paths.items() if path)
     return replace(request, overrides=(*request.overrides, *absolute))
+
+
+def _check_public(config: RunConfig) -> None:
+    """Does nothing where the server's own pictures are there, if any are wanted: known before silos are trained.
+
+    Raises:
+        DataError: they are not.
+    """
+    if config.synthesis.public is not None:
+        from fedcpsc.data.unlabelled import find_pictures  # noqa: PLC0415 - brings Pillow and arrays
+
+        find_pictures(config.synthesis.public)
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:

@@ -228,7 +228,7 @@ def _begin(
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
         if public is not None:
-            keep_public(run_dir, public.name, len(public.images), public.digest)
+            keep_public(run_dir, public.name, len(public.images), public.digest, [*public.report.lines()])
         save_config(config, run_dir / CONFIG_FILE)
         if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
             write_descriptions(run_dir, silos)

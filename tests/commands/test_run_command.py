@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.picture_sources import pictures, png
 from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
 from fedcpsc.commands.run_command import Request, run_once, run_seeds, with_absolute_data
-from fedcpsc.errors import RunError
+from fedcpsc.errors import DataError, RunError
 from fedcpsc.runs.claim import Existing
 
 
@@ -61,6 +62,20 @@ def test_paths_of_data_and_public_pictures_are_made_absolute_for_processes_elsew
     assert config.synthesis.public.path == str(tmp_path / "home/pile")
     assert config.synthesis.public.source == "parquet"
     assert with_absolute_data(tiny()).load().synthesis.public is None
+
+
+def test_public_pictures_are_looked_for_before_silos_are_trained_and_what_was_read_is_shown(console, tmp_path):
+    pile = tmp_path / "pile"
+    pile.mkdir()
+    given = f"synthesis.public={{path: {pile}}}"
+    with pytest.raises(DataError, match="0 pictures were found there"):
+        run_once(tiny(given), console)
+    assert not Path("silos").exists()
+    for i, pixels in enumerate(pictures(12)):
+        (pile / f"{i}.png").write_bytes(png(pixels))
+    result = run_once(tiny(given), console)
+    assert result["real_pictures"][0]["images"] == 20
+    assert "the server's own pictures, without labels: 12, from" in console.file.getvalue()
 
 
 def set_options(values):

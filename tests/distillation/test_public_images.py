@@ -166,7 +166,12 @@ def test_a_run_says_which_real_pictures_it_used_and_the_bank_which_images_came_f
     assert str(tmp_path) not in json.dumps(result), "the last part of the path alone"
     assert told[0].startswith("the server's own pictures, without labels: 12, from ")
     noted = json.loads((tmp_path / "run/public.json").read_text())
-    assert noted == {"name": "harbour", "pictures": 12, "sha256": real["sha256"]}
+    assert noted == {
+        "name": "harbour",
+        "pictures": 12,
+        "sha256": real["sha256"],
+        "reading": told[: len(noted["reading"])],
+    }
 
 
 def test_photographs_and_public_pictures_are_both_named_and_a_procedural_run_names_none(tmp_path, folder):
@@ -207,6 +212,9 @@ def test_a_run_is_not_resumed_with_other_pictures(tmp_path, folder):
     (folder / "0.png").write_bytes(png(pictures(1, seed=8)[0]))
     silo = FakeSilo("silo-0")
     with pytest.raises(RunError, match="began with other public pictures"):
+        run(tmp_path, folder, [silo, FakeSilo("silo-1")], resume=True)
+    (tmp_path / "run/public.json").write_text('{"name": "harbour", "pictures": "12"}')
+    with pytest.raises(RunError, match=r"public\.json.*is damaged"):
         run(tmp_path, folder, [silo, FakeSilo("silo-1")], resume=True)
     assert silo.queries == []
 
