@@ -113,7 +113,9 @@ def test_a_run_that_saw_real_pictures_does_not_call_itself_free_of_data(run):
     export_run(run, Format.SAFETENSORS)
     text = (run / "export/README.md").read_text()
     assert "data-free" not in text
-    assert "learnt without private data: a server made 120 images" in text
+    assert "without data" not in text
+    assert "none that a silo gave" in text, "what the server's own pictures are, nobody can see"
+    assert "An image classifier for 3 classes: a server made 120 images" in text
     row = "not free of all data: 60 of 120 query images from 2,000 unlabelled pictures of the server"
     assert f"| real pictures behind the images | {row}" in text
     assert "&lt;b&gt;harbour/" in text
