@@ -226,6 +226,14 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> RunConfig:
+        warmup, total = self.student.warmup_steps, self.final_steps
+        if warmup and warmup >= total:
+            constraint = f"must be less than the {total} steps of the final fit (student.final_steps)"
+            raise ValueError(explain("student.warmup_steps", warmup, constraint, "lower it"))
+        return self
+
+    @model_validator(mode="after")
     def _a_silo_remains(self) -> RunConfig:
         exclude, count = self.aggregation.exclude, self.silos.count
         if len(exclude) >= count:

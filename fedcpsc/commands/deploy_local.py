@@ -17,7 +17,13 @@ from rich.console import Console
 from fedcpsc.app_config import AppConfig
 from fedcpsc.commands.deployment_table import show_until_interrupted
 from fedcpsc.commands.literal import literal
-from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
+from fedcpsc.commands.run_command import (
+    Request,
+    check_no_adopted,
+    check_weights_are_there,
+    make_teachers,
+    with_absolute_data,
+)
 from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import RunError, explain
@@ -70,6 +76,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         if wanted.resume and (done := finished(run_dir, config.in_deployment())):
             _show(done, run_dir, console)
             return
+        check_weights_are_there(config)
         check_start(wanted.port)  # before teachers are trained for nothing
         stage_app(layout.app, request.path)
         layout.run_config.write_text(_given(request).to_toml(), encoding="utf-8")

@@ -20,7 +20,15 @@ from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = [
+    "Request",
+    "check_no_adopted",
+    "check_weights_are_there",
+    "make_teachers",
+    "run_once",
+    "run_seeds",
+    "with_absolute_data",
+]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -85,6 +93,7 @@ def run_once(request: Request, console: Console) -> RunResult:
     resume = claim(run_dir, request.existing)
     result = finished(run_dir, config) if resume else None
     if result is None:
+        check_weights_are_there(config)
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
@@ -142,15 +151,27 @@ def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str)
 
 
 def with_absolute_data(request: Request) -> Request:
-    """The same with an absolute `data.path`: Flower's processes have another working directory.
+    """The same with absolute paths of data and weights: Flower's processes have another working directory.
 
     Raises:
         ConfigError: as `Request.load`.
     """
-    path = request.load().data.path
-    if not path:
-        return request
-    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
+    config = request.load()
+    paths = {"data.path": config.data.path, "student.weights": config.student.weights}
+    own = tuple(f"{key}={quoted(str(Path(path).absolute()))}" for key, path in paths.items() if path)
+    return replace(request, overrides=(*request.overrides, *own))
+
+
+def check_weights_are_there(config: RunConfig) -> None:
+    """Does nothing where the student starts from no file of weights, or from one that is there.
+
+    Raises:
+        ConfigError: it is not there: told before teachers are trained for nothing.
+    """
+    weights = config.student.weights
+    if weights is not None and not Path(weights).exists():
+        remedy = "check the path; weights are never downloaded"
+        raise ConfigError(explain("student.weights", weights, "is not there", remedy))
 
 
 def _draw_report(run_dir: Path, console: Console) -> None:

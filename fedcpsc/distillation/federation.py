@@ -76,7 +76,7 @@ def check_federation(
         raise FederationError(explain("classes", label_sets.classes, constraint, "raise it, or leave silos out"))
     if config.queries.recipes:
         check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
-    check_student(config, label_sets.classes, shape, start)
+    check_student(config, label_sets.classes, shape, start, tell)
     if evaluation is not None:
         evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
     for line in describe_classes(label_sets, said, evaluation):

@@ -16,8 +16,10 @@ from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import RoundLoop
+from fedcpsc.distillation.optimisers import optimiser_in_words
 from fedcpsc.distillation.pictures import save_curve, save_samples
 from fedcpsc.distillation.transport import SiloId, Traffic
+from fedcpsc.models.students import match_of
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -135,10 +137,21 @@ def _describe_student(engine: RoundLoop, student: Matrix | None) -> Network:
         "architecture": config.architecture if own is None else own.name,
         "width": config.width,
         "parameters": sum(p.numel() for p in engine.student.network.parameters()),
+        "optimiser": optimiser_in_words(config),
     }
     if own is not None:
         described["own_module"] = True
         del described["width"]
+    if (weights := engine.start.weights) is not None:
+        bank, stored = engine.bank, engine.student.network.stored
+        matched = match_of(weights, stored, config, bank.classes, bank.image_shape)
+        described["weights"] = {
+            "file": weights.path.name,
+            "sha256": weights.sha256,
+            "tensors": len(matched.taken),
+            "left": list(matched.left),
+            "note": "starts from weights made with other data",
+        }
     return described
 
 

@@ -104,7 +104,7 @@ def distill(
     if config.output.tensorboard:
         check_tensorboard()
     check_run_folder(run_dir, config, resume=resume, tell=tell)
-    start = student_start(student)
+    start = student_start(config.student, student)
     check_same_start(run_dir, described_start(start))
     device = choose_device(config.runtime.device)
     if config.runtime.threads:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +15,9 @@ from torch import Tensor
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
+from fedcpsc.data.mixing import Blend, Mixing, blended, draw_blend
 from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_parallel
+from fedcpsc.distillation.optimisers import learning_rate, make_optimiser
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
@@ -114,9 +115,7 @@ def make_committee(
     for index in range(config.committee):
         build, own_seed = build_fellow if index else build_student, derive_seed(seed, "member", index)
         network = to_device(build(config, classes, image_shape, own_seed, start), device)
-        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
-        members.append(Member(network, optimiser))
+        members.append(Member(network, make_optimiser(config, network)))
     return members
 
 
@@ -140,8 +139,8 @@ def fit(
         pool: rows to draw from, int64 [n >= 1].
         fresh: newest rows, int64 [m]; a share `fresh_share` of each batch is drawn from them where there are any.
         seed: seed of all randomness of these steps.
-        cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
-            which `done` lie behind; None keeps it constant.
+        cosine_from: (done, total): these are steps of a final fit of `total` steps, of which `done` lie behind, and the
+            learning rate follows `config.schedule`, by default a cosine; None keeps it constant.
         average: running average of the network's weights, with decay `config.average`; None where none is kept.
         rank: this process among those that share every batch; they all must make the same call.
     """
@@ -152,13 +151,13 @@ def fit(
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
+    mixing, random = Mixing(config.mixup, config.cutmix), np.random.default_rng(derive_seed(seed, "mixing"))
     drops = derive_seed(seed, "network", rank.index)  # every process passes other images: so others are dropped out
     with global_randomness(drops, device), data_parallel(member.network, rank, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:
-                done, total = cosine_from
-                rate *= 0.5 * (1 + math.cos(math.pi * (done + step) / total))
+                rate = learning_rate(config, cosine_from[0] + step, cosine_from[1])
             for group in member.optimiser.param_groups:
                 group["lr"] = rate
             chosen = _draw(rows, config.batch_size - from_newest, stream)
@@ -166,7 +165,8 @@ def fit(
                 chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
             pixels, targets = reader.batch(chosen)
             member.optimiser.zero_grad(set_to_none=True)
-            loss = student_loss(passes, config, pixels, targets, stream)
+            blend = draw_blend(mixing, pixels.shape, random) if mixing.is_on else None
+            loss = student_loss(passes, config, pixels, targets, stream, blend)
             (loss * rank.world_size).backward()  # type: ignore[no-untyped-call]
             member.optimiser.step()
             losses[step] = loss.detach()
@@ -202,19 +202,38 @@ def _move_average(average: Classifier, network: Classifier, decay: float) -> Non
 
 
 def student_loss(
-    passes: Passes, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
+    passes: Passes,
+    config: StudentConfig,
+    pixels: Tensor,
+    targets: Tensor,
+    stream: torch.Generator,
+    blend: Blend | None = None,
 ) -> Tensor:
     """Soft cross-entropy to the answers on a random view of each image (+ contrast between two such views).
 
     The generator's y is not used: inference-only it agrees with the teachers by chance. The contrastive term takes the
-    answers' own classes.
+    answers' own classes. A blended image has no class of its own: then the contrast takes views that are not blended,
+    which costs a third pass.
+
+    Args:
+        passes: function that passes views through the student.
+        config: section `student` of the run's configuration.
+        pixels: banked images, float32 [B, C, H, W] in [-1, 1].
+        targets: what the silos' answers to them came to, float32 [B, K].
+        stream: random generator of the views, on the pixels' device.
+        blend: how the batch is mixed for the cross-entropy; None does not mix it.
     """
+    views, wanted = [_view(pixels, config, stream) for _ in range(2 if config.contrastive_weight else 1)], targets
+    if blend is not None:
+        mixed, wanted = blended(views[0], targets, blend)
+        views = [mixed, *views] if config.contrastive_weight else [mixed]
+    outputs = passes(views)
+    loss = soft_cross_entropy(outputs[0][0], wanted)
     if config.contrastive_weight == 0:
-        ((logits, _),) = passes([_view(pixels, config, stream)])
-        return soft_cross_entropy(logits, targets)
-    (logits, features), (_, again) = passes([_view(pixels, config, stream) for _ in range(2)])
+        return loss
+    (_, features), (_, again) = outputs[-2:]
     contrast = supervised_contrastive(torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature)
-    return soft_cross_entropy(logits, targets) + config.contrastive_weight * contrast
+    return loss + config.contrastive_weight * contrast
 
 
 def _view(pixels: Tensor, config: StudentConfig, stream: torch.Generator) -> Tensor:

@@ -63,6 +63,39 @@ def model_card(
         unprotected=unprotected,
         input_scale=INPUT_SCALE,
         percent=percent,
+        loading=_loading(student),
+    )
+
+
+def _loading(student: Student) -> str:
+    """Lines of Python that make the network of the safetensors file."""
+    sizes = f"{student.classes}, {student.image_shape}"
+    constants = student.plan.normalisation
+    if student.width is not None and constants is None:
+        return (
+            "from fedcpsc.models.registry import build_classifier\n"
+            f'network = build_classifier("{student.architecture}", {sizes}, {student.width})\n'
+            'network.load_state_dict(load_file("student.safetensors"))'
+        )
+    if student.start.own is not None and constants is None:
+        return (
+            f"network = {student.architecture}(...)  # made as it was for the run\n"
+            'network.load_state_dict(load_file("student.safetensors"))'
+        )
+    own = student.start.own is not None
+    given: dict[str, object] = {} if own else {"architecture": student.architecture}
+    if student.width is not None:
+        given["width"] = student.width
+    if constants is not None:
+        given["normalisation"] = constants.model_dump(mode="json")
+    plan = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    start = f", Start(own_module({student.architecture}(...)))" if own else ""
+    return (
+        f"from fedcpsc.models.students import {'Start, ' if own else ''}build_student\n"
+        + ("from fedcpsc.models.own_module import own_module\n" if own else "")
+        + "from fedcpsc.student_config import StudentConfig\n"
+        f"network = build_student(StudentConfig({plan}), {sizes}, 0{start})\n"
+        'network.stored.load_state_dict(load_file("student.safetensors"))'
     )
 
 

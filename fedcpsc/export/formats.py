@@ -93,6 +93,8 @@ def _written(student: Student, file_format: Format, write: Callable[[Student, Pa
 def _rebuilt_by(student: Student) -> str:
     if student.start.own is not None:
         return f"a copy of {student.architecture}"
+    if student.width is None or student.plan.normalisation is not None:
+        return "fedcpsc.models.students.build_student"
     return "fedcpsc.models.registry.build_classifier"
 
 
@@ -126,7 +128,9 @@ def _traced(student: Student) -> dict[str, Any]:
 
 def _about(student: Student) -> dict[str, str]:
     names = {} if student.class_names is None else {"class_names": json.dumps(student.class_names)}
-    width = {} if student.start.own is not None else {"width": str(student.width)}
+    width = {} if student.width is None else {"width": str(student.width)}
+    constants = student.plan.normalisation
+    inside = {} if constants is None else {"normalisation": constants.model_dump_json()}
     return {
         "architecture": student.architecture,
         **width,
@@ -134,6 +138,7 @@ def _about(student: Student) -> dict[str, str]:
         **names,
         "image_shape": "x".join(str(size) for size in student.image_shape),
         "input": INPUT_SCALE,
+        **inside,
         "output": "logits",
     }
 

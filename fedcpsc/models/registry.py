@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedcpsc.errors import ConfigError, explain
@@ -102,7 +103,6 @@ def check_trainable(
     image_shape: _Shape,
     width: int,
     batch_size: int,
-    key: str = "architecture",
 ) -> None:
     """Does nothing where a network of this architecture can be trained on such images; computes nothing.
 
@@ -113,44 +113,59 @@ def check_trainable(
         image_shape: (C, H, W) of the images.
         width: width of the network, as in `build_classifier`.
         batch_size: number of images in a batch.
-        key: key of the section that names the architecture.
 
     Raises:
         ConfigError: for an unknown architecture, images that it cannot take, or batches that its norm cannot take.
     """
-    with torch.device("meta"):  # shapes alone
-        network = build_classifier(architecture, classes, image_shape, width, seed=0)
-    check_network(section, architecture, network, batch_size, key)
+    check_architecture(architecture)
+
+    def skeleton() -> Classifier:
+        with torch.device("meta"):  # shapes alone
+            return build_classifier(architecture, classes, image_shape, width, seed=0)
+
+    check_network(section, architecture, skeleton, image_shape, batch_size)
 
 
 def check_network(
-    section: str, architecture: str, network: Classifier, batch_size: int, key: str = "architecture"
-) -> None:
-    """Does nothing where a network can be trained on its images in such batches.
+    section: str,
+    architecture: str,
+    make: Callable[[], Classifier],
+    image_shape: _Shape,
+    batch_size: int,
+    key: str = "architecture",
+) -> Classifier:
+    """Gives a network that can be trained on such images in such batches.
 
     Args:
         section: section of the configuration that names it, "teachers" or "student".
         architecture: name of the network, for messages.
-        network: network in training mode; on the device `meta` nothing is computed.
+        make: function that makes the network, in training mode; on the device `meta` nothing is computed.
+        image_shape: (C, H, W) of the images.
         batch_size: number of images in a batch.
         key: key of the section that names it.
 
     Raises:
         ConfigError: for images that it cannot take, or batches that its norm cannot take.
     """
+    try:
+        network = make()
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # it may drop out
+            logits = network(torch.zeros(2, *image_shape, device=device))
+    except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: sides that a library checks
+        channels, height, side = image_shape
+        constraint = f"cannot take images of {side}x{height} pixels and {channels} channels ({_first_line(error)})"
+        remedy = "set data.image_size, or use another architecture, such as convnet"
+        raise ConfigError(explain(f"{section}.{key}", architecture, constraint, remedy)) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, network.classes):
+        shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        constraint = f"gives {shown} for two images, must give logits {[2, network.classes]}"
+        raise ConfigError(explain(f"{section}.{key}", architecture, constraint, "use another architecture"))
     if batch_size < 2 and any(isinstance(module, _BatchNorm) for module in network.modules()):
         remedy = f"raise it, or use an architecture without batch norm ({section}.{key}=convnet_gn)"
         constraint = f"batch norm, which {architecture} has, needs {section}.batch_size >= 2"
         raise ConfigError(explain(f"{section}.batch_size", batch_size, constraint, remedy))
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    try:
-        with torch.no_grad():
-            network(torch.zeros(2, *network.image_shape, device=device))
-    except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: sides that a library checks
-        channels, height, side = network.image_shape
-        constraint = f"cannot take images of {side}x{height} pixels and {channels} channels ({_first_line(error)})"
-        remedy = "set data.image_size, or use another architecture, such as convnet"
-        raise ConfigError(explain(f"{section}.{key}", architecture, constraint, remedy)) from error
+    return network
 
 
 def _first_line(error: Exception) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "RunResult",
     "Seconds",
     "SiloResult",
+    "StartingWeights",
     "WhiteBoxResult",
     "check_schema",
     "read_result",
@@ -39,6 +40,24 @@ _RENAMED: Final = {"queries_per_silo": "answers_per_silo"}  # schema 1 -> schema
 _RENAMED_IN_SILOS: Final = {"queries_answered": "answers", "left": "stopped"}
 
 
+class StartingWeights(TypedDict):
+    """The weights of others that a student started from.
+
+    Attributes:
+        file: name of their file.
+        sha256: SHA-256 of the file, in hexadecimal digits.
+        tensors: number of tensors taken from it.
+        left: names of the tensors that stayed at their initialisation, those of the head.
+        note: what that means, in words.
+    """
+
+    file: str
+    sha256: str
+    tensors: int
+    left: list[str]
+    note: str
+
+
 class Network(TypedDict):
     """A network and how it does.
 
@@ -48,6 +67,8 @@ class Network(TypedDict):
         width: width of a network of `models.registry`.
         parameters: number of its weights.
         own_module: whether it is a module of the caller's own; missing where it is not.
+        optimiser: optimiser and schedule of its fit, in words.
+        weights: weights of others that it started from; missing where there were none.
     """
 
     accuracy: float | None
@@ -55,6 +76,8 @@ class Network(TypedDict):
     width: NotRequired[int]
     parameters: NotRequired[int]
     own_module: NotRequired[bool]
+    optimiser: NotRequired[str]
+    weights: NotRequired[StartingWeights]
 
 
 class EnsembleResult(TypedDict):

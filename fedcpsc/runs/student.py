@@ -44,9 +44,9 @@ class Student:
     class_names: tuple[str, ...] | None = None
 
     @property
-    def width(self) -> int:
-        """Width of a network of `models.registry`."""
-        return self.plan.width
+    def width(self) -> int | None:
+        """Width of a network of `models.registry`; None of other networks."""
+        return None if self.start.own is not None or "/" in self.architecture else self.plan.width
 
     def rebuilt(self, weights: Path) -> Classifier:
         """The same network from a file of weights.

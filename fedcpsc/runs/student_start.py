@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """student.json: what the student began as, where config.yaml does not say it all.
 
-A configuration names no code, so that it cannot say that the student is a module of the caller's own. Only runs to
-which this applies have the file.
+A configuration names no code, so that it cannot say that the student is a module of the caller's own; and of a file of
+weights it has the path alone, not what lies there. Only runs to which this applies have the file.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class StudentStart(TypedDict):
 
     Attributes:
         module: name of the class of a module of the caller's own; None where the configuration names the architecture.
+        weights: SHA-256 of the file of weights that it began with; None where it began without.
     """
 
     module: str | None
+    weights: str | None
 
 
-NOTHING: Final[StudentStart] = {"module": None}
+_NOTHING: Final[StudentStart] = {"module": None, "weights": None}
 
 
 def write_student_start(run_dir: Path, start: StudentStart) -> None:
@@ -44,7 +46,7 @@ def write_student_start(run_dir: Path, start: StudentStart) -> None:
         OSError: it cannot be written.
     """
     path = run_dir / STUDENT_START_FILE
-    if start != NOTHING:
+    if start != _NOTHING:
         write_whole(path, format_json({"schema": _SCHEMA, **start}, path, indent=2) + "\n")
 
 
@@ -59,9 +61,9 @@ def read_student_start(run_dir: Path) -> StudentStart:
         tree = parse_mapping(path.read_bytes())
         check_schema(tree, path, _SCHEMA)
         del tree["schema"]
-        return TypeAdapter(StudentStart).validate_python(NOTHING | tree, strict=True)
+        return TypeAdapter(StudentStart).validate_python(_NOTHING | tree, strict=True)
     except FileNotFoundError:
-        return NOTHING
+        return _NOTHING
     except (OSError, ValueError, KeyError, ValidationError) as error:
         constraint = f"is damaged or cannot be read ({error!r})"
         raise RunError(explain("run", str(path), constraint, "restore it from a backup")) from error
@@ -82,4 +84,8 @@ def check_same_start(run_dir: Path, start: StudentStart) -> None:
         remedy = "resume it with the one that it began with"
         if before["module"]:
             remedy = f"resume it from Python, where fedcpsc.distillation.run.distill(student=...) takes {what}"
+        raise RunError(explain("run", str(run_dir), constraint, remedy))
+    if before["weights"] != start["weights"]:
+        constraint = f"began with other weights, SHA-256 {before['weights']} -> {start['weights']}"
+        remedy = "resume it with the file of student.weights that it began with"
         raise RunError(explain("run", str(run_dir), constraint, remedy))

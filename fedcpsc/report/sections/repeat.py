@@ -46,6 +46,9 @@ def public_config(config: RunConfig) -> tuple[str, list[str]]:
     if config.data.path:
         tree["data"]["path"] = None
         left_out.append("data.path")
+    if config.student.weights:
+        tree["student"]["weights"] = None
+        left_out.append("student.weights")
     for section in ("silos", "output"):
         if Path(tree[section]["root"]).is_absolute():
             tree[section].pop("root")  # the default serves as well

@@ -53,11 +53,26 @@ def what_was_run(run: RunFacts) -> Section:
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
         ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
-        ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
+        ("student", _network(run)),
         ("accuracy", f"{how}, which no silo trained on and which steer nothing" if config.evaluation.held_out else "-"),
         ("seed", str(config.seed)),
     )
     return Section("what-was-run", "What was run", (Facts(items),))
+
+
+def _network(run: RunFacts) -> str:
+    """The student's network, what it began with, and how it was fitted."""
+    config, known = run.config.student, None if run.result is None else run.result["student"]
+    own = known is not None and known.get("own_module", False)
+    name = f"{known['architecture']}, a module of the caller's own" if known and own else config.architecture
+    words = [f"{name}, committee of {config.committee}"]
+    if config.fellows is not None and config.committee > 1:
+        words[0] += f" (beside it {config.fellows})"
+    if known is not None and "weights" in known:
+        words.append(f"{known['weights']['note']} ({known['weights']['file']}, SHA-256 {known['weights']['sha256']})")
+    if known is not None and "optimiser" in known:
+        words.append(f"fitted by {known['optimiser']}")
+    return "; ".join(words)
 
 
 def _student(run: RunFacts) -> str:

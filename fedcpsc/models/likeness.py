@@ -1,58 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks by name: this project's, torchvision's and timm's, built without weights, and told apart by key shapes."""
+"""Which network weights are for: networks told apart by the names and shapes of their tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.errors import ConfigError, ManifestError, explain
-from fedcpsc.models.registry import ARCHITECTURES, build_classifier
+from fedcpsc.errors import ConfigError
+from fedcpsc.models.libraries import TORCHVISION, ZOO, Library, Plan, skeleton
 
-__all__ = ["LIBRARIES", "Fit", "Library", "Plan", "fit", "libraries_of", "loaded", "nearest"]
+__all__ = ["Fit", "fit", "head_keys", "loaded", "nearest", "nearest_in_words"]
 
 Shapes = dict[str, tuple[int, ...]]
 
 _SIDES = (32, 28, 8, 16, 64)  # tried for this project's networks, where the owner does not say the image's shape
 _UNLIKELY = 1009  # outputs of a network built to see which of its tensors have as many rows as it has outputs
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a network is built from, beside its name.
-
-    Attributes:
-        outputs: number of outputs.
-        channels: number of channels of an image.
-        sides: height and width of an image; None where they are not known.
-        width: width of a network of `models.registry`.
-    """
-
-    outputs: int
-    channels: int = 3
-    sides: tuple[int, int] | None = None
-    width: int = 16
-
-
-@dataclass(frozen=True)
-class Library:
-    """Where networks come from.
-
-    Attributes:
-        name: name in front of an architecture's, as in "torchvision/resnet18".
-        kind: teacher format of its networks.
-        names: function that gives the names of its networks.
-        build: function that makes a network; its weights may have no values yet.
-    """
-
-    name: str
-    kind: str
-    names: Callable[[], tuple[str, ...]]
-    build: Callable[[str, Plan], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -68,97 +33,6 @@ class Fit:
     library: Library
     name: str
     plan: Plan
-
-
-def _zoo(name: str, plan: Plan) -> nn.Module:
-    return build_classifier(name, plan.outputs, (plan.channels, *(plan.sides or (32, 32))), plan.width, seed=0)
-
-
-def _torchvision_names() -> tuple[str, ...]:
-    import torchvision  # noqa: PLC0415 - takes its time
-
-    # these two change their input where they were made from pretrained weights, and their state dicts do not say so
-    unsaid = {"googlenet", "inception_v3"}
-    return tuple(name for name in torchvision.models.list_models(module=torchvision.models) if name not in unsaid)
-
-
-def _torchvision(name: str, plan: Plan) -> nn.Module:
-    import torchvision  # noqa: PLC0415 - takes its time
-
-    sized: dict[str, Any] = {}
-    if plan.sides and name.startswith("vit_"):
-        sized = {"image_size": plan.sides[0]}
-    elif plan.sides and name == "maxvit_t":
-        sized = {"input_size": plan.sides}
-
-    def make() -> nn.Module:
-        network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=plan.outputs, **sized)
-        if plan.channels != 3:
-            _replace_first_convolution(network, plan.channels)
-        return network
-
-    return _without_values(make)
-
-
-def _without_values(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network that takes no memory yet, where it can be built so."""
-    try:
-        with torch.device("meta"):
-            network = make()
-    except NotImplementedError:  # it computes with tensors while it is built
-        return make()
-    held = network.state_dict().keys()
-    return network if all(name in held for name, _ in network.named_buffers()) else make()
-
-
-def _replace_first_convolution(network: nn.Module, channels: int) -> None:
-    """Lets a network take other images than colour ones, as owners do it: by a new first layer."""
-    for path, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            parent, _, own = path.rpartition(".")
-            kept = {key: getattr(layer, key) for key in ("kernel_size", "stride", "padding", "dilation")}
-            new = nn.Conv2d(channels, layer.out_channels, bias=layer.bias is not None, **kept)
-            setattr(network.get_submodule(parent), own, new)
-            return
-
-
-def _timm_names() -> tuple[str, ...]:
-    return tuple(_timm_package().list_models())
-
-
-def _timm(name: str, plan: Plan) -> nn.Module:
-    make = _timm_package().create_model
-    return _without_values(
-        lambda: make(name, pretrained=False, num_classes=plan.outputs, in_chans=plan.channels, scriptable=False)
-    )
-
-
-def _timm_package() -> Any:
-    try:
-        import timm  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ManifestError(
-            explain("architecture", "timm", "needs timm", "install it: pip install 'fedcpsc[timm]'")
-        ) from error
-    return timm
-
-
-ZOO = Library("fedcpsc", "torch", lambda: ARCHITECTURES, _zoo)
-TORCHVISION = Library("torchvision", "torchvision", _torchvision_names, _torchvision)
-TIMM = Library("timm", "timm", _timm_names, _timm)
-LIBRARIES = {library.name: library for library in (ZOO, TORCHVISION, TIMM)}
-
-
-def libraries_of(architecture: str) -> list[tuple[Library, str]]:
-    """Libraries that have a network of this name, with its name there; timm's only where it is named.
-
-    Args:
-        architecture: name of a network, such as "resnet18" or "torchvision/resnet18".
-    """
-    prefix, slash, name = architecture.partition("/")
-    chosen = [LIBRARIES[prefix]] if slash and prefix in LIBRARIES else [ZOO, TORCHVISION]
-    name = name if slash and prefix in LIBRARIES else architecture
-    return [(library, name) for library in chosen if name in library.names()]
 
 
 def fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) -> Fit | None:
@@ -182,7 +56,7 @@ def fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) ->
 
 def _fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) -> Plan | None:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    own = _shapes(library.build(name, replace(plan, outputs=_UNLIKELY)))
+    own = _shapes(skeleton(library, name, replace(plan, outputs=_UNLIKELY)))
     heads = [key for key, shape in own.items() if shape[:1] == (_UNLIKELY,)]
     first = next((key for key, shape in own.items() if len(shape) == 4), None)
     needed = heads if first is None else [*heads, first]
@@ -193,10 +67,22 @@ def _fit(library: Library, name: str, state: Mapping[str, Tensor], plan: Plan) -
         width = shapes[first][0] if library is ZOO else plan.width
         plan = replace(plan, channels=shapes[first][1], width=width)
     if library is ZOO or plan.channels != 3:
-        own = _shapes(library.build(name, plan))
+        own = _shapes(skeleton(library, name, plan))
     else:  # only the head differs: to build the largest networks once more would take seconds
         own |= {key: (plan.outputs, *own[key][1:]) for key in heads}
     return plan if _compared(own) == _compared(shapes) else None
+
+
+def head_keys(library: Library, name: str, plan: Plan) -> frozenset[str]:
+    """Names of the tensors that have as many rows as the network has outputs, whatever that number is.
+
+    Args:
+        library: where the network comes from.
+        name: name of the network there.
+        plan: what it is built from.
+    """
+    own = _shapes(skeleton(library, name, replace(plan, outputs=_UNLIKELY)))
+    return frozenset(key for key, shape in own.items() if shape[:1] == (_UNLIKELY,))
 
 
 def loaded(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
@@ -231,6 +117,12 @@ def nearest(state: Mapping[str, Tensor], count: int = 3) -> list[str]:
     return sorted(scores, key=lambda name: -scores[name])[:count]
 
 
+def nearest_in_words(state: Mapping[str, Tensor]) -> str:
+    """The three nearest networks, for a message."""
+    names = nearest(state)
+    return ", ".join(names[:-1]) + f" or {names[-1]}"
+
+
 def _torchvision_families() -> list[list[str]]:
     """torchvision's networks by the file that defines them, each family from its smallest network to its largest."""
     import torchvision  # noqa: PLC0415 - takes its time
@@ -248,7 +140,7 @@ def _likeness(library: Library, name: str, found: Shapes) -> float:
     """How much of a network's tensors have the names, and the shapes, of those that were found, >= 0."""
     if name.startswith("regnet_") and name.endswith(("16gf", "32gf", "128gf")):
         return 0.0  # they cannot be built without gigabytes of values
-    own = _compared(_shapes(library.build(name, Plan(outputs=_UNLIKELY))))
+    own = _compared(_shapes(skeleton(library, name, Plan(outputs=_UNLIKELY))))
     same = sum(shape == own.get(key) for key, shape in found.items())
     named = sum(key in own for key in found)
     return (same + 0.2 * named) / len(own.keys() | found.keys())
