@@ -2,8 +2,8 @@
 """Images blended with others of their batch, and their targets likewise: mixup and cutmix.
 
 Sources: Zhang et al. 2018 (arXiv 1710.09412); Yun et al. 2019 (arXiv 1905.04899). As there, one share is drawn for a
-whole batch, and each image is blended with the one that a random order of the batch puts in its place. A rectangle's sides
-are rounded to the nearest pixel, not down to an even number: on images of 8 pixels that would be felt.
+whole batch, and each image is blended with the one that a random order of the batch puts in its place. Unlike there, a
+rectangle's sides are rounded to the nearest pixel, not down to an even number: images of 8 pixels would feel it.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def describe_run(
         "evaluation_images": None if engine.evaluation is None else len(engine.evaluation),
         "device": str(engine.device),
         "seed": config.seed,
-        "versions": versions(),
+        "versions": versions(*(["timm"] if _stands_on_timm(engine) else [])),
         "commit": commit(),
         "simulated": facts is not None,
         "not_joined": config.of_remaining_silos().silos.count - len(bank.silos),
@@ -130,18 +130,24 @@ def describe_run(
     return result
 
 
+def _stands_on_timm(engine: RoundLoop) -> bool:
+    student = engine.config.student
+    named = [student.fellows, None if engine.start.own is not None else student.architecture]
+    return any(name is not None and name.startswith("timm/") for name in named)
+
+
 def _describe_student(engine: RoundLoop, student: Matrix | None) -> Network:
     config, own = engine.config.student, engine.start.own
     described: Network = {
         "accuracy": None if student is None else accuracy_of(student),
         "architecture": config.architecture if own is None else own.name,
-        "width": config.width,
         "parameters": sum(p.numel() for p in engine.student.network.parameters()),
         "optimiser": optimiser_in_words(config),
     }
     if own is not None:
         described["own_module"] = True
-        del described["width"]
+    elif "/" not in config.architecture:
+        described["width"] = config.width
     if (weights := engine.start.weights) is not None:
         bank, stored = engine.bank, engine.student.network.stored
         matched = match_of(weights, stored, config, bank.classes, bank.image_shape)

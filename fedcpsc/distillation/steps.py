@@ -193,8 +193,12 @@ def check_finite(tensors: Sequence[Tensor], name: str) -> None:
 
 
 def _move_average(average: Classifier, network: Classifier, decay: float) -> None:
+    moved: set[int] = set()  # layers that share their weights have several names for them
     with torch.no_grad():
         for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.data_ptr() in moved:
+                continue
+            moved.add(mean.data_ptr())
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:

@@ -22,6 +22,7 @@ from fedcpsc.runs.layout import (
 )
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, read_metrics
 from fedcpsc.runs.result import RunResult, SiloResult, read_result
+from fedcpsc.runs.student_start import StudentStart, read_student_start
 from fedcpsc.runs.timeline import Span, read_timeline
 
 __all__ = ["RunFacts", "Silo", "gather"]
@@ -84,6 +85,7 @@ class RunFacts:
         bank: images and answers of the run; None where the folder has no bank.
         timeline: spans of time and what they were spent on; empty where the run left none.
         error: error that ended the run; None where none is known.
+        student_start: what the student began as, where the configuration does not say it all.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class RunFacts:
     bank: BankView | None
     timeline: tuple[Span, ...]
     error: str | None
+    student_start: StudentStart
 
     @property
     def name(self) -> str:
@@ -162,6 +165,7 @@ def gather(folder: Path) -> RunFacts:
         bank=bank,
         timeline=read_timeline(folder / TIMELINE_FILE),
         error=read_failure(folder) if result is None else None,
+        student_start=read_student_start(folder),
     )
 
 

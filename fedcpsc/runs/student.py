@@ -15,7 +15,6 @@ from fedcpsc.models.own_module import GivenStudent, own_module
 from fedcpsc.models.students import Start, build_student
 from fedcpsc.runs.layout import RESULT_FILE, STUDENT_FILE
 from fedcpsc.runs.read import RunFacts
-from fedcpsc.runs.student_start import read_student_start
 from fedcpsc.student_config import StudentConfig
 
 __all__ = ["Student", "check_student", "load_student"]
@@ -107,7 +106,7 @@ def _start(run: RunFacts, module: GivenStudent | None) -> Start:
     Raises:
         RunError: it was a module of the caller's own, and that is not given; or another is given.
     """
-    wanted = read_student_start(run.folder)["module"]
+    wanted = run.student_start["module"]
     own = None if module is None else own_module(module)
     given = None if own is None else own.name
     if given == wanted:

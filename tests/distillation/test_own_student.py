@@ -3,6 +3,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from support.fakes import FakeSilo
 from support.tiny_runs import evaluation, tiny_config
 from torch import nn
 
-from fedcpsc.distillation import loop
+from fedcpsc.distillation import loop, steps
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.export.export_student import export_run
 from fedcpsc.export.plan import Format
+from fedcpsc.report.sections.summary import what_was_run
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.student import load_student
 
@@ -219,3 +221,29 @@ def test_in_bfloat16_with_a_contrast_it_learns(tmp_path, module):
     fitted = load_file(tmp_path / "run/student.safetensors")
     assert fitted["first.weight"].dtype == torch.float32
     assert all(value.isfinite().all() for value in fitted.values())
+
+
+def test_weights_that_layers_share_are_averaged_once(tmp_path, module, monkeypatch):
+    """`first` is no layer's twin: it moves by (1 - decay) of the way, and so must the twins."""
+    means = []
+    plain = steps._move_average
+
+    def noted(average, network, decay):
+        before = {name: value.clone() for name, value in average.state_dict().items()}
+        plain(average, network, decay)
+        means.append((before, copy.deepcopy(average.state_dict()), copy.deepcopy(network.state_dict()), decay))
+
+    monkeypatch.setattr(steps, "_move_average", noted)
+    run(tmp_path / "run", module, student__average=0.75, student__final_steps=2)
+    assert len(means) == 2
+    for before, after, network, decay in means:
+        for name in ("network.first.weight", "network.second.weight", "network.again.weight"):
+            torch.testing.assert_close(after[name], decay * before[name] + (1 - decay) * network[name])
+
+
+def test_the_report_names_it_also_of_a_run_that_has_not_finished(tmp_path, module, finished):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    for made in (finished[0], folder):
+        (block,) = what_was_run(gather(made)).blocks
+        assert "Small, a module of the caller's own, committee of 2" in dict(block.items)["student"]
+        (folder / "result.json").unlink(missing_ok=True)

@@ -63,8 +63,8 @@ def what_was_run(run: RunFacts) -> Section:
 def _network(run: RunFacts) -> str:
     """The student's network, what it began with, and how it was fitted."""
     config, known = run.config.student, None if run.result is None else run.result["student"]
-    own = known is not None and known.get("own_module", False)
-    name = f"{known['architecture']}, a module of the caller's own" if known and own else config.architecture
+    own = run.student_start["module"]
+    name = config.architecture if own is None else f"{own}, a module of the caller's own"
     words = [f"{name}, committee of {config.committee}"]
     if config.fellows is not None and config.committee > 1:
         words[0] += f" (beside it {config.fellows})"
