@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.libraries import named_network
 from fedcpsc.models.own_module import GivenStudent, own_module
 from fedcpsc.models.students import Start, build_student
 from fedcpsc.runs.layout import RESULT_FILE, STUDENT_FILE
 from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.result import Network
 from fedcpsc.student_config import StudentConfig
 
 __all__ = ["Student", "check_student", "load_student"]
@@ -81,7 +83,7 @@ def load_student(run: RunFacts, module: GivenStudent | None = None) -> Student:
     Raises:
         RunError: the run has not finished, its weights are missing or damaged, or its student is a module of the
             caller's own and `module` is none of that class.
-        ConfigError: `module` is no module.
+        ConfigError: `module` is no module; or the network is of timm, which is not installed.
     """
     if run.result is None:
         remedy = "let it end with fedcpsc run --resume, then export"
@@ -94,19 +96,21 @@ def load_student(run: RunFacts, module: GivenStudent | None = None) -> Student:
     except (KeyError, TypeError, ValueError) as error:
         problem = f"lacks something ({error!r})"
         raise RunError(explain(RESULT_FILE, str(run.folder), problem, "restore the folder")) from error
-    start, plan, shape = _start(run, module), run.config.student, (channels, height, width)
+    start, plan, shape = _start(run, run.result["student"], module), run.config.student, (channels, height, width)
+    if start.own is None:
+        named_network(plan.architecture, "student.architecture")
     network = _load(run.folder / STUDENT_FILE, plan, start, classes, shape)
     name = plan.architecture if start.own is None else start.own.name
     return Student(network, name, plan, start, classes, shape, None if names is None else tuple(names))
 
 
-def _start(run: RunFacts, module: GivenStudent | None) -> Start:
+def _start(run: RunFacts, student: Network, module: GivenStudent | None) -> Start:
     """What the run's student began as, but for its weights.
 
     Raises:
         RunError: it was a module of the caller's own, and that is not given; or another is given.
     """
-    wanted = run.student_start["module"]
+    wanted = student.get("architecture") if student.get("own_module") else None
     own = None if module is None else own_module(module)
     given = None if own is None else own.name
     if given == wanted:

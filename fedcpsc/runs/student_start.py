@@ -40,13 +40,15 @@ _NOTHING: Final[StudentStart] = {"module": None, "weights": None}
 
 
 def write_student_start(run_dir: Path, start: StudentStart) -> None:
-    """Writes the file, where there is something to say.
+    """Writes the file, where there is something to say; else no such file is left.
 
     Raises:
         OSError: it cannot be written.
     """
     path = run_dir / STUDENT_START_FILE
-    if start != _NOTHING:
+    if start == _NOTHING:
+        path.unlink(missing_ok=True)  # of a run that was stopped before it had begun
+    else:
         write_whole(path, format_json({"schema": _SCHEMA, **start}, path, indent=2) + "\n")
 
 
