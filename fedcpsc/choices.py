@@ -52,6 +52,7 @@ DATA_SOURCES.register("mnist", "fedcpsc.data.readers.torchvision:MNIST")
 DATA_SOURCES.register("fashion_mnist", "fedcpsc.data.readers.torchvision:FASHION_MNIST")
 DATA_SOURCES.register("cifar10", "fedcpsc.data.readers.torchvision:CIFAR10")
 DATA_SOURCES.register("cifar100", "fedcpsc.data.readers.torchvision:CIFAR100")
+DATA_SOURCES.register("arrays", "fedcpsc.data.readers.arrays:ARRAYS")
 
 MECHANISMS = Choices("mechanism")  # no group: what a silo promises must be proven in this project
 MECHANISMS.register("none", "fedcpsc.gatekeeper.mechanisms.none:NONE")

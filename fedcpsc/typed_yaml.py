@@ -39,6 +39,7 @@ __all__ = [
     "parse_overrides",
     "read_yaml",
     "save_config",
+    "set_key",
     "validate",
 ]
 
@@ -106,7 +107,7 @@ def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = 
     """
     tree = read_yaml(path)
     for key, value in parse_overrides(overrides or []).items():
-        _set(tree, key.split("."), value)
+        set_key(tree, key.split("."), value)
     return validate(model, tree, str(path))
 
 
@@ -256,7 +257,17 @@ def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
     return list(options[0].model_fields)
 
 
-def _set(tree: Tree, keys: list[str], value: Any) -> None:
+def set_key(tree: Tree, keys: list[str], value: object) -> None:
+    """Sets a value in a tree, whose sections are made where they are missing.
+
+    Args:
+        tree: tree that is changed.
+        keys: key of each section on the way, and last the value's own.
+        value: value to set.
+
+    Raises:
+        ConfigError: where one of the sections is a value.
+    """
     for key in keys[:-1]:
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fedcpsc.commands.literal import literal
 from fedcpsc.commands.seeds_summary import SeedsSummary
-from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.metrics import MetricsLine, describe_line, duration
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
 
@@ -69,20 +69,9 @@ class RunView:
             for change in gone:
                 self._console.print(literal(f"{self._name}: {change}"), highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=line["share_done"], state=_state(line))
+            self._bar.update(self._task, completed=line["share_done"], state=describe_line(line))
         elif line["phase"] == "round" or "student_accuracy" in line:
-            self._console.print(literal(f"{self._name}: {_state(line)}"), highlight=False, soft_wrap=True)
-
-
-def _state(line: MetricsLine) -> str:
-    parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
-    parts.append(f"bank {line['bank']:,}")
-    parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
-    for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
-        if accuracy is not None:
-            parts.append(f"{who} {accuracy:.1%}")
-    parts.append(f"{_duration(line['seconds_left'])} left")
-    return ", ".join(parts)
+            self._console.print(literal(f"{self._name}: {describe_line(line)}"), highlight=False, soft_wrap=True)
 
 
 def result_table(result: RunResult) -> Table:
@@ -95,8 +84,8 @@ def result_table(result: RunResult) -> Table:
     table = Table(title=literal(result["name"]), caption_justify="left", title_justify="left")
     caption = (
         f"{result['answers_per_silo']:,} answers per silo, {_bytes(result['bytes_sent'])} sent, "
-        f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
-        f"of which {_duration(seconds['waiting'])} waiting for answers"
+        f"{_bytes(result['bytes_received'])} received; {duration(seconds['total'])}, "
+        f"of which {duration(seconds['waiting'])} waiting for answers"
     )
     later = seconds.get("waiting_share_after_first_round")
     if later is not None:
@@ -171,8 +160,3 @@ def _percent(share: float | None) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

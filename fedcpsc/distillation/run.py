@@ -73,6 +73,7 @@ def distill(
     evaluation: ImageSet | None = None,
     silo_facts: Mapping[SiloId, SiloFacts] | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    on_line: Callable[[MetricsLine], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunResult:
     """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.
@@ -83,6 +84,7 @@ def distill(
         evaluation: held-out real images; they are only looked at.
         silo_facts: the simulation's measuring instrument; None in a deployment.
         tell: function called with one line for each event an operator should know.
+        on_line: function called with each line of metrics.jsonl, once it is written.
         clock: source of seconds that never run backwards; the run and its deadlines are timed by it.
 
     Raises:
@@ -139,6 +141,7 @@ def distill(
         log.info(sentence, extra=fields(run=config.output.name, **kept))
         if events is not None:
             events.line(line, bank)
+        on_line(line)
 
     try:
         with fitting(config, bank, device) as fit:

@@ -29,6 +29,7 @@ from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
+from fedcpsc.models.seeded import seeded
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.recipes.drawing import PRIOR_PIXELS, balanced_labels, generator_batch
 from fedcpsc.recipes.weights import seed_projection
@@ -111,8 +112,7 @@ def make_generator(
     config: SynthesisConfig, classes: int, image_shape: tuple[int, int, int], seed: int
 ) -> ConditionalGenerator:
     """An untrained generator; torch's global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ConditionalGenerator(config.latent, classes, image_shape, config.width)
 
 

@@ -58,12 +58,13 @@ def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "re
     )
 
 
-def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatekeeper:
+def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher: Teacher | None = None) -> Gatekeeper:
     """The gatekeeper of a silo's folder (`teacher.safetensors`, `manifest.json`, `policy.yaml`, `ledger.sqlite`).
 
     Args:
         silo_dir: the silo's folder.
         tried: whether the teacher is tried first, on invented images; None: where this project did not train it.
+        teacher: teacher of the folder's manifest where it lives in this process alone; None opens the weights file.
 
     Raises:
         ManifestError: where teacher and manifest are missing or disagree.
@@ -73,7 +74,8 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatek
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
-    teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
+    if teacher is None:
+        teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
     if tried or (tried is None and manifest.origin == "adopted"):
         _try(teacher, manifest, policy)
     ledger = Ledger.open(

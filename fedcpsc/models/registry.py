@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from fedcpsc.models.convnet import ConvNet, group_norm
 from fedcpsc.models.lenet import LeNet5
 from fedcpsc.models.resnet import ResNet
 from fedcpsc.models.scattering import ScatteringClassifier
+from fedcpsc.models.seeded import seeded
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
@@ -67,9 +69,7 @@ def build_classifier(
                 "check the data and the configuration",
             )
         )
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the CUDA generators too
+    with nullcontext() if seed is None else seeded(seed):
         network = _MAKERS[architecture](classes, image_shape, width)
         initialise(network)
     return network

@@ -67,6 +67,19 @@ class BankView(BankIndex):
             if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
                 raise damaged(path, "it is shorter than the journal says")
 
+    def map_answers(self, silo: str) -> Floats:
+        """A silo's decoded answers in its own columns, float32 [rows, its columns], memory-mapped.
+
+        Args:
+            silo: name of a silo that has answered every image.
+
+        Raises:
+            BankError: fewer answers are there.
+        """
+        name, width = self._columns[silo]
+        answers: Floats = _map(self.folder / name, np.float32, (self.rows, width))
+        return answers
+
     def check_sums(self) -> bool:
         """Reads all that is committed and holds it against its checksums.
 

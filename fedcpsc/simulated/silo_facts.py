@@ -13,7 +13,7 @@ from fedcpsc.distillation.transport import SiloId
 from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 
-__all__ = ["read_silo_facts"]
+__all__ = ["facts_of", "read_silo_facts"]
 
 
 def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
@@ -22,8 +22,20 @@ def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
     Raises:
         ManifestError: where a teacher and its manifest disagree.
     """
-    facts: dict[SiloId, SiloFacts] = {}
-    for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")):
-        manifest = load_manifest(silo)
-        facts[manifest.silo] = SiloFacts(manifest.train_size, open_teacher(silo, manifest).predict)
-    return facts
+    return {
+        load_manifest(silo).silo: facts_of(silo)
+        for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    }
+
+
+def facts_of(silo: Path) -> SiloFacts:
+    """The facts of one silo.
+
+    Args:
+        silo: folder of the silo.
+
+    Raises:
+        ManifestError: where teacher and manifest disagree.
+    """
+    manifest = load_manifest(silo)
+    return SiloFacts(manifest.train_size, open_teacher(silo, manifest).predict)
