@@ -31,7 +31,7 @@ from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.errors import FederationError, SiloError, explain
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.opening import open_gatekeeper
-from fedcpsc.label_sets import LabelSets, unite
+from fedcpsc.label_sets import LabelSets, SiloClasses, unite
 from fedcpsc.protocol.messages import DescribeRequest, Description
 from fedcpsc.silos.adopted import classes_of
 from fedcpsc.silos.modules import open_module_silo
@@ -283,7 +283,7 @@ def _check_fit(members: Sequence[Member]) -> None:
     unite(_classes_of(members), {}, complete=True)
 
 
-def _classes_of(members: Sequence[Member]) -> Mapping[str, object]:
+def _classes_of(members: Sequence[Member]) -> Mapping[str, SiloClasses]:
     return {member.manifest.silo: classes_of(member.manifest) for member in sorted(members, key=_name)}
 
 

@@ -64,7 +64,7 @@ def folders_of(models: Sequence[Model]) -> dict[int, tuple[Path, Manifest]]:
             shown = "is neither a torch module nor the folder of a silo"
             remedy = "wrap it into a torch.nn.Module, or make a folder of it: fedcpsc adopt"
             raise ConfigError(explain(f"models[{number}]", type(model).__name__, shown, remedy))
-        found[number] = (Path(model), load_manifest(model))
+        found[number] = (Path(model), load_manifest(Path(model)))
     return found
 
 
@@ -182,7 +182,7 @@ def _classes(given: Classes | None, number: int, count: int, known: Sequence[Man
         if len(given) != count:
             constraint = f"must be a list of names for each of {count} models"
             raise ConfigError(explain("classes", len(given), constraint, remedy))
-        own = given[number]  # type: ignore[assignment]  # a list of each model's own
+        own = given[number]  # a list of each model's own
     names = tuple(own)
     if fault := fault_of_class_names(names, len(names)):
         raise ConfigError(fault)

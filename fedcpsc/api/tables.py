@@ -32,9 +32,7 @@ class Table:
         """Aligned columns, without a frame."""
         cells = [self.columns, *(tuple(map(printable, row)) for row in self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells
-        ]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
         return "\n".join([printable(self.title), *lines, *map(printable, self.notes)])
 
     def as_html(self) -> str:
