@@ -18,7 +18,8 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
-from fedcpsc.models.registry import check_trainable
+from fedcpsc.models.student_check import check_student
+from fedcpsc.models.students import Start
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.recipe import check_sizes
 
@@ -42,12 +43,17 @@ class Federation(NamedTuple):
 
 
 def check_federation(
-    joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None, tell: Callable[[str], None]
+    joined: Mapping[SiloId, Description],
+    config: RunConfig,
+    evaluation: ImageSet | None,
+    tell: Callable[[str], None],
+    start: Start | None = None,
 ) -> Federation:
     """What the silos that joined have in common; what an operator should know of their classes is told.
 
     Args:
         joined: descriptions of the silos that were let in (`admission.admit`), by name.
+        start: what the student begins as; None for what the configuration alone says.
 
     Raises:
         FederationError: they do not fit together, and nobody can tell which of them is wrong.
@@ -70,8 +76,7 @@ def check_federation(
         raise FederationError(explain("classes", label_sets.classes, constraint, "raise it, or leave silos out"))
     if config.queries.recipes:
         check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
-    student = config.student
-    check_trainable("student", student.architecture, label_sets.classes, shape, student.width, student.batch_size)
+    check_student(config, label_sets.classes, shape, start)
     if evaluation is not None:
         evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
     for line in describe_classes(label_sets, said, evaluation):

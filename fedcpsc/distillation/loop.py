@@ -32,6 +32,7 @@ from fedcpsc.distillation.synthesis import make_generator
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.models.students import Start
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.suspicion import SuspicionWatch
@@ -63,6 +64,7 @@ class RoundLoop:
         progress: function called with one line for each round and for each part of the final fit.
         tell: function called with one line for each event an operator should know.
         turned_away: reasons why silos were not let in, by name.
+        start: what the student begins as; None for what the configuration alone says.
 
     Attributes:
         committee: networks that are fitted to the answers; the first is the student.
@@ -86,12 +88,14 @@ class RoundLoop:
         progress: Progress,
         tell: Callable[[str], None] = lambda line: None,
         turned_away: Mapping[str, str] | None = None,
+        start: Start | None = None,
     ) -> None:
         self.turned_away = dict(turned_away or {})
         self._suspicions = SuspicionWatch()
         self.config, self.bank, self.scheduler, self.targets, self.timeline = config, bank, scheduler, targets, timeline
         self.device, self.evaluation = device, evaluation
         self._fit, self._folder, self._progress, self._tell = fit, folder, progress, tell
+        self.start = start or Start()
         self._reader = BankReader(bank, device)
         self._images = QueryImages(config, bank, scheduler.images_per_batch, device)
         self.committee: list[Member] = self._new_committee()
@@ -158,7 +162,7 @@ class RoundLoop:
 
     def _new_committee(self) -> list[Member]:
         config, bank = self.config, self.bank
-        return make_committee(config.student, bank.classes, bank.image_shape, config.seed, self.device)
+        return make_committee(config.student, bank.classes, bank.image_shape, config.seed, self.device, self.start)
 
     def _ask_about_new_images(self, group: range) -> None:
         """Makes the group's images, commits them to the bank and sends them to the silos."""

@@ -24,7 +24,7 @@ from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.details import DETAILS_SCHEMA, DetailsFile
 from fedcpsc.runs.layout import CURVE_FILE, SAMPLES_FILE
 from fedcpsc.runs.metrics import read_metrics
-from fedcpsc.runs.result import RESULT_SCHEMA, RunResult, SiloResult
+from fedcpsc.runs.result import RESULT_SCHEMA, Network, RunResult, SiloResult
 from fedcpsc.runs.timeline import QUERY, waiting_shares
 
 __all__ = ["describe_details", "describe_run", "save_pictures", "student_confusion"]
@@ -95,12 +95,7 @@ def describe_run(
     result: RunResult = {
         "schema": RESULT_SCHEMA,
         "name": config.output.name,
-        "student": {
-            "accuracy": None if student is None else accuracy_of(student),
-            "architecture": config.student.architecture,
-            "width": config.student.width,
-            "parameters": sum(p.numel() for p in engine.student.network.parameters()),
-        },
+        "student": _describe_student(engine, student),
         "ensemble": {"accuracy": None if ensemble is None else ensemble.accuracy, "rule": config.aggregation.rule},
         "silos": silos,
         "answers_per_silo": max(bank.answers_of(silo) for silo in bank.silos),
@@ -131,6 +126,20 @@ def describe_run(
     if engine.turned_away:
         result["turned_away"] = dict(engine.turned_away)
     return result
+
+
+def _describe_student(engine: RoundLoop, student: Matrix | None) -> Network:
+    config, own = engine.config.student, engine.start.own
+    described: Network = {
+        "accuracy": None if student is None else accuracy_of(student),
+        "architecture": config.architecture if own is None else own.name,
+        "width": config.width,
+        "parameters": sum(p.numel() for p in engine.student.network.parameters()),
+    }
+    if own is not None:
+        described["own_module"] = True
+        del described["width"]
+    return described
 
 
 def describe_details(engine: RoundLoop, student: Matrix | None, ensemble: Ensemble | None) -> DetailsFile:

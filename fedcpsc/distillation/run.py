@@ -28,11 +28,15 @@ from fedcpsc.distillation.outcome import describe_details, describe_run, save_pi
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
 from fedcpsc.distillation.steps import check_finite
+from fedcpsc.distillation.student_start import described_start, student_start
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
 from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
 from fedcpsc.logs import fields
+from fedcpsc.models.adapted import stored_tensors
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.own_module import GivenStudent
+from fedcpsc.models.students import Start
 from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -53,6 +57,7 @@ from fedcpsc.runs.layout import (
 )
 from fedcpsc.runs.metrics import MetricsLine, append_line
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.student_start import check_same_start, write_student_start
 from fedcpsc.runs.timeline import Timeline
 from fedcpsc.strict_json import format_json
 from fedcpsc.typed_yaml import save_config
@@ -75,6 +80,7 @@ def distill(
     tell: Callable[[str], None] = lambda line: None,
     on_line: Callable[[MetricsLine], None] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
+    student: GivenStudent | None = None,
 ) -> RunResult:
     """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.
 
@@ -86,28 +92,33 @@ def distill(
         tell: function called with one line for each event an operator should know.
         on_line: function called with each line of metrics.jsonl, once it is written.
         clock: source of seconds that never run backwards; the run and its deadlines are timed by it.
+        student: module to be fitted in place of `student.architecture`, or a function that makes it: float32
+            [B, C, H, W] in [-1, 1] -> logits [B, K]. A copy of it is fitted, from the weights that it has; the given
+            module stays as it is. `runs.student.load_student` gives the fitted copy.
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
         RunError, BankError: the folder holds another run, or files that are damaged; nothing has been written then.
-        ConfigError: a value that only the silos show to be wrong.
+        ConfigError: a value that only the silos show to be wrong, or a module that cannot be fitted.
     """
     check_mixture(config.synthesis.prior)
     rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
     check_run_folder(run_dir, config, resume=resume, tell=tell)
+    start = student_start(student)
+    check_same_start(run_dir, described_start(start))
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     joined, absent, turned_away = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
-    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
+    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell, start)
     check_classes_remain(run_dir, config, label_sets.classes)
     forms = answer_forms(joined, config.queries.form)
     silos = sorted(joined)
     counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
 
-    _begin(run_dir, config, joined, resume=resume)
+    _begin(run_dir, config, joined, start, resume=resume)
     bank = AnswerBank(
         run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
     )
@@ -158,6 +169,7 @@ def distill(
                 progress=progress,
                 tell=tell,
                 turned_away=turned_away,
+                start=start,
             )
             engine.run()
     finally:
@@ -187,10 +199,13 @@ def _connect(
     return admit(joined, config.of_remaining_silos(), held_out_names, transport.turned_away, tell, begun_with)
 
 
-def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
+def _begin(
+    run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], start: Start, *, resume: bool
+) -> None:
     """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
+        write_student_start(run_dir, described_start(start))
         save_config(config, run_dir / CONFIG_FILE)
         if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
             write_descriptions(run_dir, silos)
@@ -221,9 +236,9 @@ def _leave(
         RunError: the student holds numbers that are not finite.
     """
     check_finite(list(engine.student.network.state_dict().values()), "student's weights")
-    _save_tensors(run_dir / STUDENT_FILE, engine.student.network)
+    _save_tensors(run_dir / STUDENT_FILE, stored_tensors(engine.student.network))
     if engine.generator is not None:
-        _save_tensors(run_dir / GENERATOR_FILE, engine.generator)
+        _save_tensors(run_dir / GENERATOR_FILE, engine.generator.state_dict())
     student = student_confusion(engine)
     details = describe_details(engine, student, ensemble)
     result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
@@ -249,7 +264,7 @@ def _ensemble(
     )
 
 
-def _save_tensors(path: Path, network: torch.nn.Module) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def _save_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with durable(path) as file:
         file.write(save(tensors))

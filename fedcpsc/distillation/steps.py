@@ -20,8 +20,9 @@ from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_p
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
-from fedcpsc.models.device import to_device
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.device import global_randomness, to_device
+from fedcpsc.models.registry import Classifier
+from fedcpsc.models.students import Start, build_fellow, build_student
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["BankReader", "Banked", "Member", "check_finite", "fit", "make_committee", "student_loss"]
@@ -92,16 +93,29 @@ class BankReader:
 
 
 def make_committee(
-    config: StudentConfig, classes: int, image_shape: tuple[int, int, int], seed: int, device: torch.device
+    config: StudentConfig,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    device: torch.device,
+    start: Start | None = None,
 ) -> list[Member]:
-    """The student and its fellows: same architecture, different initialisation."""
+    """The student and its fellows, each with an initialisation of its own.
+
+    Args:
+        config: section `student` of the run's configuration.
+        classes: K.
+        image_shape: (C, H, W) of the federation's images.
+        seed: seed of the run.
+        device: device of the networks.
+        start: what the student begins as; None for what the configuration alone says.
+    """
     members = []
     for index in range(config.committee):
-        own_seed = derive_seed(seed, "member", index)
-        network = to_device(
-            build_classifier(config.architecture, classes, image_shape, config.width, seed=own_seed), device
-        )
-        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        build, own_seed = build_fellow if index else build_student, derive_seed(seed, "member", index)
+        network = to_device(build(config, classes, image_shape, own_seed, start), device)
+        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
         members.append(Member(network, optimiser))
     return members
 
@@ -138,7 +152,8 @@ def fit(
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
-    with data_parallel(member.network, rank, config.precision) as passes:
+    drops = derive_seed(seed, "network", rank.index)  # every process passes other images: so others are dropped out
+    with global_randomness(drops, device), data_parallel(member.network, rank, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:

@@ -20,6 +20,7 @@ def hub_config(student: Student) -> str:
     """The file's text. Classes without names are called `LABEL_0` and so on, as the hub's tools call them."""
     names = student.class_names or tuple(f"LABEL_{k}" for k in range(student.classes))
     channels, height, width = student.image_shape
+    size = {} if student.start.own is not None else {"width": student.width}
     content = {
         "architecture": student.architecture,
         "num_labels": student.classes,
@@ -27,7 +28,7 @@ def hub_config(student: Student) -> str:
         "label2id": {name: k for k, name in enumerate(names)},
         "num_channels": channels,
         "image_size": [height, width],
-        _MARK: {"width": student.width, "input": INPUT_SCALE, "named": student.class_names is not None},
+        _MARK: {**size, "input": INPUT_SCALE, "named": student.class_names is not None},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

@@ -14,7 +14,14 @@ from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
 
-__all__ = ["choose_device", "forward_float32", "mixed_precision", "to_device", "torch_threads"]
+__all__ = [
+    "choose_device",
+    "forward_float32",
+    "global_randomness",
+    "mixed_precision",
+    "to_device",
+    "torch_threads",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -33,9 +40,11 @@ def choose_device(wanted: str) -> torch.device:
 def to_device(network: Network, device: torch.device) -> Network:
     """The network on the device, with channels last in memory: convolutions else rearrange every time.
 
-    The same mathematics, but sums run in another order: outputs differ by float rounding.
+    The same mathematics, but sums run in another order: outputs differ by float rounding. A classifier may want another
+    order in memory (`Classifier.memory_format`).
     """
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
+    return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 
 def mixed_precision(device: torch.device, precision: Precision) -> torch.autocast:
@@ -51,6 +60,25 @@ def forward_float32(network: Classifier, x: Tensor, precision: Precision) -> tup
     with mixed_precision(x.device, precision):
         logits, features = network.forward_with_features(x)
     return logits.float(), features.float()
+
+
+@contextlib.contextmanager
+def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators begin at a seed for a while, then go on as if nothing had been drawn.
+
+    Layers such as dropout draw from them, and from no generator that is passed in.
+
+    Args:
+        seed: seed of both generators.
+        device: device whose generator is meant beside the CPU's.
+    """
+    on_gpu = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=on_gpu):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager

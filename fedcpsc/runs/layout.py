@@ -6,6 +6,7 @@
     timeline.jsonl         what was done when, see `timeline.py`
     bank/                  images asked about and their answers, see `answer_bank.py`
     descriptions.json      what each silo said of itself when the run began, see `descriptions.py`
+    student.json           what the student began as, where config.yaml does not say it all, see `student_start.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
     student.safetensors    the student's weights; generator.safetensors beside it where a generator was made
@@ -41,6 +42,7 @@ __all__ = [
     "RESULT_FILE",
     "SAMPLES_FILE",
     "STUDENT_FILE",
+    "STUDENT_START_FILE",
     "SUPERLINK_LOG",
     "TENSORBOARD_FOLDER",
     "TIMELINE_FILE",
@@ -60,6 +62,7 @@ CHECKPOINT_FILE: Final = "state.pt"
 DESCRIPTIONS_FILE: Final = "descriptions.json"
 DETAILS_FILE: Final = "details.json"
 STUDENT_FILE: Final = "student.safetensors"
+STUDENT_START_FILE: Final = "student.json"
 GENERATOR_FILE: Final = "generator.safetensors"
 RESULT_FILE: Final = "result.json"
 ERROR_FILE: Final = "error.txt"

@@ -44,13 +44,17 @@ class Network(TypedDict):
 
     Attributes:
         accuracy: share of the held-out images classified rightly, in [0, 1]; None where not measured.
+        architecture: name of the network; of a module of the caller's own the name of its class.
+        width: width of a network of `models.registry`.
         parameters: number of its weights.
+        own_module: whether it is a module of the caller's own; missing where it is not.
     """
 
     accuracy: float | None
     architecture: NotRequired[str]
     width: NotRequired[int]
     parameters: NotRequired[int]
+    own_module: NotRequired[bool]
 
 
 class EnsembleResult(TypedDict):
