@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from torch import nn
+
 from fedcpsc.api.arrays import Labelled, as_image_set
 from fedcpsc.api.callbacks import Callback, RunStart, Told
 from fedcpsc.api.federation import Federation
@@ -23,9 +25,10 @@ from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import CONFIG_FILE, ERROR_FILE, LOCK_FILE, REPORT_FILE
 from fedcpsc.simulated.one_process import attempt, run_over
 
-__all__ = ["OnExisting", "distill"]
+__all__ = ["OnExisting", "StudentLike", "distill"]
 
 OnExisting: TypeAlias = Literal["refuse", "resume", "overwrite"]
+StudentLike: TypeAlias = "str | Mapping[str, object] | nn.Module"
 
 
 def distill(
@@ -33,7 +36,7 @@ def distill(
     *,
     answers: int | None = None,
     rounds: int | None = None,
-    student: str | Mapping[str, object] | None = None,
+    student: StudentLike | None = None,
     held_out: Labelled | None = None,
     seed: int | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -50,8 +53,9 @@ def distill(
         federation: silos, as `fedcpsc.simulate` returns them.
         answers: number of images that each silo is asked about, >= 1; None: the settings' own, else 5,000.
         rounds: number of rounds that they are spread over, >= 1; None: the settings' own, else 20.
-        student: name of an architecture, or fields of the section `student`, as {"architecture": "lenet5"}; None: the
-            settings' own, else a convnet of width 32.
+        student: what is fitted: the name of an architecture; fields of the section `student`, as {"width": 16}; or a
+            module of your own, float32 [B, C, H, W] with pixels in [-1, 1] -> logits [B, K], of which a copy is fitted
+            from the weights that it has. None: the settings' own, else a convnet of width 32.
         held_out: real images uint8 [N, C, H, W] and their labels, to measure with; they never steer anything.
         seed: seed of everything random but privacy noise; None: the settings' own, else 1.
         folder: folder of the run; None makes a temporary one that goes with the returned object (`Run.save` keeps it).
@@ -81,9 +85,10 @@ def distill(
             held_out=evaluation is not None,
             answers=answers,
             rounds=rounds,
-            student=student,
+            student=None if isinstance(student, nn.Module) else student,
             seed=seed,
         )
+        module = student if isinstance(student, nn.Module) else None
         resume = _claimed(where, existing)
         told = Told(callbacks)
         if not resume or finished(where, settings) is None:
@@ -98,12 +103,13 @@ def distill(
                         evaluation=evaluation,
                         silo_facts={member.manifest.silo: member.facts for member in federation.members},
                         on_line=told.line,
+                        student=module,
                     )
             except BaseException as error:
                 told.failure(error)
                 raise
             draw_report(where)
-        run = Run(where, federation, remove)
+        run = Run(where, federation, remove, module)
         told.end(run.result)
         return run
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import weakref
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from fedcpsc.api.arrays import Images, as_images
 from fedcpsc.api.bank import RunBank
@@ -20,7 +22,6 @@ from fedcpsc.api.result import Result
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import BankError, RunError, explain
-from fedcpsc.models.registry import Classifier
 from fedcpsc.report.page import write_report
 from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.runs.read import RunFacts, gather
@@ -39,12 +40,21 @@ class Run:
         folder: folder of the run.
         federation: silos of this process that were asked; None where it was another process's run.
         remove: folder that goes with this object; None keeps everything.
+        module: module of the caller's own that was fitted, or one like it; None where the configuration names the
+            student.
     """
 
-    def __init__(self, folder: Path, federation: Federation | None = None, remove: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        federation: Federation | None = None,
+        remove: Path | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
         self._folder = folder
         self._remove = None if remove is None else weakref.finalize(self, shutil.rmtree, remove, ignore_errors=True)
         self._known: RunFacts | None = None
+        self._module = None if module is None else copy.deepcopy(module)
         self.federation = federation
 
     @property
@@ -114,20 +124,22 @@ class Run:
         return RunBank(view)
 
     @property
-    def student(self) -> Classifier:
+    def student(self) -> nn.Module:
         """The student: a torch module in evaluation mode on the CPU, the same object each time.
 
-        It maps float32 [N, C, H, W] with pixels in [-1, 1], which is `x / 127.5 - 1` of uint8 pixels x, to logits
+        Of the caller's own class where `distill` was given a module; that one is left as it is. It maps float32 [N, C, H, W] with pixels in [-1, 1], which is `x / 127.5 - 1` of uint8 pixels x, to logits
         [N, K] in the order of `result.class_names`. `predict` takes images as they are.
 
         Raises:
-            RunError: the run has not finished, or the weights are damaged.
+            RunError: the run has not finished, the weights are damaged, or the student is a module of somebody's own
+                that `open_run` was not given.
         """
-        return self._loaded.network
+        loaded = self._loaded
+        return loaded.network if loaded.start.own is None else loaded.network.stored
 
     @cached_property
     def _loaded(self) -> Student:
-        return load_student(self.facts)
+        return load_student(self.facts, self._module)
 
     def predict(self, images: Images) -> npt.NDArray[np.float32]:
         """The student's probabilities, float32 [N, K].
@@ -192,11 +204,12 @@ class Run:
         return f"folder: {self._folder}{' (temporary; keep it with run.save)' if self.temporary else ''}"
 
 
-def open_run(folder: str | os.PathLike[str]) -> Run:
+def open_run(folder: str | os.PathLike[str], student: nn.Module | None = None) -> Run:
     """The run in a folder: a simulation's, a deployment's or one of `fedcpsc.distill`; nothing in it is changed.
 
     Args:
         folder: folder of the run, finished or not.
+        student: module like the one that was fitted, where that was the caller's own: its weights do not matter.
 
     Raises:
         RunError: it is no run's folder, or a file in it is damaged.
@@ -206,6 +219,6 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     if not (path / CONFIG_FILE).is_file() and (path / "0").is_dir():
         shown = "holds silos, and no run"
         raise RunError(explain("run", str(path), shown, "give the run's folder, for example runs/digits"))
-    run = Run(path)
+    run = Run(path, module=student)
     run.facts  # noqa: B018 - read now, so that what is damaged is told here
     return run

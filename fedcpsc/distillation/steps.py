@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,8 +21,10 @@ from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_p
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
-from fedcpsc.models.device import global_randomness, to_device
+from fedcpsc.models.adapted import Adapted
+from fedcpsc.models.device import to_device
 from fedcpsc.models.registry import Classifier
+from fedcpsc.models.seeded import seeded
 from fedcpsc.models.students import Start, build_fellow, build_student
 from fedcpsc.seeding import derive_seed
 
@@ -153,7 +156,9 @@ def fit(
     member.network.train()
     losses = torch.zeros(steps, device=device)
     drops = derive_seed(seed, "network", rank.index)  # every process passes other images: so others are dropped out
-    with global_randomness(drops, device), data_parallel(member.network, rank, config.precision) as passes:
+    foreign = isinstance(member.network, Adapted)  # it may drop out; networks of this project draw nothing
+    streams = seeded(drops, device) if foreign else nullcontext()
+    with streams, data_parallel(member.network, rank, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:

@@ -17,7 +17,6 @@ from fedcpsc.models.classifier import Classifier
 __all__ = [
     "choose_device",
     "forward_float32",
-    "global_randomness",
     "mixed_precision",
     "to_device",
     "torch_threads",
@@ -60,25 +59,6 @@ def forward_float32(network: Classifier, x: Tensor, precision: Precision) -> tup
     with mixed_precision(x.device, precision):
         logits, features = network.forward_with_features(x)
     return logits.float(), features.float()
-
-
-@contextlib.contextmanager
-def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators begin at a seed for a while, then go on as if nothing had been drawn.
-
-    Layers such as dropout draw from them, and from no generator that is passed in.
-
-    Args:
-        seed: seed of both generators.
-        device: device whose generator is meant beside the CPU's.
-    """
-    on_gpu = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=on_gpu):
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 @contextlib.contextmanager

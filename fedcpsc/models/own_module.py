@@ -14,7 +14,8 @@ from torch.nn.parameter import is_lazy
 
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.models.device import global_randomness, mixed_precision
+from fedcpsc.models.device import mixed_precision
+from fedcpsc.models.seeded import seeded
 
 __all__ = ["GivenStudent", "OwnModule", "check_own_module", "own_module"]
 
@@ -94,7 +95,7 @@ def check_own_module(
     bad = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         raise _unfit(own.name, f"{bad[0]} is not finite", "initialise it")
-    with global_randomness(0, device):  # it may drop out
+    with seeded(0, device):  # it may drop out
         several, one = (torch.rand(min(count, batch_size), *image_shape, device=device) * 2 - 1 for count in _TRIED)
         logits = _logits(own, module, several, classes, precision)
         torch.logsumexp(logits, 1).sum().backward()  # type: ignore[no-untyped-call]

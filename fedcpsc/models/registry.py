@@ -144,7 +144,7 @@ def check_network(
         raise ConfigError(explain(f"{section}.batch_size", batch_size, constraint, remedy))
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     try:
-        with torch.no_grad():
+        with seeded(0), torch.no_grad():  # in training mode it may drop out
             network(torch.zeros(2, *network.image_shape, device=device))
     except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: sides that a library checks
         channels, height, side = network.image_shape

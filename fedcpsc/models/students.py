@@ -11,6 +11,7 @@ from fedcpsc.models.adapted import Adapted, head_of
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.own_module import OwnModule
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.models.seeded import seeded
 from fedcpsc.student_config import StudentConfig
 
 __all__ = ["Start", "build_fellow", "build_student"]
@@ -47,7 +48,7 @@ def build_student(
     if start is None or start.own is None:
         return build_classifier(config.architecture, classes, image_shape, config.width, seed=seed)
     module = start.own.copied()
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         head = head_of(module, torch.zeros(2, *image_shape))
     return Adapted(module, classes, image_shape, head=head)
 

@@ -116,7 +116,7 @@ def _start(run: RunFacts, module: GivenStudent | None) -> Start:
         constraint = f"is {run.config.student.architecture}, not {given}"
         raise RunError(explain("student", str(run.folder), constraint, "leave the module out"))
     constraint = f"is {wanted}, a module of the caller's own" + (f", not {given}" if given else "")
-    remedy = "from Python, give such a module as well: export_run(run_dir, file_format, module=...), or load_student"
+    remedy = "from Python, give such a module as well: fedcpsc.open_run(folder, student=module), export_run(module=...)"
     raise RunError(explain("student", str(run.folder), constraint, remedy))
 
 

@@ -16,6 +16,7 @@ from fedcpsc.distillation.transport import LocalTransport, SiloId
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.logs import configure_quietly
 from fedcpsc.models.device import torch_threads
+from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.protocol.messages import QueryTarget
 from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure
@@ -81,6 +82,7 @@ def run_over(
     silo_facts: Mapping[SiloId, SiloFacts],
     on_line: OnLine,
     tell: Callable[[str], None] = lambda line: None,
+    student: GivenStudent | None = None,
 ) -> RunResult:
     """Runs it over open gatekeepers of this process; number of torch threads and random streams stay the caller's.
 
@@ -93,6 +95,7 @@ def run_over(
         silo_facts: teachers past their gatekeepers, to measure with.
         on_line: function called with each new line of metrics.jsonl.
         tell: function called with one line for each event an operator should know.
+        student: module of the caller's own to be fitted; None takes the configured architecture.
 
     Raises:
         FedcpscError: the run failed.
@@ -109,6 +112,7 @@ def run_over(
                 silo_facts=silo_facts,
                 tell=tell,
                 on_line=on_line,
+                student=student,
             )
     finally:
         transport.close()
