@@ -54,7 +54,8 @@ def as_images(given: Images, name: str, image_shape: tuple[int, int, int] | None
         last = images.shape[3] in _CHANNELS and (shape[2], shape[0], shape[1]) == image_shape
         remedy = "move the channels to the front: images.transpose(0, 3, 1, 2)" if last else "bring them to that shape"
         raise DataError(explain(name, got, f"must be images of the silos' shape {image_shape}", remedy))
-    return np.ascontiguousarray(images)
+    writeable = images.flags.writeable  # torch takes no array that is read-only, such as a bank's
+    return np.ascontiguousarray(images) if writeable else np.array(images, order="C")
 
 
 def as_image_set(

@@ -22,10 +22,11 @@ class Answers(Mapping[str, Floats]):
 
     Args:
         view: bank to read from.
+        owner: object whose end would remove the files; kept as long as this one.
     """
 
-    def __init__(self, view: BankView) -> None:
-        self._view = view
+    def __init__(self, view: BankView, owner: object = None) -> None:
+        self._view, self._owner = view, owner
 
     def __getitem__(self, silo: str) -> Floats:
         view = self._view
@@ -54,6 +55,7 @@ class RunBank:
 
     Args:
         view: bank of the run.
+        owner: object whose end would remove the files; kept as long as this one.
 
     Attributes:
         images: images, uint8 [N, C, H, W].
@@ -62,12 +64,12 @@ class RunBank:
         answers: answers of each silo, float32 [N, K], by its name.
     """
 
-    def __init__(self, view: BankView) -> None:
+    def __init__(self, view: BankView, owner: object = None) -> None:
         self._view = view
         self.images: npt.NDArray[np.uint8] = view.images
         self.targets: Floats = view.targets
         self.pseudo_labels: npt.NDArray[np.int64] = view.pseudo_labels
-        self.answers = Answers(view)
+        self.answers = Answers(view, owner)
 
     def __len__(self) -> int:
         return self._view.rows

@@ -121,13 +121,14 @@ class Run:
         view = self.facts.bank
         if view is None:
             raise BankError(explain("run", str(self._folder), "has no answer bank", "open a run that kept its bank"))
-        return RunBank(view)
+        return RunBank(view, self)
 
     @property
     def student(self) -> nn.Module:
         """The student: a torch module in evaluation mode on the CPU, the same object each time.
 
-        Of the caller's own class where `distill` was given a module; that one is left as it is. It maps float32 [N, C, H, W] with pixels in [-1, 1], which is `x / 127.5 - 1` of uint8 pixels x, to logits
+        Of the caller's own class where `distill` was given a module; that one is left as it is. It maps float32
+        [N, C, H, W] with pixels in [-1, 1], which is `x / 127.5 - 1` of uint8 pixels x, to logits
         [N, K] in the order of `result.class_names`. `predict` takes images as they are.
 
         Raises:

@@ -21,7 +21,12 @@ def repeat(run: RunFacts) -> Section:
     commit = (result and result["commit"]) or ""
     options = "".join(f" --set {key}=..." for key in left_out)
     steps = [f"git checkout {commit.removesuffix('-dirty')}"] if commit else []
-    steps += [f"# save the configuration below as {CONFIG_FILE}", f"fedcpsc run {CONFIG_FILE}{options}"]
+    steps += [f"# save the configuration below as {CONFIG_FILE}"]
+    if run.config.data.source == "arrays":
+        steps += ["# in the program that has the models, from Python:"]
+        steps += [f'fedcpsc.distill(federation, config="{CONFIG_FILE}", folder="runs/again")']
+    else:
+        steps += [f"fedcpsc run {CONFIG_FILE}{options}"]
     versions = ", ".join(f"{name} {version}" for name, version in (result["versions"] if result else {}).items())
     unknown = "written when a run ends"
     items = [
