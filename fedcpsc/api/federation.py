@@ -35,7 +35,7 @@ from fedcpsc.label_sets import LabelSets, SiloClasses, unite
 from fedcpsc.protocol.messages import DescribeRequest, Description
 from fedcpsc.silos.adopted import classes_of
 from fedcpsc.silos.modules import open_module_silo
-from fedcpsc.simulated.silo_facts import facts_of
+from fedcpsc.simulated.silo_facts import facts_of_silo
 from fedcpsc.teachers.manifest import Manifest
 
 __all__ = ["Federation", "Member", "SiloStatus", "simulate"]
@@ -254,7 +254,7 @@ def simulate(
                 member = Member(silo.folder, silo.manifest, silo.gatekeeper, measured, silo.notes)
             else:
                 path, manifest = folders[number]
-                member = Member(path, manifest, open_gatekeeper(path), facts_of(path))
+                member = Member(path, manifest, open_gatekeeper(path), facts_of_silo(path, manifest))
             undo.callback(member.gatekeeper.close)
             members.append(member)
         _check_fit(members)

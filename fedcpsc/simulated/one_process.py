@@ -111,7 +111,7 @@ def run_over(
                 evaluation=evaluation,
                 silo_facts=silo_facts,
                 tell=tell,
-                on_line=on_line,
+                progress=on_line,
                 student=student,
             )
     finally:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.transport import SiloId
-from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
+from fedcpsc.teachers.manifest import MANIFEST_FILE, Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 
-__all__ = ["facts_of", "read_silo_facts"]
+__all__ = ["facts_of_silo", "read_silo_facts"]
 
 
 def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
@@ -22,20 +22,21 @@ def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
     Raises:
         ManifestError: where a teacher and its manifest disagree.
     """
-    return {
-        load_manifest(silo).silo: facts_of(silo)
-        for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
-    }
+    facts: dict[SiloId, SiloFacts] = {}
+    for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")):
+        manifest = load_manifest(silo)
+        facts[manifest.silo] = facts_of_silo(silo, manifest)
+    return facts
 
 
-def facts_of(silo: Path) -> SiloFacts:
+def facts_of_silo(folder: Path, manifest: Manifest) -> SiloFacts:
     """The facts of one silo.
 
     Args:
-        silo: folder of the silo.
+        folder: folder of the silo.
+        manifest: its manifest.
 
     Raises:
-        ManifestError: where teacher and manifest disagree.
+        ManifestError: where the teacher and its manifest disagree.
     """
-    manifest = load_manifest(silo)
-    return SiloFacts(manifest.train_size, open_teacher(silo, manifest).predict)
+    return SiloFacts(manifest.train_size, open_teacher(folder, manifest).predict)
