@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedcpsc.api.distill import distill
     from fedcpsc.api.federation import Federation, SiloStatus, simulate
     from fedcpsc.api.loggers import MlflowLogger, TensorBoardLogger, WandbLogger
+    from fedcpsc.api.refit import refit
     from fedcpsc.api.result import Result
     from fedcpsc.api.run import Run, open_run
     from fedcpsc.errors import FedcpscError
@@ -49,6 +50,7 @@ __all__ = [
     "audit",
     "distill",
     "open_run",
+    "refit",
     "simulate",
 ]
 
@@ -71,6 +73,7 @@ _PLACES: Final = {
     "WandbLogger": "api.loggers",
     "distill": "api.distill",
     "open_run": "api.run",
+    "refit": "api.refit",
     "simulate": "api.federation",
 }
 

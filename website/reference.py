@@ -9,7 +9,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining
 from fedcpsc.white_box.plan import WhiteBoxConfig
-from website import commands, fields
+from website import commands, fields, python_names
 
 __all__ = ["pages"]
 
@@ -29,6 +29,9 @@ _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed b
 _WHITE_BOX = """The file that `fedcpsc white-box` takes. The defaults are the authors' CIFAR-100 run; `data` is as in a
 [run](run.md#data). [The white-box mode](../white_box.md) says what the parts do."""
 
+_PYTHON = """What `import fedcpsc` offers; [From Python](../python_api.md) shows how to use it. Every argument and
+attribute is typed. Errors are subclasses of `fedcpsc.FedcpscError`, and say what is wrong and what to do."""
+
 _COMMANDS = """`fedcpsc COMMAND --help` shows the same as this page. Before any command may stand `--debug`, which shows
 the traceback of an unexpected error instead of writing it into a file. `fedcpsc --version` shows the version.
 Exit codes:"""
@@ -47,5 +50,6 @@ def pages() -> dict[str, str]:
         "reference/white_box.md": fields.reference(
             "White-box configuration", _WHITE_BOX, fields.sections(WhiteBoxConfig)
         ),
+        "reference/python.md": python_names.reference("Python", _PYTHON),
         "reference/commands.md": commands.reference(cli.app, "fedcpsc", _COMMANDS + exit_codes.rstrip()),
     }

@@ -80,6 +80,16 @@ class RunBank:
         return tuple(self._view.silos)
 
     @property
+    def classes(self) -> int:
+        """Number K of the federation's classes."""
+        return self._view.classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self._view.image_shape
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the K classes, in the order of targets and answers; None where they go by number."""
         return self._view.label_sets.names

@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -17,18 +13,17 @@ from torch import nn
 from fedcpsc.api.arrays import Labelled, as_image_set
 from fedcpsc.api.callbacks import Callback, RunStart, Told
 from fedcpsc.api.federation import Federation
+from fedcpsc.api.places import draw_report, place_of_run
 from fedcpsc.api.run import Run
-from fedcpsc.api.settings import Settings, run_config
+from fedcpsc.api.settings import Settings, StudentLike, run_config
 from fedcpsc.errors import ConfigError, RunError, explain
-from fedcpsc.report.page import write_report
 from fedcpsc.runs.claim import Existing, claim, finished
-from fedcpsc.runs.layout import CONFIG_FILE, ERROR_FILE, LOCK_FILE, REPORT_FILE
+from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.simulated.one_process import attempt, run_over
 
-__all__ = ["OnExisting", "StudentLike", "distill"]
+__all__ = ["OnExisting", "distill"]
 
 OnExisting: TypeAlias = Literal["refuse", "resume", "overwrite"]
-StudentLike: TypeAlias = "str | Mapping[str, object] | nn.Module"
 
 
 def distill(
@@ -76,7 +71,7 @@ def distill(
     if held_out is not None:
         sets = federation.label_sets
         evaluation = as_image_set(held_out, "held_out", sets.classes, sets.names, federation.image_shape)
-    with _place(folder) as (where, remove):
+    with place_of_run(folder, paid=True) as (where, remove):
         settings = run_config(
             config,
             silos=len(federation.members),
@@ -85,7 +80,7 @@ def distill(
             held_out=evaluation is not None,
             answers=answers,
             rounds=rounds,
-            student=None if isinstance(student, nn.Module) else student,
+            student=student,
             seed=seed,
         )
         module = student if isinstance(student, nn.Module) else None
@@ -112,47 +107,6 @@ def distill(
         run = Run(where, federation, remove, module)
         told.end(run.result)
         return run
-
-
-def draw_report(run_dir: Path) -> None:
-    """Draws a finished run's page; whatever goes wrong is a warning: the run itself is done and paid for.
-
-    Args:
-        run_dir: folder of the run.
-    """
-    try:
-        write_report(run_dir)
-    except Exception as error:
-        shown = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
-        warnings.warn(f"{shown}; try again with run.report()", RuntimeWarning, stacklevel=3)
-
-
-@contextmanager
-def _place(folder: str | os.PathLike[str] | None) -> Iterator[tuple[Path, Path | None]]:
-    """The run's folder, and what is removed with the run; of a run that fails, what was paid for stays.
-
-    Raises:
-        RunError: the folder holds something that is no run.
-    """
-    if folder is not None:
-        where = Path(folder).absolute()
-        left = {LOCK_FILE, ERROR_FILE}
-        there = sorted(path.name for path in where.iterdir() if path.name not in left) if where.is_dir() else []
-        if (there and CONFIG_FILE not in there) or where.is_file():
-            shown = f"holds {', '.join(there[:3])}, and no run" if there else "is a file"
-            raise RunError(explain("folder", str(where), shown, "name a new or empty folder"))
-        yield where, None
-        return
-    base = Path(tempfile.mkdtemp(prefix="fedcpsc-run-"))
-    where = base / "run"
-    try:
-        yield where, base
-    except BaseException as error:
-        if (where / CONFIG_FILE).exists():
-            error.add_note(f"what was answered lies in {where}: distill(..., folder={str(where)!r}, existing='resume')")
-        else:
-            shutil.rmtree(base, ignore_errors=True)
-        raise
 
 
 def _claimed(where: Path, existing: str) -> bool:

@@ -26,6 +26,7 @@ from fedcpsc.report.page import write_report
 from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.runs.read import RunFacts, gather
 from fedcpsc.runs.student import Student, load_student
+from fedcpsc.runs.student_start import read_student_start
 
 if TYPE_CHECKING:
     from fedcpsc.api.federation import Federation
@@ -87,6 +88,16 @@ class Run:
     def config(self) -> RunConfig:
         """The run's configuration, every value of it."""
         return self.facts.config
+
+    @property
+    def own_student(self) -> bool:
+        """Whether the student is a module of somebody's own, whose class no configuration names."""
+        return read_student_start(self._folder)["module"] is not None
+
+    @property
+    def module(self) -> nn.Module | None:
+        """A copy of that module as it was given; None where it was not."""
+        return None if self._module is None else copy.deepcopy(self._module)
 
     @property
     def finished(self) -> bool:

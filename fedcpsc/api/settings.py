@@ -8,14 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from torch import nn
+
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import Strict, Tree, read_yaml, set_key, validate
 
-__all__ = ["Settings", "merged", "read_settings", "run_config"]
+__all__ = ["Settings", "StudentLike", "merged", "read_settings", "run_config", "student_fields"]
 
 Settings: TypeAlias = "Mapping[str, object] | str | os.PathLike[str]"
 """Keys of a configuration, `{"student": {"width": 16}}` or `{"student.width": 16}`; or the path of its YAML file."""
+
+StudentLike: TypeAlias = "str | Mapping[str, object] | nn.Module"
+"""Name of an architecture, fields of the section `student`, or a module to be fitted."""
 
 Model = TypeVar("Model", bound=Strict)
 _OF_SILOS = ("data", "silos", "teachers")  # sections that say how a simulation makes its silos
@@ -68,7 +73,7 @@ def run_config(
     held_out: bool,
     answers: int | None,
     rounds: int | None,
-    student: str | Mapping[str, object] | None,
+    student: StudentLike | None,
     seed: int | None,
 ) -> RunConfig:
     """The configuration of a run over a federation of this process.
@@ -93,9 +98,8 @@ def run_config(
             shown = "says how silos are made, and these are there already"
             raise ConfigError(explain("config", section, shown, "leave that section out"))
         tree.pop(section, None)
-    wanted = {"architecture": student} if isinstance(student, str) else dict(student or {})
     chosen: Tree = {"queries.answers_per_silo": answers, "queries.rounds": rounds, "seed": seed}
-    chosen |= {f"student.{key}": value for key, value in wanted.items()}
+    chosen |= {f"student.{key}": value for key, value in student_fields(student).items()}
     facts: Tree = {
         "data.source": "arrays",
         "silos.count": silos,
@@ -108,6 +112,17 @@ def run_config(
         if value is not None:
             set_key(tree, key.split("."), value)
     return validate(RunConfig, tree, "config" if isinstance(given, Mapping | None) else str(given))
+
+
+def student_fields(student: StudentLike | None) -> Mapping[str, object]:
+    """What is said of the section `student`; nothing by a module.
+
+    Args:
+        student: what is fitted; None for what the settings say.
+    """
+    if student is None or isinstance(student, nn.Module):
+        return {}
+    return {"architecture": student} if isinstance(student, str) else student
 
 
 def _plain(value: object) -> object:

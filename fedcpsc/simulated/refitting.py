@@ -21,7 +21,7 @@ from fedcpsc.runs.result import RunResult
 from fedcpsc.simulated.answerers import read_answerers
 from fedcpsc.typed_yaml import parse_overrides
 
-__all__ = ["refit_config", "refit_run"]
+__all__ = ["held_out_images", "refit_config", "refit_run"]
 
 
 def refit_config(source: Path, overrides: Sequence[str] = (), name: str | None = None) -> RunConfig:
@@ -85,7 +85,7 @@ def refit_run(
     begun = (run_dir / CONFIG_FILE).exists()
     try:
         facts = read_answerers(Path(config.silos.root).absolute(), source, tell)
-        evaluation = _held_out(config, tell)
+        evaluation = held_out_images(config, tell)
         result = refit(
             source,
             config,
@@ -103,8 +103,13 @@ def refit_run(
     return run_dir, result
 
 
-def _held_out(config: RunConfig, tell: Callable[[str], None]) -> ImageSet | None:
-    """The held-out images of the configuration's data; None, which is told, where they are not to be had here."""
+def held_out_images(config: RunConfig, tell: Callable[[str], None]) -> ImageSet | None:
+    """The held-out images of the configuration's data; None, which is told, where they are not to be had here.
+
+    Args:
+        config: configuration of the refit.
+        tell: function called with the reason.
+    """
     try:
         return evaluation_images(config)
     except DataError as error:

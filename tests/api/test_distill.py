@@ -312,7 +312,7 @@ def test_labels_may_be_names(silos, done):
 
 
 def test_a_page_that_cannot_be_drawn_is_a_warning(silos, monkeypatch):
-    from fedcpsc.api import distill as module
+    from fedcpsc.api import places as module
 
     def broken(folder):
         raise OSError("no ink")
