@@ -75,7 +75,7 @@ def distill(
         settings = run_config(
             config,
             silos=len(federation.members),
-            silos_folder=None if federation.temporary else federation.folder,
+            silos_folder="temporary" if federation.temporary else federation.folder,
             folder=where,
             held_out=evaluation is not None,
             answers=answers,
@@ -85,26 +85,28 @@ def distill(
         )
         module = student if isinstance(student, nn.Module) else None
         resume = _claimed(where, existing)
-        told = Told(callbacks)
-        if not resume or finished(where, settings) is None:
-            try:
-                with attempt(where):
-                    told.start(RunStart(where, settings, federation.names, resume))
-                    run_over(
-                        settings,
-                        where,
-                        [member.gatekeeper for member in federation.members],
-                        resume=resume,
-                        evaluation=evaluation,
-                        silo_facts={member.manifest.silo: member.facts for member in federation.members},
-                        on_line=told.line,
-                        student=module,
-                    )
-            except BaseException as error:
-                told.failure(error)
-                raise
-            draw_report(where)
-        run = Run(where, federation, remove, module)
+        told, said = Told(callbacks), list[str]()
+        if resume and finished(where, settings) is not None:
+            return Run(where, federation, remove, module)
+        try:
+            with attempt(where):
+                told.start(RunStart(where, settings, federation.names, resume))
+                run_over(
+                    settings,
+                    where,
+                    [member.gatekeeper for member in federation.members],
+                    resume=resume,
+                    evaluation=evaluation,
+                    silo_facts={member.manifest.silo: member.facts for member in federation.members},
+                    on_line=told.line,
+                    tell=said.append,
+                    student=module,
+                )
+        except BaseException as error:
+            told.failure(error)
+            raise
+        draw_report(where)
+        run = Run(where, federation, remove, module, said)
         told.end(run.result)
         return run
 

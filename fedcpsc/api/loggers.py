@@ -99,6 +99,7 @@ class MlflowLogger(Callback):
 
     def on_start(self, start: RunStart) -> None:
         """Begins the run of MLflow, or goes on with the one of a run that is resumed."""
+        self._final_lines, self._run_id = 0, ""
         uri, artifacts = self._uri, None
         if uri is None:
             folder = start.folder / "mlflow"
@@ -172,6 +173,7 @@ class WandbLogger(Callback):
 
     def on_start(self, start: RunStart) -> None:
         """Begins the run of Weights & Biases, beside any other of this process."""
+        self._final_lines = 0
         self._run = self._wandb.init(
             project=self._project,
             name=start.name,

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -27,8 +26,6 @@ from fedcpsc.simulated.refitting import held_out_images
 from fedcpsc.typed_yaml import Tree, set_key, validate
 
 __all__ = ["refit"]
-
-log = logging.getLogger("fedcpsc.api")
 
 
 def refit(
@@ -74,8 +71,8 @@ def refit(
             raise ConfigError(explain("student", None, shown, "give one, or the name of an architecture"))
     with place_of_run(folder, paid=False) as (where, remove):
         settings = _settings(source, where, student, aggregation, exclude, config)
-        evaluation, facts = _to_measure_with(source, settings, held_out)
-        told = Told(callbacks)
+        told, said = Told(callbacks), list[str]()
+        evaluation, facts = _to_measure_with(source, settings, held_out, said.append)
         try:
             told.start(RunStart(where, settings, source.bank.silos, resumed=False))
             with torch_threads(0):  # `runtime.threads` holds until the fit ends
@@ -85,7 +82,7 @@ def refit(
                     where,
                     evaluation=evaluation,
                     silo_facts=facts,
-                    tell=log.info,
+                    tell=said.append,
                     progress=told.line,
                     student=module,
                 )
@@ -93,7 +90,7 @@ def refit(
             told.failure(error)
             raise
         draw_report(where)
-        made = Run(where, source.federation, remove, module)
+        made = Run(where, source.federation, remove, module, said)
         told.end(made.result)
         return made
 
@@ -122,7 +119,7 @@ def _settings(
 
 
 def _to_measure_with(
-    source: Run, settings: RunConfig, held_out: Labelled | None
+    source: Run, settings: RunConfig, held_out: Labelled | None, tell: Callable[[str], None]
 ) -> tuple[ImageSet | None, Mapping[SiloId, SiloFacts] | None]:
     """Held-out images, the caller's or the configuration's, and the teachers that gave the answers, where at hand."""
     bank, federation = source.bank, source.federation
@@ -131,7 +128,7 @@ def _to_measure_with(
             held_out, "held_out", bank.classes, bank.class_names, bank.image_shape
         )
     else:
-        evaluation = held_out_images(settings, log.info)
+        evaluation = held_out_images(settings, tell)
     if federation is not None and not federation.closed:
         return evaluation, {member.manifest.silo: member.facts for member in federation.members}
-    return evaluation, read_answerers(Path(settings.silos.root).absolute(), source.folder, log.info)
+    return evaluation, read_answerers(Path(settings.silos.root).absolute(), source.folder, tell)

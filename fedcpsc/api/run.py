@@ -7,7 +7,9 @@ import copy
 import os
 import shutil
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from fedcpsc.api.result import Result
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import BankError, RunError, explain
+from fedcpsc.printable import printable
 from fedcpsc.report.page import write_report
 from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.runs.read import RunFacts, gather
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "open_run"]
 
+_SHOWN = 10  # notes
+
 
 class Run:
     """A run. Made by `fedcpsc.distill`, or of any run's folder by `fedcpsc.open_run`; also while the run goes on.
@@ -43,6 +48,12 @@ class Run:
         remove: folder that goes with this object; None keeps everything.
         module: module of the caller's own that was fitted, or one like it; None where the configuration names the
             student.
+        notes: lines for whoever asked for the run.
+
+    Attributes:
+        federation: silos of this process that were asked; None where it was another process's run.
+        notes: what was told while the run went on, a line each: classes that silos do not share, silos that were
+            suspected or not asked any more; empty for a run that was opened.
     """
 
     def __init__(
@@ -51,12 +62,14 @@ class Run:
         federation: Federation | None = None,
         remove: Path | None = None,
         module: nn.Module | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._folder = folder
         self._remove = None if remove is None else weakref.finalize(self, shutil.rmtree, remove, ignore_errors=True)
         self._known: RunFacts | None = None
         self._module = None if module is None else copy.deepcopy(module)
         self.federation = federation
+        self.notes = tuple(notes)
 
     @property
     def folder(self) -> Path:
@@ -205,12 +218,13 @@ class Run:
         facts = self.facts
         if facts.result is None:
             return f"<Run {facts.name}, {len(facts.rounds)} of {facts.config.queries.rounds} rounds done>"
-        return f"{self.result}\n{self._place()}"
+        return "\n".join([str(self.result), *map(printable, self.notes[:_SHOWN]), self._place()])
 
     def _repr_html_(self) -> str:
         if not self.finished:
-            return repr(self).replace("<", "&lt;")
-        return f"{self.result._repr_html_()}<div>{self._place()}</div>"
+            return escape(repr(self))
+        lines = [*self.notes[:_SHOWN], self._place()]
+        return self.result._repr_html_() + "".join(f"<div>{escape(line)}</div>" for line in lines)
 
     def _place(self) -> str:
         return f"folder: {self._folder}{' (temporary; keep it with run.save)' if self.temporary else ''}"

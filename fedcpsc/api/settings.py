@@ -68,7 +68,7 @@ def run_config(
     given: Settings | None,
     *,
     silos: int,
-    silos_folder: Path | None,
+    silos_folder: Path | str | None,
     folder: Path,
     held_out: bool,
     answers: int | None,
@@ -84,7 +84,7 @@ def run_config(
     Args:
         given: further settings.
         silos: number of silos.
-        silos_folder: folder of the silos' folders; None where they lie apart.
+        silos_folder: folder of the silos' folders, or a word for one that will be gone; None where they lie apart.
         folder: folder of the run.
         held_out: whether the run measures on held-out images.
         answers, rounds, student, seed: arguments of `fedcpsc.distill`; None leaves the settings' own, or the default.

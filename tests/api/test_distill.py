@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support.tiny_modules import CLASSES, SHAPE, federation, held_out, run
+from support.tiny_modules import CLASSES, SHAPE, Brightness, federation, held_out, run
 from torch import nn
 
 import fedcpsc
@@ -261,6 +261,37 @@ def test_a_run_without_a_folder_that_was_stopped_says_where_what_was_paid_for_li
         folder = note.split("folder='")[1].split("'")[0]
         assert run(silos, folder=folder, existing="resume").finished
         assert silos.silos[0].answers_left == 20_000 - 60
+
+
+def test_a_kept_run_over_modules_in_a_temporary_folder_goes_on_with_them_in_another(done, tmp_path):
+    class Stop(fedcpsc.Callback):
+        def on_round(self, line):
+            raise KeyboardInterrupt
+
+    with federation() as silos, pytest.raises(KeyboardInterrupt):
+        run(silos, folder=tmp_path / "run", held_out=held_out(), callbacks=[Stop()])
+    events = []
+
+    class Events(fedcpsc.Callback):
+        def on_start(self, start):
+            events.append(start.resumed)
+
+        def on_end(self, result):
+            events.append("end")
+
+    with federation() as silos:
+        made = run(silos, folder=tmp_path / "run", held_out=held_out(), existing="resume", callbacks=[Events()])
+        run(silos, folder=tmp_path / "run", held_out=held_out(), existing="resume", callbacks=[Events()])  # is done
+    assert equal(weights(made), weights(done))
+    assert events == [True, "end"]
+
+
+def test_what_an_operator_would_be_told_stands_in_the_notes(tmp_path):
+    with federation(models=[Brightness(20), Brightness(25)], policy=[{"answers": 20}, {}]) as silos:
+        made = run(silos)
+    assert any("silo-0" in note for note in made.notes)
+    assert made.notes[0] in repr(made)
+    assert made.notes[0].split()[0] in made._repr_html_()
 
 
 def test_settings_may_be_sections_dotted_keys_or_a_file_and_arguments_go_first(silos, tmp_path):
