@@ -26,6 +26,7 @@ from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
 from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
 from fedcpsc.commands.status_words import EXIT_CODES, in_words
+from fedcpsc.commands.sweep_command import STOPPED_SWEEP, SweepRequest, show_plan, sweep_once
 from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
 from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
@@ -136,6 +137,45 @@ def run(
             run_once(request, _out)
         else:
             run_seeds(request, seeds, _out)
+
+
+@app.command()
+def sweep(
+    plan: Annotated[Path, typer.Argument(help="YAML file of the plan, see configs/sweep_*.", show_default=False)],
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            callback=each_set_once,
+            help="Override a value of every run that the plan does not vary; may be given again for another key.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder, instead of sweeps/NAME.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes at a time; by default as many as cores and memory carry."),
+    ] = None,
+    max_runs: Annotated[int | None, typer.Option(min=1, help="Allow so many runs, instead of 100.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew; an earlier sweep is moved to <name>.previous.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the plan, list its runs, and start none.")] = False,
+) -> None:
+    """Run several settings with several seeds, over silos that are made once, and leave one table of all runs.
+
+    Given again, the command goes on where it was: what is done is kept, and what failed is tried again. Exit 1 where a
+    run failed; the others go on all the same.
+
+    Example: [bold]fedcpsc sweep configs/sweep_rules.yaml[/]
+    """
+    with exit_codes(STOPPED_SWEEP):
+        request = SweepRequest(plan, tuple(overrides or ()), out, jobs, max_runs, overwrite)
+        if dry_run:
+            show_plan(request, _out)
+        elif sweep_once(request, _out).failures:
+            raise typer.Exit(1)
 
 
 @app.command(name="white-box")

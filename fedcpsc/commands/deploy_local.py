@@ -17,7 +17,7 @@ from rich.console import Console
 from fedcpsc.app_config import AppConfig
 from fedcpsc.commands.deployment_table import show_until_interrupted
 from fedcpsc.commands.literal import literal
-from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
+from fedcpsc.commands.run_command import Request, make_teachers, with_absolute_data
 from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import RunError, explain
@@ -93,6 +93,8 @@ def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
     number = silos or config.silos.count
     own = [f"silos.count={number}", f"output.root={layout.runs}"]
     if number != config.silos.count:
+        from fedcpsc.silos.adopted import check_no_adopted  # noqa: PLC0415 - brings torch
+
         check_no_adopted(config, "--silos", number, "leave it out, or set silos.count and another silos.root")
         own.append(f"silos.root={config.silos.root}-of-{number}")
     return replace(request, overrides=(*request.overrides, *own))

@@ -12,7 +12,6 @@ from fedcpsc.commands.literal import literal
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
 from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
 from fedcpsc.config import RunConfig, load_config
-from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
@@ -20,7 +19,7 @@ from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -100,6 +99,8 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     Raises:
         FedcpscError: one failed; those before it stay, and RESUME goes on with it.
     """
+    from fedcpsc.silos.adopted import check_no_adopted  # noqa: PLC0415 - brings torch
+
     config = request.load()
     check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
     name, root = config.output.name, Path(config.output.root)
@@ -117,28 +118,6 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     console.print(seeds_table(summary))
     console.print(literal(f"left in {path}"), highlight=False, soft_wrap=True)
     return summary
-
-
-def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
-    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
-
-    Args:
-        config: configuration of the run.
-        option: name of the option that asks for silos in another folder.
-        value: value of that option.
-        remedy: advice what to do instead.
-
-    Raises:
-        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
-        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
-    """
-    from fedcpsc.silos.adopted import adopted_silos  # noqa: PLC0415
-
-    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
-    if adopted:
-        names = ", ".join(manifest.silo for manifest in adopted.values())
-        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
-        raise ConfigError(explain(option, value, constraint, remedy))
 
 
 def with_absolute_data(request: Request) -> Request:

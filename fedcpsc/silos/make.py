@@ -32,7 +32,7 @@ from fedcpsc.training.plain import Progress
 from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import validate
 
-__all__ = ["SiloReport", "make_silos"]
+__all__ = ["SiloReport", "configured_silos", "make_silos"]
 
 
 def make_silos(
@@ -65,13 +65,7 @@ def make_silos(
         PolicyError: where an owner's own `policy.yaml` cannot be honoured, or a training would pass its epsilon.
         SiloError: where a silo's folder cannot be read or written.
     """
-    names = config.teachers.architecture
-    architectures = (names,) if isinstance(names, str) else names
-    for name in architectures:
-        check_architecture(name)
-    training_plan(config.teachers)
-    shared, own = config.silos.policy, config.silos.policies or ({},)
-    policies = [validate(Policy, {**shared, **fields}, "silos.policy") for fields in own]
+    architectures, policies = configured_silos(config)
     device = choose_device(config.runtime.device)
     silos = range(config.silos.count) if only is None else (only,)
     adopted = adopted_silos(base, silos)
@@ -102,6 +96,24 @@ def make_silos(
             _check_trainable(config, architecture, images)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
     return [reports[silo] for silo in silos]
+
+
+def configured_silos(config: RunConfig) -> tuple[list[str], list[Policy]]:
+    """Architectures of the teachers and policies of the silos, each dealt round-robin; no data is looked at.
+
+    Args:
+        config: configuration of the run.
+
+    Raises:
+        ConfigError: for an unknown architecture, or an unknown kind of training or policy field.
+    """
+    names = config.teachers.architecture
+    architectures = [names] if isinstance(names, str) else list(names)
+    for name in architectures:
+        check_architecture(name)
+    training_plan(config.teachers)
+    shared, own = config.silos.policy, config.silos.policies or ({},)
+    return architectures, [validate(Policy, {**shared, **fields}, "silos.policy") for fields in own]
 
 
 def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) -> None:

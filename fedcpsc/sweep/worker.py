@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process of one task: `python -P -m fedcpsc.sweep.worker`, told its job by a line of JSON on standard input.
+
+Standard input stays open as long as the sweep lives. When it closes, the sweep is gone, also by kill -9, and this
+process ends at once: what was paid for is in the run's folder, and the next attempt goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Final, cast
+
+from fedcpsc.config import RunConfig
+from fedcpsc.errors import FedcpscError, RunError, explain
+from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.sweep.made_silos import copy_made, make_once
+from fedcpsc.sweep.tasks import Job
+from fedcpsc.teachers.manifest import MANIFEST_FILE
+from fedcpsc.typed_yaml import validate
+
+__all__ = ["do", "main"]
+
+_STDIN: Final = 0
+_ORPHANED: Final = 4
+
+
+def main() -> int:
+    """Reads the job and does it; returns the exit code. The last line printed says what went wrong."""
+    job = cast(Job, json.loads(_first_line()))
+    threading.Thread(target=_end_with_the_sweep, name="fedcpsc-sweep", daemon=True).start()
+    try:
+        do(job)
+    except FedcpscError as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def do(job: Job) -> None:
+    """Does a job in this process.
+
+    Args:
+        job: what to do.
+
+    Raises:
+        FedcpscError: it failed.
+    """
+    config = validate(RunConfig, job["config"], "job")
+    if job["do"] == "silos":
+        make_once(config, Path(job["made"]), lambda line: print(line, flush=True))
+    elif job["do"] == "run":
+        _run(config, job)
+    else:
+        _refit(config, job)
+    if job["do"] != "silos":
+        _draw_report(Path(job["run_dir"]))
+
+
+def _run(config: RunConfig, job: Job) -> None:
+    from fedcpsc.simulated.one_process import run_local  # noqa: PLC0415 - brings torch
+
+    run_dir, silos = Path(job["run_dir"]), Path(job["silos"])
+    resume = claim(run_dir, Existing.RESUME)
+    if resume and finished(run_dir, config) is not None:
+        return
+    if not resume:
+        copy_made(Path(job["made"]), silos, config.silos.count)
+    elif not all((silos / str(silo) / MANIFEST_FILE).exists() for silo in range(config.silos.count)):
+        constraint = "are gone, with the ledgers of what the run in its folder was answered"
+        remedy = f"restore them, or delete {run_dir} too and the run begins anew"
+        raise RunError(explain("silos", str(silos), constraint, remedy))
+    run_local(config, run_dir, silos, resume=resume, on_line=lambda line: None)
+
+
+def _refit(config: RunConfig, job: Job) -> None:
+    raise NotImplementedError
+
+
+def _draw_report(run_dir: Path) -> None:
+    """Whatever goes wrong here is printed, not raised: the run itself is done."""
+    from fedcpsc.report.page import write_report  # noqa: PLC0415 - brings matplotlib
+
+    try:
+        write_report(run_dir)
+    except Exception:
+        traceback.print_exc()
+
+
+def _first_line() -> bytes:
+    """Without the buffer of `sys.stdin`, whose lock a thread would hold when the process ends."""
+    found = b""
+    while not found.endswith(b"\n"):
+        more = os.read(_STDIN, 1 << 16)
+        if not more:
+            raise RunError(explain("job", found[:40].decode("utf-8", "replace"), "was cut off", "run the sweep again"))
+        found += more
+    return found
+
+
+def _end_with_the_sweep() -> None:
+    while os.read(_STDIN, 1 << 16):
+        pass
+    os._exit(_ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
