@@ -70,7 +70,7 @@ def sweep_once(request: SweepRequest, console: Console) -> SweepResult:
     sweep = request.load()
     with SweepView(console) as view:
         result = run_sweep(sweep, jobs=request.jobs, overwrite=request.overwrite, watch=view.watch, tell=show)
-    console.print(summary_table(sweep.name, result.summaries))
+    console.print(summary_table(sweep.name, len(sweep.plan.seeds), result.summaries, console.width))
     for note in result.attempt.notes:
         show(note)
     for name, failure in result.failures.items():

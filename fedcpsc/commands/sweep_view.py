@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -25,6 +26,8 @@ __all__ = ["SweepView", "summary_table"]
 
 _NAME = 30  # characters of a name in a row of 80
 _WORDS = 30
+_LEAST_NAME = 12
+_WIDE = 100
 
 
 class SweepView:
@@ -89,29 +92,34 @@ def _state(running: Running) -> str:
     return f"{where}{measured}, {_duration(line['seconds_left'])} left"
 
 
-def summary_table(name: str, summaries: Sequence[Summary]) -> Table:
-    """Each setting's figures over its seeds.
+def summary_table(name: str, seeds: int, summaries: Sequence[Summary], width: int = 80) -> Table:
+    """Each setting's figures over its seeds; long names take two lines.
 
     Args:
         name: name of the sweep.
+        seeds: number of seeds.
         summaries: one summary for each setting, in the plan's order.
+        width: columns of the terminal; from 100 on there is room for the best teacher too.
     """
-    several = len(summaries) > 1
-    table = Table(title=literal(f"{name}: accuracy, %"), title_justify="left", caption_justify="left")
-    table.add_column("setting", overflow="fold", ratio=1)
-    for column in ("runs", "student", *(("difference",) if several else ()), "ensemble", "best teacher"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for summary in summaries:
-        table.add_row(
-            literal(summary.setting.name),
-            f"{summary.count}" + (f" of {summary.count + summary.missing}" if summary.missing else ""),
-            f"[bold]{spread(summary.student)}[/]",
-            *((points(summary.difference),) if several else ()),
-            spread(summary.ensemble),
-            spread(summary.best_teacher),
-        )
-    if several:
+    of_seeds = f"{seeds} seed{'s' * (seeds > 1)}"
+    table = Table(title=literal(f"{name}: accuracy, %, {of_seeds}"), title_justify="left", caption_justify="left")
+    table.box = SIMPLE_HEAD
+    columns = {"student": [spread(summary.student) for summary in summaries]}
+    if any(summary.missing for summary in summaries):
+        runs = [f"{summary.count} of {summary.count + summary.missing}" for summary in summaries]
+        columns = {"runs": runs, **columns}
+    if len(summaries) > 1:
+        columns["difference"] = [points(summary.difference) for summary in summaries]
         table.caption = literal(f"difference: to {shortened(summaries[0].setting.name, _NAME)}, seed by seed")
+    columns["ensemble"] = [spread(summary.ensemble) for summary in summaries]
+    if width >= _WIDE:
+        columns["best teacher"] = [spread(summary.best_teacher) for summary in summaries]
+    taken = sum(max(map(len, [column, *cells])) + 3 for column, cells in columns.items())
+    table.add_column("setting", max_width=max(_LEAST_NAME, width - taken - 4))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True, style="bold" if column == "student" else "")
+    for place, summary in enumerate(summaries):
+        table.add_row(literal(summary.setting.name), *(cells[place] for cells in columns.values()))
     return table
 
 

@@ -18,6 +18,7 @@ __all__ = ["dot_chart"]
 
 _HEAD = "display:flex;justify-content:space-between;align-items:baseline;gap:1rem;line-height:1.3"
 _NAME = "overflow-wrap:anywhere;min-width:0"
+_HEIGHT, _MEAN_Y, _SEEDS_Y = 26, 9, 20  # pixels of a row below its name
 _VALUE = "white-space:nowrap;font-variant-numeric:tabular-nums;font-weight:600"
 
 
@@ -43,22 +44,20 @@ def _row(scale: Scale, summary: Summary) -> str:
         f'<span style="{_VALUE}">{words}</span></div>'
     )
     ticks = [scale.place(tick / 100) for tick in scale.ticks]
-    parts = [_line(x, x, "0", "100%", "var(--grid)", 1) for x in ticks]
+    parts = [_line(x, x, 0, _HEIGHT, "var(--grid)", 1) for x in ticks]
     figure, ensemble = summary.student, summary.ensemble["mean"]
     if figure["mean"] is not None:
-        if ensemble is not None:
-            parts.append(_shape(scale.place(ensemble), '<path d="M0 -6L6 0L0 6L-6 0Z"/>', "none", "var(--s2)"))
+        if ensemble is not None and scale.holds(ensemble):
+            parts.append(_shape(scale.place(ensemble), _MEAN_Y, '<path d="M0 -6L6 0L0 6L-6 0Z"/>', "none", "var(--s2)"))
         if figure["std"] is not None:
             low, high = max(0.0, figure["mean"] - figure["std"]), min(1.0, figure["mean"] + figure["std"])
-            parts.append(_line(scale.place(low), scale.place(high), "50%", "50%", "var(--s1)", 2))
-        parts.append(_shape(scale.place(figure["mean"]), '<circle r="6"/>', "var(--s1)", "var(--paper)"))
+            parts.append(_line(scale.place(low), scale.place(high), _MEAN_Y, _MEAN_Y, "var(--s1)", 2))
+        parts.append(_shape(scale.place(figure["mean"]), _MEAN_Y, '<circle r="5.5"/>', "var(--s1)", "none"))
     for value in figure["values"]:
         if value is not None and len(figure["values"]) > 1:
-            parts.append(_shape(scale.place(value), '<circle r="3"/>', "var(--paper)", "var(--s1)"))
-    return (
-        f'<div>{head}<svg width="100%" height="22" overflow="visible" style="display:block;margin-bottom:.4rem">'
-        f"{''.join(parts)}</svg></div>"
-    )
+            parts.append(_shape(scale.place(value), _SEEDS_Y, '<circle r="2.5"/>', "none", "var(--s1)"))
+    drawing = f'<svg width="100%" height="{_HEIGHT}" overflow="visible" style="display:block;margin-bottom:.5rem">'
+    return f"<div>{head}{drawing}{''.join(parts)}</svg></div>"
 
 
 def _axis(scale: Scale) -> str:
@@ -71,10 +70,13 @@ def _axis(scale: Scale) -> str:
     return f'<svg width="100%" height="18" overflow="visible" style="{style}">{"".join(words)}</svg>'
 
 
-def _line(x1: float, x2: float, y1: str, y2: str, colour: str, width: int) -> str:
-    return f'<line x1="{x1:.2f}%" x2="{x2:.2f}%" y1="{y1}" y2="{y2}" stroke="{colour}" stroke-width="{width}"></line>'
+def _line(x1: float, x2: float, y1: int, y2: int, colour: str, width: int) -> str:
+    """From one place to another, x in per cent and y in pixels."""
+    ends = f'x1="{x1:.2f}%" x2="{x2:.2f}%" y1="{y1}" y2="{y2}"'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}"></line>'
 
 
-def _shape(x: float, shape: str, fill: str, stroke: str) -> str:
-    inner = shape.replace("/>", f' fill="{fill}" stroke="{stroke}" stroke-width="1.5"/>')
-    return f'<svg x="{x:.2f}%" y="50%" overflow="visible">{inner}</svg>'
+def _shape(x: float, y: int, shape: str, fill: str, stroke: str) -> str:
+    """A shape drawn around (0, 0), moved to x in per cent and y in pixels."""
+    inner = shape.replace("/>", f' fill="{fill}" stroke="{stroke}" stroke-width="1.3"/>')
+    return f'<svg x="{x:.2f}%" y="{y}" overflow="visible">{inner}</svg>'

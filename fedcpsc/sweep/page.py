@@ -19,8 +19,10 @@ __all__ = ["headline", "render"]
 
 _CAPTION = (
     "Large dot: mean over the seeds; bar: one standard deviation to either side; rings: each seed; diamond: mean of the"
-    " ensemble of the silos, which a student by answers alone can hope for."
+    " ensemble of the silos, which a student by answers alone can hope for, where it lies on the axis."
 )
+
+_FEW = 3  # seeds
 
 
 def render(sweep: Sweep, rows: Sequence[Row], summaries: Sequence[Summary], notes: Sequence[str]) -> str:
@@ -33,8 +35,8 @@ def render(sweep: Sweep, rows: Sequence[Row], summaries: Sequence[Summary], note
         notes: what a reader of the table should know, as sentences.
     """
     sections = [
-        _in_short(sweep, rows, summaries, notes),
         _accuracy(sweep.plan.seeds, rows, summaries),
+        _what_was_run(sweep, rows, notes),
         _runs(sweep, rows),
         _repeat(sweep, rows),
     ]
@@ -63,7 +65,63 @@ def headline(sweep: Sweep, summaries: Sequence[Summary]) -> str:
     return f"{shape}: the highest mean, {spread(best.student)} %, is that of {best.setting.name}."
 
 
-def _in_short(sweep: Sweep, rows: Sequence[Row], summaries: Sequence[Summary], notes: Sequence[str]) -> Section:
+def _accuracy(seeds: Sequence[int], rows: Sequence[Row], summaries: Sequence[Summary]) -> Section:
+    blocks: list[Block] = [Note(f"{row.run}: {row.failure}", "Failed") for row in rows if row.state == "failed"]
+    scale = scale_of(summaries)
+    if scale is None:
+        blocks.append(Note("No student was measured: the runs had no held-out images, or none has finished."))
+    else:
+        title = "Accuracy of the student by setting, in per cent"
+        blocks.append(Chart(title, _CAPTION, dot_chart(title, scale, summaries), _each_seed(seeds, rows)))
+    blocks.append(_summary(summaries))
+    if len(summaries) > 1 and len(seeds) < _FEW:
+        few = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        blocks.append(Note(f"With {few} a difference of a few points may be chance.", "Note"))
+    return Section("accuracy", "Accuracy", tuple(blocks))
+
+
+def _summary(summaries: Sequence[Summary]) -> Table:
+    several = len(summaries) > 1
+    caption = "Accuracy on held-out images, in per cent, mean ± standard deviation over the seeds"
+    if several:
+        caption += f"; difference to {summaries[0].setting.name}, seed by seed, in points"
+    columns = (
+        "setting",
+        "student",
+        *(("difference",) if several else ()),
+        "ensemble",
+        "best teacher",
+        "answers",
+        "runs",
+    )
+    cells = [
+        (
+            summary.setting.name,
+            _together(spread(summary.student)),
+            *((_together(points(summary.difference)),) if several else ()),
+            _together(spread(summary.ensemble)),
+            _together(spread(summary.best_teacher)),
+            "-" if summary.answers is None else f"{summary.answers:,}",
+            f"{summary.count}" + (f" of {summary.count + summary.missing}" if summary.missing else ""),
+        )
+        for summary in summaries
+    ]
+    return Table.of(caption, columns, cells)
+
+
+def _together(words: str) -> str:
+    """Words that stay on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _each_seed(seeds: Sequence[int], rows: Sequence[Row]) -> Table:
+    found = {(row.setting, row.seed): share(row.student) for row in rows}
+    names = dict.fromkeys(row.setting for row in rows)
+    cells = [(name, *(found.get((name, seed), "-") for seed in seeds)) for name in names]
+    return Table.of("Accuracy of the student, in per cent", ("setting", *(f"seed {seed}" for seed in seeds)), cells)
+
+
+def _what_was_run(sweep: Sweep, rows: Sequence[Row], notes: Sequence[str]) -> Section:
     done = [row for row in rows if row.state == "finished"]
     total = sum(row.seconds or 0.0 for row in done)
     answers = sorted({row.answers for row in done if row.answers is not None})
@@ -75,13 +133,8 @@ def _in_short(sweep: Sweep, rows: Sequence[Row], summaries: Sequence[Summary], n
         ("answers of each silo", " to ".join(f"{count:,}" for count in ends) or "-"),
         ("answers are", _whose(sweep)),
     ]
-    blocks: list[Block] = [Facts(tuple(items))]
-    blocks += [Note(f"{row.run}: {row.failure}", "Failed") for row in rows if row.state == "failed"]
-    blocks += [Note(f"{note[0].upper()}{note[1:]}.", "Note") for note in notes]
-    if len(summaries) > 1 and len(sweep.plan.seeds) < 3:
-        few = f"{len(sweep.plan.seeds)} seed{'s' * (len(sweep.plan.seeds) > 1)}"
-        blocks.append(Note(f"With {few}, a difference of a few points may be chance.", "Note"))
-    return Section("in-short", "In short", tuple(blocks))
+    told = [Note(f"{note[0].upper()}{note[1:]}.", "Note") for note in notes]
+    return Section("what-was-run", "What was run", (Facts(tuple(items)), *told))
 
 
 def _whose(sweep: Sweep) -> str:
@@ -90,44 +143,9 @@ def _whose(sweep: Sweep) -> str:
     return f"shared: of each seed the run {sweep.banks[0].setting.name!r} asked, and every setting was fitted to these"
 
 
-def _accuracy(seeds: Sequence[int], rows: Sequence[Row], summaries: Sequence[Summary]) -> Section:
-    first = summaries[0].setting.name
-    several = len(summaries) > 1
-    table = Table.of(
-        "Accuracy on held-out images, in per cent, mean ± standard deviation over the seeds"
-        + (f"; difference to {first}, seed by seed, in points" if several else ""),
-        ("setting", "student", *(("difference",) if several else ()), "ensemble", "best teacher", "answers", "runs"),
-        [
-            (
-                summary.setting.name,
-                spread(summary.student),
-                *((points(summary.difference),) if several else ()),
-                spread(summary.ensemble),
-                spread(summary.best_teacher),
-                "-" if summary.answers is None else f"{summary.answers:,}",
-                f"{summary.count}" + (f" of {summary.count + summary.missing}" if summary.missing else ""),
-            )
-            for summary in summaries
-        ],
-    )
-    scale = scale_of(summaries)
-    if scale is None:
-        none = Note("No student was measured: the runs had no held-out images, or none has finished.")
-        return Section("accuracy", "Accuracy", (none, table))
-    title = "Accuracy of the student by setting, in per cent"
-    chart = Chart(title, _CAPTION, dot_chart(title, scale, summaries), _each_seed(seeds, rows))
-    return Section("accuracy", "Accuracy", (chart, table))
-
-
-def _each_seed(seeds: Sequence[int], rows: Sequence[Row]) -> Table:
-    found = {(row.setting, row.seed): share(row.student) for row in rows}
-    names = dict.fromkeys(row.setting for row in rows)
-    cells = [(name, *(found.get((name, seed), "-") for seed in seeds)) for name in names]
-    return Table.of("Accuracy of the student, in per cent", ("setting", *(f"seed {seed}" for seed in seeds)), cells)
-
-
 def _runs(sweep: Sweep, rows: Sequence[Row]) -> Section:
-    columns = ("run", *sweep.varied, "seed", "student", "ensemble", "epsilon", "time", "state")
+    dp = any(row.epsilon is not None for row in rows)
+    columns = ("run", *sweep.varied, "seed", "student", "ensemble", *(("epsilon",) if dp else ()), "time", "state")
     cells = [
         (
             row.run,
@@ -135,7 +153,7 @@ def _runs(sweep: Sweep, rows: Sequence[Row]) -> Section:
             str(row.seed),
             share(row.student),
             share(row.ensemble),
-            "no dp" if row.epsilon is None else f"{row.epsilon:.2f}",
+            *(("-" if row.epsilon is None else f"{row.epsilon:.2f}",) if dp else ()),
             "-" if row.seconds is None else duration(row.seconds),
             row.state,
         )
