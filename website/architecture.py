@@ -25,7 +25,7 @@ BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
     "server": ("aggregation", "distillation", "losses", "server"),
     "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
-    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "white_box"),
+    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "sweep", "white_box"),
 }
 _LEGEND = {"server": "the server's side", "silo": "the silo's side", "user": "for the user", "both": "used by both"}
 _TITLE = "The packages of fedcpsc by layer; an arrow leads from a package to one that it imports"

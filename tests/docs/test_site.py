@@ -15,13 +15,20 @@ from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.cli import app
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.sweep.plan import SweepPlan
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining
 from fedcpsc.white_box.plan import WhiteBoxConfig
 from website import commands, fields
 from website.reference import pages
 
 TRAININGS = (PlainTraining, DpSgdTraining, ShardsTraining)
-FILES = {RunConfig: "run", Policy: "policy", AuditConfig: "audit", WhiteBoxConfig: "white_box"}
+FILES = {
+    RunConfig: "run",
+    Policy: "policy",
+    SweepPlan: "sweep",
+    AuditConfig: "audit",
+    WhiteBoxConfig: "white_box",
+}
 WHERE = FILES | dict.fromkeys(TRAININGS, "training")
 
 
