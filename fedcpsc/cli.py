@@ -24,6 +24,7 @@ from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
+from fedcpsc.commands.refit_command import RefitRequest, refit_once
 from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
 from fedcpsc.commands.status_words import EXIT_CODES, in_words
 from fedcpsc.commands.sweep_command import STOPPED_SWEEP, SweepRequest, show_plan, sweep_once
@@ -176,6 +177,30 @@ def sweep(
             show_plan(request, _out)
         elif sweep_once(request, _out).failures:
             raise typer.Exit(1)
+
+
+@app.command()
+def refit(
+    run: RunPath,
+    *,
+    overrides: Overrides = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the new run's folder, beside RUN; without it <name of RUN>-refit.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier refit, which is moved to <name>.previous.")
+    ] = False,
+) -> None:
+    """Fit another student to the answers that RUN has banked; no silo is asked anything, and RUN is only read.
+
+    RUN need not have finished. What concerns the fit may be changed: student, evaluation, output, runtime, and of
+    aggregation rule, robust, smoothing and exclude.
+
+    Example: [bold]fedcpsc refit runs/digits --set student.architecture=resnet18_narrow --name digits-resnet[/]
+    """
+    with exit_codes():
+        existing = _existing(False, overwrite)
+        refit_once(RefitRequest(run, tuple(overrides or ()), name, existing), _out)
 
 
 @app.command(name="white-box")

@@ -313,7 +313,14 @@ class RunConfig(Strict):
     @property
     def steps_per_round(self) -> int:
         """`student.steps_per_round` with its blank filled in: a larger budget is passed over as often as a small one."""
-        images = self.queries.answers_per_silo / self.queries.rounds
+        return self.steps_of_round(self.queries.answers_per_silo / self.queries.rounds)
+
+    def steps_of_round(self, images: float) -> int:
+        """The same of a round that asks about so many images.
+
+        Args:
+            images: mean number of images of such rounds, > 0.
+        """
         return self.student.steps_per_round or max(40, round(0.16 * images))
 
     @property

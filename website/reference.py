@@ -27,8 +27,8 @@ the [policy's mechanism](policy.md)."""
 
 _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed before anything is looked at."
 
-_SWEEP = """The file that `fedcpsc sweep` takes: settings and seeds of one run's configuration. [Sweeps](../sweeps.md) explains
-it with an example."""
+_SWEEP = """The file that `fedcpsc sweep` takes: settings and seeds of one run's configuration. [Sweeps](../sweeps.md)
+explains it with an example."""
 
 _WHITE_BOX = """The file that `fedcpsc white-box` takes. The defaults are the authors' CIFAR-100 run; `data` is as in a
 [run](run.md#data). [The white-box mode](../white_box.md) says what the parts do."""

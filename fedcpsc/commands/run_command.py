@@ -19,7 +19,7 @@ from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "draw_report", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -88,7 +88,7 @@ def run_once(request: Request, console: Console) -> RunResult:
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
     console.print(result_table(result))
-    _draw_report(run_dir, console)
+    draw_report(run_dir, console)
     console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
     return result
 
@@ -132,8 +132,8 @@ def with_absolute_data(request: Request) -> Request:
     return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
 
 
-def _draw_report(run_dir: Path, console: Console) -> None:
-    """Whatever goes wrong here is shown, not raised: the run itself is done and paid for."""
+def draw_report(run_dir: Path, console: Console) -> None:
+    """Makes the run's page. Whatever goes wrong is shown, not raised: the run itself is done and paid for."""
     try:
         from fedcpsc.report.page import write_report  # noqa: PLC0415
 

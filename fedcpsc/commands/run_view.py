@@ -29,11 +29,13 @@ class RunView:
     Args:
         console: console to write to.
         name: name of the run.
+        waits_for: what is done before the first line, in words.
     """
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, waits_for: str = "waiting for the silos") -> None:
         self._console = console
         self._name = name
+        self._waits_for = waits_for
         self._alarmed = False
         self._suspicions = SuspicionWatch()
         columns = (
@@ -42,13 +44,13 @@ class RunView:
             TextColumn("{task.fields[state]}"),
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
+        self._task = self._bar.add_task(name, total=1.0, state=waits_for) if self._bar else None
 
     def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         else:
-            self._console.print(literal(f"{self._name}: waiting for the silos"), highlight=False)
+            self._console.print(literal(f"{self._name}: {self._waits_for}"), highlight=False)
         return self
 
     def __exit__(
@@ -98,8 +100,11 @@ def result_table(result: RunResult) -> Table:
         f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
         f"of which {_duration(seconds['waiting'])} waiting for answers"
     )
+    if result.get("refit"):
+        caption = f"{result['answers_per_silo']:,} answers per silo, none of them asked for here; "
+        caption += f"{_duration(seconds['total'])}"
     later = seconds.get("waiting_share_after_first_round")
-    if later is not None:
+    if later is not None and not result.get("refit"):
         caption += f" ({later:.1%} of the time after the first round)"
     table.caption = literal("\n".join([caption, *_warnings(result)]))
     for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):

@@ -21,8 +21,17 @@ from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
 from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.recipe import check_sizes
+from fedcpsc.runs.origin import BankOrigin
 
-__all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
+__all__ = [
+    "Federation",
+    "answer_forms",
+    "check_federation",
+    "describe_classes",
+    "federated_labels",
+    "inherited_forms",
+    "silo_classes",
+]
 
 _SHOWN = 20  # names, or silos, in a line
 
@@ -181,6 +190,24 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
             remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
             raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
     return dict.fromkeys(joined, form)
+
+
+def inherited_forms(
+    said: Mapping[SiloId, Description], wanted: str, origin: BankOrigin | None
+) -> dict[SiloId, AnswerForm]:
+    """The form in which each silo of a bank has answered.
+
+    Args:
+        said: descriptions of the silos; those that an earlier run alone asked offer the form that they were asked for.
+        wanted: value of `queries.form` in the run that the bank is of.
+        origin: where the bank's answers came from; None where that run asked for all of them itself.
+
+    Raises:
+        FederationError: as `answer_forms`.
+    """
+    left = {} if origin is None else origin.left
+    asked = answer_forms({silo: description for silo, description in said.items() if silo not in left}, wanted)
+    return {silo: said[silo].forms[0] if silo in left else asked[silo] for silo in said}
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from fedcpsc.runs.bank_index import Batch
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["Part", "parts_of", "query_ids"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,17 @@ def parts_of(batch: Batch, silo: str, most: int) -> list[Part]:
             parts.append(Part(_query_id(batch, start, stop), batch, slice(start, stop)))
             start = stop
     return parts
+
+
+def query_ids(batch: Batch, most: int) -> list[str]:
+    """Ids of all queries that ask a silo about a batch in parts of at most `most` images, answered or not.
+
+    Args:
+        batch: batch of a bank.
+        most: most images of a query to the silo, >= 1.
+    """
+    starts = range(batch.rows.start, batch.rows.stop, most)
+    return [_query_id(batch, start, min(batch.rows.stop, start + most)) for start in starts]
 
 
 def _query_id(batch: Batch, start: int, stop: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedcpsc.config import RunConfig, SynthesisConfig
+from fedcpsc.config import SynthesisConfig
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.synthesis import Images, synthesise
 from fedcpsc.distillation.targets import class_entropy
@@ -19,6 +19,7 @@ from fedcpsc.models.registry import Classifier
 from fedcpsc.protocol.recipe import Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["GroupImages", "QueryImages"]
@@ -53,14 +54,15 @@ class QueryImages:
     """Makes the images of round groups. Nothing is remembered between groups but what the bank holds.
 
     Args:
-        config: configuration of the run.
+        plan: rounds of the run, with its configuration.
         bank: answer bank that images are committed to.
         images_per_batch: most images of a batch, >= 1.
         device: device of the committee.
     """
 
-    def __init__(self, config: RunConfig, bank: AnswerBank, images_per_batch: int, device: torch.device) -> None:
-        self._config = config
+    def __init__(self, plan: RoundPlan, bank: AnswerBank, images_per_batch: int, device: torch.device) -> None:
+        self._plan = plan
+        self._config = plan.config
         self._bank = bank
         self._device = device
         self.images_per_batch = images_per_batch
@@ -104,8 +106,7 @@ class QueryImages:
         self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int
     ) -> _RoundImages:
         config, bank = self._config, self._bank
-        budget, rounds = config.queries.answers_per_silo, config.queries.rounds
-        count = budget * (round_index + 1) // rounds - budget * round_index // rounds
+        count, rounds = self._plan.images_of(round_index), self._plan.rounds
         seed = derive_seed(config.seed, "synthesis")
         if config.queries.recipes:
             return _RoundImages(

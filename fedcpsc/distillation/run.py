@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
@@ -17,51 +15,34 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.distillation.admission import Admitted, admit
 from fedcpsc.distillation.aggregation import class_counts
-from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
-from fedcpsc.distillation.events import EventLog, check_tensorboard
+from fedcpsc.distillation.ending import leave, measure_ensemble
+from fedcpsc.distillation.evaluate import SiloFacts
+from fedcpsc.distillation.events import check_tensorboard
 from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
 from fedcpsc.distillation.federation import answer_forms, check_federation
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.loop import RoundLoop
-from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
+from fedcpsc.distillation.outcome import Outcome
+from fedcpsc.distillation.progress_log import progress_log
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
-from fedcpsc.distillation.steps import check_finite
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
-from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
-from fedcpsc.logs import fields
+from fedcpsc.distillation.transport import SiloId, SiloTransport
+from fedcpsc.files import explained_writes
 from fedcpsc.models.device import choose_device
 from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
 from fedcpsc.runs.descriptions import read_descriptions, write_descriptions
-from fedcpsc.runs.layout import (
-    BANK_FOLDER,
-    CHECKPOINT_FOLDER,
-    CONFIG_FILE,
-    DESCRIPTIONS_FILE,
-    DETAILS_FILE,
-    GENERATOR_FILE,
-    METRICS_FILE,
-    RESULT_FILE,
-    STUDENT_FILE,
-    TENSORBOARD_FOLDER,
-    TIMELINE_FILE,
-)
-from fedcpsc.runs.metrics import MetricsLine, append_line
+from fedcpsc.runs.layout import BANK_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, DESCRIPTIONS_FILE, TIMELINE_FILE
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.runs.timeline import Timeline
-from fedcpsc.strict_json import format_json
 from fedcpsc.typed_yaml import save_config
 
 __all__ = ["SiloFacts", "distill"]
-
-log = logging.getLogger("fedcpsc.server")
-
-_LOGGED = ("round", "bank", "entropy", "waiting_s", "seconds")
 
 
 def distill(
@@ -127,23 +108,10 @@ def distill(
     denoise = config.aggregation.denoise
     windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
-    metrics = _metrics(run_dir, resume=resume)
-
-    events = EventLog(run_dir / TENSORBOARD_FOLDER, resumed=resume) if config.output.tensorboard else None
-
-    def progress(line: MetricsLine) -> None:
-        with explained_writes(metrics):
-            append_line(metrics, line)
-        kept = {name: value for name, value in line.items() if name in _LOGGED}
-        sentence = "a round is done" if line["phase"] == "round" else "a part of the final fit is done"
-        log.info(sentence, extra=fields(run=config.output.name, **kept))
-        if events is not None:
-            events.line(line, bank)
-
     try:
-        with fitting(config, bank, device) as fit:
+        with progress_log(run_dir, config, bank, resumed=resume) as progress, fitting(config, bank, device) as fit:
             engine = RoundLoop(
-                config,
+                RoundPlan(config),
                 bank,
                 scheduler,
                 targets,
@@ -159,11 +127,19 @@ def distill(
             engine.run()
     finally:
         scheduler.close()
-        if events is not None:
-            events.close()
-    ensemble = _ensemble(config, targets, bank, evaluation, silo_facts)
-    with explained_writes(run_dir):
-        return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
+    ensemble = measure_ensemble(engine.fitted, evaluation, silo_facts)
+    outcome = Outcome(
+        engine.fitted,
+        scheduler.silos,
+        evaluation,
+        ensemble,
+        silo_facts,
+        transport.traffic,
+        engine.generator,
+        not_joined=config.of_remaining_silos().silos.count - len(silos),
+        turned_away=turned_away,
+    )
+    return leave(run_dir, outcome)
 
 
 def _connect(
@@ -191,62 +167,3 @@ def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description]
         save_config(config, run_dir / CONFIG_FILE)
         if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
             write_descriptions(run_dir, silos)
-
-
-def _metrics(run_dir: Path, *, resume: bool) -> Path:
-    """The file of progress lines: as it is, but for half a line, or anew. A finished run is one no more."""
-    metrics = run_dir / METRICS_FILE
-    with explained_writes(metrics):
-        (run_dir / RESULT_FILE).unlink(missing_ok=True)
-        if resume:
-            drop_half_a_line(metrics)
-        else:
-            metrics.write_text("")
-    return metrics
-
-
-def _leave(
-    run_dir: Path,
-    engine: RoundLoop,
-    traffic: Traffic,
-    ensemble: Ensemble | None,
-    silo_facts: Mapping[SiloId, SiloFacts] | None,
-) -> RunResult:
-    """Writes what a finished run leaves; the result last, and returned.
-
-    Raises:
-        RunError: the student holds numbers that are not finite.
-    """
-    check_finite(list(engine.student.network.state_dict().values()), "student's weights")
-    _save_tensors(run_dir / STUDENT_FILE, engine.student.network)
-    if engine.generator is not None:
-        _save_tensors(run_dir / GENERATOR_FILE, engine.generator)
-    student = student_confusion(engine)
-    details = describe_details(engine, student, ensemble)
-    result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
-    write_whole(run_dir / DETAILS_FILE, format_json(details, run_dir / DETAILS_FILE) + "\n")
-    save_pictures(run_dir, engine.bank, result)
-    write_whole(run_dir / RESULT_FILE, format_json(result, run_dir / RESULT_FILE, indent=2) + "\n")
-    return result
-
-
-def _ensemble(
-    config: RunConfig,
-    targets: TargetKeeper,
-    bank: AnswerBank,
-    evaluation: ImageSet | None,
-    facts: Mapping[SiloId, SiloFacts] | None,
-) -> Ensemble | None:
-    """The teachers together, weighed as at the end: what the silos' answers alone tell of them is known then."""
-    if evaluation is None or facts is None or any(silo not in facts for silo in bank.silos):
-        return None
-    rule, sets = RULES.get(config.aggregation.rule), bank.label_sets
-    return evaluate_ensemble(
-        facts, bank.silos, evaluation, rule, targets.counts, targets.smoothing, sets, targets.standing
-    )
-
-
-def _save_tensors(path: Path, network: torch.nn.Module) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with durable(path) as file:
-        file.write(save(tensors))

@@ -42,7 +42,7 @@ from fedcpsc.runs.bank_index import (
     replay,
 )
 from fedcpsc.runs.bank_sums import SUM, event_sum
-from fedcpsc.runs.journal_head import JournalHead, label_sets_of_head, label_sets_to_head
+from fedcpsc.runs.journal_head import JournalHead, journal_head, label_sets_of_head, label_sets_to_head
 from fedcpsc.runs.layout import JOURNAL_FILE
 
 __all__ = ["AnswerBank"]
@@ -80,15 +80,7 @@ class AnswerBank(BankIndex):
             private_folder(folder)  # silos' answers: for whoever paid for them alone
         except OSError as error:
             raise _cannot_write(folder, error) from error
-        head: JournalHead = {
-            "format": 1,
-            "image_shape": list(image_shape),
-            "classes": classes,
-            "silos": self.silos,
-        }
-        if (kept := label_sets_to_head(self.label_sets)) is not None:
-            head["label_sets"] = kept
-        self.nonce = self._recover(head, excluded)
+        self.nonce = self._recover(journal_head(image_shape, classes, self.silos, self.label_sets), excluded)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
 
     # Reading ---------------------------------------------------------------------------------------------------------

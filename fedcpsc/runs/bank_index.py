@@ -242,9 +242,14 @@ class BankIndex:
         """The batches made in rounds before `before`; None: all."""
         return [batch for batch in self.batches if before is None or batch.round < before]
 
-    def answers_of(self, silo: str) -> int:
-        """Images of this bank that the silo has answered."""
-        return sum(_length(batch.answered_by(silo)) for batch in self.batches)
+    def answers_of(self, silo: str, before: int | None = None) -> int:
+        """Images of this bank that the silo has answered; of rounds before `before` alone, where that is given."""
+        return sum(_length(batch.answered_by(silo)) for batch in self.batches_before(before))
+
+    @property
+    def group_ends(self) -> tuple[int, ...]:
+        """The round after the last of each round group that was asked about, ascending: batches bear its number."""
+        return tuple(sorted({batch.round + 1 for batch in self.batches}))
 
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""

@@ -23,7 +23,7 @@ from fedcpsc.runs.bank_index import (
     damaged,
     replay,
 )
-from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
+from fedcpsc.runs.bank_sums import FilePart, check_sum
 from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
@@ -79,17 +79,22 @@ class BankView(BankIndex):
         lines = [line for batch in self.batches for line in batch.lines]
         for line in lines:
             if line.total is not None:
-                check_sum(self.folder, line, self._parts(line))
+                check_sum(self.folder, line, self.data_of(line.silo, line.rows))
         return all(line.total is not None for line in lines)
 
-    def _parts(self, line: LineSum) -> list[FilePart]:
-        """Where the data of a line lie, in the order they were written."""
-        if line.silo is None:
+    def data_of(self, silo: str | None, rows: slice) -> list[FilePart]:
+        """Where the data of some rows lie, in the order they were written.
+
+        Args:
+            silo: name of the silo whose answers are wanted; None for the images and what they were made for.
+            rows: rows of the bank.
+        """
+        if silo is None:
             sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
         else:
-            name, width = self._columns[line.silo]
+            name, width = self._columns[silo]
             sizes = {name: width * np.dtype(np.float32).itemsize}
-        first, count = line.rows.start, line.rows.stop - line.rows.start
+        first, count = rows.start, rows.stop - rows.start
         return [FilePart(name, first * size, count * size) for name, size in sizes.items()]
 
 

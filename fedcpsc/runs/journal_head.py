@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
 from fedcpsc.label_sets import LabelSets
 
-__all__ = ["JournalHead", "label_sets_of_head", "label_sets_to_head"]
+__all__ = ["JournalHead", "journal_head", "label_sets_of_head", "label_sets_to_head"]
 
 
 class JournalHead(TypedDict):
@@ -31,6 +32,21 @@ class JournalHead(TypedDict):
     silos: list[str]
     label_sets: NotRequired[dict[str, Any]]
     nonce: NotRequired[str]
+
+
+def journal_head(image_shape: tuple[int, int, int], classes: int, silos: Sequence[str], sets: LabelSets) -> JournalHead:
+    """The head of a new journal, but for its nonce.
+
+    Args:
+        image_shape: shape of an image, (C, H, W).
+        classes: number of classes K.
+        silos: names of the silos, in the order of their answers.
+        sets: silos' label sets.
+    """
+    head: JournalHead = {"format": 1, "image_shape": list(image_shape), "classes": classes, "silos": list(silos)}
+    if (kept := label_sets_to_head(sets)) is not None:
+        head["label_sets"] = kept
+    return head
 
 
 def label_sets_to_head(sets: LabelSets) -> dict[str, Any] | None:

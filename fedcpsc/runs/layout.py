@@ -5,6 +5,7 @@
     metrics.jsonl          a line a round and a line a part of the final fit, see `metrics.py`
     timeline.jsonl         what was done when, see `timeline.py`
     bank/                  images asked about and their answers, see `answer_bank.py`
+    bank/origin.json       which earlier runs the answers came from, where some did, see `origin.py`
     descriptions.json      what each silo said of itself when the run began, see `descriptions.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
@@ -37,6 +38,7 @@ __all__ = [
     "JOURNAL_FILE",
     "LOCK_FILE",
     "METRICS_FILE",
+    "ORIGIN_FILE",
     "REPORT_FILE",
     "RESULT_FILE",
     "SAMPLES_FILE",
@@ -53,6 +55,8 @@ METRICS_FILE: Final = "metrics.jsonl"
 TIMELINE_FILE: Final = "timeline.jsonl"
 BANK_FOLDER: Final = "bank"
 JOURNAL_FILE: Final = "journal.jsonl"
+"""In the bank's folder."""
+ORIGIN_FILE: Final = "origin.json"
 """In the bank's folder."""
 CHECKPOINT_FOLDER: Final = "checkpoint"
 CHECKPOINT_FILE: Final = "state.pt"

@@ -21,6 +21,7 @@ from fedcpsc.runs.layout import (
     TIMELINE_FILE,
 )
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, read_metrics
+from fedcpsc.runs.origin import BankOrigin, read_origin
 from fedcpsc.runs.result import RunResult, SiloResult, read_result
 from fedcpsc.runs.timeline import Span, read_timeline
 
@@ -84,6 +85,7 @@ class RunFacts:
         bank: images and answers of the run; None where the folder has no bank.
         timeline: spans of time and what they were spent on; empty where the run left none.
         error: error that ended the run; None where none is known.
+        origin: where the bank's answers came from; None where the run asked for all of them itself.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class RunFacts:
     bank: BankView | None
     timeline: tuple[Span, ...]
     error: str | None
+    origin: BankOrigin | None = None
 
     @property
     def name(self) -> str:
@@ -162,6 +165,7 @@ def gather(folder: Path) -> RunFacts:
         bank=bank,
         timeline=read_timeline(folder / TIMELINE_FILE),
         error=read_failure(folder) if result is None else None,
+        origin=read_origin(folder),
     )
 
 

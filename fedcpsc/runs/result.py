@@ -23,6 +23,7 @@ __all__ = [
     "RESULT_SCHEMA",
     "EnsembleResult",
     "Network",
+    "OriginResult",
     "RunResult",
     "Seconds",
     "SiloResult",
@@ -66,7 +67,9 @@ class SiloResult(TypedDict):
     Attributes:
         teacher_accuracy, train_size: accuracy in [0, 1] and number of training images; None outside a simulation.
         form, noise_sigma: answer form it was asked for; standard deviation of the noise on each probability.
-        answers: number of images it answered in this run.
+        answers: number of images whose answers of it this run's bank holds.
+        answers_here: number of them that it answered, and was charged for, in this run itself; missing where that is
+            all of them.
         answers_left: number of images that its owner still allows.
         refusals, replies: numbers of refusals by code, and of replies by outcome.
         stopped: reason why it was no longer asked; None where it was asked to the end.
@@ -82,6 +85,7 @@ class SiloResult(TypedDict):
     teacher_accuracy: float | None
     train_size: int | None
     answers: int
+    answers_here: NotRequired[int]
     refusals: dict[str, int]
     dp: bool
     epsilon: float | None
@@ -113,6 +117,17 @@ class Seconds(TypedDict):
     waiting_share_after_first_round: NotRequired[float]
 
 
+class OriginResult(TypedDict):
+    """An earlier run whose answers this run's bank holds, see `origin.Origin`."""
+
+    run: str
+    folder: str
+    commit: str | None
+    finished: bool
+    images: int
+    answers: dict[str, int]
+
+
 class RunResult(TypedDict):
     """The whole file.
 
@@ -130,6 +145,8 @@ class RunResult(TypedDict):
         excluded: names of the silos that were left out (`aggregation.exclude`).
         not_judged: reason why nothing can be said against any silo; None where silos were judged.
         turned_away: reasons why silos, or nodes, that answered were not let in, by name; missing where there are none.
+        refit: whether nobody was asked, and the student was fitted to what earlier runs banked; missing where not.
+        origins: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
     """
 
     schema: NotRequired[int]
@@ -156,6 +173,8 @@ class RunResult(TypedDict):
     excluded: NotRequired[list[str]]
     not_judged: NotRequired[str | None]
     turned_away: NotRequired[dict[str, str]]
+    refit: NotRequired[bool]
+    origins: NotRequired[list[OriginResult]]
 
 
 class WhiteBoxResult(TypedDict):

@@ -14,6 +14,7 @@ from typing import Final
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.plain_yaml import quoted
+from fedcpsc.runs.inherited import check_changes_of_refit
 from fedcpsc.sweep.layout import RUNS_FOLDER, SILOS_FOLDER, run_name
 from fedcpsc.sweep.plan import SweepPlan
 from fedcpsc.sweep.words import as_override, shown_value
@@ -26,8 +27,6 @@ MOST_RUNS: Final = 100
 
 AS_CONFIGURED: Final = "as configured"
 """Name of the only setting of a plan that names none, and of the runs that ask for answers that settings share."""
-
-_REFITTED: Final = ("student", "aggregation", "evaluation")  # sections that a fit to answers that are there may change
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class PlannedRun:
         setting: setting of the run.
         config: configuration of the run.
         folder: folder of the run.
-        silos: folder of the run's silos' folders.
+        silos: folder of the run's silos' folders; where it shares answers, of the silos that gave them.
     """
 
     setting: Setting
@@ -144,11 +143,14 @@ def expand(plan: SweepPlan, folder: Path, overrides: Sequence[str] = (), most_ru
     _check_different(trees)
     sources: list[Setting] = []
     if plan.answers == "shared":
-        _check_refitted(settings)
+        _check_refitted(plan, common, base, settings)
         tree = base.model_dump(mode="json")
         sources = [Setting(AS_CONFIGURED, {}, {key: value_at(tree, key) for key in varied})]
-    runs = [_planned(plan, folder, common, setting, seed) for seed in plan.seeds for setting in (*sources, *settings)]
-    banks = tuple(run for run in runs if sources and run.setting is sources[0])
+    banks = tuple(_planned(plan, folder, common, setting, seed) for setting in sources for seed in plan.seeds)
+    silos = {bank.seed: bank.silos for bank in banks}
+    runs = tuple(
+        _planned(plan, folder, common, setting, seed, silos.get(seed)) for seed in plan.seeds for setting in settings
+    )
     return Sweep(
         plan=plan,
         overrides=tuple(overrides),
@@ -156,7 +158,7 @@ def expand(plan: SweepPlan, folder: Path, overrides: Sequence[str] = (), most_ru
         base=base,
         varied=varied,
         settings=tuple(settings),
-        runs=tuple(run for run in runs if run not in banks),
+        runs=runs,
         banks=banks,
     )
 
@@ -222,19 +224,16 @@ def _check_different(trees: Mapping[str, Mapping[str, object]]) -> None:
             raise ConfigError(explain("settings", name, constraint, "leave one of them out"))
 
 
-def _check_refitted(settings: Sequence[Setting]) -> None:
+def _check_refitted(plan: SweepPlan, common: Sequence[str], base: RunConfig, settings: Sequence[Setting]) -> None:
+    """Settings that share answers change what concerns the fit alone."""
     for setting in settings:
         if setting.name == AS_CONFIGURED and setting.changes:
             remedy = "rename the setting"
             raise ConfigError(explain("settings", setting.name, "is the name of the runs that ask", remedy))
-        for key in setting.changes:
-            if key.split(".")[0] not in _REFITTED:
-                constraint = f"setting {setting.name!r} changes it, and answers: shared fits only {_in_words()} anew"
-                raise ConfigError(explain("key", key, constraint, "set answers: own, or leave the key out"))
-
-
-def _in_words() -> str:
-    return ", ".join(f"{section}.*" for section in _REFITTED)
+        try:
+            check_changes_of_refit(base, _load(plan, [*common, *setting.overrides], "the setting"))
+        except ConfigError as error:
+            raise ConfigError(f"setting {setting.name!r} cannot share answers: {error}") from error
 
 
 def _load(plan: SweepPlan, overrides: Sequence[str], what: str) -> RunConfig:
@@ -244,9 +243,12 @@ def _load(plan: SweepPlan, overrides: Sequence[str], what: str) -> RunConfig:
         raise ConfigError(f"{what}: {error}") from error
 
 
-def _planned(plan: SweepPlan, folder: Path, common: Sequence[str], setting: Setting, seed: int) -> PlannedRun:
+def _planned(
+    plan: SweepPlan, folder: Path, common: Sequence[str], setting: Setting, seed: int, silos: Path | None = None
+) -> PlannedRun:
+    """A run over silos of its own, or over `silos`, which the run whose answers it shares has asked."""
     name = run_name(setting.name, seed)
-    silos = folder / SILOS_FOLDER / name
+    silos = silos or folder / SILOS_FOLDER / name
     own = [
         f"seed={seed}",
         f"output.root={quoted(str(folder / RUNS_FOLDER))}",

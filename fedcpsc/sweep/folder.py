@@ -8,15 +8,27 @@ from pathlib import Path
 
 from fedcpsc.config import load_config
 from fedcpsc.errors import ConfigError, RunError, explain
-from fedcpsc.runs.layout import CONFIG_FILE, LOCK_FILE
+from fedcpsc.runs.config_changes import changed_values
+from fedcpsc.runs.layout import BANK_FOLDER, CONFIG_FILE, LOCK_FILE
+from fedcpsc.runs.origin import read_origin
 from fedcpsc.runs.result import read_result
 from fedcpsc.sweep.expand import PlannedRun, Sweep
 from fedcpsc.sweep.layout import PLAN_FILE, RUNS_FOLDER
 from fedcpsc.typed_yaml import save_config
 
-__all__ = ["begun_runs", "check_ours", "check_unchanged", "finished_runs", "left_out", "move_aside", "take_up"]
+__all__ = [
+    "begun_runs",
+    "check_ours",
+    "check_unchanged",
+    "finished_runs",
+    "is_refit",
+    "left_out",
+    "move_aside",
+    "take_up",
+]
 
 _MOST_SHOWN = 3
+_ANSWERS = {False: "own", True: "shared"}
 
 
 def take_up(sweep: Sweep) -> None:
@@ -64,7 +76,9 @@ def check_unchanged(sweep: Sweep) -> None:
     Raises:
         RunError: naming runs with what changed.
     """
-    changed = [(run.name, differences) for run in begun_runs(sweep).values() if (differences := _differences(run))]
+    changed = [
+        (run.name, differences) for run in begun_runs(sweep).values() if (differences := _differences(sweep, run))
+    ]
     if changed:
         shown = "; ".join(f"{name} ({', '.join(keys[:_MOST_SHOWN])})" for name, keys in changed[:_MOST_SHOWN])
         more = f" and {len(changed) - _MOST_SHOWN} more" if len(changed) > _MOST_SHOWN else ""
@@ -119,14 +133,27 @@ def _is_finished(run: PlannedRun) -> bool:
         return False  # its process says what is damaged
 
 
-def _differences(run: PlannedRun) -> list[str]:
+def is_refit(run_dir: Path) -> bool:
+    """Whether the run in a folder was fitted to answers of another.
+
+    Args:
+        run_dir: folder of a run that was begun.
+
+    Raises:
+        RunError: what says so is damaged.
+    """
+    found = read_origin(run_dir)
+    return found is not None and found.kind == "refit"
+
+
+def _differences(sweep: Sweep, run: PlannedRun) -> list[str]:
     """Keys with the values before and now, but for places and for what changes speed alone."""
-    before = load_config(run.folder / CONFIG_FILE).model_dump(mode="json")
-    now = run.config.model_dump(mode="json")
-    return [
-        f"{section}.{key}: {value} -> {now[section][key]}"
-        for section in before
-        if section not in ("runtime", "output", "seed")
-        for key, value in before[section].items()
-        if now[section][key] != value and (section, key) != ("silos", "root")
-    ]
+    changed = {
+        key: values
+        for key, values in changed_values(load_config(run.folder / CONFIG_FILE), run.config).items()
+        if not key.startswith(("runtime.", "output.")) and key != "silos.root"
+    }
+    before, now = is_refit(run.folder), sweep.bank_of(run) is not None
+    if before != now and (run.folder / BANK_FOLDER).exists():
+        changed["answers"] = _ANSWERS[before], _ANSWERS[now]
+    return [f"{key}: {old} -> {new}" for key, (old, new) in changed.items()]

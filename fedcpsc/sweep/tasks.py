@@ -10,7 +10,6 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from fedcpsc.config import RunConfig
 from fedcpsc.sweep.expand import PlannedRun, Sweep
 from fedcpsc.sweep.made_silos import silos_key
 from fedcpsc.typed_yaml import Tree
@@ -27,6 +26,7 @@ class Job(TypedDict):
         made: folder of the silos' folders as they were made.
         run_dir, silos: folder of the run, and of its silos' folders; of a refit those of the run that asked.
         source: folder of the run whose answers a refit takes; empty for the others.
+        overrides: what a refit changes in the configuration of that run, as KEY=VALUE; empty for the others.
     """
 
     do: Literal["silos", "run", "refit"]
@@ -35,6 +35,7 @@ class Job(TypedDict):
     run_dir: str
     silos: str
     source: str
+    overrides: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def plan_tasks(sweep: Sweep, made: Path, missing: Sequence[PlannedRun], begun: C
         bank = sweep.bank_of(run)
         if bank is not None:
             after = (bank.name,) if bank.name in names else ()
-            tasks[run.name] = Task(run.name, run.name, _job("refit", run.config, made, run, bank), after, run)
+            job = _job("refit", run, made)
+            job["source"], job["overrides"] = str(bank.folder), run.setting.overrides
+            tasks[run.name] = Task(run.name, run.name, job, after, run)
             continue
         key = silos_key(run.config)
         name = f"silos-{key}"
@@ -81,24 +84,19 @@ def plan_tasks(sweep: Sweep, made: Path, missing: Sequence[PlannedRun], begun: C
                 for other in missing
             )
             title = f"silos of seed {run.seed}, for {takers} run{'s' * (takers > 1)}"
-            tasks[name] = Task(name, title, _job("silos", run.config, made / key, run), (), None)
+            tasks[name] = Task(name, title, _job("silos", run, made / key), (), None)
         after = () if run.name in begun else (name,)
-        tasks[run.name] = Task(run.name, run.name, _job("run", run.config, made / key, run), after, run)
+        tasks[run.name] = Task(run.name, run.name, _job("run", run, made / key), after, run)
     return list(tasks.values())
 
 
-def _job(
-    do: Literal["silos", "run", "refit"],
-    config: RunConfig,
-    made: Path,
-    run: PlannedRun,
-    bank: PlannedRun | None = None,
-) -> Job:
+def _job(do: Literal["silos", "run", "refit"], run: PlannedRun, made: Path) -> Job:
     return {
         "do": do,
-        "config": config.model_dump(mode="json"),
+        "config": run.config.model_dump(mode="json"),
         "made": str(made),
         "run_dir": str(run.folder),
-        "silos": str((bank or run).silos),
-        "source": "" if bank is None else str(bank.folder),
+        "silos": str(run.silos),
+        "source": "",
+        "overrides": [],
     }

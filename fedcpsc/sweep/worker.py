@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -18,6 +19,8 @@ from typing import Final, cast
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import FedcpscError, RunError, explain
 from fedcpsc.runs.claim import Existing, claim, finished
+from fedcpsc.runs.layout import CONFIG_FILE
+from fedcpsc.sweep.folder import is_refit
 from fedcpsc.sweep.made_silos import copy_made, make_once
 from fedcpsc.sweep.tasks import Job
 from fedcpsc.teachers.manifest import MANIFEST_FILE
@@ -59,7 +62,7 @@ def do(job: Job) -> None:
     elif job["do"] == "run":
         _run(config, job)
     else:
-        _refit(config, job)
+        _refit(job)
     if job["do"] != "silos":
         _draw_report(Path(job["run_dir"]))
 
@@ -80,8 +83,17 @@ def _run(config: RunConfig, job: Job) -> None:
     run_local(config, run_dir, silos, resume=resume, on_line=lambda line: None)
 
 
-def _refit(config: RunConfig, job: Job) -> None:
-    raise NotImplementedError
+def _refit(job: Job) -> None:
+    """A refit that was cut off is done over: it pays for nothing, so nothing of it need be kept."""
+    from fedcpsc.simulated.refitting import refit_run  # noqa: PLC0415 - brings torch
+
+    source, run_dir = Path(job["source"]), Path(job["run_dir"])
+    if (run_dir / CONFIG_FILE).exists():
+        if not is_refit(run_dir):
+            remedy = "move it away, or begin the sweep anew with --overwrite"
+            raise RunError(explain("run", str(run_dir), "is none that shares answers", remedy))
+        shutil.rmtree(run_dir)
+    refit_run(source, job["overrides"], name=run_dir.name, tell=lambda line: print(line, flush=True))
 
 
 def _draw_report(run_dir: Path) -> None:

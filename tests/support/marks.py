@@ -89,6 +89,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
         "tests/distillation/test_overlap.py": "whole runs with answers out of order",
         "tests/distillation/test_parts.py": "whole runs over silos of unlike query sizes, cut and resumed",
+        "tests/distillation/test_refit.py": "whole runs, and students of what they banked",
         "tests/distillation/test_run.py": "whole runs, cut at every round and resumed",
         "tests/distillation/test_targets.py::test_silos_that_never_saw_a_class_leave_it_to_those_that_did": "trains teachers",
         "tests/export/test_export.py": "torch's exporters, on a thousand images each",

@@ -91,7 +91,10 @@ def test_names_of_runs_do_not_depend_on_other_settings_and_differ_where_names_do
         ({"grid": {"student.width": list(range(1, 90))}}, "178 settings x 3 seeds are more than 100; .*--max-runs 534"),
         ({"settings": {}, "grid": {f"student.x{i}": [0, 1] for i in range(60)}}, "settings x 3 seeds are more than"),
         ({"overrides": ["aggregation.rule=uniform"]}, "--set='aggregation.rule': the plan varies aggregation.rule"),
-        ({"answers": "shared", "settings": {"a": {"queries.rounds": 2}}}, "fits only student.*, aggregation.*"),
+        (
+            {"answers": "shared", "settings": {"a": {"queries.rounds": 2}}},
+            "setting 'a' cannot share answers: .*queries.rounds: 4 -> 2",
+        ),
         ({"nmae": "x"}, "nmae: unknown key; the nearest valid one is 'name'"),
     ],
 )
