@@ -179,7 +179,8 @@ def _scalar(schema: Mapping[str, Any]) -> str:
     if "pattern" in schema:
         bounds.append(f"like `{schema['pattern']}`")
     names = {"string": "text", "object": "mapping"}
-    return " ".join([names.get(schema["type"], schema["type"]), ", ".join(bounds)]).strip()
+    kind = schema.get("type", "value")  # without a type, any value may stand there
+    return " ".join([names.get(kind, kind), ", ".join(bounds)]).strip()
 
 
 def _number(value: float) -> str:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepView", "summary_table"]
 
-_NAME = 30  # characters of a name in a row of 80
-_WORDS = 30
+_NAME, _BAR, _WORDS = 26, 10, 40  # columns of a row of 80
 _LEAST_NAME = 12
 _WIDE = 100
 
@@ -76,7 +75,7 @@ def _now(progress: Progress) -> Group:
     for running in progress.running:
         rows.add_row(
             literal(shortened(running.task.title, _NAME)),
-            ProgressBar(total=1.0, completed=running.line["share_done"] if running.line else 0.0, width=12),
+            ProgressBar(total=1.0, completed=running.line["share_done"] if running.line else 0.0, width=_BAR),
             literal(shortened(_state(running), _WORDS)),
         )
     return Group(Text(head + (f", {failed} failed" if failed else "")), rows)
@@ -115,7 +114,7 @@ def summary_table(name: str, seeds: int, summaries: Sequence[Summary], width: in
     if width >= _WIDE:
         columns["best teacher"] = [spread(summary.best_teacher) for summary in summaries]
     taken = sum(max(map(len, [column, *cells])) + 3 for column, cells in columns.items())
-    table.add_column("setting", max_width=max(_LEAST_NAME, width - taken - 4))
+    table.add_column("setting", max_width=max(_LEAST_NAME, width - taken - 4), overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True, style="bold" if column == "student" else "")
     for place, summary in enumerate(summaries):

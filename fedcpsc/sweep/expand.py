@@ -227,8 +227,8 @@ def _check_different(trees: Mapping[str, Mapping[str, object]]) -> None:
 def _check_refitted(plan: SweepPlan, common: Sequence[str], base: RunConfig, settings: Sequence[Setting]) -> None:
     """Settings that share answers change what concerns the fit alone."""
     for setting in settings:
-        if setting.name == AS_CONFIGURED and setting.changes:
-            remedy = "rename the setting"
+        if setting.name == AS_CONFIGURED:
+            remedy = "give the setting another name"
             raise ConfigError(explain("settings", setting.name, "is the name of the runs that ask", remedy))
         try:
             check_changes_of_refit(base, _load(plan, [*common, *setting.overrides], "the setting"))

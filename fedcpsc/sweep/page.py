@@ -130,6 +130,7 @@ def _what_was_run(sweep: Sweep, rows: Sequence[Row], notes: Sequence[str]) -> Se
         ("runs", f"{len(done)} of {len(rows)} finished, {duration(total)} of running in all"),
         ("varied", ", ".join(sweep.varied) or "nothing but the seed"),
         ("seeds", ", ".join(map(str, sweep.plan.seeds))),
+        ("measured on", "validation images" if sweep.base.data.validation else "held-out images of the test split"),
         ("answers of each silo", " to ".join(f"{count:,}" for count in ends) or "-"),
         ("answers are", _whose(sweep)),
     ]

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -117,7 +118,8 @@ def last_words(log: Path) -> str:
 def _environment(threads: int) -> dict[str, str]:
     """Ours, with a bound on threads and this very package first on the path."""
     root = str(Path(fedcpsc.__file__).resolve().parents[1])
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    installed = root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))  # found there in any case
+    paths = [*(() if installed else (root,)), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     bounds = {}
     for name in _THREADS:
         given = os.environ.get(name, "")

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from fedcpsc.errors import ConfigError, SiloError, explain
 from fedcpsc.runs.claim import worked_on_alone
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.sweep.expand import PlannedRun, Sweep
 from fedcpsc.sweep.folder import begun_runs, check_ours, finished_runs, left_out, move_aside, take_up
 from fedcpsc.sweep.layout import MADE_FOLDER
 from fedcpsc.sweep.schedule import Watch, usual_jobs, work
 from fedcpsc.sweep.table import Row, Summary, commits_of, rows_of, summarise
 from fedcpsc.sweep.tasks import plan_tasks
+from fedcpsc.sweep.worker import draw_report
 from fedcpsc.sweep.write import Attempt, write_results
 
 __all__ = ["SweepResult", "check_runs", "run_sweep"]
@@ -91,6 +93,9 @@ def _attempt(
     started = time.monotonic()
     outcomes = work(tasks, sweep.folder, count, watch)
     failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failure}
+    for run in finished_runs(sweep).values():
+        if not (run.folder / REPORT_FILE).exists():  # an earlier attempt was stopped between its end and its page
+            draw_report(run.folder)
     rows = rows_of(sweep, failures)
     summaries = summarise(sweep, rows)
     attempt = Attempt(

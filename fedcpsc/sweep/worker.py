@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Final, cast
 
-from fedcpsc.config import RunConfig
+from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import FedcpscError, RunError, explain
 from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import CONFIG_FILE
@@ -26,7 +26,7 @@ from fedcpsc.sweep.tasks import Job
 from fedcpsc.teachers.manifest import MANIFEST_FILE
 from fedcpsc.typed_yaml import validate
 
-__all__ = ["do", "main"]
+__all__ = ["do", "draw_report", "main"]
 
 _STDIN: Final = 0
 _ORPHANED: Final = 4
@@ -64,7 +64,7 @@ def do(job: Job) -> None:
     else:
         _refit(job)
     if job["do"] != "silos":
-        _draw_report(Path(job["run_dir"]))
+        draw_report(Path(job["run_dir"]))
 
 
 def _run(config: RunConfig, job: Job) -> None:
@@ -72,6 +72,9 @@ def _run(config: RunConfig, job: Job) -> None:
 
     run_dir, silos = Path(job["run_dir"]), Path(job["silos"])
     resume = claim(run_dir, Existing.RESUME)
+    if resume:  # begun from another working directory, or before the sweep's folder was moved
+        root = load_config(run_dir / CONFIG_FILE).silos.root
+        config = config.model_copy(update={"silos": config.silos.model_copy(update={"root": root})})
     if resume and finished(run_dir, config) is not None:
         return
     if not resume:
@@ -96,8 +99,12 @@ def _refit(job: Job) -> None:
     refit_run(source, job["overrides"], name=run_dir.name, tell=lambda line: print(line, flush=True))
 
 
-def _draw_report(run_dir: Path) -> None:
-    """Whatever goes wrong here is printed, not raised: the run itself is done."""
+def draw_report(run_dir: Path) -> None:
+    """Draws a run's page. Whatever goes wrong here is printed, not raised: the run itself is done.
+
+    Args:
+        run_dir: folder of the run.
+    """
     from fedcpsc.report.page import write_report  # noqa: PLC0415 - brings matplotlib
 
     try:

@@ -185,5 +185,6 @@ def test_links_that_lead_somewhere_do_not(project):
         privacy="# The reference links here\n",
         white_box="# And here\n",
         extending="# And here\n",
+        sweeps="# And here\n",
     )
     assert done.returncode == 0, done.stderr

@@ -166,3 +166,12 @@ def test_each_run_has_copies_and_what_is_there_already_stays(planned, tmp_path):
     copy_made(tmp_path / "made", one.silos, 2)
     assert (one.silos / "0/note.txt").exists()
     assert all((run.silos / str(silo) / MANIFEST_FILE).exists() for run in sweep.runs for silo in range(2))
+
+
+def test_a_begun_run_is_fitted_to_shared_answers_only_where_it_was_before(planned, tmp_path):
+    before = planned()
+    take_up(before)
+    begin(before.runs[0])
+    (before.runs[0].folder / "bank").mkdir()
+    with pytest.raises(RunError, match=r"uniform-seed1 \(answers: own -> shared\)"):
+        take_up(planned(answers="shared"))
