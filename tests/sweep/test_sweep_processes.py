@@ -130,3 +130,25 @@ def test_every_run_leaves_what_a_run_leaves_and_the_sweep_its_results(attempts):
     assert left == results | {"plan.yaml", "run.lock"}
     assert "rules: accuracy, %, 3 seeds" in said
     assert max(map(len, said.split("rules: accuracy")[1].splitlines()[:8])) <= 80
+
+
+def test_settings_that_share_answers_are_fitted_to_one_runs_and_nobody_is_asked_again(tmp_path):
+    plan = {"config": str(SMOKE), "name": "fits", "set": list(TINY_SMOKE), "seeds": [1], "answers": "shared"}
+    settings = {"same": {}, "wide": {"student.width": 12}}
+    (tmp_path / "plan.yaml").write_text(dump_plain(plan | {"settings": settings}))
+    said, _ = (process := start(tmp_path, "--jobs", "2")).communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert "2 settings x 1 seeds = 2 runs, and 1 that ask for them" in said
+    sweep = tmp_path / "sweeps/fits"
+    (bank,) = (path.name for path in (sweep / "silos").iterdir())
+    assert bank.startswith("as-configured")
+    assert [spent(sweep / "silos" / bank / str(silo)) for silo in range(2)] == [40, 40]
+    students = {path.parent.name: path.read_bytes() for path in (sweep / "runs").glob(f"*/{STUDENT_FILE}")}
+    assert students["same-seed1"] == students[bank] != students["wide-seed1"]
+    rows = json.loads((sweep / "sweep.json").read_text())["runs"]
+    assert [(row["setting"], row["answers_of"], row["answers"]) for row in rows] == [
+        ("same", bank, 40),
+        ("wide", bank, 40),
+    ]
+    assert all(row["ensemble"] is not None for row in rows)
+    assert "answers are shared" in said
