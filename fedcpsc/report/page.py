@@ -99,6 +99,7 @@ def fill_page(title: str, headline: str, sections: Sequence[Section], footer: st
     return environment.get_template("page.html.j2").render(
         title=title,
         subtitle=headline,
+        headline=headline,
         private=private,
         sections=sections,
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
