@@ -10,20 +10,19 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 import fedcpsc
-from fedcpsc.launch.processes import end
+from fedcpsc.launch.processes import end, marked
 from fedcpsc.sweep.tasks import Task
 
 __all__ = ["TaskProcess", "end_all", "last_words"]
 
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_MARK: Final = "FEDCPSC_SWEEP"  # in the environment of every process of a sweep
 _LAST_BYTES: Final = 4000
 
 
@@ -37,13 +36,14 @@ class TaskProcess:
         task: what it does.
         log: file that takes what it prints, begun anew.
         threads: largest number of threads that its libraries begin with; `runtime.threads` of a run stands above it.
+        mark: text that no other sweep has; all that the process starts is found by it.
 
     Attributes:
         task: what it does.
         began: moment of its start, in seconds of `time.monotonic`.
     """
 
-    def __init__(self, task: Task, log: Path, threads: int) -> None:
+    def __init__(self, task: Task, log: Path, threads: int, mark: str) -> None:
         self.task = task
         self.began = time.monotonic()
         self._log = log
@@ -54,7 +54,7 @@ class TaskProcess:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
-                env=_environment(threads),
+                env={**_environment(threads), _MARK: mark},
                 start_new_session=True,
             )
         assert self._process.stdin is not None  # noqa: S101 - asked for above
@@ -85,20 +85,15 @@ class TaskProcess:
         return last_words(self._log) or f"its process ended with exit code {code}"
 
 
-def end_all(running: Iterable[TaskProcess]) -> None:
-    """Ends processes and what they started, and waits until they are gone.
+def end_all(running: Sequence[TaskProcess], mark: str) -> None:
+    """Ends a sweep's processes and what they started, and waits until they are gone.
 
     Args:
-        running: processes to end.
+        running: processes that are known to run; one whose start was cut off by a signal may not be among them.
+        mark: mark of the sweep, by which all of them are found.
     """
-    ours = list(running)
-    found: set[psutil.Process] = set()
-    for one in ours:
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(one.pid)
-            found |= {process, *process.children(recursive=True)}
-    end(found)
-    for one in ours:
+    end(marked(_MARK, mark))
+    for one in running:
         one.failure()
 
 

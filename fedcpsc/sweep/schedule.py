@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ def work(tasks: Sequence[Task], folder: Path, jobs: int, watch: Watch) -> dict[s
         KeyboardInterrupt: as it came; the processes are gone then.
     """
     state, begun, total = _State(list(tasks)), time.monotonic(), len(tasks)
-    threads = max(1, cores() // jobs)
+    threads, mark = max(1, cores() // jobs), secrets.token_hex(8)
 
     def show(ended: tuple[Task, Outcome] | None = None, began: Task | None = None) -> None:
         seen = tuple(one.look() for one in state.running.values())
@@ -129,13 +130,14 @@ def work(tasks: Sequence[Task], folder: Path, jobs: int, watch: Watch) -> dict[s
             while len(state.running) < jobs and (ready := _next(state)) is not None:
                 log = log_of(folder, ready.name)
                 tail = MetricsTail(ready.run.folder) if ready.run is not None else None
-                state.running[ready.name] = _Seen(TaskProcess(ready, log, threads), log, tail)
+                state.running[ready.name] = _Seen(TaskProcess(ready, log, threads, mark), log, tail)
                 show(began=ready)
             if state.running:
                 show()
                 time.sleep(_LOOK_S)
-    finally:
-        end_all(one.process for one in state.running.values())
+    except BaseException:
+        end_all([one.process for one in state.running.values()], mark)
+        raise
     return state.outcomes
 
 

@@ -25,7 +25,7 @@ class FakeProcess:
     living: ClassVar[set[str]]
     most: ClassVar[int]
 
-    def __init__(self, task, log, threads):
+    def __init__(self, task, log, threads, mark):
         self.task, self.began, self._looks = task, time.monotonic(), 0
         FakeProcess.begun.append(task.name)
         FakeProcess.living.add(task.name)
@@ -45,7 +45,7 @@ def processes(monkeypatch):
     FakeProcess.failing, FakeProcess.begun, FakeProcess.living, FakeProcess.most = {}, [], set(), 0
     monkeypatch.setattr(schedule, "TaskProcess", FakeProcess)
     monkeypatch.setattr(schedule, "_LOOK_S", 0.001)
-    monkeypatch.setattr(schedule, "end_all", lambda running: [one.failure() for one in running])
+    monkeypatch.setattr(schedule, "end_all", lambda running, mark: [one.failure() for one in running])
     return FakeProcess
 
 
@@ -153,7 +153,7 @@ def broken_task(planned):
 
 
 def test_the_last_line_of_a_process_that_failed_says_why(planned, tmp_path):
-    process = TaskProcess(broken_task(planned), tmp_path / "logs/broken.log", 1)
+    process = TaskProcess(broken_task(planned), tmp_path / "logs/broken.log", 1, "mark")
     deadline = time.monotonic() + 60
     while not process.ended():
         assert time.monotonic() < deadline
@@ -162,12 +162,20 @@ def test_the_last_line_of_a_process_that_failed_says_why(planned, tmp_path):
 
 
 def test_a_killed_process_is_told_as_such(planned, tmp_path):
-    process = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/killed.log", 1)
+    process = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/killed.log", 1, "mark")
     os.kill(process.pid, 9)
     assert "SIGKILL; the machine may be out of memory: fewer --jobs" in process.failure()
 
 
 def test_ended_processes_are_gone(planned, tmp_path):
-    process = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/ended.log", 1)
-    end_all([process])
-    assert not psutil.pid_exists(process.pid)
+    process = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/ended.log", 1, "ours")
+    unknown = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/unknown.log", 1, "ours")  # its start was cut off
+    other = TaskProcess(tasks_of(planned())[0], tmp_path / "logs/other.log", 1, "another sweep's")
+    try:
+        end_all([process], "ours")
+        assert not psutil.pid_exists(process.pid)
+        assert not psutil.pid_exists(unknown.pid)
+        assert not other.ended()
+    finally:
+        unknown.failure()
+        end_all([other], "another sweep's")
