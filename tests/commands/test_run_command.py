@@ -62,7 +62,7 @@ def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_sil
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedcpsc.distillation.run._leave", stops)  # after the rounds, before the result
+        patched.setattr("fedcpsc.distillation.run.leave", stops)  # after the rounds, before the result
         with pytest.raises(KeyboardInterrupt):
             run_once(tiny(), console)
     before = {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()}

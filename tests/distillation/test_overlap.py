@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config as config
 
+import fedcpsc.distillation.ending
 import fedcpsc.distillation.loop
-import fedcpsc.distillation.run
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
@@ -35,7 +35,7 @@ FIT_S = 0.5  # of the fake clock: what ten fitting steps take
 def no_pictures():
     """They take as long as all the rest of such a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedcpsc.distillation.run, "save_pictures", lambda *args: None)
+        patch.setattr(fedcpsc.distillation.ending, "save_pictures", lambda *args: None)
         yield
 
 
