@@ -26,10 +26,11 @@ from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
 from fedcpsc.commands.refit_command import RefitRequest, refit_once
 from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
+from fedcpsc.commands.start_from import starting_from
 from fedcpsc.commands.status_words import EXIT_CODES, in_words
 from fedcpsc.commands.sweep_command import STOPPED_SWEEP, SweepRequest, show_plan, sweep_once
 from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
-from fedcpsc.errors import ConfigError
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.export.plan import Format
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing
@@ -112,9 +113,15 @@ def teachers(
 
 @app.command()
 def run(
-    config: ConfigPath,
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file of the run, see configs/; with --from, RUN's own where left out.")
+    ] = None,
     *,
     overrides: Overrides = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Folder of a run whose images and answers this one begins with."),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="Number of seeds to run, from the configured one on; mean and spread are reported."),
@@ -129,10 +136,18 @@ def run(
     """Make the silos where they are missing, then distil their teachers into one student, through Flower.
 
     Example: [bold]fedcpsc run configs/digits.yaml --set queries.answers_per_silo=2000 --name small[/]
+
+    Example: [bold]fedcpsc run --from runs/small --set queries.answers_per_silo=3000 --name more[/]
     """
     with exit_codes():
         existing = _existing(resume, overwrite)
-        named = (*(overrides or ()), *_named(name))
+        named: tuple[str, ...] = (*(overrides or ()), *_named(name))
+        if start_from is not None:
+            config, named = starting_from(start_from, config, named, named=name is not None)
+        if config is None:
+            raise ConfigError(
+                explain("CONFIG", None, "is missing", "give the YAML file of the run, or a run by --from")
+            )
         request = Request(config, named, existing, local)
         if seeds is None:
             run_once(request, _out)

@@ -7,6 +7,7 @@ A file in `configs/` holds only what differs from the defaults below. `load_conf
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,6 +69,10 @@ class QueriesConfig(Strict):
     waiting_goal: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the server's time spent waiting above which several rounds share a query; null: 1 (never), in a deployment 0.05",
+    )
+    start_from: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="folder of an earlier run whose images and answers this one begins with, as --from sets it: answers_per_silo counts its images too, rounds are those of the new images, and silos.count is the number of silos that join now; null: none",
     )
 
     @model_validator(mode="after")
@@ -272,7 +277,7 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _a_silo_remains(self) -> RunConfig:
         exclude, count = self.aggregation.exclude, self.silos.count
-        if len(exclude) >= count:
+        if len(exclude) >= count and self.queries.start_from is None:  # else silos may be excluded that have left
             constraint = f"excludes every one of silos.count={count} silos"
             raise ValueError(explain("aggregation.exclude", list(exclude), constraint, "leave at least one"))
         return self
@@ -305,9 +310,13 @@ class RunConfig(Strict):
         blank = {key: value for key, value in usual.items() if getattr(self.queries, key) is None}
         return self.model_copy(update={"queries": self.queries.model_copy(update=blank)})
 
-    def of_remaining_silos(self) -> RunConfig:
-        """As it is for the silos that are not excluded: there are so many fewer."""
-        left = self.silos.count - len(self.aggregation.exclude)
+    def of_remaining_silos(self, gone: Collection[str] = ()) -> RunConfig:
+        """As it is for the silos that are not excluded: there are so many fewer.
+
+        Args:
+            gone: names of silos that `silos.count` does not count: those of an earlier run that have not joined this one.
+        """
+        left = self.silos.count - len(set(self.aggregation.exclude) - set(gone))
         return self.model_copy(update={"silos": self.silos.model_copy(update={"count": left})})
 
     @property

@@ -165,6 +165,10 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
+    parts: Positive | None = Field(
+        None,
+        description="number of parts that the images are dealt in, of which the silos hold the first silos.count: so that silos can join later without a change to the others; null: silos.count",
+    )
     class_sets: tuple[tuple[str, ...], ...] = Field(
         (),
         description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
@@ -208,6 +212,19 @@ class SilosConfig(Strict):
     policies: tuple[dict[str, Any], ...] = Field(
         (), description="fields that replace those of policy where owners differ, dealt round-robin to the silos"
     )
+
+    @model_validator(mode="after")
+    def _each_silo_has_a_part(self) -> SilosConfig:
+        parts, own_files = self.partition.parts, self.partition.kind == "own_files"
+        if parts is not None and (own_files or parts < self.count):
+            constraint = "belongs to images that are dealt" if own_files else f"must be >= silos.count={self.count}"
+            raise ValueError(explain("partition.parts", parts, constraint, "raise it, or leave it out"))
+        return self
+
+    @property
+    def parts(self) -> int:
+        """`partition.parts` with its blank filled in: number of parts that dealt images are dealt in, >= `count`."""
+        return self.partition.parts or self.count
 
 
 class OutliersConfig(Strict):

@@ -31,6 +31,7 @@ from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE, RESULT_FILE
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.student import load_student
+from fedcpsc.runs.suspicion import exclusion
 from fedcpsc.seeding import numpy_generator
 from fedcpsc.teachers.manifest import Manifest, dataset_id, load_manifest
 from fedcpsc.teachers.opening import open_teacher
@@ -213,6 +214,10 @@ class FinishedRun:
             held_out = replace(known, classes=sets.classes, class_names=sets.names)
         dealt = {f"silo-{number}": images for number, images in enumerate(iterate_silo_images(config))}
         form = _form(result)
+        if strange := [name for name in names if name not in dealt]:
+            constraint = "holds answers of teachers that are not among these silos any more"
+            remedy = f"audit a refit without them: fedcpsc refit with {exclusion(strange)}"
+            raise AuditError(explain("run", ", ".join(strange), constraint, remedy))
         silos = [
             SiloUnderAudit.open(silos_dir / name.removeprefix("silo-"), dealt[name], form, sets, number)
             for number, name in enumerate(names)

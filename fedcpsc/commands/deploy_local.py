@@ -17,7 +17,7 @@ from rich.console import Console
 from fedcpsc.app_config import AppConfig
 from fedcpsc.commands.deployment_table import show_until_interrupted
 from fedcpsc.commands.literal import literal
-from fedcpsc.commands.run_command import Request, make_teachers, with_absolute_data
+from fedcpsc.commands.run_command import Request, make_teachers, with_absolute_paths
 from fedcpsc.commands.run_view import RunView, result_table
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import RunError, explain
@@ -64,7 +64,7 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         FedcpscError: it did not come up, or the run failed.
     """
     with claimed(wanted.folder) as layout, ExitStack() as stack:
-        request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
+        request = _of_so_many(with_absolute_paths(wanted.request), wanted.silos, layout)
         config = request.load()
         run_dir = _run_folder(layout, config, resume=wanted.resume)
         if wanted.resume and (done := finished(run_dir, config.in_deployment())):

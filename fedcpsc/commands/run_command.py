@@ -11,15 +11,17 @@ from rich.console import Console
 from fedcpsc.commands.literal import literal
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
 from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
+from fedcpsc.commands.start_from import check_start
 from fedcpsc.config import RunConfig, load_config
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
 from fedcpsc.runs.claim import Existing, claim, finished
-from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.layout import BANK_FOLDER, REPORT_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "draw_report", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "draw_report", "make_teachers", "run_once", "run_seeds", "with_absolute_paths"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -78,9 +80,11 @@ def run_once(request: Request, console: Console) -> RunResult:
     Raises:
         FedcpscError: it failed, or its folder is taken.
     """
-    request = with_absolute_data(request)
+    request = with_absolute_paths(request)
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
+    if request.existing is not Existing.RESUME or not (run_dir / BANK_FOLDER).exists():
+        check_start(config, run_dir, console)
     resume = claim(run_dir, request.existing)
     result = finished(run_dir, config) if resume else None
     if result is None:
@@ -102,6 +106,10 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     from fedcpsc.silos.adopted import check_no_adopted  # noqa: PLC0415 - brings torch
 
     config = request.load()
+    if config.queries.start_from is not None:
+        constraint = "makes silos of their own for each seed, and these answers are of one seed's silos"
+        remedy = "run it once, or fit several students to what is banked: fedcpsc refit"
+        raise ConfigError(explain("--seeds", count, constraint, remedy))
     check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
     name, root = config.output.name, Path(config.output.root)
     results = []
@@ -120,16 +128,16 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     return summary
 
 
-def with_absolute_data(request: Request) -> Request:
-    """The same with an absolute `data.path`: Flower's processes have another working directory.
+def with_absolute_paths(request: Request) -> Request:
+    """The same with absolute `data.path` and `queries.start_from`: Flower's processes have another working directory.
 
     Raises:
         ConfigError: as `Request.load`.
     """
-    path = request.load().data.path
-    if not path:
-        return request
-    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
+    config = request.load()
+    paths = {"data.path": config.data.path, "queries.start_from": config.queries.start_from}
+    absolute = [f"{key}={quoted(str(Path(path).absolute()))}" for key, path in paths.items() if path]
+    return replace(request, overrides=(*request.overrides, *absolute)) if absolute else request
 
 
 def draw_report(run_dir: Path, console: Console) -> None:

@@ -129,13 +129,31 @@ def result_table(result: RunResult) -> Table:
 
 
 def _warnings(result: RunResult) -> list[str]:
-    """A line for each silo that is suspected or was turned away, as many as a screen holds."""
-    found = [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
+    """A line for each silo that is suspected, was turned away, or paid elsewhere, as many as a screen holds."""
+    found = _origins(result)
+    found += [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
     if result.get("not_judged"):
         found.append(f"silos were not judged by their answers, because {result['not_judged']}")
     found += [f"not let in: {name}: {why}" for name, why in result.get("turned_away", {}).items()]
     more = len(found) - _MOST_SILOS
     return found if more <= 0 else [*found[:_MOST_SILOS], f"and {more} more in the report"]
+
+
+def _origins(result: RunResult) -> list[str]:
+    """Where answers came from that this run did not ask for, and who of those that gave them was not asked."""
+    earlier = result.get("origins")
+    if not earlier:
+        return []
+    found = [f"answers of {' and '.join(origin['run'] for origin in earlier)} were there when it began"]
+    if not result.get("refit"):
+        here = ", ".join(f"{silo['id']} {silo.get('answers_here', 0):,}" for silo in result["silos"])
+        found.append(f"answered, and charged for, in this run: {here}")
+        found += [f"{silo['id']} was not asked: {silo['stopped']}" for silo in result["silos"] if _was_not_asked(silo)]
+    return found
+
+
+def _was_not_asked(silo: SiloResult) -> bool:
+    return bool(silo.get("stopped")) and not silo.get("answers_here") and not silo.get("replies")
 
 
 def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:

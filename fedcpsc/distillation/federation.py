@@ -6,7 +6,7 @@ Their classes are united by name (`label_sets`), and the held-out images are lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
 from fedcpsc.models.registry import check_trainable
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.recipe import check_sizes
-from fedcpsc.runs.origin import BankOrigin
 
 __all__ = [
     "Federation",
@@ -29,7 +28,7 @@ __all__ = [
     "check_federation",
     "describe_classes",
     "federated_labels",
-    "inherited_forms",
+    "forms_of_bank",
     "silo_classes",
 ]
 
@@ -192,20 +191,19 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
     return dict.fromkeys(joined, form)
 
 
-def inherited_forms(
-    said: Mapping[SiloId, Description], wanted: str, origin: BankOrigin | None
+def forms_of_bank(
+    said: Mapping[SiloId, Description], wanted: str, left: Collection[SiloId]
 ) -> dict[SiloId, AnswerForm]:
-    """The form in which each silo of a bank has answered.
+    """The form in which each silo of a bank answers, or has answered.
 
     Args:
-        said: descriptions of the silos; those that an earlier run alone asked offer the form that they were asked for.
+        said: descriptions of the silos; of those that have left, with the one form that they were asked for.
         wanted: value of `queries.form` in the run that the bank is of.
-        origin: where the bank's answers came from; None where that run asked for all of them itself.
+        left: names of the silos that an earlier run alone has asked.
 
     Raises:
         FederationError: as `answer_forms`.
     """
-    left = {} if origin is None else origin.left
     asked = answer_forms({silo: description for silo, description in said.items() if silo not in left}, wanted)
     return {silo: said[silo].forms[0] if silo in left else asked[silo] for silo in said}
 

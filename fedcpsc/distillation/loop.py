@@ -116,7 +116,7 @@ class RoundLoop:
             self.schedule = replace(self.schedule, size=self._next_size(work_s / len(group)))
             self._save_checkpoint(group)
             self._reporter.report(group, "round")
-            if not self.scheduler.active:
+            if not self.scheduler.active and self.schedule.asked >= self.plan.inherited:
                 break  # every budget is spent: what is banked is what there is
         self._fit_student_to_all_answers()
 

@@ -71,7 +71,8 @@ class ProgressReporter:
         """All but accuracies. The share of the work that is done is counted in optimiser steps."""
         fitted, plan = self.fitted, self.fitted.plan
         bank, config, timeline = fitted.bank, plan.config, fitted.timeline
-        before = None if self.asking else rounds_done
+        of_earlier = not self.asking or (phase == "round" and rounds_done < plan.inherited)
+        before = rounds_done if of_earlier else None
         counted = len(fitted.committee), 2 * config.synthesis.steps if self.asking else 0
         total = plan.steps_before(self.rounds, *counted) + config.final_steps
         done = (plan.steps_before(rounds_done, *counted) + final_steps_done) / total

@@ -25,7 +25,7 @@ from fedcpsc.distillation.bank_fit import BankFit
 from fedcpsc.distillation.ending import leave, measure_ensemble
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.events import check_tensorboard
-from fedcpsc.distillation.federation import federated_labels, inherited_forms
+from fedcpsc.distillation.federation import federated_labels, forms_of_bank
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.outcome import Outcome
@@ -187,7 +187,8 @@ def _kept(inherited: Inherited, config: RunConfig) -> _Kept:
         remedy = "begin a new run without them, by another --name"
         raise ConfigError(explain("aggregation.exclude", sorted(exclude), constraint, remedy))
     said = {silo: inherited.descriptions[silo] for silo in bank.silos}
-    forms = inherited_forms(said, config.queries.form, inherited.run.origin)
+    before = inherited.run.origin
+    forms = forms_of_bank(said, config.queries.form, () if before is None else before.left)
     reports = {silo: description.class_report for silo, description in said.items()}
     counts = class_counts(RULES.get(config.aggregation.rule), bank.silos, reports, bank.label_sets)
     last = {silo.id: silo.answers_left for silo in inherited.run.silos}

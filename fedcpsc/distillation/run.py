@@ -13,29 +13,29 @@ from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.admission import Admitted, admit
 from fedcpsc.distillation.aggregation import class_counts
 from fedcpsc.distillation.ending import leave, measure_ensemble
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.events import check_tensorboard
-from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
-from fedcpsc.distillation.federation import answer_forms, check_federation
 from fedcpsc.distillation.fitting import fitting
 from fedcpsc.distillation.information import Window
+from fedcpsc.distillation.inheritance import copy_inherited
 from fedcpsc.distillation.loop import RoundLoop
 from fedcpsc.distillation.outcome import Outcome
+from fedcpsc.distillation.participants import Participants, earlier_answers, take_part
 from fedcpsc.distillation.progress_log import progress_log
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
+from fedcpsc.distillation.silo_state import states_of
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.files import explained_writes
 from fedcpsc.models.device import choose_device
-from fedcpsc.protocol.messages import Description
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
-from fedcpsc.runs.descriptions import read_descriptions, write_descriptions
+from fedcpsc.runs.descriptions import write_descriptions
+from fedcpsc.runs.inherited import Inherited
 from fedcpsc.runs.layout import BANK_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, DESCRIPTIONS_FILE, TIMELINE_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.round_plan import RoundPlan
@@ -79,39 +79,36 @@ def distill(
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined, absent, turned_away = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
-    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
-    check_classes_remain(run_dir, config, label_sets.classes)
-    forms = answer_forms(joined, config.queries.form)
-    silos = sorted(joined)
-    counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
-
-    _begin(run_dir, config, joined, resume=resume)
+    with earlier_answers(config, run_dir, tell) as inherited:
+        taking = take_part(config, transport, run_dir, evaluation, inherited, tell, resume=resume)
+        label_sets, image_shape, evaluation = taking.federation
+        silos = list(taking.silos)
+        reports = {silo: said.class_report for silo, said in taking.silos.items()}
+        counts = class_counts(rule, silos, reports, label_sets)
+        _begin(run_dir, config, taking, inherited, resume=resume)
     bank = AnswerBank(
         run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
     )
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
-    scheduler = QueryScheduler(
-        transport,
-        {silo: joined[silo] for silo in silos},
-        bank,
-        forms,
-        config.aggregation.denoise,
-        config.output.name,
-        tell,
-        timeline,
-        OverlapPolicy.of(config.queries).in_flight,
-        images_of_bytes(config.queries.max_megabytes, image_shape),
+    states = states_of(
+        taking.silos,
+        taking.forms,
+        denoise=config.aggregation.denoise,
+        in_flight=OverlapPolicy.of(config.queries).in_flight,
+        images_fit=images_of_bytes(config.queries.max_megabytes, image_shape),
+        origin=taking.origin,
+        departed=taking.departed,
     )
-    for silo, why in absent.items():
+    scheduler = QueryScheduler(transport, states, bank, config.output.name, tell, timeline)
+    for silo, why in taking.absent.items():
         scheduler.leave(silo, why)
     denoise = config.aggregation.denoise
-    windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
+    windows = {silo: Window(taking.forms[silo], said.noise_sigma, denoise) for silo, said in taking.silos.items()}
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     try:
         with progress_log(run_dir, config, bank, resumed=resume) as progress, fitting(config, bank, device) as fit:
             engine = RoundLoop(
-                RoundPlan(config),
+                RoundPlan.of(config, taking.origin),
                 bank,
                 scheduler,
                 targets,
@@ -122,7 +119,7 @@ def distill(
                 evaluation=evaluation,
                 progress=progress,
                 tell=tell,
-                turned_away=turned_away,
+                turned_away=taking.turned_away,
             )
             engine.run()
     finally:
@@ -136,34 +133,26 @@ def distill(
         silo_facts,
         transport.traffic,
         engine.generator,
-        not_joined=config.of_remaining_silos().silos.count - len(silos),
-        turned_away=turned_away,
+        taking.origin,
+        taking.not_joined,
+        taking.turned_away,
     )
     return leave(run_dir, outcome)
 
 
-def _connect(
-    config: RunConfig,
-    transport: SiloTransport,
-    run_dir: Path,
-    evaluation: ImageSet | None,
-    tell: Callable[[str], None],
-    *,
-    resume: bool,
-) -> Admitted:
-    """The silos that joined and were let in; with those that a resumed run began with and that are absent now."""
-    begun_with = read_descriptions(run_dir) if resume else None
-    if begun_with is not None:
-        begun_with = {silo: said for silo, said in begun_with.items() if silo not in config.aggregation.exclude}
-    joined = without_excluded(connect_silos(transport, config, run_dir), config, run_dir, tell)
-    held_out_names = None if evaluation is None else evaluation.class_names
-    return admit(joined, config.of_remaining_silos(), held_out_names, transport.turned_away, tell, begun_with)
+def _begin(
+    run_dir: Path, config: RunConfig, taking: Participants, inherited: Inherited | None, *, resume: bool
+) -> None:
+    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt.
 
-
-def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
-    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt."""
+    Where it begins with an earlier run's answers, their copy comes last, and is there whole or not at all.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     with explained_writes(run_dir):
         save_config(config, run_dir / CONFIG_FILE)
-        if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
-            write_descriptions(run_dir, silos)
+        if inherited is not None and taking.continuation is not None:
+            write_descriptions(run_dir, taking.continuation.descriptions)
+            label_sets = taking.federation.label_sets
+            copy_inherited(inherited, taking.continuation, taking.silos, label_sets, run_dir / BANK_FOLDER)
+        elif not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
+            write_descriptions(run_dir, taking.silos)

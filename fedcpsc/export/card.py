@@ -16,6 +16,7 @@ from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.printable import printable
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
+from fedcpsc.runs.payments import origin_in_words, payments
 from fedcpsc.runs.read import RunFacts
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.student import Student
@@ -61,6 +62,8 @@ def model_card(
         checks=checks,
         audit=audit,
         unprotected=unprotected,
+        payments=payments(run),
+        origins=[] if run.origin is None else [origin_in_words(origin) for origin in run.origin.runs],
         input_scale=INPUT_SCALE,
         percent=percent,
     )

@@ -15,6 +15,7 @@ from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_pat
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.seen_records import check_never_seen
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
+from fedcpsc.gatekeeper.teacher_version import teacher_version
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.logs import fields
 from fedcpsc.teachers.manifest import Manifest, load_manifest
@@ -97,6 +98,7 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatek
             class_names=manifest.class_names,
             none_class=manifest.none_class,
             class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
+            teacher_version=teacher_version(manifest.weights_sha256, ledger, policy, guarantee),
             owner_account=OwnerAccount(folder / OWNER_FILE),
         )
     except BaseException:

@@ -42,7 +42,7 @@ __all__ = [
     "decode_answers",
 ]
 
-PROTOCOL_VERSION = "1.2"  # major.minor: another major is refused, another minor is tolerated
+PROTOCOL_VERSION = "1.3"  # major.minor: another major is refused, another minor is tolerated
 
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
@@ -124,6 +124,8 @@ class Description:
         class_names: names of its classes in the order of its answers' columns, without the last column where that says
             "none of these" (since 1.2); None where it names none.
         none_class: whether the last column of its answers says "none of these classes" (since 1.2).
+        teacher: version of its teacher: text that is another one where another teacher answers, and tells nothing
+            else of it (since 1.3); None where it does not say.
     """
 
     silo: str
@@ -139,6 +141,7 @@ class Description:
     recipes: bool = False
     class_names: tuple[str, ...] | None = None
     none_class: bool = False
+    teacher: str | None = None
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:

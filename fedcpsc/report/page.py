@@ -14,7 +14,7 @@ from fedcpsc.report.audit_folder import AuditFacts, read_audit
 from fedcpsc.report.blocks import Section
 from fedcpsc.report.owner_facts import OwnerFacts, read_owner
 from fedcpsc.report.sections import audit as audit_section
-from fedcpsc.report.sections import belief, outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import belief, origins, outcome, repeat, silos, summary, timing
 from fedcpsc.report.sections import owner as owner_section
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.read import RunFacts, gather
@@ -65,6 +65,7 @@ def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | N
         outcome.outcome(run),
         outcome.accuracy(run),
         belief.belief(run),
+        *origins.origins(run),
         silos.budgets(run),
         silos.queries(run),
         outcome.confusions(run),

@@ -24,7 +24,7 @@ from fedcpsc.runs.read import RunFacts, gather
 from fedcpsc.runs.result import SiloResult
 from fedcpsc.runs.round_plan import RoundPlan
 
-__all__ = ["Inherited", "check_changes_of_refit", "inheriting"]
+__all__ = ["Inherited", "check_changes_of_refit", "check_continuation", "inheriting"]
 
 _FITTING = ("student.", "evaluation.", "output.", "runtime.")
 _FITTING_KEYS = {"aggregation.rule", "aggregation.robust", "aggregation.smoothing", "aggregation.exclude"}
@@ -141,6 +141,28 @@ def check_changes_of_refit(before: RunConfig, now: RunConfig) -> None:
     )
     remedy = "begin a run with these answers: fedcpsc run --from"
     raise ConfigError(explain("refit", in_words(changed), constraint, remedy))
+
+
+def check_continuation(inherited: Inherited, now: RunConfig) -> None:
+    """Does nothing where a run can begin with these answers and go on with more.
+
+    Args:
+        inherited: run and bank that it begins with.
+        now: configuration of the new run.
+
+    Raises:
+        ConfigError: it asks about fewer images than are banked, or would read answers otherwise than these were read.
+    """
+    changed = changed_values(inherited.config, now)
+    if settled := {key: values for key, values in changed.items() if key in _SETTLED}:
+        remedy = f"leave it as it was in {inherited.run.name}, or begin a new run"
+        constraint = "cannot be changed any more: the banked answers were read by it"
+        raise ConfigError(explain("queries.start_from", in_words(settled), constraint, remedy))
+    banked, wanted = inherited.bank.rows, now.queries.answers_per_silo
+    if wanted < banked:
+        constraint = f"counts the images of {inherited.run.name} too, which has banked {banked:,}"
+        remedy = f"set it to {banked} to ask about no new image, or higher to ask about more"
+        raise ConfigError(explain("queries.answers_per_silo", wanted, constraint, remedy))
 
 
 def _descriptions(run: RunFacts, bank: BankView) -> dict[str, Description]:

@@ -110,6 +110,11 @@ class RunFacts:
         return tuple(line for line in self.lines if line["phase"] == "round")
 
     @property
+    def planned_rounds(self) -> int:
+        """Number of rounds of the run, inherited ones counted in."""
+        return self.lines[-1]["rounds"] if self.lines else self.config.queries.rounds
+
+    @property
     def simulated(self) -> bool:
         """Whether it says it was a simulation; False where unknown: a report then shows less."""
         return bool(self.result and self.result.get("simulated", False))

@@ -238,9 +238,14 @@ def _check_refitted(plan: SweepPlan, common: Sequence[str], base: RunConfig, set
 
 def _load(plan: SweepPlan, overrides: Sequence[str], what: str) -> RunConfig:
     try:
-        return load_config(plan.config, list(overrides))
+        config = load_config(plan.config, list(overrides))
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from error
+    if (start := config.queries.start_from) is not None:
+        constraint = "holds answers of other silos than a sweep's runs have"
+        remedy = "leave it out, or let settings share one run's answers: answers: shared"
+        raise ConfigError(f"{what}: {explain('queries.start_from', start, constraint, remedy)}")
+    return config
 
 
 def _planned(

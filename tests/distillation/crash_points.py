@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
-import fedcpsc.distillation.held_answers
 import fedcpsc.distillation.ending
+import fedcpsc.distillation.held_answers
 from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport

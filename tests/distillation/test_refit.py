@@ -4,12 +4,11 @@
 import fcntl
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 from support.fakes import FakeSilo, brightness_probabilities
+from support.kept_runs import a_run, assert_same_student, changed, files_of
 from support.tiny_runs import evaluation, tiny_config
 
 from fedcpsc.distillation.evaluate import SiloFacts
@@ -20,37 +19,6 @@ from fedcpsc.errors import BankError, ConfigError, RefusalCode, RunError
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.claim import Existing
 from fedcpsc.runs.read import gather
-from fedcpsc.typed_yaml import validate
-
-
-def changed(config, **changes):
-    tree = config.model_dump(mode="json")
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        tree[section][name] = value
-    return validate(type(config), tree, "test")
-
-
-def a_run(folder, config, silos=None, **options):
-    fakes = silos or [FakeSilo(f"silo-{i}") for i in range(config.silos.count)]
-    result = distill(config, LocalTransport(fakes), folder, evaluation=evaluation(), **options)
-    return result, fakes
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def weights(folder):
-    return load_file(folder / "student.safetensors")
-
-
-def assert_same_student(one, other):
-    first, second = weights(one), weights(other)
-    assert first.keys() == second.keys()
-    for name, values in first.items():
-        np.testing.assert_array_equal(values, second[name], err_msg=name)
-
 
 WAYS = {
     "by default": {},

@@ -95,6 +95,7 @@ def test_names_of_runs_do_not_depend_on_other_settings_and_differ_where_names_do
             {"answers": "shared", "settings": {"a": {"queries.rounds": 2}}},
             "setting 'a' cannot share answers: .*queries.rounds: 4 -> 2",
         ),
+        ({"set": ["queries.start_from=runs/digits"]}, "queries.start_from.*other silos than a sweep's runs have"),
         ({"nmae": "x"}, "nmae: unknown key; the nearest valid one is 'name'"),
     ],
 )

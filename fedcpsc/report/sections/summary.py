@@ -20,7 +20,7 @@ def in_short(run: RunFacts) -> Section:
     """The run in a few sentences."""
     blocks: list[Block] = []
     if run.result is None:
-        done = f"{len(run.rounds)} of {run.config.queries.rounds} rounds are done"
+        done = f"{len(run.rounds)} of {run.planned_rounds} rounds are done"
         blocks.append(Note(f"This run has not finished: {done}. Figures below are those so far.", "Unfinished"))
         if run.error:
             blocks.append(Note(f"It stopped with: {run.error}", "Error"))
@@ -50,7 +50,7 @@ def what_was_run(run: RunFacts) -> Section:
     items = (
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
-        ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
+        ("asked", f"{queries.answers_per_silo:,} images of each silo in {run.planned_rounds} rounds, {_as_form(run)}"),
         ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
         ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
         ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
