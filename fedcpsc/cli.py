@@ -13,29 +13,27 @@ import signal
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fedcpsc.commands.audit_command import AuditRequest, run_audit
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
-from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
-from fedcpsc.commands.status_words import EXIT_CODES, in_words
-from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
 from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
-from fedcpsc.plain_yaml import quoted
-from fedcpsc.runs.claim import Existing
-from fedcpsc.runs.health import read_health
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.version import version
 
+if TYPE_CHECKING:
+    from fedcpsc.runs.claim import Existing
+
 __all__ = ["app", "main"]
+
+# what a command needs is imported when it is called: `fedcpsc --help` must wait for none of it (tests/test_start_up.py)
 
 app = typer.Typer(
     name="fedcpsc",
@@ -79,6 +77,8 @@ AuditPath = Annotated[
 
 
 def _existing(resume: bool, overwrite: bool) -> Existing:
+    from fedcpsc.runs.claim import Existing
+
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite: choose one")
     return Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
@@ -86,6 +86,8 @@ def _existing(resume: bool, overwrite: bool) -> Existing:
 
 def _named(name: str | None) -> list[str]:
     """The override of `--name`, taken as the text it is: 2026-11-28 is no date here, and 42 no number."""
+    from fedcpsc.plain_yaml import quoted
+
     return [] if name is None else [f"output.name={quoted(name)}"]
 
 
@@ -105,6 +107,8 @@ def teachers(
     Example: [bold]fedcpsc teachers configs/digits.yaml --set silos.count=5[/]
     """
     with exit_codes():
+        from fedcpsc.commands.run_command import Request, make_teachers
+
         make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
 
 
@@ -129,6 +133,8 @@ def run(
     Example: [bold]fedcpsc run configs/digits.yaml --set queries.answers_per_silo=2000 --name small[/]
     """
     with exit_codes():
+        from fedcpsc.commands.run_command import Request, run_once, run_seeds
+
         existing = _existing(resume, overwrite)
         named = (*(overrides or ()), *_named(name))
         request = Request(config, named, existing, local)
@@ -154,6 +160,8 @@ def white_box(
     Example: [bold]fedcpsc white-box configs/white_box_digits.yaml[/]
     """
     with exit_codes():
+        from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
+
         named = (*(overrides or ()), *_named(name))
         white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
 
@@ -180,6 +188,8 @@ def audit(
     Example: [bold]fedcpsc audit configs/audit_digits_run.yaml --run runs/digits --silos silos/digits[/]
     """
     with exit_codes():
+        from fedcpsc.commands.audit_command import AuditRequest, run_audit
+
         found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), _out)
         if found["verdict"]["violation"]:
             raise typer.Exit(3)
@@ -201,7 +211,7 @@ def report(
     Example: [bold]fedcpsc report runs/digits --audit runs/digits/audit[/]
     """
     with exit_codes():
-        from fedcpsc.report.page import write_report  # noqa: PLC0415 - brings matplotlib
+        from fedcpsc.report.page import write_report
 
         path = write_report(run, out, audit_dir=audit, silo_dir=private)
         _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
@@ -222,6 +232,9 @@ def status(
     Example: [bold]fedcpsc status runs/digits --json[/]
     """
     with exit_codes():
+        from fedcpsc.commands.status_words import EXIT_CODES, in_words
+        from fedcpsc.runs.health import read_health
+
         health = read_health(run, stalled_after)
         for line in [json.dumps(asdict(health))] if as_json else in_words(health):
             _out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -248,7 +261,7 @@ def export(
     Example: [bold]fedcpsc export runs/digits --format onnx[/]
     """
     with exit_codes():
-        from fedcpsc.export.export_student import export_run  # noqa: PLC0415 - brings torch
+        from fedcpsc.export.export_student import export_run
 
         for path in export_run(run, file_format, out, audit_dir=audit):
             _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
@@ -292,8 +305,8 @@ def bench(
     Example: [bold]fedcpsc bench configs/digits.yaml --against-commit HEAD~1[/]
     """
     with exit_codes():
-        from fedcpsc.bench.sides import BenchPlan  # noqa: PLC0415 - brings torch
-        from fedcpsc.commands.bench_command import bench_once  # noqa: PLC0415
+        from fedcpsc.bench.sides import BenchPlan
+        from fedcpsc.commands.bench_command import bench_once
 
         plan = BenchPlan(
             config,

@@ -123,9 +123,9 @@ def adopt(
     --population "patients of clinic north"[/]
     """
     with explain_errors():
-        from fedcpsc.silos.adoption.adopt import adopt as make  # noqa: PLC0415 - may bring torch
-        from fedcpsc.silos.adoption.wishes import Wishes, read_class_names, read_shape  # noqa: PLC0415
-        from fedcpsc.teachers.recognised import Hints  # noqa: PLC0415
+        from fedcpsc.silos.adoption.adopt import adopt as make
+        from fedcpsc.silos.adoption.wishes import Wishes, read_class_names, read_shape
+        from fedcpsc.teachers.recognised import Hints
 
         hints = Hints(
             entry_point=entry_point,
@@ -164,7 +164,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _policy(path: Path | None, answers: int | None) -> Policy:
-    from fedcpsc.gatekeeper.policy import Policy, load_policy  # noqa: PLC0415
+    from fedcpsc.gatekeeper.policy import Policy, load_policy
 
     if path is not None and answers is not None:
         raise ConfigError(explain("--answers", answers, "is in the policy's file too", "give --policy or --answers"))

@@ -77,7 +77,7 @@ def serve(
     Example: [bold]fedcpsc gatekeeper serve /srv/silo --socket /run/fedcpsc/silo.sock --group flower[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.service import serve as run  # noqa: PLC0415 - brings the web server
+        from fedcpsc.gatekeeper.service import serve as run
 
         configure(form_of(log_format), alike_a_minute=_ALIKE_A_MINUTE)
         run(silo_dir, socket, group=group, metrics=metrics, metrics_group=metrics_group)
@@ -90,7 +90,7 @@ def check(silo_dir: SiloDir, as_json: Json = False) -> None:
     Example: [bold]fedcpsc policy check /srv/silo[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.policy_check import check_policy  # noqa: PLC0415 - brings scipy
+        from fedcpsc.gatekeeper.policy_check import check_policy
 
         report = check_policy(silo_dir, tried=True)
         if as_json:
@@ -137,7 +137,7 @@ def epsilon_of(
     Raises:
         FedcpscError: where a value is out of range, or not exactly one is given.
     """
-    from fedcpsc.privacy.accounting import gaussian_epsilon, max_answers  # noqa: PLC0415 - brings scipy
+    from fedcpsc.privacy.accounting import gaussian_epsilon, max_answers
 
     if (answers is None) == (epsilon is None):
         raise ConfigError(explain("--answers, --epsilon", (answers, epsilon), "give exactly one of them", "see --help"))

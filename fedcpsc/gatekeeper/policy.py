@@ -17,7 +17,7 @@ from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
 from fedcpsc.gatekeeper.mechanisms.none import NoMechanism
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, MechanismPolicy, Scale
 from fedcpsc.ledger.mark import MARK_FILE
-from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.protocol.answer_form import AnswerForm
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 

@@ -11,7 +11,6 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
+from fedcpsc.protocol.answer_form import AnswerForm
 from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
@@ -49,14 +49,6 @@ _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 2**16  # class indices travel as uint16
 TEXT_LIMIT = 200  # characters of any text in a message
-
-
-class AnswerForm(StrEnum):
-    """What of the teacher's output an answer shows, the richest first."""
-
-    PROBABILITIES = "probabilities"
-    TOP_K = "top_k"
-    LABEL = "label"
 
 
 @dataclass(frozen=True)
