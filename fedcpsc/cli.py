@@ -327,6 +327,7 @@ def main() -> None:
     """Entry point of the `fedcpsc` command."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it looks into every installed package
     signal.signal(signal.SIGTERM, _stop)  # so that a terminated run takes its processes along
     with last_resort():
         app()

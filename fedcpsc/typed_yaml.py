@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +182,8 @@ def _fault(model: type[Strict], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         *parents, unknown = fault["loc"]
         valid = _keys(model, [str(part) for part in parents])
+        import difflib  # noqa: PLC0415 - for this error alone
+
         near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
         return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
     if fault["type"] == "invalid_key":

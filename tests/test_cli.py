@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from fedcpsc import cli
+from fedcpsc.commands import run_command
 from fedcpsc.errors import ConfigError, FederationError, RunError
 from fedcpsc.runs.claim import Existing
 
@@ -18,8 +17,8 @@ runner = CliRunner()
 def calls(monkeypatch):
     """What the command line called, in place of doing it."""
     seen = []
-    monkeypatch.setattr(cli, "run_once", lambda request, console: seen.append(("once", request)))
-    monkeypatch.setattr(cli, "run_seeds", lambda request, count, console: seen.append((count, request)))
+    monkeypatch.setattr(run_command, "run_once", lambda request, console: seen.append(("once", request)))
+    monkeypatch.setattr(run_command, "run_seeds", lambda request, count, console: seen.append((count, request)))
     return seen
 
 
@@ -54,7 +53,7 @@ def test_an_earlier_run_is_resumed_or_overwritten_only_when_asked(calls, flag, e
 @pytest.mark.parametrize(("arguments", "only"), [([], None), (["--silo", "1"], 1)])
 def test_an_owner_makes_one_silo(monkeypatch, arguments, only):
     made = []
-    monkeypatch.setattr(cli, "make_teachers", lambda config, console, silo: made.append((config.output.name, silo)))
+    monkeypatch.setattr(run_command, "make_teachers", lambda config, console, silo: made.append((config.output.name, silo)))
     assert runner.invoke(cli.app, ["teachers", str(ROOT / "configs/smoke.yaml"), *arguments]).exit_code == 0
     assert made == [("smoke", only)]
 
@@ -78,7 +77,7 @@ def test_errors_are_a_message_on_stderr_and_an_exit_code(monkeypatch, error, cod
     def failing(request, console):
         raise error
 
-    monkeypatch.setattr(cli, "run_once", failing)
+    monkeypatch.setattr(run_command, "run_once", failing)
     done = runner.invoke(cli.app, ["run", "a.yaml"])
     assert done.exit_code == code
     assert str(error) in done.stderr
@@ -90,8 +89,3 @@ def test_a_misspelt_key_is_named_with_its_neighbour_before_anything_starts():
     assert done.exit_code == 2
     assert "silos.cuont" in done.stderr
     assert "'count'" in done.stderr
-
-
-def test_help_waits_for_neither_torch_nor_flower():
-    code = "import sys, fedcpsc.cli; sys.exit(bool({'torch', 'flwr', 'ray'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

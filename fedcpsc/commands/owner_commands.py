@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -15,7 +14,6 @@ from fedcpsc.commands.adopt_command import adopt
 from fedcpsc.commands.ledger_commands import ledger_app
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.logs import configure, form_of
 
 __all__ = ["EpsilonFacts", "epsilon_of", "gatekeeper_app", "mount", "policy_app"]
 
@@ -78,6 +76,7 @@ def serve(
     """
     with explain_errors():
         from fedcpsc.gatekeeper.service import serve as run
+        from fedcpsc.logs import configure, form_of
 
         configure(form_of(log_format), alike_a_minute=_ALIKE_A_MINUTE)
         run(silo_dir, socket, group=group, metrics=metrics, metrics_group=metrics_group)
@@ -137,6 +136,8 @@ def epsilon_of(
     Raises:
         FedcpscError: where a value is out of range, or not exactly one is given.
     """
+    from fractions import Fraction
+
     from fedcpsc.privacy.accounting import gaussian_epsilon, max_answers
 
     if (answers is None) == (epsilon is None):

@@ -116,6 +116,8 @@ def composed_epsilon(mu2: float, delta: float, histories: Sequence[History]) -> 
 
 @lru_cache(maxsize=4096)
 def _composed(mu2: float, delta: float, steps: tuple[tuple[float, float, int], ...]) -> Composition:
+    if not steps and mu2 == 0:
+        return Composition(0.0, None, exact=True)
     from fedcpsc.privacy.accounting import compose, numerical_epsilon, rdp_epsilon  # noqa: PLC0415 - brings scipy
 
     if not steps:

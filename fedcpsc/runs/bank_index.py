@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple, TypeAlias, cast
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.late_numpy import np, npt
 from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
+from fedcpsc.runs.layout import JOURNAL_FILE
 from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "replay",
 ]
 
-Floats = npt.NDArray[np.float32]
+Floats: TypeAlias = "npt.NDArray[np.float32]"
 
 IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
@@ -246,6 +246,31 @@ class BankIndex:
         """Images of this bank that the silo has answered."""
         return sum(_length(batch.answered_by(silo)) for batch in self.batches)
 
+    def check_rows(self) -> None:
+        """Looks whether every image, pseudo-label and target of the journal is on the disk; reads none.
+
+        Raises:
+            BankError: a file is missing or shorter.
+        """
+        wanted = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: 8, TARGETS: 4 * self.classes}  # bytes a row
+        for name, row in wanted.items():
+            _check_length(self.folder / name, self.rows * row)
+
+    def check_answers(self) -> None:
+        """Looks whether every answer of the journal is on the disk; reads none.
+
+        Raises:
+            BankError: a silo's file is missing or shorter, or the journal's head does not name the silo.
+        """
+        ends: dict[str, int] = {}
+        for batch in self.batches:
+            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
+        if unknown := ends.keys() - set(self.silos):
+            raise damaged(self.folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
+        for silo, end in ends.items():
+            name, width = self._columns[silo]
+            _check_length(self.folder / name, 4 * width * end)
+
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
         path, wanted = self.folder / name, np.dtype(np.float32).itemsize * shape[0] * shape[1]
@@ -258,6 +283,11 @@ class BankIndex:
         if len(found) != wanted:
             raise damaged(path, "it is shorter than the journal says")
         return np.frombuffer(found, np.float32).reshape(shape)
+
+
+def _check_length(path: Path, wanted: int) -> None:
+    if wanted and (not path.exists() or path.stat().st_size < wanted):
+        raise damaged(path, "it is shorter than the journal says")
 
 
 def _length(rows: Sequence[slice]) -> int:

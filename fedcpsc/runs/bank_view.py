@@ -6,13 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, NamedTuple
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.late_numpy import np, npt
 from fedcpsc.runs.bank_index import (
     IMAGES,
     PSEUDO_LABELS,
@@ -20,14 +18,13 @@ from fedcpsc.runs.bank_index import (
     BankIndex,
     Batch,
     Floats,
-    damaged,
     replay,
 )
 from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
 from fedcpsc.runs.journal_head import label_sets_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
 
-__all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
+__all__ = ["BankView", "find_bank", "find_index", "map_rows", "read_bank"]
 
 _RESTORE = "restore the folder from a backup"
 
@@ -56,16 +53,7 @@ class BankView(BankIndex):
         super().__init__(folder, image_shape, classes, silos, batches, label_sets)
         self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
-        ends: dict[str, int] = {}
-        for batch in batches:
-            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
-        if unknown := ends.keys() - set(silos):
-            raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
-        for silo, end in ends.items():
-            name, row = self._columns[silo]
-            path = folder / name
-            if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
-                raise damaged(path, "it is shorter than the journal says")
+        self.check_answers()
 
     def check_sums(self) -> bool:
         """Reads all that is committed and holds it against its checksums.
@@ -111,12 +99,47 @@ def find_bank(run_dir: Path, excluded: Collection[str] = ()) -> BankView | None:
     return bank
 
 
+def find_index(run_dir: Path, excluded: Collection[str] = ()) -> BankIndex | None:
+    """What the journal in a run's folder says, none of its images and answers opened; None where it has no bank.
+
+    Args:
+        run_dir: folder of the run.
+        excluded: names of silos that are left out (`aggregation.exclude`).
+
+    Raises:
+        BankError: the journal is damaged, or a file is shorter than it says.
+    """
+    folder = run_dir / BANK_FOLDER
+    if not (folder / JOURNAL_FILE).exists():
+        return None
+    index = BankIndex(*_read_journal(folder))
+    index.check_rows()
+    index.check_answers()
+    index.leave_out(excluded)
+    return index
+
+
 def read_bank(folder: Path) -> BankView:
     """Opens the bank in `folder` without writing a byte.
 
     Raises:
         BankError: it is not there, or damaged.
     """
+    return BankView(*_read_journal(folder))
+
+
+class _Journal(NamedTuple):
+    """What a bank is opened with, in the order of its arguments."""
+
+    folder: Path
+    image_shape: tuple[int, int, int]
+    classes: int
+    silos: tuple[str, ...]
+    batches: list[Batch]
+    label_sets: LabelSets | None
+
+
+def _read_journal(folder: Path) -> _Journal:
     journal = folder / JOURNAL_FILE
     try:
         text = journal.read_bytes()
@@ -130,7 +153,7 @@ def read_bank(folder: Path) -> BankView:
         sets = label_sets_of_head(head, classes, len(silos))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
-    return BankView(folder, (channels, height, width), classes, silos, batches, sets)
+    return _Journal(folder, (channels, height, width), classes, silos, batches, sets)
 
 
 def map_rows(

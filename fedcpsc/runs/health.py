@@ -135,7 +135,7 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
     now = time.time() if now is None else now
     if not (run_dir / CONFIG_FILE).exists():
         return _before_the_silos_joined(run_dir, stalled_after_s or _STARTING_S, now)
-    facts = gather(run_dir)
+    facts = gather(run_dir, opened=False)
     limit = stalled_after_s or max(
         facts.config.queries.deadline_s + _LEEWAY_S, _SLOWEST_ROUNDS * _longest_pause(facts.lines)
     )

@@ -45,7 +45,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/ledger/test_ledger_crashes.py": "kills a thousand ledgers in the middle of a write",
         "tests/teachers/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
         "tests/teachers/test_peak_memory.py": "measures processes of its own",
-        "tests/test_cli.py::test_help_waits_for_neither_torch_nor_flower": "imports in a process of its own",
+        "tests/test_start_up.py": "starts commands in processes of their own",
     },
     "slow": {
         "tests/audit/test_attack_contract.py::test_one_file_and_one_line_add_an_attack_that_an_audit_then_runs": "a small audit",
