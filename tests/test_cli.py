@@ -53,7 +53,8 @@ def test_an_earlier_run_is_resumed_or_overwritten_only_when_asked(calls, flag, e
 @pytest.mark.parametrize(("arguments", "only"), [([], None), (["--silo", "1"], 1)])
 def test_an_owner_makes_one_silo(monkeypatch, arguments, only):
     made = []
-    monkeypatch.setattr(run_command, "make_teachers", lambda config, console, silo: made.append((config.output.name, silo)))
+    note = lambda config, console, silo: made.append((config.output.name, silo))  # noqa: E731
+    monkeypatch.setattr(run_command, "make_teachers", note)
     assert runner.invoke(cli.app, ["teachers", str(ROOT / "configs/smoke.yaml"), *arguments]).exit_code == 0
     assert made == [("smoke", only)]
 
