@@ -22,9 +22,11 @@ from fedcpsc.config import RunConfig
 from fedcpsc.distillation.exclusion import connect_silos
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.logs import configure_quietly
+from fedcpsc.report.after_run import draw_apart
 from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure
 from fedcpsc.runs.follow import following
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult
 from server.flower_transport import FlowerTransport
@@ -125,9 +127,10 @@ def run(plan: Plan, grid: Grid) -> None:
                 tell=print,
             )
         print(_summary(result))
-        print(f"left in {plan.run_dir}")
     finally:
         transport.close()
+    print(draw_apart(plan.run_dir) or f"the whole run on one page: {plan.run_dir / REPORT_FILE}")
+    print(f"left in {plan.run_dir}")
 
 
 def is_simulation(grid: Grid) -> bool:

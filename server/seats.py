@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where silos sit: one on each node of a deployment; in a simulation the configuration's silos share the nodes there are.
+"""Where silos sit: one on each node of a deployment; in a simulation the silos share the nodes that there are.
 
-How many nodes a simulation has stands in Flower's own settings, beside the project (two, where nobody changed them). How
-many silos there are is the experiment, and stands in the run's configuration. So a simulated node serves whichever silo a
-message names, by its `group_id`; a node of a deployment has its silo in its own settings, and heeds no such name.
+How many nodes a simulation has stands in Flower's own settings, beside the project: two, where nobody changed them.
+How many silos there are is the experiment, and stands in the run's configuration. So a simulated node serves whichever
+silo a message names, by its `group_id`; a node of a deployment has its silo in its own settings, and heeds no name.
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
+from fedcpsc.report.after_run import draw, is_drawn
 from fedcpsc.runs.claim import Existing, claim, finished
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "show_result", "with_absolute_data"]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -88,10 +89,17 @@ def run_once(request: Request, console: Console) -> RunResult:
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
-    console.print(result_table(result))
-    _draw_report(run_dir, console)
-    console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
+    show_result(result, run_dir, console)
     return result
+
+
+def show_result(result: RunResult, run_dir: Path, console: Console) -> None:
+    """The table of a finished run, and where its page and files are; draws the page where the run has left none."""
+    console.print(result_table(result))
+    sorry = None if is_drawn(run_dir) else draw(run_dir)
+    page = sorry or f"the whole run on one page: {run_dir / REPORT_FILE}"
+    for line in (page, f"left in {run_dir}"):
+        console.print(literal(line), highlight=False, soft_wrap=True)
 
 
 def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
@@ -151,18 +159,6 @@ def with_absolute_data(request: Request) -> Request:
     if not path:
         return request
     return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
-
-
-def _draw_report(run_dir: Path, console: Console) -> None:
-    """Whatever goes wrong here is shown, not raised: the run itself is done and paid for."""
-    try:
-        from fedcpsc.report.page import write_report  # noqa: PLC0415
-
-        write_report(run_dir)
-    except Exception as error:
-        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
-        again = f"try again with: fedcpsc report {run_dir}"
-        console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:

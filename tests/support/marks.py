@@ -43,6 +43,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/ledger/test_ledger.py::test_the_owners_modules_import_neither_torch_nor_flwr": "imports in processes",
         "tests/ledger/test_ledger_copies.py": "copies a ledger while a process writes in it",
         "tests/ledger/test_ledger_crashes.py": "kills a thousand ledgers in the middle of a write",
+        "tests/report/test_after_run.py": "draws in processes of their own",
         "tests/teachers/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
         "tests/teachers/test_peak_memory.py": "measures processes of its own",
         "tests/test_start_up.py": "starts commands in processes of their own",
