@@ -20,6 +20,7 @@ from rich.console import Console
 
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.init_command import init
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
@@ -65,8 +66,7 @@ def options(
         os.environ[DEBUG_VARIABLE] = "1"  # what this process starts shows them too
 
 
-mount(app)
-app.add_typer(deploy_app, name="deploy")
+app.command("init")(init)
 _out = Console(emoji=False)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
@@ -321,6 +321,10 @@ def bench(
             only=tuple(only or ()),
         )
         bench_once(plan, out, _out)
+
+
+mount(app)  # here, so that what begins a run comes first in the help
+app.add_typer(deploy_app, name="deploy")
 
 
 def main() -> None:

@@ -64,6 +64,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/benchmarks/test_dishonest.py::test_a_measurement_that_was_stopped_goes_on_where_it_was": "some fifty banks",
         "tests/benchmarks/test_dishonest.py::test_students_are_compared_with_those_of_the_others": "six students",
         "tests/commands/test_audit_command.py": "whole audits",
+        "tests/commands/test_init_command.py::test_what_it_writes_makes_silos": "trains teachers",
         "tests/commands/test_report_of_run.py": "whole runs",
         "tests/commands/test_run_command.py": "whole runs",
         "tests/commands/test_status.py": "a whole run",
