@@ -329,4 +329,4 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         ConfigError: naming the key or value, the constraint and the remedy.
     """
-    return load_as(RunConfig, path, overrides)
+    return load_as(RunConfig, path, overrides, absent="check the path, or write one: fedcpsc init FILE.yaml")

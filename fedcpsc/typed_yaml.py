@@ -97,13 +97,21 @@ class OneOf:
             raise ValueError(str(error)) from error
 
 
-def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
+def load_as(
+    model: type[Model], path: str | Path, overrides: list[str] | None = None, *, absent: str = "check the path"
+) -> Model:
     """Reads a YAML file as `model`, applies `a.b=c` overrides, checks everything.
+
+    Args:
+        model: class of the file.
+        path: path of the file.
+        overrides: items of `--set`.
+        absent: remedy where there is no such file, nor one of a name like it.
 
     Raises:
         ConfigError: naming the key or value, the constraint and the remedy.
     """
-    tree = read_yaml(path)
+    tree = read_yaml(path, absent=absent)
     for key, value in parse_overrides(overrides or []).items():
         _set(tree, key.split("."), value)
     return validate(model, tree, str(path))
@@ -143,14 +151,20 @@ def parse_overrides(overrides: list[str]) -> Tree:
     return parsed
 
 
-def read_yaml(path: str | Path) -> Tree:
+def read_yaml(path: str | Path, *, absent: str = "check the path") -> Tree:
     """A YAML mapping; an empty file is an empty mapping.
+
+    Args:
+        path: path of the file.
+        absent: remedy where there is no such file, nor one of a name like it.
 
     Raises:
         ConfigError: where the file cannot be read, is too large, has a key twice, or is not a mapping.
     """
     try:
         tree = load_plain(read_text(Path(path)))
+    except FileNotFoundError as error:
+        raise ConfigError(explain("file", str(path), "is not there", _instead_of(Path(path)) or absent)) from error
     except OSError as error:
         raise ConfigError(explain("file", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
     except NotPlain as error:
@@ -162,6 +176,16 @@ def read_yaml(path: str | Path) -> Tree:
             explain("file", str(path), "must be a mapping: lines of the form KEY: VALUE", "see the files in configs/")
         )
     return tree
+
+
+def _instead_of(path: Path) -> str:
+    """A question for whoever misspelt a path, or left out a folder or an ending; empty where nothing is near."""
+    import difflib  # noqa: PLC0415 - for this error alone
+
+    folders = dict.fromkeys([path.parent, Path("configs")])
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))]
+    near = difflib.get_close_matches(path.stem, [file.stem for file in files], n=1, cutoff=0.7)
+    return f"did you mean {next(file for file in files if file.stem == near[0])}?" if near else ""
 
 
 def validate(model: type[Model], tree: Mapping[str, object], where: str) -> Model:

@@ -90,3 +90,36 @@ def test_a_misspelt_key_is_named_with_its_neighbour_before_anything_starts():
     assert done.exit_code == 2
     assert "silos.cuont" in done.stderr
     assert "'count'" in done.stderr
+
+
+def test_help_says_where_to_begin():
+    assert "New here? fedcpsc init writes a configuration" in runner.invoke(cli.app, []).output
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["rnu"], "run"), (["ledger", "sohw"], "show"), (["deploy", "chek"], "check")]
+)
+def test_a_misspelt_command_is_named_with_its_neighbour_once(words, meant):
+    done = runner.invoke(cli.app, words)
+    assert done.exit_code == 2
+    assert done.output.count("Did you mean") == 1
+    assert f"Did you mean '{meant}'?" in done.output
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ("digits", "did you mean configs/digits.yaml?"),
+        ("config/digits.yaml", "did you mean configs/digits.yaml?"),
+        ("mine.yml", "did you mean mine.yaml?"),
+        ("nothing-like-it.yaml", "check the path, or write one: fedcpsc init FILE.yaml"),
+    ],
+)
+def test_a_file_that_is_not_there_is_answered_with_the_one_that_was_meant(tmp_path, monkeypatch, given, remedy):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    for name in ("mine.yaml", "configs/digits.yaml", "configs/mnist.yaml"):
+        (tmp_path / name).write_text("seed: 1\n")
+    done = runner.invoke(cli.app, ["run", given])
+    assert done.exit_code == 2
+    assert done.stderr.strip() == f"config error: file={given!r}: is not there; {remedy}"

@@ -19,6 +19,7 @@ __all__ = ["deploy_app"]
 deploy_app = typer.Typer(
     help="A federation of real processes: its certificates, its checks, and all of it on this machine.",
     no_args_is_help=True,
+    suggest_commands=False,
 )
 _out = Console(emoji=False)
 

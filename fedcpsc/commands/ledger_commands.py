@@ -21,7 +21,9 @@ __all__ = ["ledger_app"]
 
 # what a command needs is imported when it is called: `fedcpsc --help` must wait for none of it
 
-ledger_app = typer.Typer(help="The silo's durable record of every charge and reply.", no_args_is_help=True)
+ledger_app = typer.Typer(
+    help="The silo's durable record of every charge and reply.", no_args_is_help=True, suggest_commands=False
+)
 
 Source = Annotated[
     Path, typer.Argument(help="The silo's folder, or a ledger's file such as a backup.", show_default=False)

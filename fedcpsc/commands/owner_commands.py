@@ -20,9 +20,11 @@ __all__ = ["EpsilonFacts", "epsilon_of", "gatekeeper_app", "mount", "policy_app"
 _ALIKE_A_MINUTE = 60  # lines of the gatekeeper's log with one sentence
 
 gatekeeper_app = typer.Typer(
-    help="The silo's own process: the only thing that touches its teacher.", no_args_is_help=True
+    help="The silo's own process: the only thing that touches its teacher.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
-policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_help=True)
+policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_help=True, suggest_commands=False)
 
 
 class EpsilonFacts(TypedDict):
