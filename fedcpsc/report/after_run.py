@@ -6,6 +6,7 @@ The run is done and paid for by then, so whatever goes wrong here is said in a s
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from fedcpsc.runs.layout import REPORT_FILE, RESULT_FILE
 __all__ = ["draw", "draw_apart", "is_drawn"]
 
 _LONGEST_S = 300.0
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def draw(run_dir: Path) -> str | None:
@@ -36,13 +38,15 @@ def draw(run_dir: Path) -> str | None:
 
 
 def draw_apart(run_dir: Path) -> str | None:
-    """The same in a process of its own, by the installed package: for Flower's copy of an app, which has source alone.
+    """The same in a process of its own: for the ServerApp, in whose process Ray may live.
 
-    Flower takes no templates into an app, and a process that Ray lives in is no place for drawing.
+    Flower's copy of an app has source and no templates, so there the installed package draws.
     """
     command = [sys.executable, "-m", "fedcpsc.cli", "report", str(run_dir)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, timeout=_LONGEST_S, check=False
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return _sorry(run_dir, type(error).__name__)
     if done.returncode == 0 and is_drawn(run_dir):
@@ -54,6 +58,15 @@ def is_drawn(run_dir: Path) -> bool:
     """Whether the folder has a page that is not older than the run's result."""
     page, result = run_dir / REPORT_FILE, run_dir / RESULT_FILE
     return page.exists() and result.exists() and page.stat().st_mtime >= result.stat().st_mtime
+
+
+def _environment() -> dict[str, str]:
+    """Ours; without the way to this copy of the package, where it has no templates."""
+    if any((_PACKAGE / "report/templates").glob("*")):
+        return dict(os.environ)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others = [path for path in paths if path and Path(path).resolve() != _PACKAGE.parent]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(others)}
 
 
 def _sorry(run_dir: Path, why: str) -> str:

@@ -2,9 +2,12 @@
 """Every run leaves its page, whoever carried it out; a page that cannot be drawn fails no run."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from flwr.app import Context, RecordDict
+from support.documented import ROOT
 from support.fakes import FakeSilo
 from support.inproc_grid import InProcGrid
 from support.tiny_runs import tiny_config
@@ -12,6 +15,7 @@ from support.tiny_runs import tiny_config
 import clients.app
 import server.app
 from fedcpsc.app_config import AppConfig
+from fedcpsc.launch.app_folder import stage_app
 from fedcpsc.report.after_run import draw, draw_apart, is_drawn
 from fedcpsc.typed_yaml import save_config
 
@@ -35,6 +39,19 @@ def test_a_page_of_an_earlier_result_is_none(run):
     draw(run)
     os.utime(run / "report.html", (1_000_000_000, 1_000_000_000))
     assert not is_drawn(run)
+
+
+def test_flowers_copy_of_the_app_has_the_installed_package_draw(run, tmp_path):
+    stage_app(tmp_path / "app", ROOT / "configs/smoke.yaml")
+    (run / "report.html").unlink(missing_ok=True)
+    code = (
+        f"from fedcpsc.report.after_run import draw_apart as d; from pathlib import Path; print(d(Path({str(run)!r})))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "app"), str(ROOT)])}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    assert is_drawn(run)
 
 
 @pytest.mark.parametrize("broken", [False, True])
