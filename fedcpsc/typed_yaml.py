@@ -151,12 +151,12 @@ def parse_overrides(overrides: list[str]) -> Tree:
     return parsed
 
 
-def read_yaml(path: str | Path, *, absent: str = "check the path") -> Tree:
+def read_yaml(path: str | Path, *, absent: str | None = None) -> Tree:
     """A YAML mapping; an empty file is an empty mapping.
 
     Args:
         path: path of the file.
-        absent: remedy where there is no such file, nor one of a name like it.
+        absent: remedy where there is no such file, nor one of a name like it; None looks for none.
 
     Raises:
         ConfigError: where the file cannot be read, is too large, has a key twice, or is not a mapping.
@@ -164,7 +164,8 @@ def read_yaml(path: str | Path, *, absent: str = "check the path") -> Tree:
     try:
         tree = load_plain(read_text(Path(path)))
     except FileNotFoundError as error:
-        raise ConfigError(explain("file", str(path), "is not there", _instead_of(Path(path)) or absent)) from error
+        remedy = "check the path" if absent is None else _instead_of(Path(path)) or absent
+        raise ConfigError(explain("file", str(path), "is not there", remedy)) from error
     except OSError as error:
         raise ConfigError(explain("file", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
     except NotPlain as error:

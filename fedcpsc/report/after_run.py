@@ -47,7 +47,7 @@ def draw_apart(run_dir: Path) -> str | None:
         done = subprocess.run(
             command, env=_environment(), capture_output=True, text=True, timeout=_LONGEST_S, check=False
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except Exception as error:
         return _sorry(run_dir, type(error).__name__)
     if done.returncode == 0 and is_drawn(run_dir):
         return None
