@@ -163,10 +163,9 @@ def read_yaml(path: str | Path, *, absent: str | None = None) -> Tree:
     """
     try:
         tree = load_plain(read_text(Path(path)))
-    except FileNotFoundError as error:
-        remedy = "check the path" if absent is None else _instead_of(Path(path)) or absent
-        raise ConfigError(explain("file", str(path), "is not there", remedy)) from error
     except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError):
+            raise ConfigError(explain("file", str(path), "is not there", _instead_of(Path(path)) or absent)) from error
         raise ConfigError(explain("file", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
     except NotPlain as error:
         raise ConfigError(explain("file", str(path), error.constraint, error.remedy)) from error
