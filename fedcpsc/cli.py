@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -111,7 +112,11 @@ def teachers(
     with exit_codes():
         from fedcpsc.commands.run_command import Request, make_teachers
 
-        make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
+        folder = make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
+        words = ["run", str(config), *(word for item in overrides or () for word in ("--set", item))]
+        words = words if silo is None else ["policy", "check", str(folder / str(silo))]
+        then = f"left in {folder}; next: {shlex.join(['fedcpsc', *words])}"
+        _out.print(then, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

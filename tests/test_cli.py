@@ -50,12 +50,25 @@ def test_an_earlier_run_is_resumed_or_overwritten_only_when_asked(calls, flag, e
     assert calls[0][1].existing is existing
 
 
-@pytest.mark.parametrize(("arguments", "only"), [([], None), (["--silo", "1"], 1)])
-def test_an_owner_makes_one_silo(monkeypatch, arguments, only):
+@pytest.mark.parametrize(
+    ("arguments", "only", "next_"),
+    [
+        (["--set", "seed=3"], None, f"fedcpsc run {ROOT}/configs/smoke.yaml --set seed=3"),
+        ([], None, f"fedcpsc run {ROOT}/configs/smoke.yaml"),
+        (["--silo", "1"], 1, "fedcpsc policy check silos/smoke/1"),
+    ],
+)
+def test_an_owner_makes_one_silo_and_is_told_what_is_next(monkeypatch, arguments, only, next_):
     made = []
-    note = lambda config, console, silo: made.append((config.output.name, silo))  # noqa: E731
-    monkeypatch.setattr(run_command, "make_teachers", note)
-    assert runner.invoke(cli.app, ["teachers", str(ROOT / "configs/smoke.yaml"), *arguments]).exit_code == 0
+
+    def make(config, console, silo):
+        made.append((config.output.name, silo))
+        return Path("silos/smoke")
+
+    monkeypatch.setattr(run_command, "make_teachers", make)
+    done = runner.invoke(cli.app, ["teachers", str(ROOT / "configs/smoke.yaml"), *arguments])
+    assert done.exit_code == 0
+    assert done.stdout == f"left in silos/smoke; next: {next_}\n"
     assert made == [("smoke", only)]
 
 
