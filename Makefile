@@ -25,8 +25,8 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " \
 		+ sys.version.split()[0] + ": make $(MAKECMDGOALS) PYTHON=python3.12")'
 	@if [ -e $(BIN)/python ]; then echo "pyproject.toml has changed: bringing $(VENV) up to date"; else \
-		echo "Installing into $(VENV) what pyproject.toml lists, once: about 3 GB to download and 6 GB on the disk, most"; \
-		echo "of it PyTorch; 2 to 10 minutes. pip names what it fetches, and is silent while it unpacks."; \
+		echo "Installing into $(VENV) what pyproject.toml lists, once: 3.5 GB to download and 7 GB on the disk, most of"; \
+		echo "it PyTorch. pip names what it fetches, is then silent while it unpacks, and took 8 minutes on two cores."; \
 		if [ -z "$(TORCH)" ] && [ "$$(uname -s)" = Linux ] && [ ! -e /proc/driver/nvidia ]; then \
 			echo "No NVIDIA GPU is to be seen here. PyTorch's build for CPUs is far smaller: stop this, and say"; \
 			echo "  make $(MAKECMDGOALS) TORCH=cpu"; fi; fi
