@@ -75,9 +75,13 @@ def show(
             from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 
             facts["epsilon_realised_private"] = OwnerAccount(ledger.path.parent / OWNER_FILE).epsilon(facts["delta"])
+        shown: dict[str, object] = {**facts}
         if not as_json:
-            facts["backup"] = f"fedcpsc ledger backup {silo_dir} FILE, on another volume; never cp"
-        say(facts, as_json)
+            shown["backup"] = f"fedcpsc ledger backup {silo_dir} FILE, on another volume; never cp"
+            if facts["epsilon_spent"] is None:  # which is no small epsilon
+                shown["epsilon_spent"] = "infinite: nothing bounds what left without a guarantee"
+                del shown["epsilon_by"]
+        say(shown, as_json)
 
 
 @ledger_app.command("verify")
