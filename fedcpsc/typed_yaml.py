@@ -54,7 +54,7 @@ class Strict(BaseModel):
     writes one of these meant something else than its conversion.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
