@@ -17,7 +17,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
@@ -25,6 +24,7 @@ from fedcpsc.commands.init_command import init
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
+from fedcpsc.commands.terminal import console
 from fedcpsc.errors import ConfigError
 from fedcpsc.export.plan import Format
 from fedcpsc.runs.layout import REPORT_FILE
@@ -70,7 +70,6 @@ def options(
 
 
 app.command("init")(init)
-_out = Console(emoji=False)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run's folder, for example runs/digits.", show_default=False)]
@@ -112,11 +111,11 @@ def teachers(
     with exit_codes():
         from fedcpsc.commands.run_command import Request, make_teachers
 
-        folder = make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
+        folder = make_teachers(Request(config, tuple(overrides or ())).load(), console(), silo)
         words = ["run", str(config), *(word for item in overrides or () for word in ("--set", item))]
         words = words if silo is None else ["policy", "check", str(folder / str(silo))]
         then = f"left in {folder}; next: {shlex.join(['fedcpsc', *words])}"
-        _out.print(then, markup=False, highlight=False, soft_wrap=True)
+        console().print(then, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -146,9 +145,9 @@ def run(
         named = (*(overrides or ()), *_named(name))
         request = Request(config, named, existing, local)
         if seeds is None:
-            run_once(request, _out)
+            run_once(request, console())
         else:
-            run_seeds(request, seeds, _out)
+            run_seeds(request, seeds, console())
 
 
 @app.command(name="white-box")
@@ -170,7 +169,7 @@ def white_box(
         from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
 
         named = (*(overrides or ()), *_named(name))
-        white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
+        white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), console())
 
 
 @app.command()
@@ -197,7 +196,7 @@ def audit(
     with exit_codes():
         from fedcpsc.commands.audit_command import AuditRequest, run_audit
 
-        found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), _out)
+        found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), console())
         if found["verdict"]["violation"]:
             raise typer.Exit(3)
 
@@ -221,7 +220,7 @@ def report(
         from fedcpsc.report.page import write_report
 
         path = write_report(run, out, audit_dir=audit, silo_dir=private)
-        _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+        console().print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -244,7 +243,7 @@ def status(
 
         health = read_health(run, stalled_after)
         for line in [json.dumps(asdict(health))] if as_json else in_words(health):
-            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+            typer.echo(line)
         raise typer.Exit(EXIT_CODES[health.state])
 
 
@@ -271,7 +270,7 @@ def export(
         from fedcpsc.export.export_student import export_run
 
         for path in export_run(run, file_format, out, audit_dir=audit):
-            _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+            console().print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -327,7 +326,7 @@ def bench(
             seeds=seeds,
             only=tuple(only or ()),
         )
-        bench_once(plan, out, _out)
+        bench_once(plan, out, console())
 
 
 mount(app)  # here, so that what begins a run comes first in the help

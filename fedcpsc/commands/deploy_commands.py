@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.override_option import Overrides
+from fedcpsc.commands.terminal import console
 
 __all__ = ["deploy_app"]
 
@@ -21,7 +21,6 @@ deploy_app = typer.Typer(
     no_args_is_help=True,
     suggest_commands=False,
 )
-_out = Console(emoji=False)
 
 
 @deploy_app.command("local")
@@ -56,11 +55,11 @@ def local(
 
         request = Request(config, tuple(overrides or ()))
         try:
-            deploy_local(LocalDeployment(request, folder, silos, port, run, resume), _out)
+            deploy_local(LocalDeployment(request, folder, silos, port, run, resume), console())
         except KeyboardInterrupt:
             if run or resume:
                 raise
-            _out.print("everything is down")  # how it ends when all is well
+            console().print("everything is down")  # how it ends when all is well
 
 
 @deploy_app.command("certificate")
@@ -151,4 +150,4 @@ def check(
 
 
 def _say(line: str) -> None:
-    _out.print(line, markup=False, highlight=False, soft_wrap=True)
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
