@@ -14,9 +14,10 @@ import numpy as np
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
 from fedcpsc.distillation.contribution import contribution
+from fedcpsc.distillation.curve import save_curve
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.loop import RoundLoop
-from fedcpsc.distillation.pictures import save_curve, save_samples
+from fedcpsc.distillation.sample_sheet import save_samples
 from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions

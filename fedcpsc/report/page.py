@@ -12,14 +12,22 @@ from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
 from fedcpsc.report.owner_facts import OwnerFacts, read_owner
 from fedcpsc.report.sections import audit as audit_section
-from fedcpsc.report.sections import belief, outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import belief, confusion, headline, outcome, repeat, silos, summary, timing
 from fedcpsc.report.sections import owner as owner_section
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.read import RunFacts, gather
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "style", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = (
+    "colours",
+    "layout",
+    "words",
+    "tables",
+    "pictures",
+    "print",
+)  # later ones may undo earlier ones
 
 
 def write_report(
@@ -54,18 +62,23 @@ def write_report(
     return out
 
 
+def style() -> str:
+    """The page's style sheet."""
+    return "".join((_TEMPLATES / "style" / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES)
+
+
 def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | None = None) -> str:
     """The page. Without `owner` it holds nothing that is a silo's own."""
     sections = [
         summary.in_short(run),
         *([owner_section.owners_part(owner)] if owner else []),
-        summary.what_was_run(run),
-        outcome.outcome(run),
         outcome.accuracy(run),
+        outcome.outcome(run),
+        summary.what_was_run(run),
         belief.belief(run),
         silos.budgets(run),
         silos.queries(run),
-        outcome.confusions(run),
+        confusion.confusions(run),
         silos.contributions(run),
         timing.times(run),
         audit_section.audited(audit),
@@ -77,9 +90,9 @@ def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | N
     version = None if run.result is None else run.result["versions"].get("fedcpsc")
     return environment.get_template("page.html.j2").render(
         title=f"Run {run.name}",
-        subtitle="What several silos' private classifiers taught one student, by answers alone.",
+        headline=headline.headline(run),
         private=owner is not None,
         sections=sections,
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        style=style(),
         footer=f"Drawn by fedcpsc report from the run's folder{f' (run by fedcpsc {version})' if version else ''}.",
     )
