@@ -12,7 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from fedcpsc.commands.literal import literal
+from fedcpsc.commands.long_name import LongName
 from fedcpsc.commands.seeds_summary import SeedsSummary
+from fedcpsc.printable import printable
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
@@ -20,6 +22,8 @@ from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicion
 __all__ = ["RunView", "result_table", "seeds_table"]
 
 _MOST_SILOS = 20  # that fit a screen
+_WIDE = 120  # columns from which on a line holds all figures of a round
+_SHORT_NAME = 18  # characters of a run's name on a narrower one
 _ALARM = "the silos call nearly everything one class: the query images have gone astray"
 
 
@@ -36,13 +40,15 @@ class RunView:
         self._name = name
         self._alarmed = False
         self._suspicions = SuspicionWatch()
+        self._narrow = console.width < _WIDE
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16 if self._narrow else 24),
             TextColumn("{task.fields[state]}"),
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
+        shown = printable(name, _SHORT_NAME if self._narrow else None)
+        self._task = self._bar.add_task(shown, total=1.0, state="waiting for the silos") if self._bar else None
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -69,13 +75,14 @@ class RunView:
             for change in gone:
                 self._console.print(literal(f"{self._name}: {change}"), highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=line["share_done"], state=_state(line))
+            state = _short_state(line) if self._narrow else _state(line)
+            self._bar.update(self._task, completed=line["share_done"], state=state)
         elif line["phase"] == "round" or "student_accuracy" in line:
             self._console.print(literal(f"{self._name}: {_state(line)}"), highlight=False, soft_wrap=True)
 
 
 def _state(line: MetricsLine) -> str:
-    parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
+    parts = [_phase(line)]
     parts.append(f"bank {line['bank']:,}")
     parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
     for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
@@ -83,6 +90,17 @@ def _state(line: MetricsLine) -> str:
             parts.append(f"{who} {accuracy:.1%}")
     parts.append(f"{_duration(line['seconds_left'])} left")
     return ", ".join(parts)
+
+
+def _short_state(line: MetricsLine) -> str:
+    """What a line of 80 columns has room for beside a name and a bar."""
+    accuracy = line.get("student_accuracy")
+    student = [] if accuracy is None else [f"student {accuracy:.1%}"]
+    return ", ".join([_phase(line), *student, f"{_duration(line['seconds_left'])} left"])
+
+
+def _phase(line: MetricsLine) -> str:
+    return f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"
 
 
 def result_table(result: RunResult) -> Table:
@@ -102,35 +120,45 @@ def result_table(result: RunResult) -> Table:
     if later is not None:
         caption += f" ({later:.1%} of the time after the first round)"
     table.caption = literal("\n".join([caption, *_warnings(result)]))
-    for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
-        table.add_column(column, justify="left" if not column else "right")
+    units = {silo["unit"] for silo in result["silos"] if _promised(silo)}
+    unit = f"\nper {units.pop()}" if len(units) == 1 else ""
+    for column in ("", "images", "answers", "refusals", f"epsilon{unit}", "accuracy"):
+        table.add_column(literal(column), justify="left" if not column else "right", no_wrap=bool(column))
     shown, rest = _worth_showing(result["silos"])
     for silo in shown:
-        refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
-        promised = silo["dp"] and silo["epsilon"] is not None
-        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
+        epsilon = "no dp"
+        if _promised(silo):
+            epsilon = f"{silo['epsilon']:.2f}" + ("" if unit else f"\nper {silo['unit']}")
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
-        row = (f"teacher {silo['id']}", size, f"{silo['answers']:,}", refusals, epsilon)
-        table.add_row(*map(literal, row), _percent(silo["teacher_accuracy"]))
+        row = (size, f"{silo['answers']:,}", f"{sum(silo['refusals'].values()):,}", epsilon)
+        table.add_row(LongName(f"teacher {silo['id']}"), *map(literal, row), _percent(silo["teacher_accuracy"]))
     if rest:
         known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]
         middle = _percent(statistics.median(known) if known else None)
         table.add_row(f"{len(rest)} more in the report, median", "", "", "", "", middle)
     table.add_section()
-    rule = literal(f"ensemble ({result['ensemble']['rule']})")
+    rule = LongName(f"ensemble ({result['ensemble']['rule']})")
     table.add_row(rule, "", "", "", "", _percent(result["ensemble"]["accuracy"]))
     table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
     return table
 
 
 def _warnings(result: RunResult) -> list[str]:
-    """A line for each silo that is suspected or was turned away, as many as a screen holds."""
+    """A line for each silo that is suspected, refused or was turned away, as many as a screen holds."""
     found = [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
+    for silo in result["silos"]:
+        if silo["refusals"]:
+            codes = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items())
+            found.append(f"{silo['id']} refused: {codes}")
     if result.get("not_judged"):
         found.append(f"silos were not judged by their answers, because {result['not_judged']}")
     found += [f"not let in: {name}: {why}" for name, why in result.get("turned_away", {}).items()]
     more = len(found) - _MOST_SILOS
     return found if more <= 0 else [*found[:_MOST_SILOS], f"and {more} more in the report"]
+
+
+def _promised(silo: SiloResult) -> bool:
+    return silo["dp"] and silo["epsilon"] is not None
 
 
 def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:
