@@ -54,6 +54,7 @@ def lines(
     levels: Sequence[Level] = (),
     top: float | None = None,
     from_zero: bool = False,
+    x_from_zero: bool = False,
 ) -> str:
     """A line chart. Its y axis begins at 0, or, where all that happens lies far above, shortly below it, and says so.
 
@@ -62,9 +63,10 @@ def lines(
         title: title for screen readers.
         top: upper end of the y axis; None lets the figures decide.
         from_zero: whether the y axis begins at 0 in any case.
+        x_from_zero: whether the x axis begins at 0 rather than at the first point.
     """
     xs = [x for line in series for x, _ in line.points] or [0.0, 1.0]
-    x = x_axis(xs, from_zero=min(xs) > 0 and x_label != "round")
+    x = x_axis(xs, x_from_zero)
     ys = [y for line in series for _, y in line.points] + [level.y for level in levels]
     y = y_axis(ys, top, from_zero)
     drawn, labels, key = [], [], []

@@ -115,6 +115,7 @@ def accuracy(run: RunFacts) -> Section:
         series,
         levels,
         top=_FULL if any(level.y > _HIGH for level in levels) else None,
+        x_from_zero=True,
     )
     table = Table.of("Student accuracy on held-out images", ("", "answers of each silo", "accuracy"), rows)
     return Section("accuracy", title, (Chart(title, description, svg, table),))
