@@ -46,7 +46,7 @@ def save_samples(
     high = _LABEL + _TILE + _BELOW
     width = 2 * _MARGIN + columns * (wide + _ASIDE) - _ASIDE
     height = _TITLE + lines * high + _MARGIN
-    canvas = np.full((height, width, 3), _GROUND, np.uint8)
+    canvas: npt.NDArray[np.uint8] = np.full((height, width, 3), _GROUND, np.uint8)
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     for place, k in enumerate(shown):
         left, top = _MARGIN + (place // lines) * (wide + _ASIDE), _TITLE + (place % lines) * high

@@ -80,9 +80,9 @@ def lines(
         if not line.points:
             continue
         colour = 1 if line.alone else i % SERIES + 1
-        at = [(x.share(px), 100 - y.share(py)) for px, py in line.points]
-        drawn.append(_line(line, i, colour, at))
-        labels.append(EndLabel(line.end or line.name, *at[-1], colour))
+        places = [(x.share(px), 100 - y.share(py)) for px, py in line.points]
+        drawn.append(_line(line, i, colour, places))
+        labels.append(EndLabel(line.end or line.name, *places[-1], colour))
         key.append((swatch(_sample(line, i, colour)), shown(line.end or line.name)))
     inside = "".join(drawn) + end_labels(labels, _HEIGHT)
     return frame(

@@ -33,7 +33,7 @@ def heat_map(name: str, title: str, shares: npt.NDArray[np.float64], names: Sequ
     """
     size = len(names)
     opacity = np.where(shares > 0, _FAINTEST + (255 - _FAINTEST) * np.sqrt(np.clip(shares, 0, 1)), 0)
-    pixels = np.zeros((size, size, 4), np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.zeros((size, size, 4), np.uint8)
     pixels[..., :3], pixels[..., 3] = _TINT, opacity.round()
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", optimize=True)
