@@ -24,8 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.accuracy_per_answer import merge, silos_key
-from benchmarks.record import provenance
+from benchmarks.record import merge, provenance
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import AggregationConfig, RunConfig, load_config
 from fedcpsc.data.images import ImageSet
@@ -40,6 +39,7 @@ from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import derive_seed, numpy_generator
 from fedcpsc.silos.make import make_silos
+from fedcpsc.sweep.made_silos import silos_key
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher

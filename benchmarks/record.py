@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every figure carries: versions, commit, machine; and the command line of benchmarks of one gatekeeper."""
+"""What every figure carries, how rows are merged into a file, and the command line of benchmarks of one gatekeeper."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
     }
+
+
+def merge(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes `rows` into the file, each in place of an older row of its setting with as many answers."""
+    older = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    anew = {(row["setting"], row.get("answers")) for row in rows}
+    kept = [row for row in older if (row["setting"], row.get("answers")) not in anew] + rows
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def gatekeeper_command(name: str, about: str, measure: Callable[[str, list[str], int, int], dict[str, Any]]) -> int:

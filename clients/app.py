@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from clients.node import target_of
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, VersionError
 from fedcpsc.logs import configure_quietly, fields
-from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, Refusal
+from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, QueryTarget, Refusal
 from fedcpsc.protocol.messages import Message as ProtocolMessage
 from fedcpsc.protocol.records import from_records, refusal_error, to_records
 
@@ -58,7 +58,7 @@ def describe(message: Message, context: Context) -> Message:
     request = _read(message)
     if not isinstance(request, DescribeRequest):
         raise Refused(RefusalCode.MALFORMED)
-    return _reply(target_of(context.node_config, context.run_config, APP_FOLDER).describe(request), message)
+    return _reply(_target(message, context).describe(request), message)
 
 
 @app.query("answer")
@@ -68,7 +68,7 @@ def answer(message: Message, context: Context) -> Message:
     query = _read(message)
     if not isinstance(query, AnyQuery):
         raise Refused(RefusalCode.MALFORMED)
-    reply = target_of(context.node_config, context.run_config, APP_FOLDER).answer(query)
+    reply = _target(message, context).answer(query)
     code = reply.code.value if isinstance(reply, Refusal) else None
     seconds = round(time.monotonic() - begun, 3)
     log.info(
@@ -76,6 +76,10 @@ def answer(message: Message, context: Context) -> Message:
         extra=fields(run=query.run, query_id=query.query_id, images=query.count, code=code, seconds=seconds),
     )
     return _reply(reply, message)
+
+
+def _target(message: Message, context: Context) -> QueryTarget:
+    return target_of(context.node_config, context.run_config, APP_FOLDER, message.metadata.group_id)
 
 
 @cache

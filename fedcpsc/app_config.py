@@ -82,17 +82,12 @@ class AppConfig:
         items = [item.strip() for item in self.overrides.split(_SEPARATOR) if item.strip()]
         return load_config(app_folder / self.config, items)
 
-    def silos_folder(self, app_folder: Path, nodes: int) -> Path:
-        """Where the silos of a simulation with `nodes` nodes lie, as an absolute path.
-
-        A plain `flwr run .` may simulate another number of nodes than the config names; such a federation is another
-        partition of the data, so its silos have a folder of their own.
+    def silos_folder(self, app_folder: Path) -> Path:
+        """Where the silos of a simulation lie, as an absolute path.
 
         Raises:
             ConfigError: as `load`.
         """
         if self.silos:
             return Path(self.silos)
-        config = self.load(app_folder)
-        root = config.silos.root if nodes == config.silos.count else f"{config.silos.root}-of-{nodes}"
-        return Path(root).absolute()
+        return Path(self.load(app_folder).silos.root).absolute()

@@ -40,6 +40,7 @@ PRIORS.register("fractals", "fedcpsc.priors.fractals:FRACTALS")
 PRIORS.register("spectral", "fedcpsc.priors.spectral:SPECTRAL")
 PRIORS.register("scenes", "fedcpsc.priors.scenes:SCENES")
 PRIORS.register("cppn", "fedcpsc.priors.cppn:CPPN")
+PRIORS.register("photographs", "fedcpsc.priors.photographs:PHOTOGRAPHS")
 
 DEFAULT_MIXTURE = ("smooth", "dead_leaves", "strokes", "fractals", "spectral", "scenes", "cppn")
 """Priors that a run mixes evenly where its configuration names none; a longer list changes the results of such runs."""
@@ -52,6 +53,7 @@ DATA_SOURCES.register("mnist", "fedcpsc.data.readers.torchvision:MNIST")
 DATA_SOURCES.register("fashion_mnist", "fedcpsc.data.readers.torchvision:FASHION_MNIST")
 DATA_SOURCES.register("cifar10", "fedcpsc.data.readers.torchvision:CIFAR10")
 DATA_SOURCES.register("cifar100", "fedcpsc.data.readers.torchvision:CIFAR100")
+DATA_SOURCES.register("arrays", "fedcpsc.data.readers.arrays:ARRAYS")
 
 MECHANISMS = Choices("mechanism")  # no group: what a silo promises must be proven in this project
 MECHANISMS.register("none", "fedcpsc.gatekeeper.mechanisms.none:NONE")

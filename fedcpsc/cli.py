@@ -9,37 +9,40 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from fedcpsc.commands.audit_command import AuditRequest, run_audit
+from fedcpsc.commands.bank_commands import bank_app
 from fedcpsc.commands.deploy_commands import deploy_app
 from fedcpsc.commands.exit_codes import exit_codes
+from fedcpsc.commands.init_command import init
 from fedcpsc.commands.last_resort import DEBUG_VARIABLE, last_resort
 from fedcpsc.commands.override_option import Overrides, each_set_once
 from fedcpsc.commands.owner_commands import mount
-from fedcpsc.commands.run_command import Request, make_teachers, run_once, run_seeds
-from fedcpsc.commands.status_words import EXIT_CODES, in_words
-from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
-from fedcpsc.errors import ConfigError
+from fedcpsc.commands.terminal import console
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.export.plan import Format
-from fedcpsc.plain_yaml import quoted
-from fedcpsc.runs.claim import Existing
-from fedcpsc.runs.health import read_health
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.version import version
 
+if TYPE_CHECKING:
+    from fedcpsc.runs.claim import Existing
+
 __all__ = ["app", "main"]
+
+# what a command needs is imported when it is called: `fedcpsc --help` must wait for none of it (tests/test_start_up.py)
 
 app = typer.Typer(
     name="fedcpsc",
     no_args_is_help=True,
+    suggest_commands=False,  # click does already
+    epilog="New here? [bold]fedcpsc init[/] writes a configuration, [bold]fedcpsc run FILE[/] runs it.",
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -67,9 +70,7 @@ def options(
         os.environ[DEBUG_VARIABLE] = "1"  # what this process starts shows them too
 
 
-mount(app)
-app.add_typer(deploy_app, name="deploy")
-_out = Console(emoji=False)
+app.command("init")(init)
 
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the run, see configs/.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run's folder, for example runs/digits.", show_default=False)]
@@ -79,6 +80,8 @@ AuditPath = Annotated[
 
 
 def _existing(resume: bool, overwrite: bool) -> Existing:
+    from fedcpsc.runs.claim import Existing
+
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite: choose one")
     return Existing.RESUME if resume else Existing.OVERWRITE if overwrite else Existing.REFUSE
@@ -86,6 +89,8 @@ def _existing(resume: bool, overwrite: bool) -> Existing:
 
 def _named(name: str | None) -> list[str]:
     """The override of `--name`, taken as the text it is: 2026-11-28 is no date here, and 42 no number."""
+    from fedcpsc.plain_yaml import quoted
+
     return [] if name is None else [f"output.name={quoted(name)}"]
 
 
@@ -105,14 +110,26 @@ def teachers(
     Example: [bold]fedcpsc teachers configs/digits.yaml --set silos.count=5[/]
     """
     with exit_codes():
-        make_teachers(Request(config, tuple(overrides or ())).load(), _out, silo)
+        from fedcpsc.commands.run_command import Request, make_teachers
+
+        folder = make_teachers(Request(config, tuple(overrides or ())).load(), console(), silo)
+        words = ["run", str(config), *(word for item in overrides or () for word in ("--set", item))]
+        words = words if silo is None else ["policy", "check", str(folder / str(silo))]
+        then = f"left in {folder}; next: {shlex.join(['fedcpsc', *words])}"
+        console().print(then, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def run(
-    config: ConfigPath,
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file of the run, see configs/; with --from, RUN's own where left out.")
+    ] = None,
     *,
     overrides: Overrides = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Folder of a run whose images and answers this one begins with."),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, help="Number of seeds to run, from the configured one on; mean and spread are reported."),
@@ -127,15 +144,94 @@ def run(
     """Make the silos where they are missing, then distil their teachers into one student, through Flower.
 
     Example: [bold]fedcpsc run configs/digits.yaml --set queries.answers_per_silo=2000 --name small[/]
+
+    Example: [bold]fedcpsc run --from runs/small --set queries.answers_per_silo=3000 --name more[/]
     """
     with exit_codes():
+        from fedcpsc.commands.run_command import Request, run_once, run_seeds
+
         existing = _existing(resume, overwrite)
-        named = (*(overrides or ()), *_named(name))
+        named: tuple[str, ...] = (*(overrides or ()), *_named(name))
+        if start_from is not None:
+            from fedcpsc.commands.start_from import starting_from
+
+            config, named = starting_from(start_from, config, named, named=name is not None)
+        if config is None:
+            raise ConfigError(
+                explain("CONFIG", None, "is missing", "give the YAML file of the run, or a run by --from")
+            )
         request = Request(config, named, existing, local)
         if seeds is None:
-            run_once(request, _out)
+            run_once(request, console())
         else:
-            run_seeds(request, seeds, _out)
+            run_seeds(request, seeds, console())
+
+
+@app.command()
+def sweep(
+    plan: Annotated[Path, typer.Argument(help="YAML file of the plan, see configs/sweep_*.", show_default=False)],
+    *,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            callback=each_set_once,
+            help="Override a value of every run that the plan does not vary; may be given again for another key.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder, instead of sweeps/NAME.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes at a time; by default as many as cores and memory carry."),
+    ] = None,
+    max_runs: Annotated[int | None, typer.Option(min=1, help="Allow so many runs, instead of 100.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew; an earlier sweep is moved to <name>.previous.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the plan, list its runs, and start none.")] = False,
+) -> None:
+    """Run several settings with several seeds, over silos that are made once, and leave one table of all runs.
+
+    Given again, the command goes on where it was: what is done is kept, and what failed is tried again. Exit 1 where a
+    run failed; the others go on all the same.
+
+    Example: [bold]fedcpsc sweep configs/sweep_rules.yaml[/]
+    """
+    with exit_codes("stopped; what is done is kept, go on with the same command"):
+        from fedcpsc.commands.sweep_command import SweepRequest, show_plan, sweep_once
+
+        request = SweepRequest(plan, tuple(overrides or ()), out, jobs, max_runs, overwrite)
+        if dry_run:
+            show_plan(request, console())
+        elif sweep_once(request, console()).failures:
+            raise typer.Exit(1)
+
+
+@app.command()
+def refit(
+    run: RunPath,
+    *,
+    overrides: Overrides = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the new run's folder, beside RUN; without it <name of RUN>-refit.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier refit, which is moved to <name>.previous.")
+    ] = False,
+) -> None:
+    """Fit another student to the answers that RUN has banked; no silo is asked anything, and RUN is only read.
+
+    RUN need not have finished. What concerns the fit may be changed: student, evaluation, output, runtime, and of
+    aggregation rule, robust, smoothing and exclude.
+
+    Example: [bold]fedcpsc refit runs/digits --set student.architecture=resnet18_narrow --name digits-resnet[/]
+    """
+    with exit_codes():
+        from fedcpsc.commands.refit_command import RefitRequest, refit_once
+
+        existing = _existing(False, overwrite)
+        refit_once(RefitRequest(run, tuple(overrides or ()), name, existing), console())
 
 
 @app.command(name="white-box")
@@ -154,8 +250,10 @@ def white_box(
     Example: [bold]fedcpsc white-box configs/white_box_digits.yaml[/]
     """
     with exit_codes():
+        from fedcpsc.commands.white_box_command import WhiteBoxRequest, white_box_once
+
         named = (*(overrides or ()), *_named(name))
-        white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), _out)
+        white_box_once(WhiteBoxRequest(config, named, _existing(resume, overwrite)), console())
 
 
 @app.command()
@@ -180,7 +278,9 @@ def audit(
     Example: [bold]fedcpsc audit configs/audit_digits_run.yaml --run runs/digits --silos silos/digits[/]
     """
     with exit_codes():
-        found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), _out)
+        from fedcpsc.commands.audit_command import AuditRequest, run_audit
+
+        found = run_audit(AuditRequest(config, tuple(overrides or ()), out, resume, run, silos), console())
         if found["verdict"]["violation"]:
             raise typer.Exit(3)
 
@@ -201,10 +301,10 @@ def report(
     Example: [bold]fedcpsc report runs/digits --audit runs/digits/audit[/]
     """
     with exit_codes():
-        from fedcpsc.report.page import write_report  # noqa: PLC0415 - brings matplotlib
+        from fedcpsc.report.page import write_report
 
         path = write_report(run, out, audit_dir=audit, silo_dir=private)
-        _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+        console().print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -222,9 +322,12 @@ def status(
     Example: [bold]fedcpsc status runs/digits --json[/]
     """
     with exit_codes():
+        from fedcpsc.commands.status_words import EXIT_CODES, in_words
+        from fedcpsc.runs.health import read_health
+
         health = read_health(run, stalled_after)
         for line in [json.dumps(asdict(health))] if as_json else in_words(health):
-            _out.print(line, markup=False, highlight=False, soft_wrap=True)
+            typer.echo(line)
         raise typer.Exit(EXIT_CODES[health.state])
 
 
@@ -248,10 +351,10 @@ def export(
     Example: [bold]fedcpsc export runs/digits --format onnx[/]
     """
     with exit_codes():
-        from fedcpsc.export.export_student import export_run  # noqa: PLC0415 - brings torch
+        from fedcpsc.export.export_student import export_run
 
         for path in export_run(run, file_format, out, audit_dir=audit):
-            _out.print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+            console().print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -292,8 +395,8 @@ def bench(
     Example: [bold]fedcpsc bench configs/digits.yaml --against-commit HEAD~1[/]
     """
     with exit_codes():
-        from fedcpsc.bench.sides import BenchPlan  # noqa: PLC0415 - brings torch
-        from fedcpsc.commands.bench_command import bench_once  # noqa: PLC0415
+        from fedcpsc.bench.sides import BenchPlan
+        from fedcpsc.commands.bench_command import bench_once
 
         plan = BenchPlan(
             config,
@@ -307,13 +410,19 @@ def bench(
             seeds=seeds,
             only=tuple(only or ()),
         )
-        bench_once(plan, out, _out)
+        bench_once(plan, out, console())
+
+
+mount(app)  # here, so that what begins a run comes first in the help
+app.add_typer(deploy_app, name="deploy")
+app.add_typer(bank_app, name="bank")
 
 
 def main() -> None:
     """Entry point of the `fedcpsc` command."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it looks into every installed package
     signal.signal(signal.SIGTERM, _stop)  # so that a terminated run takes its processes along
     with last_resort():
         app()

@@ -7,6 +7,7 @@ A file in `configs/` holds only what differs from the defaults below. `load_conf
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,9 @@ from pydantic import Field, field_validator, model_validator
 from fedcpsc.choices import AGGREGATION_RULES, DEFAULT_MIXTURE, PRIORS
 from fedcpsc.class_names import is_class_name
 from fedcpsc.errors import explain
+from fedcpsc.public_config import PublicConfig
 from fedcpsc.silo_config import DataConfig, Mixture, SilosConfig, TeachersConfig
+from fedcpsc.student_config import Precision, StudentConfig
 from fedcpsc.typed_yaml import OneOf, Positive, Rate, Share, Strict, Weight, load_as
 
 __all__ = [
@@ -31,7 +34,6 @@ __all__ = [
     "load_config",
 ]
 
-Precision = Literal["float32", "bfloat16"]
 _PUBLIC_CLASSES = ("pathological", "class_sets", "own_files")  # partitions that give a silo its classes by name
 
 
@@ -69,6 +71,10 @@ class QueriesConfig(Strict):
         None,
         description="share of the server's time spent waiting above which several rounds share a query; null: 1 (never), in a deployment 0.05",
     )
+    start_from: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="folder of an earlier run whose images and answers this one begins with, as --from sets it: answers_per_silo counts its images too, rounds are those of the new images, and silos.count is the number of silos that join now; null: none",
+    )
 
     @model_validator(mode="after")
     def _a_round_asks_something(self) -> QueriesConfig:
@@ -80,7 +86,7 @@ class QueriesConfig(Strict):
 
 
 class SynthesisConfig(Strict):
-    """Where the query images come from: a conditional generator and a procedural prior."""
+    """Where the query images come from: a procedural prior, a conditional generator, the server's own pictures."""
 
     prior: Mixture = Field(
         default_factory=lambda: dict.fromkeys(DEFAULT_MIXTURE, 1.0),
@@ -89,6 +95,13 @@ class SynthesisConfig(Strict):
     prior_share: Share = Field(
         0.9,
         description="share of each round's images drawn from the prior, the others from the generator; the first rounds are all prior",
+    )
+    public: PublicConfig | None = Field(
+        None, description="the server's own unlabelled pictures, as a further source of query images; null: it has none"
+    )
+    public_share: Share = Field(
+        0.5,
+        description="share of each round's images drawn from the public pictures, where there are any; prior_share is of the others",
     )
     warmup_share: Share = Field(0.1, description="share of the rounds before the generator joins")
     latent: Positive = Field(64, description="length of the generator's noise vector")
@@ -113,50 +126,6 @@ class SynthesisConfig(Strict):
     precision: Precision = Field(
         "float32",
         description="floating-point format of passes through generator and committee while images are invented",
-    )
-
-
-class StudentConfig(Strict):
-    """The product, and how it is fitted to the answer bank."""
-
-    architecture: str = Field(
-        "convnet", description="a name of fedcpsc.models.registry; an unknown one is refused with the list"
-    )
-    width: Positive = Field(
-        32,
-        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths",
-    )
-    committee: Annotated[int, Field(ge=1, le=8)] = Field(
-        2, description="networks that guide the generator; the first is the student"
-    )
-    steps_per_round: Positive | None = Field(
-        None,
-        description="steps on the bank after each round, for every network of the committee; null: 40, or 0.16 per image of the round where that is more",
-    )
-    final_steps: Annotated[int, Field(ge=0)] | None = Field(
-        None,
-        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.6 per answer where that is more",
-    )
-    batch_size: Positive = Field(64, description="banked images a step")
-    fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")
-    learning_rate: Rate = Field(2e-3, description="learning rate of Adam; falls to zero in the final fit")
-    weight_decay: Weight = Field(0.0, description="weight decay of Adam")
-    shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
-    flip: bool = Field(
-        False, description="random horizontal flips of student inputs, where a mirror image is of the same class"
-    )
-    average: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="decay of the exponential average of the student's weights in the final fit; 0 takes the last weights",
-    )
-    noise: Weight = Field(0.0, description="std of Gaussian noise added to student inputs in [-1, 1]")
-    contrastive_weight: Weight = Field(
-        0.0, description="supervised contrast over two student views, classes from the answers (SupCon)"
-    )
-    contrastive_temperature: Rate = Field(0.07, description="temperature of the contrastive loss")
-    precision: Precision = Field(
-        "float32",
-        description="floating-point format of passes in the fit; bfloat16 is faster where the machine has it, weights and losses stay float32",
     )
 
 
@@ -270,9 +239,17 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> RunConfig:
+        warmup, total = self.student.warmup_steps, self.final_steps
+        if warmup and warmup >= total:
+            constraint = f"must be less than the {total} steps of the final fit (student.final_steps)"
+            raise ValueError(explain("student.warmup_steps", warmup, constraint, "lower it"))
+        return self
+
+    @model_validator(mode="after")
     def _a_silo_remains(self) -> RunConfig:
         exclude, count = self.aggregation.exclude, self.silos.count
-        if len(exclude) >= count:
+        if len(exclude) >= count and self.queries.start_from is None:  # else silos may be excluded that have left
             constraint = f"excludes every one of silos.count={count} silos"
             raise ValueError(explain("aggregation.exclude", list(exclude), constraint, "leave at least one"))
         return self
@@ -299,21 +276,39 @@ class RunConfig(Strict):
             raise ValueError(explain("queries.recipes", True, constraint, remedy))
         return self
 
+    @model_validator(mode="after")
+    def _public_pictures_are_sent(self) -> RunConfig:
+        if self.queries.recipes and self.synthesis.public is not None:
+            constraint = "a silo cannot make the server's own pictures (synthesis.public) from a recipe"
+            raise ValueError(explain("queries.recipes", True, constraint, "set queries.recipes: false"))
+        return self
+
     def in_deployment(self) -> RunConfig:
         """With the queries' blanks filled in for real nodes, where a message costs seconds: rounds overlap."""
         usual = {"ahead": 2, "in_flight": 2, "waiting_goal": 0.05}
         blank = {key: value for key, value in usual.items() if getattr(self.queries, key) is None}
         return self.model_copy(update={"queries": self.queries.model_copy(update=blank)})
 
-    def of_remaining_silos(self) -> RunConfig:
-        """As it is for the silos that are not excluded: there are so many fewer."""
-        left = self.silos.count - len(self.aggregation.exclude)
+    def of_remaining_silos(self, gone: Collection[str] = ()) -> RunConfig:
+        """As it is for the silos that are not excluded: there are so many fewer.
+
+        Args:
+            gone: names of silos that `silos.count` does not count: those of an earlier run that have not joined this one.
+        """
+        left = self.silos.count - len(set(self.aggregation.exclude) - set(gone))
         return self.model_copy(update={"silos": self.silos.model_copy(update={"count": left})})
 
     @property
     def steps_per_round(self) -> int:
         """`student.steps_per_round` with its blank filled in: a larger budget is passed over as often as a small one."""
-        images = self.queries.answers_per_silo / self.queries.rounds
+        return self.steps_of_round(self.queries.answers_per_silo / self.queries.rounds)
+
+    def steps_of_round(self, images: float) -> int:
+        """The same of a round that asks about so many images.
+
+        Args:
+            images: mean number of images of such rounds, > 0.
+        """
         return self.student.steps_per_round or max(40, round(0.16 * images))
 
     @property
@@ -329,4 +324,4 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         ConfigError: naming the key or value, the constraint and the remedy.
     """
-    return load_as(RunConfig, path, overrides)
+    return load_as(RunConfig, path, overrides, absent="check the path, or write one: fedcpsc init FILE.yaml")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from fedcpsc.errors import RunError, explain
 
 __all__ = [
+    "copy_bytes",
     "drop_half_a_line",
     "durable",
     "explained_writes",
@@ -19,6 +21,8 @@ __all__ = [
     "private_folder",
     "write_whole",
 ]
+
+_PIECE = 2**20  # bytes that are copied together
 
 
 def write_whole(path: str | Path, text: str, *, private: bool = False) -> None:
@@ -70,6 +74,37 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def copy_bytes(source: Path, target: Path, size: int) -> None:
+    """Copies the first bytes of a file into a new one, for its owner alone (mode 0600), and hands them to the disk.
+
+    Where the file system can, both share the same blocks until one is written (a reflink): gigabytes are then copied at
+    once, and take no room.
+
+    Args:
+        source: path of the file that is read.
+        target: path of the new file, which must not exist.
+        size: number of bytes, >= 0.
+
+    Raises:
+        OSError: one cannot be read or written, the target exists, or the source is shorter.
+    """
+    with source.open("rb") as read, open(target, "xb", opener=owner_only) as written:
+        left = size
+        if hasattr(os, "copy_file_range"):
+            with suppress(OSError):  # between these file systems, or on this system, it is not to be had
+                while left and (done := os.copy_file_range(read.fileno(), written.fileno(), left)):
+                    left -= done
+        read.seek(size - left)
+        written.seek(size - left)
+        while left and (part := read.read(min(left, _PIECE))):
+            written.write(part)
+            left -= len(part)
+        if left:
+            raise OSError(errno.ENODATA, f"it is {left:,} bytes shorter than it should be")
+        written.flush()
+        os.fsync(written.fileno())
 
 
 @contextmanager

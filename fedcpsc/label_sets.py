@@ -15,26 +15,23 @@ image is of its classes (`LabelSets.weights`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from fedcpsc.class_names import folded
 from fedcpsc.errors import FederationError, explain
+from fedcpsc.late_numpy import np, npt
 
 __all__ = ["Aliases", "LabelSets", "SiloClasses", "unite"]
 
-Floats: TypeAlias = npt.NDArray[np.float32]
+Floats: TypeAlias = "npt.NDArray[np.float32]"
 Aliases: TypeAlias = Mapping[str, str]
 """The federation's word by a silo's word."""
 
 _LARGEST = 1000.0  # no silo counts more than so many times as much as one that is undecided
-_LEAST = np.float32(1 / 510)
+_LEAST = 1 / 510
 _SHOWN = 12  # names in an error
 
 
@@ -111,10 +108,21 @@ class LabelSets:
             return dense, np.ones(len(own), np.float32)
         classes = own[:, : len(places)]
         total = classes.sum(1, keepdims=True)
-        mass = total.clip(_LEAST, 1)
+        mass = total.clip(np.float32(_LEAST), 1)
         even = np.float32(1 / len(places))  # of an image that is none of its classes, it says nothing of them
         dense[:, list(places)] = np.where(total > 0, classes * (mass / np.where(total > 0, total, 1)), mass * even)
         return dense, mass[:, 0].astype(np.float32)
+
+    def of_known_classes(self) -> LabelSets:
+        """The same without classes that no silo knows; the others keep their order."""
+        kept = np.flatnonzero(self.known.any(0)).tolist()
+        place = {old: new for new, old in enumerate(kept)}
+        return LabelSets(
+            classes=len(kept),
+            names=None if self.names is None else tuple(self.names[old] for old in kept),
+            places=tuple(tuple(place[old] for old in own) for own in self.places),
+            none=self.none,
+        )
 
     def weights(self, mass: Floats) -> Floats | None:
         """How much each silo counts for each image, [S, N] in (0, 1]; None where no silo can say "none of these".
@@ -238,6 +246,8 @@ def _check_used(named: Mapping[str, SiloClasses], aliases: Aliases) -> None:
     words = {name for own in named.values() for name in own.names or ()}
     for word in aliases:
         if word not in words:
+            import difflib  # noqa: PLC0415 - for this error alone
+
             near = difflib.get_close_matches(word, sorted(words), n=1, cutoff=0.0)
             constraint = f"no silo has a class of this name; the nearest is {near[0] if near else None!r}"
             raise FederationError(explain("aggregation.aliases", word, constraint, "fix the word, or leave it out"))

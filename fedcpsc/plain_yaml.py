@@ -10,6 +10,7 @@ long as the document is small when they are written out. `true`, `yes`, `on` and
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Hashable
 from typing import Any, cast
@@ -18,7 +19,7 @@ import yaml
 
 from fedcpsc.yaml_words import NotPlain, in_words, shown_key
 
-__all__ = ["DEEPEST", "NotPlain", "dump_plain", "load_plain", "quoted"]
+__all__ = ["DEEPEST", "NotPlain", "dump_inline", "dump_plain", "load_plain", "quoted"]
 
 DEEPEST = 50
 """Levels of lists and mappings within each other, the outermost being the first."""
@@ -194,6 +195,12 @@ def load_plain(text: str) -> Any:
 def dump_plain(value: Any) -> str:
     """`value` as YAML text, keys in their order; `load_plain(dump_plain(value)) == value`."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False))
+
+
+def dump_inline(value: Any) -> str:
+    """`value` as YAML on one line, to stand after a key; `load_plain(dump_inline(value)) == value`."""
+    shown = str(yaml.dump([value], Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf))
+    return shown.strip()[1:-1]
 
 
 def quoted(text: str) -> str:

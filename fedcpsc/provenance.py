@@ -14,10 +14,10 @@ from fedcpsc.version import version
 __all__ = ["commit", "peak_memory_mib", "versions"]
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of what a run stands on."""
+def versions(*besides: str) -> dict[str, str]:
+    """Versions of Python, of what every run stands on, and of the packages named besides."""
     found = {"python": platform.python_version(), "fedcpsc": version()}
-    for package in ("torch", "torchvision", "flwr", "opacus", "numpy"):
+    for package in ("torch", "torchvision", "flwr", "opacus", "numpy", *besides):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

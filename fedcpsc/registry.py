@@ -13,7 +13,6 @@ has installed; YAML files and messages hold names alone.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,6 +94,8 @@ class Choices:
         known = self.built_in() if built_in else self.names()
         if name in known:
             return name
+        import difflib  # noqa: PLC0415 - for this error alone
+
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         remedy = f"use {near!r}"
         if self.group and not built_in:

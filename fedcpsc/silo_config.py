@@ -12,6 +12,7 @@ from fedcpsc.errors import ConfigError, explain
 from fedcpsc.typed_yaml import OneOf, Positive, Rate, Share, Strict, Weight
 
 __all__ = [
+    "Background",
     "BlockPersons",
     "ColumnPersons",
     "DataConfig",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 Resize = Literal["squash", "crop", "pad"]
+Background = Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")]
 
 
 def _mixed(mixture: dict[str, float]) -> dict[str, float]:
@@ -95,7 +97,7 @@ class DataConfig(Strict):
     channels: Literal[1, 3] | None = Field(
         None, description="convert to grey or colour; null keeps what the files have"
     )
-    background: Annotated[str, Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")] = Field(
+    background: Background = Field(
         "white",
         description="colour behind what is transparent in a picture, and of borders by resize: pad: white, black, grey, or '#rrggbb' in quotes",
     )
@@ -165,6 +167,10 @@ class PartitionConfig(Strict):
         2, description="shards: images sorted by class and cut; each silo gets at most so many pieces"
     )
     classes_per_silo: Positive = Field(2, description="pathological: each silo sees only so many classes")
+    parts: Positive | None = Field(
+        None,
+        description="number of parts that the images are dealt in, of which the silos hold the first silos.count: so that silos can join later without a change to the others; null: silos.count",
+    )
     class_sets: tuple[tuple[str, ...], ...] = Field(
         (),
         description="class_sets: names of the classes that each silo holds, dealt round-robin to the silos; the images of a class are shared evenly by the silos that hold it",
@@ -203,11 +209,25 @@ class SilosConfig(Strict):
         description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",
     )
     policy: dict[str, Any] = Field(
-        default_factory=dict, description="fields of policy.yaml, checked when the silos are made"
+        default_factory=dict,
+        description="fields of policy.yaml, checked when the silos are made; where it does not say, share_answers is true, and false where one silo is made alone (--silo)",
     )
     policies: tuple[dict[str, Any], ...] = Field(
         (), description="fields that replace those of policy where owners differ, dealt round-robin to the silos"
     )
+
+    @model_validator(mode="after")
+    def _each_silo_has_a_part(self) -> SilosConfig:
+        parts, own_files = self.partition.parts, self.partition.kind == "own_files"
+        if parts is not None and (own_files or parts < self.count):
+            constraint = "belongs to images that are dealt" if own_files else f"must be >= silos.count={self.count}"
+            raise ValueError(explain("partition.parts", parts, constraint, "raise it, or leave it out"))
+        return self
+
+    @property
+    def parts(self) -> int:
+        """`partition.parts` with its blank filled in: number of parts that dealt images are dealt in, >= `count`."""
+        return self.partition.parts or self.count
 
 
 class OutliersConfig(Strict):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ __all__ = [
     "parse_overrides",
     "read_yaml",
     "save_config",
+    "set_key",
     "validate",
 ]
 
@@ -55,7 +55,7 @@ class Strict(BaseModel):
     writes one of these meant something else than its conversion.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -98,15 +98,23 @@ class OneOf:
             raise ValueError(str(error)) from error
 
 
-def load_as(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
+def load_as(
+    model: type[Model], path: str | Path, overrides: list[str] | None = None, *, absent: str = "check the path"
+) -> Model:
     """Reads a YAML file as `model`, applies `a.b=c` overrides, checks everything.
+
+    Args:
+        model: class of the file.
+        path: path of the file.
+        overrides: items of `--set`.
+        absent: remedy where there is no such file, nor one of a name like it.
 
     Raises:
         ConfigError: naming the key or value, the constraint and the remedy.
     """
-    tree = read_yaml(path)
+    tree = read_yaml(path, absent=absent)
     for key, value in parse_overrides(overrides or []).items():
-        _set(tree, key.split("."), value)
+        set_key(tree, key.split("."), value)
     return validate(model, tree, str(path))
 
 
@@ -144,8 +152,12 @@ def parse_overrides(overrides: list[str]) -> Tree:
     return parsed
 
 
-def read_yaml(path: str | Path) -> Tree:
+def read_yaml(path: str | Path, *, absent: str | None = None) -> Tree:
     """A YAML mapping; an empty file is an empty mapping.
+
+    Args:
+        path: path of the file.
+        absent: remedy where there is no such file, nor one of a name like it; None looks for none.
 
     Raises:
         ConfigError: where the file cannot be read, is too large, has a key twice, or is not a mapping.
@@ -153,6 +165,8 @@ def read_yaml(path: str | Path) -> Tree:
     try:
         tree = load_plain(read_text(Path(path)))
     except OSError as error:
+        if absent is not None and isinstance(error, FileNotFoundError):
+            raise ConfigError(explain("file", str(path), "is not there", _instead_of(Path(path)) or absent)) from error
         raise ConfigError(explain("file", str(path), f"cannot be read ({error.strerror})", "check the path")) from error
     except NotPlain as error:
         raise ConfigError(explain("file", str(path), error.constraint, error.remedy)) from error
@@ -163,6 +177,16 @@ def read_yaml(path: str | Path) -> Tree:
             explain("file", str(path), "must be a mapping: lines of the form KEY: VALUE", "see the files in configs/")
         )
     return tree
+
+
+def _instead_of(path: Path) -> str:
+    """A question for whoever misspelt a path, or left out a folder or an ending; empty where nothing is near."""
+    import difflib  # noqa: PLC0415 - for this error alone
+
+    folders = dict.fromkeys([path.parent, Path("configs")])
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.yaml"))]
+    near = difflib.get_close_matches(path.stem, [file.stem for file in files], n=1, cutoff=0.7)
+    return f"did you mean {next(file for file in files if file.stem == near[0])}?" if near else ""
 
 
 def validate(model: type[Model], tree: Mapping[str, object], where: str) -> Model:
@@ -183,6 +207,8 @@ def _fault(model: type[Strict], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         *parents, unknown = fault["loc"]
         valid = _keys(model, [str(part) for part in parents])
+        import difflib  # noqa: PLC0415 - for this error alone
+
         near = difflib.get_close_matches(str(unknown), valid, n=1, cutoff=0.0)
         return f"{key}: unknown key; the nearest valid one is {near[0] if near else valid!r}"
     if fault["type"] == "invalid_key":
@@ -256,7 +282,17 @@ def _keys(model: type[BaseModel], parents: list[str]) -> list[str]:
     return list(options[0].model_fields)
 
 
-def _set(tree: Tree, keys: list[str], value: Any) -> None:
+def set_key(tree: Tree, keys: list[str], value: object) -> None:
+    """Sets a value in a tree, whose sections are made where they are missing.
+
+    Args:
+        tree: tree that is changed.
+        keys: key of each section on the way, and last the value's own.
+        value: value to set.
+
+    Raises:
+        ConfigError: where one of the sections is a value.
+    """
     for key in keys[:-1]:
         child = tree.setdefault(key, {})
         if not isinstance(child, dict):

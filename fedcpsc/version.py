@@ -6,7 +6,6 @@ An installed package carries that file along; a checkout and Flower's copy of an
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 __all__ = ["project_file", "version"]
@@ -22,4 +21,6 @@ def project_file() -> Path:
 
 def version() -> str:
     """The version of this very copy of the package, e.g. 0.1.0."""
+    import tomllib  # noqa: PLC0415 - few processes ask
+
     return str(tomllib.loads(project_file().read_text(encoding="utf-8"))["project"]["version"])

@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +22,11 @@ from fedcpsc.config import RunConfig
 from fedcpsc.distillation.exclusion import connect_silos
 from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.logs import configure_quietly
+from fedcpsc.report.after_run import draw_apart
 from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure
 from fedcpsc.runs.follow import following
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.result import RunResult
 from server.flower_transport import FlowerTransport
@@ -44,7 +45,7 @@ class Plan:
     """What is to be run.
 
     Attributes:
-        config: configuration of the run, with the actual number of silos.
+        config: configuration of the run.
         run_dir: absolute folder of the run.
         silos: folder of the simulated silos; None in a deployment.
         resume: whether to go on from the checkpoint in `run_dir`.
@@ -77,10 +78,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
-    """Reads the configuration; in a plain `flwr run .` also makes the simulated silos, one for each node.
+    """Reads the configuration; in a plain `flwr run .` also makes the simulated silos.
 
     Raises:
-        ConfigError: the configuration is wrong, or names another number of silos than are simulated.
+        ConfigError: the configuration is wrong.
         DataError: the silos could not be made.
     """
     config = given.load(APP_FOLDER)
@@ -90,17 +91,9 @@ def prepare(given: AppConfig, grid: Grid, run_id: int) -> Plan:
     if (config.queries.in_flight or 1) > 1:
         constraint = "must be 1 in a simulation, which runs a node's messages at the same time and in any order"
         raise ConfigError(explain("queries.in_flight", config.queries.in_flight, constraint, "leave it out"))
-    nodes = _count_nodes(grid, config.queries.hello_timeout_s)
-    wanted = config.silos.count
-    silos = given.silos_folder(APP_FOLDER, nodes)
-    remedy = f'add --federation-config "num-supernodes={wanted} client-resources-num-cpus=1"'
-    if given.silos and nodes != wanted:
-        raise ConfigError(explain("num-supernodes", nodes, f"must be silos.count={wanted}", remedy))
+    silos = given.silos_folder(APP_FOLDER)
     if not given.silos:
-        if nodes != wanted:
-            print(f"{nodes} nodes are simulated, so there are {nodes} silos; for the config's {wanted}: {remedy}")
-            config = config.model_copy(update={"silos": config.silos.model_copy(update={"count": nodes})})
-        _make_silos(given, silos, nodes)
+        _make_silos(given, silos)
     return Plan(config, run_dir, silos, given.resume)
 
 
@@ -111,7 +104,8 @@ def run(plan: Plan, grid: Grid) -> None:
         FedcpscError: as `distill`.
     """
     config = plan.config
-    transport = FlowerTransport(grid, ttl_s=config.queries.deadline_s)
+    simulated = None if plan.silos is None else config.silos.count
+    transport = FlowerTransport(grid, ttl_s=config.queries.deadline_s, simulated=simulated)
     try:
         print(f"waiting for {config.silos.count} silos")
         joined = connect_silos(transport, config, plan.run_dir)
@@ -133,9 +127,10 @@ def run(plan: Plan, grid: Grid) -> None:
                 tell=print,
             )
         print(_summary(result))
-        print(f"left in {plan.run_dir}")
     finally:
         transport.close()
+    print(draw_apart(plan.run_dir) or f"the whole run on one page: {plan.run_dir / REPORT_FILE}")
+    print(f"left in {plan.run_dir}")
 
 
 def is_simulation(grid: Grid) -> bool:
@@ -143,17 +138,10 @@ def is_simulation(grid: Grid) -> bool:
     return type(grid).__name__ == "InMemoryGrid"
 
 
-def _count_nodes(grid: Grid, timeout_s: float) -> int:
-    deadline = time.monotonic() + timeout_s
-    while not (nodes := len(list(grid.get_node_ids()))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return nodes
-
-
-def _make_silos(given: AppConfig, silos: Path, nodes: int) -> None:
+def _make_silos(given: AppConfig, silos: Path) -> None:
     """In a process of its own: training here, while Ray starts, would hang both."""
     overrides = [item for item in given.overrides.split(";") if item.strip()]
-    overrides += [f"silos.root={silos}", f"silos.count={nodes}"]
+    overrides.append(f"silos.root={silos}")
     command = [sys.executable, "-m", "fedcpsc.cli", "teachers", str(APP_FOLDER / given.config)]
     command += [part for item in overrides for part in ("--set", item)]
     paths = os.pathsep.join([str(APP_FOLDER), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)

@@ -24,6 +24,7 @@ from fedcpsc.logs import fields
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
+from server.seats import Seat, seats_of
 
 __all__ = ["FlowerTransport"]
 
@@ -68,16 +69,18 @@ class FlowerTransport:
     Args:
         grid: Flower's way to the nodes; from the first `send` on it belongs to this object's thread, until `close`.
         ttl_s: seconds after which a query without a reply is lost, > 0.
+        simulated: number of silos of a simulation, >= 1, which share its nodes; None in a deployment.
     """
 
-    def __init__(self, grid: Grid, ttl_s: float) -> None:
+    def __init__(self, grid: Grid, ttl_s: float, simulated: int | None = None) -> None:
         self.traffic = Traffic()
         self.turned_away: dict[str, str] = {}
         self._grid = grid
         self._ttl_s = ttl_s
+        self._simulated = simulated
         self._begun: float | None = None
         self._known: dict[SiloId, Description] = {}
-        self._nodes: dict[SiloId, int] = {}
+        self._seats: dict[SiloId, Seat] = {}
         self._outbox: queue.Queue[_Sent | None] = queue.Queue()
         self._inbox: queue.Queue[Reply] = queue.Queue()
         self._outstanding = 0
@@ -90,27 +93,28 @@ class FlowerTransport:
         """
         self._begun = self._begun or time.monotonic()
         deadline = self._begun + timeout_s
-        asked: dict[str, int] = {}
-        ask_at: dict[int, float] = {}
-        reasons: dict[int, str] = {}
+        asked: dict[str, Seat] = {}
+        ask_at: dict[Seat, float] = {}
+        reasons: dict[Seat, str] = {}
         while len(self._known) < count:
             now = time.monotonic()
-            silent = [node for node in self._grid.get_node_ids() if node not in self._nodes.values()]
-            due = [node for node in silent if node not in asked.values() and ask_at.get(node, now) <= now]
-            asked |= {message: node for node in due if (message := self._send_one(node, DescribeRequest(), "describe"))}
+            seats = seats_of(self._grid.get_node_ids(), self._simulated)
+            silent = [seat for seat in seats if seat not in self._seats.values()]
+            due = [seat for seat in silent if seat not in asked.values() and ask_at.get(seat, now) <= now]
+            asked |= {message: seat for seat in due if (message := self._send_one(seat, DescribeRequest(), "describe"))}
             for reply in self._pull(asked):
-                node = asked.pop(reply.metadata.reply_to_message_id)
+                seat = asked.pop(reply.metadata.reply_to_message_id)
                 content = self._read(reply)
-                if isinstance(content, Description) and content.silo not in self._nodes:
-                    self._join(node, content)
+                if isinstance(content, Description) and content.silo not in self._seats:
+                    self._join(seat, content)
                     continue
                 for_good = isinstance(content, Description)
                 for_good = for_good or (isinstance(content, Refusal) and content.code in _FOR_GOOD)
-                ask_at[node] = float("inf") if for_good else time.monotonic() + _RETRY_S
-                self.turned_away[f"node {node}"], reason = self._why_not(content)
-                if reasons.get(node) != reason:  # once for each reason, not once for each try
-                    log.warning("a silo has not joined yet", extra=fields(note=f"node {node}: {reason}"))
-                reasons[node] = reason
+                ask_at[seat] = float("inf") if for_good else time.monotonic() + _RETRY_S
+                self.turned_away[str(seat)], reason = self._why_not(content)
+                if reasons.get(seat) != reason:  # once for each reason, not once for each try
+                    log.warning("a silo has not joined yet", extra=fields(note=f"{seat}: {reason}"))
+                reasons[seat] = reason
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PULL_S)
@@ -123,8 +127,8 @@ class FlowerTransport:
             ProtocolError: a silo that has not joined.
         """
         for silo in queries:
-            if silo not in self._nodes:
-                raise ProtocolError(explain("silo", silo, f"must be one of {sorted(self._nodes)}", "connect first"))
+            if silo not in self._seats:
+                raise ProtocolError(explain("silo", silo, f"must be one of {sorted(self._seats)}", "connect first"))
         now = time.monotonic()
         for silo, query in queries.items():
             self._outstanding += 1
@@ -163,15 +167,15 @@ class FlowerTransport:
             self._worker.join(_CLOSE_S)
             self._worker = None
 
-    def _join(self, node: int, description: Description) -> None:
-        self._nodes[description.silo] = node
+    def _join(self, seat: Seat, description: Description) -> None:
+        self._seats[description.silo] = seat
         self._known[description.silo] = description
-        self.turned_away.pop(f"node {node}", None)
+        self.turned_away.pop(str(seat), None)
 
     def _why_not(self, content: Message | _Failed) -> tuple[str, str]:
         """Why a node has not joined: for the operator, and for the log, which holds no text from outside."""
         if isinstance(content, Description):
-            return name_is_taken(content.silo, f"node {self._nodes[content.silo]}"), "another node joined by its name"
+            return name_is_taken(content.silo, str(self._seats[content.silo])), "another node joined by its name"
         if isinstance(content, Refusal):
             return f"refused ({content.code.value})", content.code.value
         if isinstance(content, _Failed):
@@ -185,7 +189,7 @@ class FlowerTransport:
                 sent = self._outbox.get(timeout=_PULL_S if in_flight else None)
                 if sent is None:
                     return
-                message = self._send_one(self._nodes[sent.silo], sent.query, "answer")
+                message = self._send_one(self._seats[sent.silo], sent.query, "answer")
                 if message is None:
                     self._arrived(sent, Lost(sent.query.query_id, "could not be sent"))
                 else:
@@ -204,14 +208,14 @@ class FlowerTransport:
     def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost | Unreadable) -> None:
         self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.at))
 
-    def _send_one(self, node: int, message: Message, action: str) -> str | None:
+    def _send_one(self, seat: Seat, message: Message, action: str) -> str | None:
         """Flower's id of the message; None where it could not be sent."""
         records = to_records(message)
         try:
-            outgoing = FlowerMessage(records, node, f"query.{action}", ttl=self._ttl_s)
+            outgoing = FlowerMessage(records, seat.node, f"query.{action}", ttl=self._ttl_s, group_id=seat.silo)
             identities = list(self._grid.push_messages([outgoing]))
         except Exception as error:
-            note = f"node {node}: {type(error).__name__}"
+            note = f"{seat}: {type(error).__name__}"
             log.warning("a message could not be sent", extra=fields(note=note))
             return None
         if not identities or not identities[0]:

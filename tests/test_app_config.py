@@ -45,4 +45,4 @@ def test_an_override_that_holds_the_separator_is_refused():
 
 
 def test_a_folder_of_silos_that_is_given_needs_no_configuration():
-    assert AppConfig("missing.yaml", silos="/srv/silos").silos_folder(ROOT, 3) == Path("/srv/silos")
+    assert AppConfig("missing.yaml", silos="/srv/silos").silos_folder(ROOT) == Path("/srv/silos")

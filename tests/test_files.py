@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Old content or new, never half."""
 
+import os
+
 import pytest
 
-from fedcpsc.files import durable, write_whole
+from fedcpsc.files import copy_bytes, durable, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -42,3 +44,28 @@ def test_a_durable_file_replaces_the_old_one_only_when_it_is_complete(tmp_path):
     with durable(path) as file:
         file.write(b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("state", b"new")]
+
+
+@pytest.mark.parametrize("ranges", ["as the system has them", "not here", "broken off"])
+def test_a_copy_holds_the_first_bytes_and_is_its_owners_alone(tmp_path, monkeypatch, ranges):
+    content = os.urandom(3_000_000)
+    (tmp_path / "source").write_bytes(content)
+    if ranges != "as the system has them":
+        calls = []
+
+        def copy(read, written, count):
+            calls.append(count)
+            if ranges == "not here" or len(calls) > 1:
+                raise OSError(18, "Invalid cross-device link")
+            return os.write(written, os.pread(read, 1000, 0))
+
+        monkeypatch.setattr(os, "copy_file_range", copy, raising=False)
+    copy_bytes(tmp_path / "source", tmp_path / "copy", 2_500_000)
+    assert (tmp_path / "copy").read_bytes() == content[:2_500_000]
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        copy_bytes(tmp_path / "source", tmp_path / "copy", 10)
+    with pytest.raises(OSError, match="500,000 bytes shorter"):
+        copy_bytes(tmp_path / "source", tmp_path / "longer", 3_500_000)
+    copy_bytes(tmp_path / "source", tmp_path / "empty", 0)
+    assert (tmp_path / "empty").read_bytes() == b""

@@ -131,3 +131,10 @@ def test_ten_thousand_silos_are_united_at_once():
 
 def test_by_number_is_what_silos_without_names_give():
     assert unite({"a": SiloClasses(3), "b": SiloClasses(3)}, {}) == LabelSets.by_number(3, 2)
+
+
+def test_classes_that_no_silo_knows_go_and_the_others_keep_their_order():
+    sets = LabelSets(5, ("a", "b", "c", "d", "e"), ((4, 1), (1, 2)), (False, True))
+    left = sets.of_known_classes()
+    assert left == LabelSets(3, ("b", "c", "e"), ((2, 0), (0, 1)), (False, True))
+    assert left.of_known_classes() == left

@@ -23,9 +23,9 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, MARGIN = 900, 16  # pixels
 BOX, HEIGHT, GAP, BETWEEN, LANE = 134, 62, 12, 30, 14
 _SIDES = {
-    "server": ("aggregation", "distillation", "losses", "server"),
+    "server": ("aggregation", "answer_set", "distillation", "losses", "server"),
     "silo": ("clients", "gatekeeper", "ledger", "privacy", "silos", "teachers", "training"),
-    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "white_box"),
+    "user": ("audit", "bench", "cli", "commands", "export", "launch", "report", "simulated", "sweep", "white_box"),
 }
 _LEGEND = {"server": "the server's side", "silo": "the silo's side", "user": "for the user", "both": "used by both"}
 _TITLE = "The packages of fedcpsc by layer; an arrow leads from a package to one that it imports"

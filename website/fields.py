@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -13,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fedcpsc.field_words import about_of, meanings_of
 from fedcpsc.registry import Choices, Entry, Registry
 from fedcpsc.typed_yaml import OneOf
 
@@ -22,7 +21,6 @@ Model = type[BaseModel]
 
 _TAG = "distinguishes the kinds of this section"
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-_ATTRIBUTE = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> It
         top: dotted path of that section.
         one_of_several: whether others may stand at that path, distinguished by `kind`.
     """
-    about, attributes = _docstring(model)
+    about, meanings = about_of(model), meanings_of(model)
     schema = model.model_json_schema()
     nested: list[tuple[str, Model, bool]] = []
     keys = []
@@ -87,7 +85,7 @@ def sections(model: Model, top: str = "", *, one_of_several: bool = False) -> It
         if inner and not _is_list(field.annotation):
             continue
         kind = "list of sections, see below" if inner else _kind(schema["properties"][name], schema)
-        meaning = field.description or attributes.get(name, _TAG if name == "kind" and one_of_several else "")
+        meaning = meanings.get(name, _TAG if name == "kind" and one_of_several else "")
         sentences = [meaning.rstrip("."), *(_each(one_of.choices) for one_of in _choices(field))]
         keys.append(Key(path, kind, _default(field), ". ".join(sentences)))
     kinds = " / ".join(map(str, get_args(model.model_fields["kind"].annotation))) if one_of_several else ""
@@ -179,33 +177,10 @@ def _scalar(schema: Mapping[str, Any]) -> str:
     if "pattern" in schema:
         bounds.append(f"like `{schema['pattern']}`")
     names = {"string": "text", "object": "mapping"}
-    return " ".join([names.get(schema["type"], schema["type"]), ", ".join(bounds)]).strip()
+    kind = schema.get("type", "value")  # without a type, any value may stand there
+    return " ".join([names.get(kind, kind), ", ".join(bounds)]).strip()
 
 
 def _number(value: float) -> str:
     exponent = int(value).bit_length() - 1
     return f"2^{exponent}" if value > 2**40 and value == 2**exponent else f"{value:,.10g}"
-
-
-def _docstring(model: Model) -> tuple[str, dict[str, str]]:
-    """What a model says of itself, and of each of its attributes, its parents' included."""
-    attributes: dict[str, str] = {}
-    for parent in reversed(model.__mro__):
-        if issubclass(parent, BaseModel) and parent is not BaseModel:
-            attributes |= _attributes(inspect.cleandoc(parent.__doc__ or ""))
-    about = inspect.cleandoc(model.__doc__ or "").partition("Attributes:")[0]
-    return re.sub(r"\s+", " ", about).strip(), attributes
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """A Google-style `Attributes:` list; one entry may speak of several names."""
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in docstring.partition("Attributes:")[2].splitlines():
-        match = _ATTRIBUTE.match(line)
-        if match:
-            names = match["names"].split(", ")
-            found |= dict.fromkeys(names, match["text"])
-        elif line.strip():
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-    return found

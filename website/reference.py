@@ -7,9 +7,10 @@ from fedcpsc import cli
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.sweep.plan import SweepPlan
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining
 from fedcpsc.white_box.plan import WhiteBoxConfig
-from website import commands, fields
+from website import commands, fields, python_names
 
 __all__ = ["pages"]
 
@@ -26,8 +27,14 @@ the [policy's mechanism](policy.md)."""
 
 _AUDIT = "The file that `fedcpsc audit` takes: what is attacked and how, fixed before anything is looked at."
 
+_SWEEP = """The file that `fedcpsc sweep` takes: settings and seeds of one run's configuration. [Sweeps](../sweeps.md)
+explains it with an example."""
+
 _WHITE_BOX = """The file that `fedcpsc white-box` takes. The defaults are the authors' CIFAR-100 run; `data` is as in a
 [run](run.md#data). [The white-box mode](../white_box.md) says what the parts do."""
+
+_PYTHON = """What `import fedcpsc` offers; [From Python](../python_api.md) shows how to use it. Every argument and
+attribute is typed. Errors are subclasses of `fedcpsc.FedcpscError`, and say what is wrong and what to do."""
 
 _COMMANDS = """`fedcpsc COMMAND --help` shows the same as this page. Before any command may stand `--debug`, which shows
 the traceback of an unexpected error instead of writing it into a file. `fedcpsc --version` shows the version.
@@ -44,8 +51,10 @@ def pages() -> dict[str, str]:
         "reference/training.md": fields.reference("Teacher training", _TRAINING, kinds),
         "reference/policy.md": fields.reference("Policy", _POLICY, fields.sections(Policy)),
         "reference/audit.md": fields.reference("Audit configuration", _AUDIT, fields.sections(AuditConfig)),
+        "reference/sweep.md": fields.reference("Sweep's plan", _SWEEP, fields.sections(SweepPlan)),
         "reference/white_box.md": fields.reference(
             "White-box configuration", _WHITE_BOX, fields.sections(WhiteBoxConfig)
         ),
+        "reference/python.md": python_names.reference("Python", _PYTHON),
         "reference/commands.md": commands.reference(cli.app, "fedcpsc", _COMMANDS + exit_codes.rstrip()),
     }

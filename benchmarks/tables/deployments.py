@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from benchmarks.tables.markdown import read, spread, table
 
-__all__ = ["crashes", "large_images", "many_silos", "overlap", "overlap_deployed", "scale_constants", "scale_plan"]
+__all__ = [
+    "crashes",
+    "fourth_silo",
+    "large_images",
+    "many_silos",
+    "overlap",
+    "overlap_deployed",
+    "scale_constants",
+    "scale_plan",
+]
 
 
 def overlap() -> list[str]:
@@ -59,6 +68,22 @@ def large_images() -> list[str]:
             for row in report["rows"]
         ),
     )
+
+
+def fourth_silo() -> list[str]:
+    """A silo that joins later, beside the same silos from the start."""
+    report = read("fourth_silo.json") or {"runs": {}, "seeds": []}
+    rows = [
+        (
+            name,
+            ", ".join(f"{count:,}" for count in row["charged"]),
+            spread(row["ensemble"]["mean"], row["ensemble"]["std"]),
+            spread(row["student"]["mean"], row["student"]["std"]),
+            f"{len(report['seeds'])}",
+        )
+        for name, row in report["runs"].items()
+    ]
+    return table("run | answers charged, silo by silo | ensemble | student | seeds", rows)
 
 
 def crashes() -> list[str]:

@@ -12,6 +12,7 @@ __all__ = ["PAGES", "rewrite"]
 
 PAGES = (
     "README.md",
+    "docs/answers.md",
     "docs/recipe.md",
     "docs/silos.md",
     "docs/pictures.md",
@@ -44,6 +45,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "dishonest-attacks": dishonest.attacks,
     "dishonest-rules": dishonest.rules,
     "dp-sgd": accuracy.dp_sgd,
+    "fourth-silo": deployments.fourth_silo,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,
     "large-images": deployments.large_images,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fedcpsc.audit.attacks.attack import ATTACKS
 from fedcpsc.audit.claims import held_against
 from fedcpsc.audit.figures import AuditFile, AuditRow, Bound, ModelFacts, Place, RowFacts, RunExtras
-from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
+from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.measure import attacks_on, bound, check_coins, check_enough, per_unit, row
 from fedcpsc.audit.observations import Evidence, Observations
 from fedcpsc.audit.observe import AnswerChannel, seen_by_labels, seen_by_probabilities, through_form
@@ -27,6 +27,7 @@ from fedcpsc.audit.planned import confidence_over_run, in_vain_over_run
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.run_extras import copying, label_mixes, stealing
 from fedcpsc.audit.shadows import distil_students, draw_membership, predict_shadows, train_shadows
+from fedcpsc.audit.silo_under_audit import SiloUnderAudit
 from fedcpsc.audit.stages import Arrays, AuditFolder, Progress, Warn, no_warning
 from fedcpsc.audit.write import write_audit
 from fedcpsc.data.images import ImageSet
@@ -43,33 +44,27 @@ _POPULATION_SHARE = 0.2  # of the held-out images: RMIA's population; the others
 
 def audit_run(
     config: AuditConfig,
-    run_dir: Path,
-    silos_dir: Path,
+    run: FinishedRun,
     out: Path,
     *,
     resume: bool,
     tell: Progress,
     warn: Warn = no_warning,
 ) -> AuditFile:
-    """Audits a finished run and returns `audit.json`. Its `data`, `pool` and `policies` are the run's own.
+    """Audits a finished run and returns `audit.json`. The plan's `data`, `pool` and `policies` are the run's own.
 
     Args:
         config: shadows, students, attacks, false positive rates.
-        run_dir: folder of the run.
-        silos_dir: folder of its silos' folders.
+        run: the run, opened with its silos.
         out: folder of the audit.
         resume: whether to go on with the audit that lies there.
         tell: called before each stage with what comes.
         warn: called, before anything is trained, with each claim that the planted canaries cannot refute.
 
     Raises:
-        RunError: the run is not finished.
-        AuditError: it has no transcript, the folder does not fit, or there are too few images for what is asked.
-        SiloError: a silo claims what it cannot prove, or its files do not fit together.
-        DataError: the private images are not those its teachers were trained on.
+        AuditError: the folder does not fit, or there are too few images for what is asked.
     """
-    run = FinishedRun.open(run_dir, silos_dir)
-    suite = _Suite(config, run, AuditFolder(out, config, resume=resume, run=str(run_dir.resolve())), tell)
+    suite = _Suite(config, run, AuditFolder(out, config, resume=resume, run=str(run.folder.resolve())), tell)
     if done := suite.folder.finished():
         return done
     for text in in_vain_over_run(config, run.silos):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from fedcpsc.audit.claims import held_against, outcome_in_words
 from fedcpsc.audit.figures import HeldReach, Reach, Unit
-from fedcpsc.audit.finished_run import SiloUnderAudit
 from fedcpsc.audit.plan import AuditConfig, DpSgdAudit
 from fedcpsc.audit.reach import planned_guesses, reachable_epsilon
+from fedcpsc.audit.silo_under_audit import SiloUnderAudit
 
 __all__ = ["confidence_from_scratch", "confidence_over_run", "in_vain_from_scratch", "in_vain_over_run"]
 

@@ -13,12 +13,13 @@ from sklearn.metrics import pairwise_distances_argmin_min
 
 from fedcpsc.audit.copying import copy_test, neighbour_test, pixel_features
 from fedcpsc.audit.figures import Plot
-from fedcpsc.audit.finished_run import FinishedRun, SiloUnderAudit
+from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.label_mix import label_mix_leak
 from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.audit.plots import save_neighbours
 from fedcpsc.audit.run import net_of
 from fedcpsc.audit.shadows import distil_students, predict_shadows
+from fedcpsc.audit.silo_under_audit import SiloUnderAudit
 from fedcpsc.audit.stealing import answers_epsilon, stealing_curve
 from fedcpsc.seeding import derive_seed, numpy_generator
 

@@ -107,7 +107,7 @@ class Bench:
         queries = self.config.queries
 
         def call() -> Iterable[Tensor]:
-            images, _, _ = synthesise(
+            images = synthesise(
                 self.config.synthesis,
                 self.networks,
                 self.count,
@@ -117,7 +117,7 @@ class Bench:
                 image_shape=self.shape,
                 seed=self.config.seed,
                 device=self.device,
-            )
+            )[0]  # older commits give a plain tuple
             for index, member in enumerate(self.members):
                 share = self.config.student.fresh_share if index == 0 else 0.0
                 steps = (

@@ -103,6 +103,13 @@ def adopt(
     answers: Annotated[
         int | None, typer.Option(min=1, help="Number of images answered over all time, under the default policy.")
     ] = None,
+    share_answers: Annotated[
+        bool,
+        typer.Option(
+            "--share-answers",
+            help="Let servers hand the silo's answers on to others, under the default policy; without it they may not.",
+        ),
+    ] = False,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -123,9 +130,9 @@ def adopt(
     --population "patients of clinic north"[/]
     """
     with explain_errors():
-        from fedcpsc.silos.adoption.adopt import adopt as make  # noqa: PLC0415 - may bring torch
-        from fedcpsc.silos.adoption.wishes import Wishes, read_class_names, read_shape  # noqa: PLC0415
-        from fedcpsc.teachers.recognised import Hints  # noqa: PLC0415
+        from fedcpsc.silos.adoption.adopt import adopt as make
+        from fedcpsc.silos.adoption.wishes import Wishes, read_class_names, read_shape
+        from fedcpsc.teachers.recognised import Hints
 
         hints = Hints(
             entry_point=entry_point,
@@ -146,7 +153,7 @@ def adopt(
             kind=kind,
             class_counts=None if class_counts is None else _counts(class_counts),
             resize=None if resize is None else resize.value,
-            policy=_policy(policy, answers),
+            policy=_policy(policy, answers, share_answers=share_answers),
         )
         found = make(model, silo_dir, wishes, pictures)
         for line in [json.dumps(_facts(found))] if as_json else _in_words(found, model):
@@ -163,14 +170,18 @@ def _counts(text: str) -> tuple[int, ...]:
     return counts
 
 
-def _policy(path: Path | None, answers: int | None) -> Policy:
-    from fedcpsc.gatekeeper.policy import Policy, load_policy  # noqa: PLC0415
+def _policy(path: Path | None, answers: int | None, *, share_answers: bool) -> Policy:
+    from fedcpsc.gatekeeper.policy import Policy, load_policy
 
     if path is not None and answers is not None:
         raise ConfigError(explain("--answers", answers, "is in the policy's file too", "give --policy or --answers"))
+    if path is not None and share_answers:
+        remedy = "give --policy or --share-answers"
+        raise ConfigError(explain("--share-answers", True, "is for the policy's file to say", remedy))
     if path is not None:
         return load_policy(path)
-    return Policy() if answers is None else Policy(answers=answers)
+    policy = Policy() if answers is None else Policy(answers=answers)
+    return policy.model_copy(update={"share_answers": share_answers})
 
 
 def _in_words(found: Adopted, model: Path) -> Iterator[str]:

@@ -68,10 +68,12 @@ def run_audit(request: AuditRequest, console: Console) -> AuditFile:
 
     with _moving(console, config.name) as tell:
         if request.run is not None and request.silos is not None:
+            from fedcpsc.audit.finished_run import FinishedRun  # noqa: PLC0415
             from fedcpsc.audit.over_run import audit_run  # noqa: PLC0415
 
             out = request.out or request.run / AUDIT_FOLDER
-            audit = audit_run(config, request.run, request.silos, out, resume=request.resume, tell=tell, warn=warn)
+            opened = FinishedRun.open(request.run, request.silos)
+            audit = audit_run(config, opened, out, resume=request.resume, tell=tell, warn=warn)
         else:
             from fedcpsc.audit.run import audit_from_scratch  # noqa: PLC0415
 

@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedcpsc.commands.exit_codes import exit_codes
 from fedcpsc.commands.override_option import Overrides
-from fedcpsc.commands.run_command import Request
+from fedcpsc.commands.terminal import console
 
 __all__ = ["deploy_app"]
 
-# what brings Flower's or the web's packages is imported where it is needed: `fedcpsc --help` must not wait for it
+# what a command needs is imported when it is called: `fedcpsc --help` must wait for none of it
 
 deploy_app = typer.Typer(
     help="A federation of real processes: its certificates, its checks, and all of it on this machine.",
     no_args_is_help=True,
+    suggest_commands=False,
 )
-_out = Console(emoji=False)
 
 
 @deploy_app.command("local")
@@ -51,15 +50,16 @@ def local(
     Example: [bold]fedcpsc deploy local --silos 3 configs/digits.yaml[/]
     """
     with exit_codes(interrupted="everything is down"):
-        from fedcpsc.commands.deploy_local import LocalDeployment, deploy_local  # noqa: PLC0415
+        from fedcpsc.commands.deploy_local import LocalDeployment, deploy_local
+        from fedcpsc.commands.run_command import Request
 
         request = Request(config, tuple(overrides or ()))
         try:
-            deploy_local(LocalDeployment(request, folder, silos, port, run, resume), _out)
+            deploy_local(LocalDeployment(request, folder, silos, port, run, resume), console())
         except KeyboardInterrupt:
             if run or resume:
                 raise
-            _out.print("everything is down")  # how it ends when all is well
+            console().print("everything is down")  # how it ends when all is well
 
 
 @deploy_app.command("certificate")
@@ -78,14 +78,14 @@ def certificate(
     Example: [bold]fedcpsc deploy certificate link.example.org[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.certificates import (  # noqa: PLC0415
+        from fedcpsc.launch.deployment.certificates import (
             AUTHORITY,
             AUTHORITY_KEY,
             SERVER,
             make_authority,
             make_server_certificate,
         )
-        from fedcpsc.launch.deployment.hosts import host_name  # noqa: PLC0415
+        from fedcpsc.launch.deployment.hosts import host_name
 
         names = [host_name(host, "HOSTS") for host in hosts]
         if not (folder / AUTHORITY).exists() and not (folder / AUTHORITY_KEY).exists():
@@ -105,7 +105,7 @@ def key(path: Annotated[Path, typer.Argument(help="The private key to write; the
     Example: [bold]fedcpsc deploy key node[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.certificates import make_supernode_key  # noqa: PLC0415
+        from fedcpsc.launch.deployment.certificates import make_supernode_key
 
         make_supernode_key(path)
         _say(f"made {path}, which stays here, and {path}.pub: give it to the server")
@@ -129,10 +129,10 @@ def check(
     Example: [bold]fedcpsc deploy check link.example.org:8443 --socket /run/fedcpsc/silo.sock[/]
     """
     with exit_codes():
-        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service  # noqa: PLC0415
+        from fedcpsc.launch.deployment.checks import check_gatekeeper, check_link, is_out_of_service
 
         if silo_dir is not None:
-            from fedcpsc.gatekeeper.silo_trial import try_in_folder  # noqa: PLC0415 - may bring torch
+            from fedcpsc.gatekeeper.silo_trial import try_in_folder
 
             trial = try_in_folder(silo_dir)
             _say(f"teacher in {silo_dir}: {trial}")
@@ -150,4 +150,4 @@ def check(
 
 
 def _say(line: str) -> None:
-    _out.print(line, markup=False, highlight=False, soft_wrap=True)
+    console().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -16,9 +16,8 @@ from rich.console import Console
 
 from fedcpsc.app_config import AppConfig
 from fedcpsc.commands.deployment_table import show_until_interrupted
-from fedcpsc.commands.literal import literal
-from fedcpsc.commands.run_command import Request, check_no_adopted, make_teachers, with_absolute_data
-from fedcpsc.commands.run_view import RunView, result_table
+from fedcpsc.commands.run_command import Request, check_files_are_there, make_teachers, show_result, with_absolute_paths
+from fedcpsc.commands.run_view import RunView
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import RunError, explain
 from fedcpsc.launch.app_folder import stage_app
@@ -27,7 +26,6 @@ from fedcpsc.launch.deployment.layout import Layout, claimed
 from fedcpsc.launch.deployment.members import CONNECTION
 from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.runs.claim import finished
-from fedcpsc.runs.result import RunResult
 
 __all__ = ["LocalDeployment", "deploy_local"]
 
@@ -64,12 +62,13 @@ def deploy_local(wanted: LocalDeployment, console: Console) -> None:
         FedcpscError: it did not come up, or the run failed.
     """
     with claimed(wanted.folder) as layout, ExitStack() as stack:
-        request = _of_so_many(with_absolute_data(wanted.request), wanted.silos, layout)
+        request = _of_so_many(with_absolute_paths(wanted.request), wanted.silos, layout)
         config = request.load()
         run_dir = _run_folder(layout, config, resume=wanted.resume)
         if wanted.resume and (done := finished(run_dir, config.in_deployment())):
-            _show(done, run_dir, console)
+            show_result(done, run_dir, console)
             return
+        check_files_are_there(config)
         check_start(wanted.port)  # before teachers are trained for nothing
         stage_app(layout.app, request.path)
         layout.run_config.write_text(_given(request).to_toml(), encoding="utf-8")
@@ -93,6 +92,8 @@ def _of_so_many(request: Request, silos: int | None, layout: Layout) -> Request:
     number = silos or config.silos.count
     own = [f"silos.count={number}", f"output.root={layout.runs}"]
     if number != config.silos.count:
+        from fedcpsc.silos.adopted import check_no_adopted  # noqa: PLC0415 - brings torch
+
         check_no_adopted(config, "--silos", number, "leave it out, or set silos.count and another silos.root")
         own.append(f"silos.root={config.silos.root}-of-{number}")
     return replace(request, overrides=(*request.overrides, *own))
@@ -119,12 +120,7 @@ def _run(made: Federation, request: Request, run_dir: Path, resume: bool, consol
     run_config.write_text(_given(request, str(run_dir), resume=resume).to_toml(), encoding="utf-8")
     with RunView(console, run_dir.name) as view:
         result = submit_and_wait(made.flower, made.layout.app, run_config, run_dir, view.line, patience_s=_PATIENCE_S)
-    _show(result, run_dir, console)
-
-
-def _show(result: RunResult, run_dir: Path, console: Console) -> None:
-    console.print(result_table(result))
-    console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
+    show_result(result, run_dir, console)
 
 
 def _given(request: Request, outdir: str = "", *, resume: bool = False) -> AppConfig:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-from fedcpsc.commands.literal import literal
 from fedcpsc.errors import ConfigError, FedcpscError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["STOPPED", "code_of", "exit_codes", "said"]
 
@@ -39,13 +41,21 @@ def exit_codes(interrupted: str = _KEPT) -> Iterator[None]:
     Args:
         interrupted: message shown where the user stops the command.
     """
-    console = Console(stderr=True, emoji=False)
     try:
         yield
     except FedcpscError as error:
+        from fedcpsc.commands.literal import literal  # noqa: PLC0415 - brings rich
+
+        console = _stderr()
         console.print(f"[bold red]{_kind(error)} error[/]: ", end="")
         console.print(literal(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(code_of(error)) from error
     except KeyboardInterrupt:
-        console.print(interrupted)
+        _stderr().print(interrupted)
         raise typer.Exit(STOPPED) from None
+
+
+def _stderr() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - commands that print plain lines do without
+
+    return Console(stderr=True, emoji=False)

@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
-import shlex
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,6 +71,11 @@ def _unexpected(error: Exception) -> str:
 
 def _written(error: Exception) -> str:
     """The path of a new file with the traceback; `mkstemp` gives it mode 0600."""
+    import platform  # noqa: PLC0415 - these four for this error alone
+    import shlex  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+    import traceback  # noqa: PLC0415
+
     descriptor, path = tempfile.mkstemp(prefix="fedcpsc-", suffix=".traceback")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"fedcpsc {version()}, Python {platform.python_version()}, {platform.platform()}\n")

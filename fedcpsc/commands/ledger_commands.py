@@ -6,26 +6,24 @@ from __future__ import annotations
 import contextlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, clock_words, ledger_facts, mark_words, readable
-from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
-from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
-from fedcpsc.ledger.backup import back_up, restore_backup
-from fedcpsc.ledger.budget import MU2_UNIT
-from fedcpsc.ledger.clock import iso_time
-from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
-from fedcpsc.ledger.mark import HighWaterMark
-from fedcpsc.ledger.reading import LedgerReader
-from fedcpsc.teachers.manifest import load_manifest, load_old_manifest
+
+if TYPE_CHECKING:
+    from fedcpsc.ledger.ledger import Ledger
+    from fedcpsc.ledger.reading import LedgerReader
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(help="The silo's durable record of every charge and reply.", no_args_is_help=True)
+# what a command needs is imported when it is called: `fedcpsc --help` must wait for none of it
+
+ledger_app = typer.Typer(
+    help="The silo's durable record of every charge and reply.", no_args_is_help=True, suggest_commands=False
+)
 
 Source = Annotated[
     Path, typer.Argument(help="The silo's folder, or a ledger's file such as a backup.", show_default=False)
@@ -47,7 +45,8 @@ def init(silo_dir: SiloDir) -> None:
     Example: [bold]fedcpsc ledger init /srv/silo[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.opening import begin_ledger  # noqa: PLC0415
+        from fedcpsc.gatekeeper.opening import begin_ledger
+        from fedcpsc.ledger.ledger import LEDGER_FILE
 
         begin_ledger(silo_dir).close()
         typer.echo(f"begun: {silo_dir / LEDGER_FILE}")
@@ -69,14 +68,20 @@ def show(
     Example: [bold]fedcpsc ledger show /srv/silo --json[/]
     """
     with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
+        from fedcpsc.gatekeeper.ledger_words import ledger_facts
+
         facts = ledger_facts(ledger)
         if owner:
-            from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount  # noqa: PLC0415 - brings scipy
+            from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 
             facts["epsilon_realised_private"] = OwnerAccount(ledger.path.parent / OWNER_FILE).epsilon(facts["delta"])
+        shown: dict[str, object] = {**facts}
         if not as_json:
-            facts["backup"] = f"fedcpsc ledger backup {silo_dir} FILE, on another volume; never cp"
-        say(facts, as_json)
+            shown["backup"] = f"fedcpsc ledger backup {silo_dir} FILE, on another volume; never cp"
+            if facts["epsilon_spent"] is None:  # which is no small epsilon
+                shown["epsilon_spent"] = "infinite: nothing bounds what left without a guarantee"
+                del shown["epsilon_by"]
+        say(shown, as_json)
 
 
 @ledger_app.command("verify")
@@ -86,6 +91,8 @@ def verify(silo_dir: Source, as_json: Json = False) -> None:
     Example: [bold]fedcpsc ledger verify /srv/silo[/]
     """
     with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
+        from fedcpsc.gatekeeper.ledger_words import clock_words, mark_words
+
         status = ledger.verify()
         clock, state = [clock_words(row) for row in ledger.clock_events()], mark_words(ledger.mark_state())
         say(
@@ -106,6 +113,8 @@ def export(
     Example: [bold]fedcpsc ledger export /srv/silo --format csv > ledger.csv[/]
     """
     with explain_errors(), contextlib.closing(_read(silo_dir)) as ledger:
+        from fedcpsc.gatekeeper.ledger_words import as_csv, as_jsonl, readable
+
         rows = ledger.export() if raw else readable(ledger.export())
         for line in as_csv(rows) if form is Form.CSV else as_jsonl(rows):
             typer.echo(line)
@@ -127,7 +136,9 @@ def raise_(
     with explain_errors(), contextlib.closing(_open(silo_dir)) as ledger:
         if answers is None and epsilon is None:
             raise ConfigError(explain("--answers, --epsilon", None, "nothing to raise", "give one of them"))
-        from fedcpsc.privacy.accounting import gaussian_mu  # noqa: PLC0415 - brings scipy
+        from fedcpsc.gatekeeper.ledger_words import ledger_facts
+        from fedcpsc.ledger.budget import MU2_UNIT
+        from fedcpsc.privacy.accounting import gaussian_mu
 
         delta = ledger.status().delta
         mu2 = None if epsilon is None else int(gaussian_mu(epsilon, delta) ** 2 * MU2_UNIT)
@@ -142,6 +153,10 @@ def mark(silo_dir: SiloDir) -> None:
     Example: [bold]fedcpsc ledger mark /srv/silo[/]
     """
     with explain_errors():
+        from fedcpsc.gatekeeper.ledger_words import mark_words
+        from fedcpsc.ledger.budget import MU2_UNIT
+        from fedcpsc.ledger.clock import iso_time
+
         with contextlib.closing(_read(silo_dir)) as found:
             before, state = found.status(), found.mark_state()
         with contextlib.closing(_open(silo_dir, new_mark=True)) as ledger:
@@ -162,6 +177,10 @@ def backup(silo_dir: SiloDir, file: Annotated[Path, typer.Argument(help="New fil
     Example: [bold]fedcpsc ledger backup /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
     with explain_errors():
+        from fedcpsc.ledger.backup import back_up
+        from fedcpsc.ledger.clock import iso_time
+        from fedcpsc.ledger.ledger import LEDGER_FILE
+
         status = back_up(silo_dir / LEDGER_FILE, file)
         newest = f"row {status.events} of {iso_time(status.time_ns)}"
         typer.echo(f"backed up and verified: {file}, {newest}, population {status.population}")
@@ -181,6 +200,13 @@ def restore(
     Example: [bold]fedcpsc ledger restore /srv/silo /mnt/backup/ledger-2026-11-29.sqlite[/]
     """
     with explain_errors():
+        from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
+        from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+        from fedcpsc.ledger.backup import restore_backup
+        from fedcpsc.ledger.ledger import LEDGER_FILE
+        from fedcpsc.ledger.mark import HighWaterMark
+        from fedcpsc.teachers.manifest import load_manifest, load_old_manifest
+
         old, policy = load_old_manifest(silo_dir), load_policy(silo_dir / POLICY_FILE)
         manifest = load_manifest(silo_dir) if old is None else old.migrated(old.dataset_id, "record")
         done = restore_backup(
@@ -199,6 +225,10 @@ def restore(
 
 def _read(source: Path) -> LedgerReader:
     """The ledger of a silo's folder, also of one that must be migrated, or the file itself, for reading."""
+    from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+    from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+    from fedcpsc.teachers.manifest import load_manifest, load_old_manifest
+
     if source.is_file():
         return Ledger.read(source)
     mark = mark_path(source, load_policy(source / POLICY_FILE))
@@ -212,6 +242,10 @@ def _read(source: Path) -> LedgerReader:
 
 
 def _open(silo_dir: Path, new_mark: bool = False) -> Ledger:
+    from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
+    from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+    from fedcpsc.teachers.manifest import load_manifest
+
     policy = load_policy(silo_dir / POLICY_FILE)
     population = load_manifest(silo_dir).population
     mark = mark_path(silo_dir, policy)

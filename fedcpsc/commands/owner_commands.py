@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, TypedDict
 
@@ -15,16 +14,17 @@ from fedcpsc.commands.adopt_command import adopt
 from fedcpsc.commands.ledger_commands import ledger_app
 from fedcpsc.commands.owner_words import Json, SiloDir, explain_errors, say
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.logs import configure, form_of
 
 __all__ = ["EpsilonFacts", "epsilon_of", "gatekeeper_app", "mount", "policy_app"]
 
 _ALIKE_A_MINUTE = 60  # lines of the gatekeeper's log with one sentence
 
 gatekeeper_app = typer.Typer(
-    help="The silo's own process: the only thing that touches its teacher.", no_args_is_help=True
+    help="The silo's own process: the only thing that touches its teacher.",
+    no_args_is_help=True,
+    suggest_commands=False,
 )
-policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_help=True)
+policy_app = typer.Typer(help="What a server may ask of the silo.", no_args_is_help=True, suggest_commands=False)
 
 
 class EpsilonFacts(TypedDict):
@@ -77,7 +77,8 @@ def serve(
     Example: [bold]fedcpsc gatekeeper serve /srv/silo --socket /run/fedcpsc/silo.sock --group flower[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.service import serve as run  # noqa: PLC0415 - brings the web server
+        from fedcpsc.gatekeeper.service import serve as run
+        from fedcpsc.logs import configure, form_of
 
         configure(form_of(log_format), alike_a_minute=_ALIKE_A_MINUTE)
         run(silo_dir, socket, group=group, metrics=metrics, metrics_group=metrics_group)
@@ -90,7 +91,7 @@ def check(silo_dir: SiloDir, as_json: Json = False) -> None:
     Example: [bold]fedcpsc policy check /srv/silo[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.policy_check import check_policy  # noqa: PLC0415 - brings scipy
+        from fedcpsc.gatekeeper.policy_check import check_policy
 
         report = check_policy(silo_dir, tried=True)
         if as_json:
@@ -137,7 +138,9 @@ def epsilon_of(
     Raises:
         FedcpscError: where a value is out of range, or not exactly one is given.
     """
-    from fedcpsc.privacy.accounting import gaussian_epsilon, max_answers  # noqa: PLC0415 - brings scipy
+    from fractions import Fraction
+
+    from fedcpsc.privacy.accounting import gaussian_epsilon, max_answers
 
     if (answers is None) == (epsilon is None):
         raise ConfigError(explain("--answers, --epsilon", (answers, epsilon), "give exactly one of them", "see --help"))

@@ -45,7 +45,7 @@ def migrate(
     Example: [bold]fedcpsc ledger migrate /srv/silo --population "clinic north"[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.population import migrate as run  # noqa: PLC0415 - brings scipy
+        from fedcpsc.gatekeeper.population import migrate as run
 
         name: Literal["record", "person"] = "person" if unit is Unit.PERSON else "record"
         for sentence in run(silo_dir, population, name, left_out=left_out or [], reason=reason):
@@ -63,7 +63,7 @@ def population(
     Example: [bold]fedcpsc ledger population /srv/silo "clinic south" --reason "other patients, board of 3 May"[/]
     """
     with explain_errors():
-        from fedcpsc.gatekeeper.population import change_population  # noqa: PLC0415 - brings scipy
+        from fedcpsc.gatekeeper.population import change_population
 
         for sentence in change_population(silo_dir, name, reason):
             typer.echo(sentence)

@@ -11,16 +11,27 @@ from rich.console import Console
 from fedcpsc.commands.literal import literal
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
 from fedcpsc.commands.seeds_summary import SeedsSummary, summarise
+from fedcpsc.commands.start_from import check_start
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.launch.simulation import run_simulation
 from fedcpsc.plain_yaml import quoted
+from fedcpsc.report.after_run import draw, is_drawn
 from fedcpsc.runs.claim import Existing, claim, finished
-from fedcpsc.runs.layout import REPORT_FILE
+from fedcpsc.runs.layout import BANK_FOLDER, REPORT_FILE
+from fedcpsc.runs.real_pictures import read_public
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
 
-__all__ = ["Request", "check_no_adopted", "make_teachers", "run_once", "run_seeds", "with_absolute_data"]
+__all__ = [
+    "Request",
+    "check_files_are_there",
+    "make_teachers",
+    "run_once",
+    "run_seeds",
+    "show_result",
+    "with_absolute_paths",
+]
 
 # torch, and whatever imports it, is imported where it is needed: `fedcpsc --help` must not wait for it
 
@@ -79,19 +90,31 @@ def run_once(request: Request, console: Console) -> RunResult:
     Raises:
         FedcpscError: it failed, or its folder is taken.
     """
-    request = with_absolute_data(request)
+    request = with_absolute_paths(request)
     config = request.load()
     run_dir = Path(config.output.root).absolute() / config.output.name
+    if request.existing is not Existing.RESUME or not (run_dir / BANK_FOLDER).exists():
+        check_start(config, run_dir, console)
     resume = claim(run_dir, request.existing)
     result = finished(run_dir, config) if resume else None
     if result is None:
+        check_files_are_there(config)
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
-    console.print(result_table(result))
-    _draw_report(run_dir, console)
-    console.print(literal(f"left in {run_dir}"), highlight=False, soft_wrap=True)
+    show_result(result, run_dir, console)
     return result
+
+
+def show_result(result: RunResult, run_dir: Path, console: Console) -> None:
+    """The table of a finished run, and where its page and files are; draws the page where the run has left none."""
+    for line in (read_public(run_dir) or {"reading": []})["reading"]:
+        console.print(literal(line), highlight=False, soft_wrap=True)
+    console.print(result_table(result))
+    sorry = None if is_drawn(run_dir) else draw(run_dir)
+    page = sorry or f"the whole run on one page: {run_dir / REPORT_FILE}"
+    for line in (page, f"left in {run_dir}"):
+        console.print(literal(line), highlight=False, soft_wrap=True)
 
 
 def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
@@ -100,7 +123,13 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     Raises:
         FedcpscError: one failed; those before it stay, and RESUME goes on with it.
     """
+    from fedcpsc.silos.adopted import check_no_adopted  # noqa: PLC0415 - brings torch
+
     config = request.load()
+    if config.queries.start_from is not None:
+        constraint = "makes silos of their own for each seed, and these answers are of one seed's silos"
+        remedy = "run it once, or fit several students to what is banked: fedcpsc refit"
+        raise ConfigError(explain("--seeds", count, constraint, remedy))
     check_no_adopted(config, "--seeds", count, "run each seed by itself: --set seed=... --name ...")
     name, root = config.output.name, Path(config.output.root)
     results = []
@@ -119,50 +148,38 @@ def run_seeds(request: Request, count: int, console: Console) -> SeedsSummary:
     return summary
 
 
-def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
-    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
-
-    Args:
-        config: configuration of the run.
-        option: name of the option that asks for silos in another folder.
-        value: value of that option.
-        remedy: advice what to do instead.
-
-    Raises:
-        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
-        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
-    """
-    from fedcpsc.silos.adopted import adopted_silos  # noqa: PLC0415
-
-    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
-    if adopted:
-        names = ", ".join(manifest.silo for manifest in adopted.values())
-        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
-        raise ConfigError(explain(option, value, constraint, remedy))
-
-
-def with_absolute_data(request: Request) -> Request:
-    """The same with an absolute `data.path`: Flower's processes have another working directory.
+def with_absolute_paths(request: Request) -> Request:
+    """The same with absolute paths of all that the configuration names: Flower's processes work in another folder.
 
     Raises:
         ConfigError: as `Request.load`.
     """
-    path = request.load().data.path
-    if not path:
-        return request
-    return replace(request, overrides=(*request.overrides, f"data.path={quoted(str(Path(path).absolute()))}"))
+    config = request.load()
+    paths = {
+        "data.path": config.data.path,
+        "queries.start_from": config.queries.start_from,
+        "student.weights": config.student.weights,
+    }
+    if config.synthesis.public is not None:
+        paths["synthesis.public.path"] = config.synthesis.public.path
+    absolute = (f"{key}={quoted(str(Path(path).expanduser().absolute()))}" for key, path in paths.items() if path)
+    return replace(request, overrides=(*request.overrides, *absolute))
 
 
-def _draw_report(run_dir: Path, console: Console) -> None:
-    """Whatever goes wrong here is shown, not raised: the run itself is done and paid for."""
-    try:
-        from fedcpsc.report.page import write_report  # noqa: PLC0415
+def check_files_are_there(config: RunConfig) -> None:
+    """Does nothing where the server's own pictures and the student's weights are there, if any are wanted.
 
-        write_report(run_dir)
-    except Exception as error:
-        reason = f"{REPORT_FILE} could not be drawn ({type(error).__name__}: {error}); the run is complete"
-        again = f"try again with: fedcpsc report {run_dir}"
-        console.print(f"{reason}; {again}", markup=False, highlight=False, soft_wrap=True)
+    Raises:
+        ConfigError, DataError: they are not: told before teachers are trained for nothing.
+    """
+    weights = config.student.weights
+    if weights is not None and not Path(weights).exists():
+        remedy = "check the path; weights are never downloaded"
+        raise ConfigError(explain("student.weights", weights, "is not there", remedy))
+    if config.synthesis.public is not None:
+        from fedcpsc.data.unlabelled import find_pictures  # noqa: PLC0415 - brings Pillow and arrays
+
+        find_pictures(config.synthesis.public)
 
 
 def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, view: RunView) -> RunResult:

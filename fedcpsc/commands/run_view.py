@@ -12,14 +12,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from fedcpsc.commands.literal import literal
+from fedcpsc.commands.long_name import LongName
 from fedcpsc.commands.seeds_summary import SeedsSummary
-from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.printable import printable
+from fedcpsc.runs.metrics import MetricsLine, describe_line, describe_phase, duration
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
 
 __all__ = ["RunView", "result_table", "seeds_table"]
 
 _MOST_SILOS = 20  # that fit a screen
+_WIDE = 120  # columns from which on a line holds all figures of a round
+_SHORT_NAME = 18  # characters of a run's name on a narrower one
 _ALARM = "the silos call nearly everything one class: the query images have gone astray"
 
 
@@ -29,26 +33,30 @@ class RunView:
     Args:
         console: console to write to.
         name: name of the run.
+        waits_for: what is done before the first line, in words.
     """
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, waits_for: str = "waiting for the silos") -> None:
         self._console = console
         self._name = name
+        self._waits_for = waits_for
         self._alarmed = False
         self._suspicions = SuspicionWatch()
+        self._narrow = console.width < _WIDE
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16 if self._narrow else 24),
             TextColumn("{task.fields[state]}"),
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-        self._task = self._bar.add_task(name, total=1.0, state="waiting for the silos") if self._bar else None
+        shown = printable(name, _SHORT_NAME if self._narrow else None)
+        self._task = self._bar.add_task(shown, total=1.0, state=waits_for) if self._bar else None
 
     def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         else:
-            self._console.print(literal(f"{self._name}: waiting for the silos"), highlight=False)
+            self._console.print(literal(f"{self._name}: {self._waits_for}"), highlight=False)
         return self
 
     def __exit__(
@@ -69,20 +77,17 @@ class RunView:
             for change in gone:
                 self._console.print(literal(f"{self._name}: {change}"), highlight=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=line["share_done"], state=_state(line))
+            state = _short_state(line) if self._narrow else describe_line(line)
+            self._bar.update(self._task, completed=line["share_done"], state=state)
         elif line["phase"] == "round" or "student_accuracy" in line:
-            self._console.print(literal(f"{self._name}: {_state(line)}"), highlight=False, soft_wrap=True)
+            self._console.print(literal(f"{self._name}: {describe_line(line)}"), highlight=False, soft_wrap=True)
 
 
-def _state(line: MetricsLine) -> str:
-    parts = [f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"]
-    parts.append(f"bank {line['bank']:,}")
-    parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
-    for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
-        if accuracy is not None:
-            parts.append(f"{who} {accuracy:.1%}")
-    parts.append(f"{_duration(line['seconds_left'])} left")
-    return ", ".join(parts)
+def _short_state(line: MetricsLine) -> str:
+    """What a line of 80 columns has room for beside a name and a bar."""
+    accuracy = line.get("student_accuracy")
+    student = [] if accuracy is None else [f"student {accuracy:.1%}"]
+    return ", ".join([describe_phase(line), *student, f"{duration(line['seconds_left'])} left"])
 
 
 def result_table(result: RunResult) -> Table:
@@ -95,42 +100,73 @@ def result_table(result: RunResult) -> Table:
     table = Table(title=literal(result["name"]), caption_justify="left", title_justify="left")
     caption = (
         f"{result['answers_per_silo']:,} answers per silo, {_bytes(result['bytes_sent'])} sent, "
-        f"{_bytes(result['bytes_received'])} received; {_duration(seconds['total'])}, "
-        f"of which {_duration(seconds['waiting'])} waiting for answers"
+        f"{_bytes(result['bytes_received'])} received; {duration(seconds['total'])}, "
+        f"of which {duration(seconds['waiting'])} waiting for answers"
     )
+    if result.get("refit"):
+        caption = f"{result['answers_per_silo']:,} answers per silo, none of them asked for here; "
+        caption += f"{duration(seconds['total'])}"
     later = seconds.get("waiting_share_after_first_round")
-    if later is not None:
+    if later is not None and not result.get("refit"):
         caption += f" ({later:.1%} of the time after the first round)"
     table.caption = literal("\n".join([caption, *_warnings(result)]))
-    for column in ("", "images", "answers", "refusals", "epsilon", "accuracy"):
-        table.add_column(column, justify="left" if not column else "right")
+    units = {silo["unit"] for silo in result["silos"] if _promised(silo)}
+    unit = f"\nper {units.pop()}" if len(units) == 1 else ""
+    for column in ("", "images", "answers", "refusals", f"epsilon{unit}", "accuracy"):
+        table.add_column(literal(column), justify="left" if not column else "right", no_wrap=bool(column))
     shown, rest = _worth_showing(result["silos"])
     for silo in shown:
-        refusals = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items()) or "0"
-        promised = silo["dp"] and silo["epsilon"] is not None
-        epsilon = f"{silo['epsilon']:.2f} per {silo['unit']}" if promised else "no dp"
+        epsilon = "no dp"
+        if _promised(silo):
+            epsilon = f"{silo['epsilon']:.2f}" + ("" if unit else f"\nper {silo['unit']}")
         size = "-" if silo["train_size"] is None else f"{silo['train_size']:,}"
-        row = (f"teacher {silo['id']}", size, f"{silo['answers']:,}", refusals, epsilon)
-        table.add_row(*map(literal, row), _percent(silo["teacher_accuracy"]))
+        row = (size, f"{silo['answers']:,}", f"{sum(silo['refusals'].values()):,}", epsilon)
+        table.add_row(LongName(f"teacher {silo['id']}"), *map(literal, row), _percent(silo["teacher_accuracy"]))
     if rest:
         known = [silo["teacher_accuracy"] for silo in rest if silo["teacher_accuracy"] is not None]
         middle = _percent(statistics.median(known) if known else None)
         table.add_row(f"{len(rest)} more in the report, median", "", "", "", "", middle)
     table.add_section()
-    rule = literal(f"ensemble ({result['ensemble']['rule']})")
+    rule = LongName(f"ensemble ({result['ensemble']['rule']})")
     table.add_row(rule, "", "", "", "", _percent(result["ensemble"]["accuracy"]))
     table.add_row("student", "", "", "", "", f"[bold]{_percent(result['student']['accuracy'])}[/]")
     return table
 
 
 def _warnings(result: RunResult) -> list[str]:
-    """A line for each silo that is suspected or was turned away, as many as a screen holds."""
-    found = [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
+    """A line for each silo that is suspected, refused, was not let in, or paid elsewhere, as many as a screen holds."""
+    found = _earlier_runs(result)
+    found += [describe_suspicion(silo["id"], why) for silo in result["silos"] if (why := silo.get("suspicion"))]
+    for silo in result["silos"]:
+        if silo["refusals"]:
+            codes = ", ".join(f"{count} {code}" for code, count in silo["refusals"].items())
+            found.append(f"{silo['id']} refused: {codes}")
     if result.get("not_judged"):
         found.append(f"silos were not judged by their answers, because {result['not_judged']}")
     found += [f"not let in: {name}: {why}" for name, why in result.get("turned_away", {}).items()]
     more = len(found) - _MOST_SILOS
     return found if more <= 0 else [*found[:_MOST_SILOS], f"and {more} more in the report"]
+
+
+def _promised(silo: SiloResult) -> bool:
+    return silo["dp"] and silo["epsilon"] is not None
+
+
+def _earlier_runs(result: RunResult) -> list[str]:
+    """Where answers came from that this run did not ask for, and who of those that gave them was not asked."""
+    earlier = result.get("earlier_runs")
+    if not earlier:
+        return []
+    found = [f"answers of {' and '.join(one['run'] for one in earlier)} were there when it began"]
+    if not result.get("refit"):
+        here = ", ".join(f"{silo['id']} {silo.get('answers_here', 0):,}" for silo in result["silos"])
+        found.append(f"answered, and charged for, in this run: {here}")
+        found += [f"{silo['id']} was not asked: {silo['stopped']}" for silo in result["silos"] if _was_not_asked(silo)]
+    return found
+
+
+def _was_not_asked(silo: SiloResult) -> bool:
+    return bool(silo.get("stopped")) and not silo.get("answers_here") and not silo.get("replies")
 
 
 def _worth_showing(silos: list[SiloResult]) -> tuple[list[SiloResult], list[SiloResult]]:
@@ -171,8 +207,3 @@ def _percent(share: float | None) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

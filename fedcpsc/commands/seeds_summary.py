@@ -3,26 +3,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import TypedDict
 
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.seeds import FigureOfSeeds, best_teacher, figure_of_seeds
 
-__all__ = ["FigureOfSeeds", "SeedsSummary", "summarise"]
-
-
-class FigureOfSeeds(TypedDict):
-    """One figure over seeds.
-
-    Attributes:
-        mean, std: mean and sample standard deviation; None where a value is missing, the deviation also of one value.
-        values: value of each seed, in the order of the seeds.
-    """
-
-    mean: float | None
-    std: float | None
-    values: list[float | None]
+__all__ = ["SeedsSummary", "summarise"]
 
 
 class SeedsSummary(TypedDict):
@@ -58,25 +45,10 @@ def summarise(name: str, results: Sequence[RunResult]) -> SeedsSummary:
     return {
         "name": name,
         "seeds": [result["seed"] for result in results],
-        "student": _figure([result["student"]["accuracy"] for result in results]),
-        "ensemble": _figure([result["ensemble"]["accuracy"] for result in results]),
-        "best_teacher": _figure([_best_teacher(result) for result in results]),
-        "seconds": _figure([result["seconds"]["total"] for result in results]),
+        "student": figure_of_seeds([result["student"]["accuracy"] for result in results]),
+        "ensemble": figure_of_seeds([result["ensemble"]["accuracy"] for result in results]),
+        "best_teacher": figure_of_seeds([best_teacher(result) for result in results]),
+        "seconds": figure_of_seeds([result["seconds"]["total"] for result in results]),
         "versions": results[0]["versions"],
         "commit": results[0]["commit"],
     }
-
-
-def _figure(values: list[float | None]) -> FigureOfSeeds:
-    known = [value for value in values if value is not None]
-    whole = len(known) == len(values)
-    return {
-        "mean": statistics.fmean(known) if whole else None,
-        "std": statistics.stdev(known) if whole and len(known) > 1 else None,
-        "values": values,
-    }
-
-
-def _best_teacher(result: RunResult) -> float | None:
-    known = [silo["teacher_accuracy"] for silo in result["silos"] if silo["teacher_accuracy"] is not None]
-    return max(known, default=None)

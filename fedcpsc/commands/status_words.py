@@ -9,6 +9,7 @@ from fedcpsc.runs.health import Health, SiloHealth
 
 __all__ = ["EXIT_CODES", "in_words"]
 
+_GO_ON = "what is banked is kept: go on with --resume"
 EXIT_CODES = {"starting": 0, "running": 0, "finished": 0, "failed": 1, "stalled": 3}
 
 
@@ -22,9 +23,16 @@ def in_words(health: Health) -> Iterator[str]:
         yield f"last line of metrics {_ago(health.line_age_s)}; last checkpoint {kept}"
     if health.seconds:
         yield f"waited for answers {health.waiting_share:.1%} of {_duration(health.seconds)}"
+    for run in health.earlier_runs:
+        commit = f", commit {run.commit}" if run.commit else ""
+        counts = ", ".join(f"{silo} {count:,}" for silo, count in run.answers.items())
+        yield f"answers from {run.name} ({run.folder}{commit}): {counts}"
+    if health.refit:
+        yield "a refit: no silo was asked anything"
     for silo in health.silos:
         left = "" if silo.left is None else f"; {silo.left:,} left of its budget"
-        yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{left}{_belief(silo)}"
+        here = "" if silo.here is None or health.refit else f", {silo.here:,} of them in this run"
+        yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{here}{left}{_belief(silo)}"
     if health.not_judged is not None:
         yield f"silos are not judged by their answers, because {health.not_judged}"
     if health.excluded:
@@ -36,7 +44,7 @@ def in_words(health: Health) -> Iterator[str]:
     if health.error is not None:
         yield f"error: {health.error}"
     if health.state in ("failed", "stalled"):
-        yield "what is banked is kept: go on with --resume"
+        yield "make it again: fedcpsc refit --overwrite" if health.refit else _GO_ON
 
 
 def _progress(health: Health) -> str:

@@ -64,7 +64,12 @@ class Decoded:
 
 
 def decode(
-    pictures: Sequence[Picture], name_of: Callable[[int], str], form: PictureForm, *, skip_damaged: bool = False
+    pictures: Sequence[Picture],
+    name_of: Callable[[int], str],
+    form: PictureForm,
+    *,
+    skip_damaged: bool = False,
+    section: str = "data",
 ) -> Decoded:
     """Decodes pictures, turns them upright, lays them on the background, converts and resizes them.
 
@@ -73,13 +78,14 @@ def decode(
         name_of: function that names picture i in an error.
         form: form of the result.
         skip_damaged: whether to leave out what cannot be decoded, instead of refusing all.
+        section: section of the configuration that says all this, for errors.
 
     Raises:
         DataError: where pictures cannot be decoded (all of them are counted, the first are named), sizes or channels
             differ and nothing says what to make of it, or the images do not fit into memory.
     """
     if not len(pictures):
-        raise DataError(explain("images", 0, "there must be at least one", "check the data's path"))
+        raise DataError(explain("images", 0, "there must be at least one", f"check {section}.path"))
     array: npt.NDArray[np.uint8] | None = None
     taken: list[int] = []
     damaged: list[tuple[int, str]] = []
@@ -100,7 +106,7 @@ def decode(
             taken.append(i)
             seen.append(look)
     if damaged and not (skip_damaged and taken):
-        raise _damage(damaged, len(pictures), name_of)
+        raise _damage(damaged, len(pictures), name_of, section)
     assert array is not None  # noqa: S101 - without damage, there is a first picture
     sizes = Counter(look.size for look in seen)
     return Decoded(array[: len(taken)], np.array(taken, np.int64), tuple(damaged), sizes, _notes(seen, form))
@@ -165,7 +171,7 @@ def _room(count: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     raise DataError(explain("data.image_size", None, constraint, "set data.image_size, or data.train_limit"))
 
 
-def _damage(damaged: list[tuple[int, str]], count: int, name_of: Callable[[int], str]) -> DataError:
+def _damage(damaged: list[tuple[int, str]], count: int, name_of: Callable[[int], str], section: str) -> DataError:
     reason = damaged[0][1]
     names = first_of((name_of(i) for i, _ in damaged), len(damaged), _DAMAGED_SHOWN)
     if len(damaged) == 1:
@@ -173,7 +179,7 @@ def _damage(damaged: list[tuple[int, str]], count: int, name_of: Callable[[int],
     else:
         constraint = f"{len(damaged)} of {count} cannot be decoded (the first: {reason})"
     remedy = "replace the image or remove its row" if len(damaged) == 1 else "replace or remove them"
-    return DataError(_explain_whole("image", names, constraint, f"{remedy}; or set data.skip_damaged: true"))
+    return DataError(_explain_whole("image", names, constraint, f"{remedy}; or set {section}.skip_damaged: true"))
 
 
 def _explain_whole(name: str, value: str, constraint: str, remedy: str) -> str:

@@ -65,9 +65,10 @@ class ReadingReport:
     Attributes:
         place: place of the pictures, a folder or a file.
         use: what the pictures are for: "images to train on", "held-out images".
-        class_names: K names in the order of the outputs; numbers where the source has no names.
+        class_names: K names in the order of the outputs; numbers where the source has no names; none where the
+            pictures are without labels.
         named: whether the source itself names its classes.
-        counts: number of pictures of each class, K of them.
+        counts: number of pictures of each class, K of them; of pictures without labels the number of all.
         image_shape: (C, H, W) of all of them now.
         sizes: (width, height, number of pictures) that were found, the most frequent first.
         resize: what was done to pictures of another size: squash, crop or pad.
@@ -89,7 +90,16 @@ class ReadingReport:
     def lines(self) -> Iterator[str]:
         """The report as a table in plain text, bounded in length."""
         total, classes = sum(self.counts), len(self.class_names)
-        yield f"{self.use}: {total} in {classes} classes, from {printable(self.place)}"
+        within = f" in {classes} classes" if classes else ""
+        yield f"{self.use}: {total}{within}, from {printable(self.place)}"
+        if classes:
+            yield from self._class_lines()
+        yield f"  sizes: {self._sizes()}"
+        yield from (f"  left out: {item}" for item in self.left_out)
+        yield from (f"  note: {note}" for note in self.notes)
+
+    def _class_lines(self) -> Iterator[str]:
+        classes = len(self.class_names)
         width = max(5, *(len(name) for name in self.class_names[:_CLASSES_SHOWN]))
         yield f"  {'output':>6}  {'class':<{width}}  images"
         for k in range(min(classes, _CLASSES_SHOWN)):
@@ -97,9 +107,6 @@ class ReadingReport:
         if classes > _CLASSES_SHOWN:
             rest = self.counts[_CLASSES_SHOWN:]
             yield f"  and {len(rest)} classes more, {sum(1 for count in rest if not count)} of them empty: {sum(rest)}"
-        yield f"  sizes: {self._sizes()}"
-        yield from (f"  left out: {item}" for item in self.left_out)
-        yield from (f"  note: {note}" for note in self.notes)
 
     def _sizes(self) -> str:
         _, height, width = self.image_shape

@@ -55,9 +55,9 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
         return
     whole = load_train(config.data, config.seed)
     persons = config.data.persons
-    dealing, count = config.silos.partition, config.silos.count
-    parts = partition(whole.labels, dealing, count, config.seed, whole.persons, whole.class_names)
-    for silo, part in enumerate(parts):
+    dealing, silos = config.silos.partition, config.silos
+    parts = partition(whole.labels, dealing, silos.parts, config.seed, whole.persons, whole.class_names)
+    for silo, part in enumerate(parts[: silos.count]):
         images = whole.subset(part)
         if persons is not None and persons.kind == "blocks":
             images = replace(images, persons=invented_persons(len(images), persons.size, silo))
@@ -67,7 +67,7 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
 def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet]]:
     """Number and `load_silo_train` of some silos; no other silo's own files are read.
 
-    Dealt images are dealt to all `silos.count` places: a silo's share does not depend on which silos are asked for.
+    Dealt images are dealt in all parts (`silos.parts`): a silo's share does not depend on which silos are asked for.
 
     Args:
         config: configuration of the run.

@@ -80,7 +80,7 @@ def admit(
     aliases = config.aggregation.aliases
     held_out = {aliases.get(name, name) for name in held_out_names or ()}
     if begun_with is not None:
-        silos = _without(silos, _changed(silos, begun_with), away)
+        silos = _without(silos, _changed(silos, begun_with, config), away)
     silos = _without(silos, _names_alike(silos), away)
     silos = _without(silos, _unfit_for_the_run(silos, config), away)
     silos = _without(silos, _other_shapes(silos), away)
@@ -117,17 +117,25 @@ def _out_of_bounds(silos: Silos, most: int) -> Reasons:
     return found
 
 
-def _changed(silos: Silos, begun_with: Mapping[SiloId, Description]) -> Reasons:
-    """Silos of a resumed run that it did not begin with, or whose answers would now mean something else."""
+def _changed(silos: Silos, begun_with: Mapping[SiloId, Description], config: RunConfig) -> Reasons:
+    """Silos of a resumed run that it did not begin with, or whose answers would now mean something else.
+
+    A run that keeps teachers apart which were replaced between two runs lets none be replaced in its midst.
+    """
     found: Reasons = {}
+    facts = ["image_shape", "classes", "none_class", "class_names"]
+    if config.queries.start_from is not None:
+        facts.append("teacher")
     for silo, said in silos.items():
         before = begun_with.get(silo)
         if before is None:
             constraint = "is not one of the silos that the run began with"
             found[silo] = explain("silo", silo, constraint, "let it take part in a new run")
             continue
-        for name in ("image_shape", "classes", "none_class", "class_names"):
+        for name in facts:
             then, now = getattr(before, name), getattr(said, name)
+            if name == "teacher" and now is None:
+                continue
             if then != now and then is not None:  # a silo may begin to name its classes
                 remedy = "let its owner serve the teacher that the run began with"
                 found[silo] = explain(name, now, f"was {printable(repr(then), 120)} when the run began", remedy)
@@ -263,6 +271,8 @@ def _check_quorum(silos: Silos, away: Mapping[str, str], config: RunConfig, *, r
         return
     constraint = f"at least {wanted} of {count} must join within {config.queries.hello_timeout_s:g} s"
     remedy = "start the missing silos, raise queries.hello_timeout_s, or lower queries.quorum"
+    if config.queries.start_from is not None and silos and not resumed:
+        remedy += f"; or, where others have left, set silos.count={len(silos)}: their answers stay"
     if away:
         shown = [f"{who}: {why}" for who, why in list(away.items())[:_SHOWN]]
         shown += [f"and {len(away) - _SHOWN} more"] if len(away) > _SHOWN else []

@@ -16,12 +16,12 @@ import torch
 
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.distillation.selection import Chosen, choose
-from fedcpsc.distillation.synthesis import Images, shares, train_generator
-from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.distillation.synthesis import Synthesised, shares, train_generator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.protocol.recipe import Pool, Recipe
-from fedcpsc.recipes.drawing import draw_candidates
+from fedcpsc.recipes.drawing import draw_candidates, prior_kinds
 from fedcpsc.recipes.weights import pack_weights, recipe_generator
+from fedcpsc.runs.origins import GENERATOR, codes_of_priors
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["Source", "cut_recipe", "synthesise_by_recipe"]
@@ -53,8 +53,8 @@ def synthesise_by_recipe(
     image_shape: tuple[int, int, int],
     seed: int,
     device: torch.device,
-) -> tuple[Images, npt.NDArray[np.int64], ConditionalGenerator | None, Source]:
-    """As `synthesise`; also what the images are made from."""
+) -> tuple[Synthesised, Source]:
+    """As `synthesise`, of prior and generator alone; also what the images are made from."""
     seed = derive_seed(seed, round_index)
     from_prior, candidates = shares(config, count, round_index, rounds)
     pool = Pool(
@@ -79,7 +79,9 @@ def synthesise_by_recipe(
         chosen.append(choose(drawn, candidates, count - from_prior, committee, device, config.precision))
     images, y = torch.cat([one.images for one in chosen]), torch.cat([one.y for one in chosen])
     among = np.concatenate([one.among for one in chosen])
-    return images.numpy(), y.numpy(), generator, Source(pool, weights, among)
+    kinds = prior_kinds(pool, image_shape)[among[: pool.from_prior]]
+    origins = np.concatenate([codes_of_priors(kinds), np.full(count - from_prior, GENERATOR, np.uint8)])
+    return Synthesised(images.numpy(), y.numpy(), generator, origins), Source(pool, weights, among)
 
 
 def cut_recipe(

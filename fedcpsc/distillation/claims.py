@@ -82,8 +82,11 @@ def _faults(said: Description) -> Iterator[str | None]:
     yield _must(_is_name(said.silo), "silo", said.silo, f"must be 1 to {TEXT_LIMIT} printable characters")
     good = isinstance(said.version, str) and bool(_VERSION.fullmatch(said.version))
     yield _must(good, "version", said.version, "must be numbers with points between them")
+    good = said.teacher is None or _is_name(said.teacher)
+    yield _must(good, "teacher", said.teacher, f"must be 1 to {TEXT_LIMIT} printable characters")
     yield _must(type(said.none_class) is bool, "none_class", said.none_class, "must be true or false")
     yield _must(type(said.recipes) is bool, "recipes", said.recipes, "must be true or false")
+    yield _must(type(said.share_answers) is bool, "share_answers", said.share_answers, "must be true or false")
     good = _whole(said.classes) and 2 <= said.classes <= MAX_CLASSES
     yield _must(good, "classes", said.classes, f"must be in [2, {MAX_CLASSES}]")
     own = said.classes - said.none_class

@@ -12,26 +12,61 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_view import BankView
 from fedcpsc.runs.metrics import MetricsLine
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["EventLog", "check_tensorboard"]
+__all__ = ["EventLog", "check_tensorboard", "scalars", "step_of"]
 
 _ROWS, _COLUMNS = 5, 10
 _GAP = 1  # pixels between two images of a grid
 
 
-def check_tensorboard() -> None:
+def check_tensorboard(asked_by: str = "output.tensorboard", otherwise: str = "set output.tensorboard=false") -> None:
     """Does nothing where the package is there.
+
+    Args:
+        asked_by: name of what asks for it, for the message.
+        otherwise: advice to who does not want it.
 
     Raises:
         ConfigError: where it is not.
     """
     if find_spec("tensorboard") is None:
-        remedy = "pip install 'fedcpsc[tensorboard]', or set output.tensorboard=false"
-        raise ConfigError(explain("output.tensorboard", True, "the package tensorboard is not installed", remedy))
+        remedy = f"pip install 'fedcpsc[tensorboard]', or {otherwise}"
+        raise ConfigError(explain(asked_by, True, "the package tensorboard is not installed", remedy))
+
+
+def step_of(line: MetricsLine, final_lines: int) -> int:
+    """The step of a line: a round's number; the final fit's lines count on from the last round.
+
+    Args:
+        line: line of metrics.jsonl.
+        final_lines: number of lines of the final fit so far, this one with them.
+    """
+    return line["round"] if line["phase"] == "round" else line["rounds"] + final_lines
+
+
+def scalars(line: MetricsLine) -> dict[str, float]:
+    """The numbers of a line by name.
+
+    Args:
+        line: line of metrics.jsonl.
+    """
+    found = {
+        f"run/{key}": float(value)
+        for key, value in line.items()
+        if isinstance(value, int | float) and key not in ("round", "rounds")
+    }
+    for silo, figures in line.get("silos", {}).items():
+        found[f"silos/answers/{silo}"] = float(figures["answers"])
+        found[f"silos/answers_left/{silo}"] = float(figures["answers_left"])
+        for key in ("reputation", "agreement"):
+            if (value := figures.get(key)) is not None:
+                found[f"silos/{key}/{silo}"] = float(cast(float, value))
+    return found
 
 
 class EventLog:
@@ -48,21 +83,14 @@ class EventLog:
         self._writer: SummaryWriter | None = None
         self._final_lines = 0
 
-    def line(self, line: MetricsLine, bank: AnswerBank) -> None:
+    def line(self, line: MetricsLine, bank: AnswerBank | BankView) -> None:
         """Writes what the line says; for a round also its query images, evenly chosen."""
         in_round = line["phase"] == "round"
         self._final_lines += not in_round
-        step = line["round"] if in_round else line["rounds"] + self._final_lines
+        step = step_of(line, self._final_lines)
         writer = self._open(step)
-        for key, value in line.items():
-            if isinstance(value, int | float) and key not in ("round", "rounds"):
-                writer.add_scalar(f"run/{key}", float(value), step)
-        for silo, figures in line.get("silos", {}).items():
-            writer.add_scalar(f"silos/answers/{silo}", float(figures["answers"]), step)
-            writer.add_scalar(f"silos/answers_left/{silo}", float(figures["answers_left"]), step)
-            for key in ("reputation", "agreement"):
-                if (value := figures.get(key)) is not None:
-                    writer.add_scalar(f"silos/{key}/{silo}", float(cast(float, value)), step)
+        for name, value in scalars(line).items():
+            writer.add_scalar(name, value, step)
         batches = bank.round_batches(line["round"] - 1) if in_round else []
         if batches:
             rows = np.arange(batches[0].first, batches[-1].first + batches[-1].count)

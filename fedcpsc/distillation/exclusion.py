@@ -16,6 +16,7 @@ from fedcpsc.errors import ConfigError, explain
 from fedcpsc.protocol.messages import Description
 from fedcpsc.runs.bank_view import BankView, find_bank
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
+from fedcpsc.runs.lineage import read_lineage
 
 __all__ = ["banked_silos", "check_classes_remain", "connect_silos", "without_excluded"]
 
@@ -25,7 +26,8 @@ _SHOWN = 20
 def connect_silos(transport: SiloTransport, config: RunConfig, run_dir: Path) -> dict[SiloId, Description]:
     """Waits for the silos as `SiloTransport.connect` does, and not for those excluded that the run knows.
 
-    An excluded name that no silo has given yet may be a slip of the pen: then all silos are waited for.
+    An excluded name that no silo has given yet may be a slip of the pen: then all silos are waited for. Silos of an
+    earlier run that have left are none of `silos.count`.
 
     Args:
         transport: way to the silos.
@@ -38,7 +40,10 @@ def connect_silos(transport: SiloTransport, config: RunConfig, run_dir: Path) ->
     Raises:
         BankError: the folder's answer bank is damaged.
     """
+    lineage = read_lineage(run_dir)
     excluded, known = set(config.aggregation.exclude), banked_silos(run_dir)
+    if lineage is not None:
+        known -= lineage.left.keys()
     joined: dict[SiloId, Description] = {}
     while True:
         absent = (excluded & known) - joined.keys()
@@ -48,24 +53,23 @@ def connect_silos(transport: SiloTransport, config: RunConfig, run_dir: Path) ->
 
 
 def without_excluded(
-    joined: Mapping[SiloId, Description], config: RunConfig, run_dir: Path, tell: Callable[[str], None]
+    joined: Mapping[SiloId, Description], config: RunConfig, banked: Collection[SiloId], tell: Callable[[str], None]
 ) -> dict[SiloId, Description]:
     """The silos that remain; those left out are told.
 
     Args:
         joined: descriptions of the silos that joined.
         config: configuration of the run.
-        run_dir: folder of the run, which may hold the answers of an earlier attempt.
+        banked: names of the silos whose answers are banked, by an earlier attempt or an earlier run.
         tell: function called with one line for each event an operator should know.
 
     Raises:
         ConfigError: a name is no silo's, or no silo remains.
-        BankError: the folder's answer bank is damaged.
     """
     excluded = config.aggregation.exclude
     if not excluded:
         return dict(joined)
-    silos = joined.keys() | banked_silos(run_dir)
+    silos = joined.keys() | set(banked)
     absent = [name for name in excluded if name not in silos]
     if absent and len(silos) + len(absent) > config.silos.count:
         constraint = f"no silo has this name; the {len(silos)} silos are {_some(sorted(silos))}"

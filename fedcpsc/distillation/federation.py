@@ -6,7 +6,7 @@ Their classes are united by name (`label_sets`), and the held-out images are lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,14 +15,25 @@ import numpy as np
 from fedcpsc.aggregation.rule import RULES, LinearRule
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import FederationError, explain
 from fedcpsc.label_sets import Aliases, LabelSets, SiloClasses, unite
-from fedcpsc.models.registry import check_trainable
+from fedcpsc.models.student_check import check_student
+from fedcpsc.models.students import Start
 from fedcpsc.protocol.messages import AnswerForm, Description
 from fedcpsc.protocol.recipe import check_sizes
 
-__all__ = ["Federation", "answer_forms", "check_federation", "describe_classes", "federated_labels", "silo_classes"]
+__all__ = [
+    "Federation",
+    "answer_forms",
+    "answer_windows",
+    "check_federation",
+    "describe_classes",
+    "federated_labels",
+    "forms_of_bank",
+    "silo_classes",
+]
 
 _SHOWN = 20  # names, or silos, in a line
 
@@ -42,12 +53,17 @@ class Federation(NamedTuple):
 
 
 def check_federation(
-    joined: Mapping[SiloId, Description], config: RunConfig, evaluation: ImageSet | None, tell: Callable[[str], None]
+    joined: Mapping[SiloId, Description],
+    config: RunConfig,
+    evaluation: ImageSet | None,
+    tell: Callable[[str], None],
+    start: Start | None = None,
 ) -> Federation:
     """What the silos that joined have in common; what an operator should know of their classes is told.
 
     Args:
         joined: descriptions of the silos that were let in (`admission.admit`), by name.
+        start: what the student begins as; None for what the configuration alone says.
 
     Raises:
         FederationError: they do not fit together, and nobody can tell which of them is wrong.
@@ -70,8 +86,7 @@ def check_federation(
         raise FederationError(explain("classes", label_sets.classes, constraint, "raise it, or leave silos out"))
     if config.queries.recipes:
         check_sizes(shape, label_sets.classes, config.synthesis.latent, config.synthesis.width)
-    student = config.student
-    check_trainable("student", student.architecture, label_sets.classes, shape, student.width, student.batch_size)
+    check_student(config, label_sets.classes, shape, start, tell)
     if evaluation is not None:
         evaluation = federated_labels(evaluation, label_sets, config.aggregation.aliases)
     for line in describe_classes(label_sets, said, evaluation):
@@ -181,6 +196,36 @@ def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[Silo
             remedy = "ask for a form that every silo's policy offers, or for the best of each: queries.form=best"
             raise FederationError(explain("queries.form", form.value, f"{silo} offers {offered}", remedy))
     return dict.fromkeys(joined, form)
+
+
+def forms_of_bank(
+    said: Mapping[SiloId, Description], wanted: str, left: Collection[SiloId]
+) -> dict[SiloId, AnswerForm]:
+    """The form in which each silo of a bank answers, or has answered.
+
+    Args:
+        said: descriptions of the silos; of those that have left, with the one form that they were asked for.
+        wanted: value of `queries.form` in the run that the bank is of.
+        left: names of the silos that an earlier run alone has asked.
+
+    Raises:
+        FederationError: as `answer_forms`.
+    """
+    asked = answer_forms({silo: description for silo, description in said.items() if silo not in left}, wanted)
+    return {silo: said[silo].forms[0] if silo in left else asked[silo] for silo in said}
+
+
+def answer_windows(
+    joined: Mapping[SiloId, Description], forms: Mapping[SiloId, AnswerForm], *, denoise: bool
+) -> dict[SiloId, Window]:
+    """How each silo shows its teacher's probabilities.
+
+    Args:
+        joined: descriptions of the silos, by name.
+        forms: form that each is asked for.
+        denoise: whether the noise that they state is accounted for (`aggregation.denoise`).
+    """
+    return {silo: Window(forms[silo], said.noise_sigma, denoise) for silo, said in joined.items()}
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.protocol.forms import shape_answer
 from fedcpsc.protocol.messages import Answer, AnswerForm
-from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import BankIndex
 from fedcpsc.seeding import numpy_generator
 
 __all__ = ["Information", "Window", "measure", "sample_answers"]
@@ -92,7 +92,7 @@ class Information:
         return read
 
 
-def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None = None) -> Information | None:
+def measure(bank: BankIndex, windows: Mapping[str, Window], before: int | None = None) -> Information | None:
     """What the bank's answers show of the windows; None where all are alike, or nothing was answered.
 
     Args:
@@ -129,7 +129,7 @@ def measure(bank: AnswerBank, windows: Mapping[str, Window], before: int | None 
     return Information((variance.min() / variance).astype(np.float32), facts.hidden, known)
 
 
-def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def sample_answers(bank: BankIndex, before: int | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Answers [S, n, K] and who gave one [S, n], of some thousand rows spread evenly over what was answered.
 
     A row sums to 1, or to less where a silo's answer says "none of my classes": to the part that says otherwise.
@@ -141,7 +141,7 @@ def sample_answers(bank: AnswerBank, before: int | None = None) -> tuple[Floats,
     return answers, given
 
 
-def _sample(bank: AnswerBank, before: int | None) -> tuple[Floats, npt.NDArray[np.bool_], Floats | None]:
+def _sample(bank: BankIndex, before: int | None) -> tuple[Floats, npt.NDArray[np.bool_], Floats | None]:
     """The same, and what the rows sum to, [S, n]; None where all sum to 1."""
     batches = bank.batches_before(before)
     step = max(1, sum(batch.count for batch in batches) // _ROWS)

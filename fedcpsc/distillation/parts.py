@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from fedcpsc.runs.bank_index import Batch
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["Part", "parts_of", "query_ids"]
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,42 @@ class Part:
         return self.rows == self.batch.rows
 
 
-def parts_of(batch: Batch, silo: str, most: int) -> list[Part]:
+def parts_of(batch: Batch, silo: str, most: int, teacher: int = 0) -> list[Part]:
     """What the silo has not answered of a batch, in parts of at most `most` images, in the batch's order.
 
     Parts begin at multiples of `most`, whatever has been answered: those of a resumed run are those of the run before.
+
+    Args:
+        batch: batch of the bank.
+        silo: name of the silo.
+        most: most images of a part, >= 1.
+        teacher: number of the silo's earlier teachers that may have been asked about the batch, >= 0. Under their ids
+            its ledger would return what they answered.
     """
     parts = []
     for hole in batch.missing_of(silo):
         start = hole.start
         while start < hole.stop:
             stop = min(hole.stop, start + most - (start - batch.first) % most)
-            parts.append(Part(_query_id(batch, start, stop), batch, slice(start, stop)))
+            parts.append(Part(_query_id(batch, start, stop, teacher), batch, slice(start, stop)))
             start = stop
     return parts
 
 
-def _query_id(batch: Batch, start: int, stop: int) -> str:
-    if (start, stop) == (batch.rows.start, batch.rows.stop):
+def query_ids(batch: Batch, most: int, teacher: int = 0) -> list[str]:
+    """Ids of all queries that ask a silo about a batch in parts of at most `most` images, answered or not.
+
+    Args:
+        batch: batch of a bank.
+        most: most images of a query to the silo, >= 1.
+        teacher: argument of `parts_of`.
+    """
+    starts = range(batch.rows.start, batch.rows.stop, most)
+    return [_query_id(batch, start, min(batch.rows.stop, start + most), teacher) for start in starts]
+
+
+def _query_id(batch: Batch, start: int, stop: int, teacher: int) -> str:
+    own = f"/teacher-{teacher}" if teacher else ""
+    if not own and (start, stop) == (batch.rows.start, batch.rows.stop):
         return batch.query_id
-    return sha256(f"{batch.query_id}/{start - batch.first}/{stop - start}".encode()).hexdigest()[:32]
+    return sha256(f"{batch.query_id}{own}/{start - batch.first}/{stop - start}".encode()).hexdigest()[:32]

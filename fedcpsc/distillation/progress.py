@@ -1,80 +1,120 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a run is: one line a round and one a part of the final fit."""
+"""How far a run is: one line a round and one a part of the final fit, with the student's accuracy where it is due."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from fedcpsc.aggregation.reputation import Standing
-from fedcpsc.config import RunConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.distillation.bank_fit import BankFit
 from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
-from fedcpsc.distillation.query_scheduler import QueryScheduler
+from fedcpsc.distillation.evaluate import accuracy, predicted_classes
+from fedcpsc.distillation.silo_state import SiloState
+from fedcpsc.distillation.transport import SiloId
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.metrics import MetricsLine, SiloLine
-from fedcpsc.runs.timeline import Timeline
+from fedcpsc.runs.suspicion import SuspicionWatch
 
-__all__ = ["describe_progress"]
+__all__ = ["Progress", "ProgressReporter"]
+
+Progress: TypeAlias = Callable[[MetricsLine], None]
 
 
-def describe_progress(
-    config: RunConfig,
-    bank: AnswerBank,
-    scheduler: QueryScheduler,
-    timeline: Timeline,
-    *,
-    phase: Literal["round", "final"],
-    rounds_done: int,
-    final_steps_done: int,
-    entropy: float,
-    standing: Standing | None,
-    turned_away: Mapping[str, str],
-) -> MetricsLine:
-    """A line of metrics.jsonl, but for accuracies. The share of the work that is done is counted in optimiser steps.
+@dataclass
+class ProgressReporter:
+    """Tells of a run's progress, and of silos that are suspected now and were not before.
 
-    Args:
-        config: configuration of the run.
-        bank: answer bank of the run.
-        scheduler: scheduler of the queries, which knows each silo's state.
-        timeline: clock of the run.
-        phase: part of the run that the line describes.
-        rounds_done: number of rounds that are done, >= 1.
-        final_steps_done: number of steps of the final fit that are done, >= 0.
-        entropy: entropy of the classes that the silos see in the images, in [0, 1].
-        standing: how far each silo is believed; None where that is not judged.
+    Attributes:
+        fitted: committee and bank of the run.
+        rounds: number of all rounds, >= 1.
+        silos: state of each silo, by its name.
+        evaluation: held-out images, which are measured on and never fitted to; None where there are none.
+        progress: function called with one line for each round and for each part of the final fit.
+        tell: function called with one line for each event an operator should know.
+        asking: whether silos are asked; else their answers are those of earlier runs, and are told round by round.
         turned_away: reasons why silos were not let in, by name.
     """
-    per_round = config.steps_per_round * config.student.committee + 2 * config.synthesis.steps
-    total = per_round * config.queries.rounds + config.final_steps
-    share_done, seconds = (per_round * rounds_done + final_steps_done) / total, timeline.now
-    line: MetricsLine = {
-        "phase": phase,
-        "round": rounds_done,
-        "rounds": config.queries.rounds,
-        "bank": bank.rows,
-        "answers_used": max(bank.answers_of(silo) for silo in bank.silos),
-        "answers_budget": config.queries.answers_per_silo,
-        "entropy": round(entropy, 4),
-        "alarm": entropy < config.output.alarm_entropy,
-        "seconds": round(seconds, 2),
-        "waiting_s": round(timeline.waited_s, 2),
-        "active_silos": len(scheduler.active),
-        "share_done": share_done,
-        "seconds_left": round(seconds * (1 / max(share_done, 1e-6) - 1), 1),
-    }
-    if phase == "round":
-        line["silos"] = _silo_lines(bank, scheduler, standing)
-        line["not_judged"] = why_not_judged(config.aggregation, len(bank.silos), standing)
-        if turned_away:
-            line["turned_away"] = dict(turned_away)
-    return line
+
+    fitted: BankFit
+    rounds: int
+    silos: Mapping[SiloId, SiloState]
+    evaluation: ImageSet | None
+    progress: Progress
+    tell: Callable[[str], None]
+    asking: bool = True
+    turned_away: Mapping[str, str] = field(default_factory=dict)
+    _suspicions: SuspicionWatch = field(default_factory=SuspicionWatch)
+
+    def report(self, group: range, phase: Literal["round", "final"], final_steps_done: int = 0) -> None:
+        """Measures the student where that is due, and passes on one line of progress.
+
+        Args:
+            group: rounds that the line is about; the last of them is done.
+            phase: part of the run that the line describes.
+            final_steps_done: number of steps of the final fit that are done, >= 0.
+        """
+        fitted, config = self.fitted, self.fitted.plan.config
+        with fitted.timeline.span("evaluation", group.stop):
+            line = self._line(phase, group.stop, final_steps_done)
+            in_rounds = any((r + 1) % config.evaluation.every == 0 for r in group)
+            due = in_rounds if phase == "round" else final_steps_done >= config.final_steps
+            if self.evaluation is not None and due:
+                predicted = predicted_classes(fitted.student.network, self.evaluation, config.evaluation.batch_size)
+                line["student_accuracy"] = accuracy(predicted, self.evaluation)
+            self.progress(line)
+        self._tell_of_suspicions()
+
+    def _line(self, phase: Literal["round", "final"], rounds_done: int, final_steps_done: int) -> MetricsLine:
+        """All but accuracies. The share of the work that is done is counted in optimiser steps."""
+        fitted, plan = self.fitted, self.fitted.plan
+        bank, config, timeline = fitted.bank, plan.config, fitted.timeline
+        of_earlier = not self.asking or (phase == "round" and rounds_done < plan.inherited)
+        before = rounds_done if of_earlier else None
+        counted = len(fitted.committee), 2 * config.synthesis.steps if self.asking else 0
+        total = plan.steps_before(self.rounds, *counted) + config.final_steps
+        done = (plan.steps_before(rounds_done, *counted) + final_steps_done) / total
+        seconds = timeline.now
+        line: MetricsLine = {
+            "phase": phase,
+            "round": rounds_done,
+            "rounds": self.rounds,
+            "bank": sum(batch.count for batch in bank.batches_before(before)),
+            "answers_used": max(bank.answers_of(silo, before) for silo in bank.silos),
+            "answers_budget": config.queries.answers_per_silo,
+            "entropy": round(fitted.entropy, 4),
+            "alarm": fitted.entropy < config.output.alarm_entropy,
+            "seconds": round(seconds, 2),
+            "waiting_s": round(timeline.waited_s, 2),
+            "share_done": done,
+            "seconds_left": round(seconds * (1 / max(done, 1e-6) - 1), 1),
+        }
+        if self.asking:
+            line["active_silos"] = sum(not state.left for state in self.silos.values())
+        if phase == "round":
+            standing = fitted.targets.standing
+            line["silos"] = _silo_lines(bank, self.silos, standing, before)
+            line["not_judged"] = why_not_judged(config.aggregation, len(bank.silos), standing)
+            if self.turned_away:
+                line["turned_away"] = dict(self.turned_away)
+        return line
+
+    def _tell_of_suspicions(self) -> None:
+        standing, silos = self.fitted.targets.standing, self.fitted.bank.silos
+        beliefs = [] if standing is None else list(zip(silos, describe_beliefs(standing), strict=True))
+        arisen, gone = self._suspicions.changes({silo: why for silo, told in beliefs if (why := told["suspicion"])})
+        for line in arisen + gone:
+            self.tell(line)
 
 
-def _silo_lines(bank: AnswerBank, scheduler: QueryScheduler, standing: Standing | None) -> dict[str, SiloLine]:
-    states = scheduler.silos
+def _silo_lines(
+    bank: AnswerBank, states: Mapping[SiloId, SiloState], standing: Standing | None, before: int | None
+) -> dict[str, SiloLine]:
     lines: dict[str, SiloLine] = {
         silo: {
-            "answers": bank.answers_of(silo),
+            "answers": bank.answers_of(silo, before),
             "answers_left": states[silo].answers_left,
             "stopped": states[silo].left or None,
         }

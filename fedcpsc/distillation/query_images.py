@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from fedcpsc.config import RunConfig, SynthesisConfig
+from fedcpsc.config import SynthesisConfig
+from fedcpsc.data.unlabelled import PublicPictures
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
-from fedcpsc.distillation.synthesis import Images, synthesise
+from fedcpsc.distillation.synthesis import Synthesised, synthesise
 from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.protocol.recipe import Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.origins import origin_table, translated
+from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["GroupImages", "QueryImages"]
@@ -39,28 +41,28 @@ class GroupImages:
     generator: ConditionalGenerator | None = None
 
 
-@dataclass(frozen=True)
-class _RoundImages:
-    """One round's images uint8 [n, C, H, W], their y int64 [n], and what made them."""
-
-    images: Images
-    pseudo_labels: npt.NDArray[np.int64]
-    generator: ConditionalGenerator | None
-    source: Source | None
-
-
 class QueryImages:
     """Makes the images of round groups. Nothing is remembered between groups but what the bank holds.
 
     Args:
-        config: configuration of the run.
+        plan: rounds of the run, with its configuration.
         bank: answer bank that images are committed to.
         images_per_batch: most images of a batch, >= 1.
         device: device of the committee.
+        public: the server's own pictures; None: it has none.
     """
 
-    def __init__(self, config: RunConfig, bank: AnswerBank, images_per_batch: int, device: torch.device) -> None:
-        self._config = config
+    def __init__(
+        self,
+        plan: RoundPlan,
+        bank: AnswerBank,
+        images_per_batch: int,
+        device: torch.device,
+        public: PublicPictures | None = None,
+    ) -> None:
+        self._public = public
+        self._plan = plan
+        self._config = plan.config
         self._bank = bank
         self._device = device
         self.images_per_batch = images_per_batch
@@ -77,17 +79,20 @@ class QueryImages:
         """
         synthesis = self._synthesis_config(seen)
         made = [self._make_round(synthesis, committee, round_index) for round_index in group]
-        images = np.concatenate([one.images for one in made])
-        pseudo_labels = np.concatenate([one.pseudo_labels for one in made])
-        sources = [one.source for one in made if one.source is not None]
+        images = np.concatenate([one.images for one, _ in made])
+        pseudo_labels = np.concatenate([one.y for one, _ in made])
+        codes = np.concatenate([one.origins for one, _ in made])
+        sources = [source for _, source in made if source is not None]
+        origins = translated(codes, origin_table(synthesis.prior), self._bank.origin_names)
         bank, label, step = self._bank, group.stop - 1, self.images_per_batch
         recipes: dict[str, Recipe] = {}
         for i in range(sum(batch.count for batch in bank.round_batches(label)), len(images), step):
-            batch = bank.add_batch(label, images[i : i + step], pseudo_labels[i : i + step])
+            rows = slice(i, i + step)
+            batch = bank.add_batch(label, images[rows], pseudo_labels[rows], origins[rows])
             if sources:
                 recipe = cut_recipe(sources, i, i + batch.count, synthesis, bank.classes, bank.image_shape)
                 recipes[batch.query_id] = recipe
-        generator = next((one.generator for one in reversed(made) if one.generator is not None), None)
+        generator = next((one.generator for one, _ in reversed(made) if one.generator is not None), None)
         return GroupImages(bank.round_batches(label), recipes, generator)
 
     def _synthesis_config(self, seen: int) -> SynthesisConfig:
@@ -102,22 +107,18 @@ class QueryImages:
 
     def _make_round(
         self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int
-    ) -> _RoundImages:
+    ) -> tuple[Synthesised, Source | None]:
+        """One round's images, and what they can be made from again."""
         config, bank = self._config, self._bank
-        budget, rounds = config.queries.answers_per_silo, config.queries.rounds
-        count = budget * (round_index + 1) // rounds - budget * round_index // rounds
+        count, rounds = self._plan.images_of(round_index), self._plan.rounds
         seed = derive_seed(config.seed, "synthesis")
         if config.queries.recipes:
-            return _RoundImages(
-                *synthesise_by_recipe(
-                    synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
-                    image_shape=bank.image_shape, seed=seed, device=self._device,
-                )
-            )  # fmt: skip
-        return _RoundImages(
-            *synthesise(
+            return synthesise_by_recipe(
                 synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
                 image_shape=bank.image_shape, seed=seed, device=self._device,
-            ),
-            source=None,
+            )  # fmt: skip
+        made = synthesise(
+            synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
+            image_shape=bank.image_shape, seed=seed, device=self._device, public=self._public,
         )  # fmt: skip
+        return made, None

@@ -18,12 +18,12 @@ from collections.abc import Callable, Collection, Mapping
 from fedcpsc.distillation.claims import fault_of_answer
 from fedcpsc.distillation.denoising import read_answer
 from fedcpsc.distillation.held_answers import HeldAnswers
-from fedcpsc.distillation.parts import Part, parts_of
+from fedcpsc.distillation.parts import Part
 from fedcpsc.distillation.silo_state import Sent, SiloState
 from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport, Unreadable
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, AnswerForm, AnyQuery, Description, Query, RecipeQuery, Refusal
+from fedcpsc.protocol.messages import Answer, AnyQuery, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE, Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_index import Batch
@@ -42,7 +42,6 @@ _LOOK_S = 0.2  # between two looks at the clock while waiting
 _NOT_NOW = frozenset({RefusalCode.INTERNAL, RefusalCode.OUT_OF_SERVICE})
 # refusals that may mean the recipe and not its images: those are asked about then
 _OF_RECIPES = frozenset({RefusalCode.RECIPE, RefusalCode.MALFORMED, RefusalCode.TOO_MANY_IMAGES})
-_MOST_PARTS = 8  # queries at a silo of small queries, in place of one that holds a whole batch
 
 
 class QueryScheduler:
@@ -50,15 +49,11 @@ class QueryScheduler:
 
     Args:
         transport: transport to the silos, already connected.
-        descriptions: descriptions of the silos that joined.
+        silos: state of each silo of the bank, by its name.
         bank: answer bank that answers are stored in.
-        forms: answer form to ask each silo for.
-        denoise: whether the noise that silos state is accounted for.
         run: name of the run, which the silos are shown.
         tell: function called with one line for each event an operator should know.
         timeline: clock of the run, which also records every query and all waiting.
-        in_flight: number of queries that may be in flight at each silo, >= 1; some more where its queries are small.
-        images_fit: number of images that a query's bytes may hold, >= 1; None: any.
 
     Attributes:
         silos: state of each silo, by its name.
@@ -68,15 +63,11 @@ class QueryScheduler:
     def __init__(
         self,
         transport: SiloTransport,
-        descriptions: Mapping[SiloId, Description],
+        silos: dict[SiloId, SiloState],
         bank: AnswerBank,
-        forms: Mapping[SiloId, AnswerForm],
-        denoise: bool,
         run: str,
         tell: Callable[[str], None],
         timeline: Timeline,
-        in_flight: int = 1,
-        images_fit: int | None = None,
     ) -> None:
         self._transport = transport
         self._bank = bank
@@ -86,20 +77,10 @@ class QueryScheduler:
         self._timeline = timeline
         self._given_up = 0  # answers to rounds before this one are late
         self._recipes: dict[str, Recipe] = {}  # by query id; after a crash the images are asked about instead
-        sizes = {s: min(d.images_per_query, images_fit or d.images_per_query) for s, d in descriptions.items()}
-        self.images_per_batch = max(sizes.values())
-        self.silos = {
-            s: SiloState(
-                d,
-                forms[s],
-                d.noise_sigma if denoise else 0.0,
-                sizes[s],
-                in_flight * min(_MOST_PARTS, -(-self.images_per_batch // sizes[s])),
-                d.recipes,
-                answers_left=d.answers_left,
-            )
-            for s, d in descriptions.items()
-        }
+        self.silos = silos
+        asked = [state for state in silos.values() if not state.departed] or list(silos.values())
+        self.images_per_batch = max(state.size for state in asked)
+        self._expected = len(asked)
 
     @property
     def active(self) -> list[SiloId]:
@@ -134,7 +115,7 @@ class QueryScheduler:
         for silo, state in self.silos.items():
             if not state.left:
                 for batch in batches:
-                    state.waiting.extend(parts_of(batch, silo, state.size))
+                    state.waiting.extend(state.parts(batch, silo))
         self._send()
 
     def process_replies(self, timeout_s: float = 0.0) -> None:
@@ -153,7 +134,7 @@ class QueryScheduler:
             begun = self._timeline.now
             while owing := [silo for silo, state in self.silos.items() if state.owes(before)]:
                 answered = sum(silo not in owing for silo in self.active)
-                enough = answered >= quorum * len(self.silos)
+                enough = answered >= quorum * self._expected
                 late = self._timeline.now - begun > deadline_s
                 if enough and (late or all(self.silos[silo].missed for silo in owing)):
                     self._go_on_without(owing, deadline_s)

@@ -14,10 +14,16 @@ from dataclasses import dataclass, replace
 
 from fedcpsc.config import QueriesConfig
 
-__all__ = ["OverlapPolicy", "RoundSchedule", "next_size"]
+__all__ = ["OverlapPolicy", "RoundSchedule", "images_of_round", "next_size"]
 
 _LEAST_QUERIES = 5  # of a run: fewer, and the committee guides hardly any of the images
 _TAIL = 0.5  # share of the final fit by which every answer is seen
+
+
+def images_of_round(queries: QueriesConfig, round_index: int) -> int:
+    """How many images are asked about in a round, counted from 0: the budget spread evenly over the rounds."""
+    budget, rounds = queries.answers_per_silo, queries.rounds
+    return budget * (round_index + 1) // rounds - budget * round_index // rounds
 
 
 @dataclass(frozen=True)

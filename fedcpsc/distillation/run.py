@@ -3,65 +3,55 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.distillation.admission import Admitted, admit
+from fedcpsc.data.unlabelled import Found, PublicPictures, find_pictures, read_found
 from fedcpsc.distillation.aggregation import class_counts
-from fedcpsc.distillation.evaluate import Ensemble, SiloFacts, evaluate_ensemble
-from fedcpsc.distillation.events import EventLog, check_tensorboard
-from fedcpsc.distillation.exclusion import check_classes_remain, connect_silos, without_excluded
-from fedcpsc.distillation.federation import answer_forms, check_federation
+from fedcpsc.distillation.ending import leave, measure_ensemble
+from fedcpsc.distillation.evaluate import SiloFacts
+from fedcpsc.distillation.events import check_tensorboard
+from fedcpsc.distillation.federation import answer_windows
 from fedcpsc.distillation.fitting import fitting
-from fedcpsc.distillation.information import Window
+from fedcpsc.distillation.inheritance import copy_inherited
 from fedcpsc.distillation.loop import RoundLoop
-from fedcpsc.distillation.outcome import describe_details, describe_run, save_pictures, student_confusion
+from fedcpsc.distillation.outcome import Outcome
+from fedcpsc.distillation.participants import Participants, earlier_answers, take_part
+from fedcpsc.distillation.progress import Progress
+from fedcpsc.distillation.progress_log import progress_log
+from fedcpsc.distillation.public_images import check_enough
 from fedcpsc.distillation.query_scheduler import QueryScheduler
 from fedcpsc.distillation.round_schedule import OverlapPolicy
-from fedcpsc.distillation.steps import check_finite
+from fedcpsc.distillation.silo_state import states_of
+from fedcpsc.distillation.student_start import described_start, student_start
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.transport import SiloId, SiloTransport, Traffic
-from fedcpsc.files import drop_half_a_line, durable, explained_writes, write_whole
-from fedcpsc.logs import fields
+from fedcpsc.distillation.transport import SiloId, SiloTransport
+from fedcpsc.files import explained_writes
 from fedcpsc.models.device import choose_device
-from fedcpsc.protocol.messages import Description
+from fedcpsc.models.own_module import GivenStudent
+from fedcpsc.models.students import Start
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
-from fedcpsc.runs.descriptions import read_descriptions, write_descriptions
-from fedcpsc.runs.layout import (
-    BANK_FOLDER,
-    CHECKPOINT_FOLDER,
-    CONFIG_FILE,
-    DESCRIPTIONS_FILE,
-    DETAILS_FILE,
-    GENERATOR_FILE,
-    METRICS_FILE,
-    RESULT_FILE,
-    STUDENT_FILE,
-    TENSORBOARD_FOLDER,
-    TIMELINE_FILE,
-)
-from fedcpsc.runs.metrics import MetricsLine, append_line
+from fedcpsc.runs.descriptions import note_sharing, write_descriptions
+from fedcpsc.runs.inherited import Inherited
+from fedcpsc.runs.layout import BANK_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, DESCRIPTIONS_FILE, TIMELINE_FILE
+from fedcpsc.runs.origins import origin_table
+from fedcpsc.runs.real_pictures import keep_public, read_public
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.round_plan import RoundPlan
+from fedcpsc.runs.student_start import check_same_start, write_student_start
 from fedcpsc.runs.timeline import Timeline
-from fedcpsc.strict_json import format_json
 from fedcpsc.typed_yaml import save_config
 
 __all__ = ["SiloFacts", "distill"]
-
-log = logging.getLogger("fedcpsc.server")
-
-_LOGGED = ("round", "bank", "entropy", "waiting_s", "seconds")
 
 
 def distill(
@@ -73,7 +63,9 @@ def distill(
     evaluation: ImageSet | None = None,
     silo_facts: Mapping[SiloId, SiloFacts] | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
+    student: GivenStudent | None = None,
 ) -> RunResult:
     """Runs the whole distillation and leaves in `run_dir` what the README lists; returns its result.
 
@@ -83,67 +75,66 @@ def distill(
         evaluation: held-out real images; they are only looked at.
         silo_facts: the simulation's measuring instrument; None in a deployment.
         tell: function called with one line for each event an operator should know.
+        progress: function called with each line of metrics.jsonl, once it is written.
         clock: source of seconds that never run backwards; the run and its deadlines are timed by it.
+        student: module to be fitted in place of `student.architecture`, or a function that makes it: float32
+            [B, C, H, W] in [-1, 1] -> logits [B, K]. A copy of it is fitted, from the weights that it has; the given
+            module stays as it is. `runs.student.load_student` gives the fitted copy.
 
     Raises:
         FederationError: too few silos, silos that do not fit together, or none that answers.
         RunError, BankError: the folder holds another run, or files that are damaged; nothing has been written then.
-        ConfigError: a value that only the silos show to be wrong.
+        ConfigError: a value that only the silos show to be wrong, or a module that cannot be fitted.
+        DataError: the server's own pictures cannot be read.
     """
     check_mixture(config.synthesis.prior)
+    found = None if config.synthesis.public is None else find_pictures(config.synthesis.public)
     rule = RULES.get(config.aggregation.rule)
     if config.output.tensorboard:
         check_tensorboard()
     check_run_folder(run_dir, config, resume=resume, tell=tell)
+    start = student_start(config.student, student)
+    check_same_start(run_dir, described_start(start))
     device = choose_device(config.runtime.device)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    joined, absent, turned_away = _connect(config, transport, run_dir, evaluation, tell, resume=resume)
-    label_sets, image_shape, evaluation = check_federation(joined, config.of_remaining_silos(), evaluation, tell)
-    check_classes_remain(run_dir, config, label_sets.classes)
-    forms = answer_forms(joined, config.queries.form)
-    silos = sorted(joined)
-    counts = class_counts(rule, silos, {silo: d.class_report for silo, d in joined.items()}, label_sets)
-
-    _begin(run_dir, config, joined, resume=resume)
+    with earlier_answers(config, run_dir, tell) as inherited:
+        taking = take_part(config, transport, run_dir, evaluation, inherited, start, tell, resume=resume)
+        label_sets, image_shape, evaluation = taking.federation
+        silos = list(taking.silos)
+        reports = {silo: said.class_report for silo, said in taking.silos.items()}
+        counts = class_counts(rule, silos, reports, label_sets)
+        public = None if found is None else _public_pictures(config, found, image_shape, tell)
+        _begin(run_dir, config, taking, inherited, public, start, resume=resume)
     bank = AnswerBank(
-        run_dir / BANK_FOLDER, image_shape, label_sets.classes, silos, label_sets, config.aggregation.exclude
+        run_dir / BANK_FOLDER,
+        image_shape,
+        label_sets.classes,
+        silos,
+        label_sets,
+        config.aggregation.exclude,
+        origin_table(config.synthesis.prior),
     )
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=resume, clock=clock)
-    scheduler = QueryScheduler(
-        transport,
-        {silo: joined[silo] for silo in silos},
-        bank,
-        forms,
-        config.aggregation.denoise,
-        config.output.name,
-        tell,
-        timeline,
-        OverlapPolicy.of(config.queries).in_flight,
-        images_of_bytes(config.queries.max_megabytes, image_shape),
+    states = states_of(
+        taking.silos,
+        taking.forms,
+        denoise=config.aggregation.denoise,
+        in_flight=OverlapPolicy.of(config.queries).in_flight,
+        images_fit=images_of_bytes(config.queries.max_megabytes, image_shape),
+        lineage=taking.lineage,
+        departed=taking.departed,
     )
-    for silo, why in absent.items():
+    scheduler = QueryScheduler(transport, states, bank, config.output.name, tell, timeline)
+    for silo, why in taking.absent.items():
         scheduler.leave(silo, why)
-    denoise = config.aggregation.denoise
-    windows = {silo: Window(forms[silo], joined[silo].noise_sigma, denoise) for silo in silos}
+    windows = answer_windows(taking.silos, taking.forms, denoise=config.aggregation.denoise)
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
-    metrics = _metrics(run_dir, resume=resume)
-
-    events = EventLog(run_dir / TENSORBOARD_FOLDER, resumed=resume) if config.output.tensorboard else None
-
-    def progress(line: MetricsLine) -> None:
-        with explained_writes(metrics):
-            append_line(metrics, line)
-        kept = {name: value for name, value in line.items() if name in _LOGGED}
-        sentence = "a round is done" if line["phase"] == "round" else "a part of the final fit is done"
-        log.info(sentence, extra=fields(run=config.output.name, **kept))
-        if events is not None:
-            events.line(line, bank)
-
     try:
-        with fitting(config, bank, device) as fit:
+        log = progress_log(run_dir, config, bank, resumed=resume, then=progress)
+        with log as line, fitting(config, bank, device) as fit:
             engine = RoundLoop(
-                config,
+                RoundPlan.of(config, taking.lineage),
                 bank,
                 scheduler,
                 targets,
@@ -152,101 +143,75 @@ def distill(
                 device=device,
                 folder=run_dir / CHECKPOINT_FOLDER,
                 evaluation=evaluation,
-                progress=progress,
+                progress=line,
                 tell=tell,
-                turned_away=turned_away,
+                turned_away=taking.turned_away,
+                public=public,
+                start=start,
             )
             engine.run()
     finally:
         scheduler.close()
-        if events is not None:
-            events.close()
-    ensemble = _ensemble(config, targets, bank, evaluation, silo_facts)
-    with explained_writes(run_dir):
-        return _leave(run_dir, engine, transport.traffic, ensemble, silo_facts)
+    ensemble = measure_ensemble(engine.fitted, evaluation, silo_facts)
+    outcome = Outcome(
+        engine.fitted,
+        scheduler.silos,
+        evaluation,
+        ensemble,
+        silo_facts,
+        transport.traffic,
+        engine.generator,
+        taking.lineage,
+        taking.not_joined,
+        taking.turned_away,
+        read_public(run_dir),
+    )
+    return leave(run_dir, outcome)
 
 
-def _connect(
-    config: RunConfig,
-    transport: SiloTransport,
+def _public_pictures(
+    config: RunConfig, found: Found, image_shape: tuple[int, int, int], tell: Callable[[str], None]
+) -> PublicPictures | None:
+    """The server's own pictures, decoded for the silos that joined; what was read is told."""
+    own = config.synthesis.public
+    if own is None:
+        return None
+    pictures = read_found(found, own, image_shape, config.seed)
+    check_enough(config, len(pictures.images))
+    for line in pictures.report.lines():
+        tell(line)
+    return pictures
+
+
+def _begin(
     run_dir: Path,
-    evaluation: ImageSet | None,
-    tell: Callable[[str], None],
+    config: RunConfig,
+    taking: Participants,
+    inherited: Inherited | None,
+    public: PublicPictures | None,
+    start: Start,
     *,
     resume: bool,
-) -> Admitted:
-    """The silos that joined and were let in; with those that a resumed run began with and that are absent now."""
-    begun_with = read_descriptions(run_dir) if resume else None
-    if begun_with is not None:
-        begun_with = {silo: said for silo, said in begun_with.items() if silo not in config.aggregation.exclude}
-    joined = without_excluded(connect_silos(transport, config, run_dir), config, run_dir, tell)
-    held_out_names = None if evaluation is None else evaluation.class_names
-    return admit(joined, config.of_remaining_silos(), held_out_names, transport.turned_away, tell, begun_with)
+) -> None:
+    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt.
 
-
-def _begin(run_dir: Path, config: RunConfig, silos: Mapping[SiloId, Description], *, resume: bool) -> None:
-    """Makes the folder, with the configuration and what the silos said of themselves at the run's first attempt."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with explained_writes(run_dir):
-        save_config(config, run_dir / CONFIG_FILE)
-        if not (resume and (run_dir / DESCRIPTIONS_FILE).exists()):
-            write_descriptions(run_dir, silos)
-
-
-def _metrics(run_dir: Path, *, resume: bool) -> Path:
-    """The file of progress lines: as it is, but for half a line, or anew. A finished run is one no more."""
-    metrics = run_dir / METRICS_FILE
-    with explained_writes(metrics):
-        (run_dir / RESULT_FILE).unlink(missing_ok=True)
-        if resume:
-            drop_half_a_line(metrics)
-        else:
-            metrics.write_text("")
-    return metrics
-
-
-def _leave(
-    run_dir: Path,
-    engine: RoundLoop,
-    traffic: Traffic,
-    ensemble: Ensemble | None,
-    silo_facts: Mapping[SiloId, SiloFacts] | None,
-) -> RunResult:
-    """Writes what a finished run leaves; the result last, and returned.
+    Where it begins with an earlier run's answers, their copy comes last, and is there whole or not at all.
 
     Raises:
-        RunError: the student holds numbers that are not finite.
+        RunError: it was begun with other pictures of the server's own.
     """
-    check_finite(list(engine.student.network.state_dict().values()), "student's weights")
-    _save_tensors(run_dir / STUDENT_FILE, engine.student.network)
-    if engine.generator is not None:
-        _save_tensors(run_dir / GENERATOR_FILE, engine.generator)
-    student = student_confusion(engine)
-    details = describe_details(engine, student, ensemble)
-    result = describe_run(engine, traffic, student, ensemble, silo_facts, details)
-    write_whole(run_dir / DETAILS_FILE, format_json(details, run_dir / DETAILS_FILE) + "\n")
-    save_pictures(run_dir, engine.bank, result)
-    write_whole(run_dir / RESULT_FILE, format_json(result, run_dir / RESULT_FILE, indent=2) + "\n")
-    return result
-
-
-def _ensemble(
-    config: RunConfig,
-    targets: TargetKeeper,
-    bank: AnswerBank,
-    evaluation: ImageSet | None,
-    facts: Mapping[SiloId, SiloFacts] | None,
-) -> Ensemble | None:
-    """The teachers together, weighed as at the end: what the silos' answers alone tell of them is known then."""
-    if evaluation is None or facts is None or any(silo not in facts for silo in bank.silos):
-        return None
-    rule, sets = RULES.get(config.aggregation.rule), bank.label_sets
-    return evaluate_ensemble(
-        facts, bank.silos, evaluation, rule, targets.counts, targets.smoothing, sets, targets.standing
-    )
-
-
-def _save_tensors(path: Path, network: torch.nn.Module) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with durable(path) as file:
-        file.write(save(tensors))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with explained_writes(run_dir):
+        if public is not None:
+            keep_public(run_dir, public.name, len(public.images), public.digest, [*public.report.lines()])
+        write_student_start(run_dir, described_start(start))
+        save_config(config, run_dir / CONFIG_FILE)
+        if inherited is not None and taking.continuation is not None:
+            write_descriptions(run_dir, taking.continuation.descriptions)
+            label_sets = taking.federation.label_sets
+            bank, priors = run_dir / BANK_FOLDER, config.synthesis.prior
+            copy_inherited(inherited, taking.continuation, taking.silos, label_sets, bank, priors)
+        elif resume and (run_dir / DESCRIPTIONS_FILE).exists():
+            note_sharing(run_dir, taking.silos)
+        else:
+            write_descriptions(run_dir, taking.silos)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +16,17 @@ from torch import Tensor
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import to_pixels
+from fedcpsc.data.mixing import Blend, Mixing, blended, draw_blend
 from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_parallel
+from fedcpsc.distillation.optimisers import learning_rate, make_optimiser
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import soft_cross_entropy
+from fedcpsc.models.adapted import Adapted
 from fedcpsc.models.device import to_device
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import Classifier
+from fedcpsc.models.seeded import seeded
+from fedcpsc.models.students import Start, build_fellow, build_student
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["BankReader", "Banked", "Member", "check_finite", "fit", "make_committee", "student_loss"]
@@ -92,17 +97,28 @@ class BankReader:
 
 
 def make_committee(
-    config: StudentConfig, classes: int, image_shape: tuple[int, int, int], seed: int, device: torch.device
+    config: StudentConfig,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    device: torch.device,
+    start: Start | None = None,
 ) -> list[Member]:
-    """The student and its fellows: same architecture, different initialisation."""
+    """The student and its fellows, each with an initialisation of its own.
+
+    Args:
+        config: section `student` of the run's configuration.
+        classes: K.
+        image_shape: (C, H, W) of the federation's images.
+        seed: seed of the run.
+        device: device of the networks.
+        start: what the student begins as; None for what the configuration alone says.
+    """
     members = []
     for index in range(config.committee):
-        own_seed = derive_seed(seed, "member", index)
-        network = to_device(
-            build_classifier(config.architecture, classes, image_shape, config.width, seed=own_seed), device
-        )
-        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        members.append(Member(network, optimiser))
+        build, own_seed = build_fellow if index else build_student, derive_seed(seed, "member", index)
+        network = to_device(build(config, classes, image_shape, own_seed, start), device)
+        members.append(Member(network, make_optimiser(config, network)))
     return members
 
 
@@ -126,8 +142,8 @@ def fit(
         pool: rows to draw from, int64 [n >= 1].
         fresh: newest rows, int64 [m]; a share `fresh_share` of each batch is drawn from them where there are any.
         seed: seed of all randomness of these steps.
-        cosine_from: (done, total): the learning rate falls from `config.learning_rate` to 0 over `total` steps, of
-            which `done` lie behind; None keeps it constant.
+        cosine_from: (done, total): these are steps of a final fit of `total` steps, of which `done` lie behind, and the
+            learning rate follows `config.schedule`, by default a cosine; None keeps it constant.
         average: running average of the network's weights, with decay `config.average`; None where none is kept.
         rank: this process among those that share every batch; they all must make the same call.
     """
@@ -138,12 +154,15 @@ def fit(
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
-    with data_parallel(member.network, rank, config.precision) as passes:
+    mixing, random = Mixing(config.mixup, config.cutmix), np.random.default_rng(derive_seed(seed, "mixing"))
+    drops = derive_seed(seed, "network", rank.index)  # every process passes other images: so others are dropped out
+    foreign = isinstance(member.network, Adapted)  # it may drop out; networks of this project draw nothing
+    streams = seeded(drops, device) if foreign else nullcontext()
+    with streams, data_parallel(member.network, rank, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:
-                done, total = cosine_from
-                rate *= 0.5 * (1 + math.cos(math.pi * (done + step) / total))
+                rate = learning_rate(config, cosine_from[0] + step, cosine_from[1])
             for group in member.optimiser.param_groups:
                 group["lr"] = rate
             chosen = _draw(rows, config.batch_size - from_newest, stream)
@@ -151,7 +170,8 @@ def fit(
                 chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
             pixels, targets = reader.batch(chosen)
             member.optimiser.zero_grad(set_to_none=True)
-            loss = student_loss(passes, config, pixels, targets, stream)
+            blend = draw_blend(mixing, pixels.shape, random) if mixing.is_on else None
+            loss = student_loss(passes, config, pixels, targets, stream, blend)
             (loss * rank.world_size).backward()  # type: ignore[no-untyped-call]
             member.optimiser.step()
             losses[step] = loss.detach()
@@ -178,8 +198,12 @@ def check_finite(tensors: Sequence[Tensor], name: str) -> None:
 
 
 def _move_average(average: Classifier, network: Classifier, decay: float) -> None:
+    moved: set[int] = set()  # layers that share their weights have several names for them
     with torch.no_grad():
         for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.data_ptr() in moved:
+                continue
+            moved.add(mean.data_ptr())
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:
@@ -187,19 +211,38 @@ def _move_average(average: Classifier, network: Classifier, decay: float) -> Non
 
 
 def student_loss(
-    passes: Passes, config: StudentConfig, pixels: Tensor, targets: Tensor, stream: torch.Generator
+    passes: Passes,
+    config: StudentConfig,
+    pixels: Tensor,
+    targets: Tensor,
+    stream: torch.Generator,
+    blend: Blend | None = None,
 ) -> Tensor:
     """Soft cross-entropy to the answers on a random view of each image (+ contrast between two such views).
 
     The generator's y is not used: inference-only it agrees with the teachers by chance. The contrastive term takes the
-    answers' own classes.
+    answers' own classes. A blended image has no class of its own: then the contrast takes views that are not blended,
+    which costs a third pass.
+
+    Args:
+        passes: function that passes views through the student.
+        config: section `student` of the run's configuration.
+        pixels: banked images, float32 [B, C, H, W] in [-1, 1].
+        targets: what the silos' answers to them came to, float32 [B, K].
+        stream: random generator of the views, on the pixels' device.
+        blend: how the batch is mixed for the cross-entropy; None does not mix it.
     """
+    views, wanted = [_view(pixels, config, stream) for _ in range(2 if config.contrastive_weight else 1)], targets
+    if blend is not None:
+        mixed, wanted = blended(views[0], targets, blend)
+        views = [mixed, *views] if config.contrastive_weight else [mixed]
+    outputs = passes(views)
+    loss = soft_cross_entropy(outputs[0][0], wanted)
     if config.contrastive_weight == 0:
-        ((logits, _),) = passes([_view(pixels, config, stream)])
-        return soft_cross_entropy(logits, targets)
-    (logits, features), (_, again) = passes([_view(pixels, config, stream) for _ in range(2)])
+        return loss
+    (_, features), (_, again) = outputs[-2:]
     contrast = supervised_contrastive(torch.stack([features, again]), targets.argmax(1), config.contrastive_temperature)
-    return soft_cross_entropy(logits, targets) + config.contrastive_weight * contrast
+    return loss + config.contrastive_weight * contrast
 
 
 def _view(pixels: Tensor, config: StudentConfig, stream: torch.Generator) -> Tensor:

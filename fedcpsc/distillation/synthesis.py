@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inventing query images: fresh conditional generators, guided by the committee, mixed with a procedural prior.
 
+Where the server has pictures of its own (`synthesis.public`), a share of the images is made from those.
+
 The teachers give no gradients; the committee (the student and its fellows, all fitted to the bank) lends its own. In
 inference-only mode y is a device for diversity, not a label: a freshly initialised generator agrees with the teachers
 about y hardly more than by chance, and teaches well all the same. Sources: CPSC-DFKD (arXiv 2510.03375) for the
@@ -11,6 +13,7 @@ docs/recipe.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,8 @@ from torch import Tensor
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.augment import random_shift
 from fedcpsc.data.images import to_uint8
+from fedcpsc.data.unlabelled import PublicPictures
+from fedcpsc.distillation.public_images import public_candidates, public_count
 from fedcpsc.distillation.selection import Chosen, choose
 from fedcpsc.large_images import together
 from fedcpsc.losses.contrastive import supervised_contrastive
@@ -29,14 +34,32 @@ from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
-from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.models.seeded import seeded
+from fedcpsc.priors.mixture import draw_kinds, sample_kinds
 from fedcpsc.recipes.drawing import PRIOR_PIXELS, balanced_labels, generator_batch
 from fedcpsc.recipes.weights import seed_projection
+from fedcpsc.runs.origins import GENERATOR, PUBLIC, Codes, codes_of_priors
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["Images", "generator_loss", "make_generator", "shares", "synthesise", "train_generator"]
+__all__ = ["Images", "Synthesised", "generator_loss", "make_generator", "shares", "synthesise", "train_generator"]
 
 Images = npt.NDArray[np.uint8]
+
+
+class Synthesised(NamedTuple):
+    """One round's query images.
+
+    Attributes:
+        images: images, uint8 [count, C, H, W].
+        y: classes that they were made for, int64 [count]; -1 where no generator made the image.
+        generator: the generator; None where it made none.
+        origins: where each image comes from, uint8 [count], codes of `origin_table(config.prior)`.
+    """
+
+    images: Images
+    y: npt.NDArray[np.int64]
+    generator: ConditionalGenerator | None
+    origins: Codes
 
 
 def synthesise(
@@ -50,45 +73,70 @@ def synthesise(
     image_shape: tuple[int, int, int],
     seed: int,
     device: torch.device,
-) -> tuple[Images, npt.NDArray[np.int64], ConditionalGenerator | None]:
+    public: PublicPictures | None = None,
+) -> Synthesised:
     """One round's query images, all of whose randomness follows from `seed` and `round_index`.
 
-    Returns:
-        images uint8 [count, C, H, W]; y int64 [count], -1 where no generator made the image; the generator, or None
-        where the prior made them all.
+    Args:
+        public: the server's own pictures; None: it has none.
     """
-    seed = derive_seed(seed, round_index)
-    from_prior, candidates = shares(config, count, round_index, rounds)
+    from_public = 0 if public is None else public_count(config, count)
+    from_prior, candidates = shares(config, count - from_public, round_index, rounds)
+    from_generator = count - from_public - from_prior
+    of_round = derive_seed(seed, round_index)
     asked: list[Chosen] = []
+    origins: list[Codes] = []
     if from_prior:
-        stream = torch.Generator().manual_seed(derive_seed(seed, "prior"))
-        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream)
+        stream = torch.Generator().manual_seed(derive_seed(of_round, "prior"))
+        kinds: list[Tensor] = []
+        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream, kinds)
         asked.append(choose(drawn, candidates, from_prior, committee, device, config.precision))
+        origins.append(codes_of_priors(torch.cat(kinds).numpy()[asked[-1].among]))
     generator = None
-    if count > from_prior:
-        generator = train_generator(config, committee, classes, image_shape, derive_seed(seed, "generator"), device)
-        wanted = (count - from_prior) * candidates
-        drawn = draw(generator, config, wanted, classes, derive_seed(seed, "draw"), device)
-        asked.append(choose(drawn, candidates, count - from_prior, committee, device, config.precision))
+    if from_generator:
+        generator = train_generator(config, committee, classes, image_shape, derive_seed(of_round, "generator"), device)
+        wanted = from_generator * candidates
+        drawn = draw(generator, config, wanted, classes, derive_seed(of_round, "draw"), device)
+        asked.append(choose(drawn, candidates, from_generator, committee, device, config.precision))
+        origins.append(np.full(from_generator, GENERATOR, np.uint8))
+    if public is not None and from_public:
+        each, drawn = public_candidates(
+            public, config, from_public, candidates, round_index=round_index, rounds=rounds, seed=seed
+        )
+        asked.append(choose(drawn, each, from_public, committee, device, config.precision))
+        origins.append(np.full(from_public, PUBLIC, np.uint8))
     images, y = torch.cat([one.images for one in asked]), torch.cat([one.y for one in asked])
-    return images.numpy(), y.numpy(), generator
+    return Synthesised(images.numpy(), y.numpy(), generator, np.concatenate(origins))
 
 
 def shares(config: SynthesisConfig, count: int, round_index: int, rounds: int) -> tuple[int, int]:
-    """How many of a round's images the prior makes, and how many candidates there are for each image."""
+    """How many of a round's images the prior makes, and how many candidates there are for each image.
+
+    Args:
+        count: number of images that prior and generator make together, >= 0.
+    """
     if round_index < config.warmup_share * rounds:
         return count, 1  # before the first answers the committee knows nothing
     return round(config.prior_share * count), config.candidates
 
 
 def _prior_chunks(
-    config: SynthesisConfig, count: int, image_shape: tuple[int, int, int], stream: torch.Generator
+    config: SynthesisConfig,
+    count: int,
+    image_shape: tuple[int, int, int],
+    stream: torch.Generator,
+    kinds: list[Tensor],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` 8-bit images of the prior and their y, -1, on the CPU: small ones in one go."""
+    """`count` 8-bit images of the prior and their y, -1, on the CPU: small ones in one go.
+
+    Args:
+        kinds: list to which each chunk adds the numbers of its images' priors, as `draw_kinds` gives them.
+    """
     mean = config.moments[0] if config.moments else None
     step = together(count, image_shape, PRIOR_PIXELS)
     for start in range(0, count, step):
-        images = to_uint8(sample_prior(config.prior, min(step, count - start), image_shape, stream, mean))
+        kinds.append(draw_kinds(config.prior, min(step, count - start), stream))
+        images = to_uint8(sample_kinds(config.prior, kinds[-1], image_shape, stream, mean))
         yield images, torch.full((len(images),), -1)
 
 
@@ -111,8 +159,7 @@ def make_generator(
     config: SynthesisConfig, classes: int, image_shape: tuple[int, int, int], seed: int
 ) -> ConditionalGenerator:
     """An untrained generator; torch's global random state is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ConditionalGenerator(config.latent, classes, image_shape, config.width)
 
 

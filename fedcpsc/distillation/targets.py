@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft targets of the bank, kept in step with the answers that have arrived."""
+"""Soft targets of a bank: made of its answers by a rule, and kept in step with the answers that have arrived."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 from fedcpsc.runs.answer_bank import AnswerBank
+from fedcpsc.runs.bank_index import BankIndex, Batch
 
-__all__ = ["BankAnswers", "TargetKeeper", "class_entropy"]
+__all__ = ["BankAnswers", "TargetKeeper", "TargetMaker", "class_entropy"]
 
 _UNJUDGED_SMOOTHING = 1e-4
 
@@ -34,7 +35,7 @@ class BankAnswers:
 
     def __init__(
         self,
-        bank: AnswerBank,
+        bank: BankIndex,
         information: Information | None = None,
         before: int | None = None,
         standing: Standing | None = None,
@@ -69,13 +70,12 @@ class BankAnswers:
         return read if self._standing is None else self._standing.temper(read)
 
 
-class TargetKeeper:
-    """Aggregates each batch anew whenever another silo's answers to it have arrived.
-
-    Where what is known of the silos comes from their answers (their standing, `AggregationRule.learns_from_answers`,
-    and silos that answer in unlike forms or under unlike noise), news changes every target.
+class TargetMaker:
+    """Makes a bank's targets of its answers and of what is known of the silos; of the bank it only reads.
 
     Args:
+        bank: bank that holds the answers.
+        config: configuration of the aggregation.
         counts: class counts float32 [S, K] in the bank's order of silos, where the rule needs class reports; or None.
         windows: how each silo answers; empty where all answer alike.
 
@@ -87,12 +87,12 @@ class TargetKeeper:
 
     def __init__(
         self,
-        bank: AnswerBank,
+        bank: BankIndex,
         config: AggregationConfig,
         counts: npt.NDArray[np.float32] | None,
         windows: Mapping[str, Window] | None = None,
     ) -> None:
-        self._bank = bank
+        self._answers = bank
         self._config = config
         self._rule = RULES.get(config.rule)
         self._windows = windows or {}
@@ -100,13 +100,82 @@ class TargetKeeper:
         self.counts = counts
         self.information: Information | None = None
         self.standing: Standing | None = None
-        self._seen: dict[str, int] = {}
 
     @property
     def smoothing(self) -> float:
         """`aggregation.smoothing` with its blank filled in."""
         judged = self.standing is not None
-        return self._config.smoothing or (1 / self._bank.classes if judged else _UNJUDGED_SMOOTHING)
+        return self._config.smoothing or (1 / self._answers.classes if judged else _UNJUDGED_SMOOTHING)
+
+    def learn(self, before: int | None = None) -> bool:
+        """Learns of the silos what their answers tell.
+
+        Args:
+            before: number of the first round whose answers are left out; None: none are.
+
+        Returns:
+            Whether anything was learnt so, and every target therefore depends on every answer.
+        """
+        bank = self._answers
+        if self._windows:
+            self.information = measure(bank, self._windows, before)
+        if self._config.robust:
+            self.standing = judge(BankAnswers(bank, self.information, before), bank.label_sets.known)
+        heard = BankAnswers(bank, self.information, before, self.standing)
+        if self._rule.learns_from_answers:
+            self.counts = self._rule.learn(heard)
+            if not bank.label_sets.alike:
+                self.counts = self.counts * bank.label_sets.known  # a rule may have smoothed what it learnt
+        elif self._reported is not None and self.standing is not None:
+            self.counts = believed_counts(self._reported, ANSWER_PEAK_LOG.learn(heard))
+        return self.information is not None or self.standing is not None or self._rule.learns_from_answers
+
+    def targets_of(self, batch: Batch, rows: int) -> Floats:
+        """Targets of a batch by what was learnt last, float32 [n, K]; 0 where nobody answered.
+
+        Args:
+            batch: batch of the bank.
+            rows: number of the bank's rows that were learnt from.
+        """
+        bank = self._answers
+        parts = [
+            aggregate(
+                answers,
+                given,
+                self._rule,
+                counts=self.counts,
+                information=self.information,
+                weight=None if mass is None else bank.label_sets.weights(mass),
+                standing=self.standing,
+                place=(batch.first + batch.count / 2) / rows,
+                smoothing=self.smoothing,
+            )
+            for _, answers, given, mass in bank.pieces(batch)
+        ]
+        return np.concatenate(parts)
+
+
+class TargetKeeper(TargetMaker):
+    """Aggregates each batch anew whenever another silo's answers to it have arrived.
+
+    Where what is known of the silos comes from their answers (their standing, `AggregationRule.learns_from_answers`,
+    and silos that answer in unlike forms or under unlike noise), news changes every target.
+
+    Args:
+        bank: bank that holds the answers, and is given the targets.
+        config, counts, windows: arguments of `TargetMaker`.
+    """
+
+    def __init__(
+        self,
+        bank: AnswerBank,
+        config: AggregationConfig,
+        counts: npt.NDArray[np.float32] | None,
+        windows: Mapping[str, Window] | None = None,
+    ) -> None:
+        super().__init__(bank, config, counts, windows)
+        self._bank = bank
+        self._seen: dict[str, int] = {}
 
     def refresh(self, before: int | None = None) -> None:
         """Brings `bank.targets` up to date; reads only batches with news, where the rule allows.
@@ -119,35 +188,10 @@ class TargetKeeper:
         news = [batch for batch in batches if self._seen.get(batch.query_id, 0) != batch.heard]
         if not news:
             return
-        if self._windows:
-            self.information = measure(self._bank, self._windows, before)
-        if self._config.robust:
-            self.standing = judge(BankAnswers(self._bank, self.information, before), self._bank.label_sets.known)
-        heard = BankAnswers(self._bank, self.information, before, self.standing)
-        if self._rule.learns_from_answers:
-            self.counts = self._rule.learn(heard)
-            if not self._bank.label_sets.alike:
-                self.counts = self.counts * self._bank.label_sets.known  # a rule may have smoothed what it learnt
-        elif self._reported is not None and self.standing is not None:
-            self.counts = believed_counts(self._reported, ANSWER_PEAK_LOG.learn(heard))
-        if self.information is not None or self.standing is not None or self._rule.learns_from_answers:
+        if self.learn(before):
             news = [batch for batch in batches if batch.heard]
         for batch in news:
-            parts = [
-                aggregate(
-                    answers,
-                    given,
-                    self._rule,
-                    counts=self.counts,
-                    information=self.information,
-                    weight=None if mass is None else self._bank.label_sets.weights(mass),
-                    standing=self.standing,
-                    place=(batch.first + batch.count / 2) / batches[-1].rows.stop,
-                    smoothing=self.smoothing,
-                )
-                for _, answers, given, mass in self._bank.pieces(batch)
-            ]
-            self._bank.set_targets(batch, np.concatenate(parts))
+            self._bank.set_targets(batch, self.targets_of(batch, batches[-1].rows.stop))
             self._seen[batch.query_id] = batch.heard
 
 

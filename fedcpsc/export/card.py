@@ -3,29 +3,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.export.formats import INPUT_SCALE
+from fedcpsc.export.markdown import template
 from fedcpsc.plain_yaml import dump_plain
-from fedcpsc.printable import printable
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
+from fedcpsc.runs.payments import payments, run_in_words
 from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.real_pictures import not_free_of_data
 from fedcpsc.runs.result import RunResult
 from fedcpsc.runs.student import Student
 
 __all__ = ["CARD_FILE", "model_card"]
 
 CARD_FILE = "README.md"
-_TEMPLATES = Path(__file__).parent / "templates"
-# of Markdown, with formulas; an underscore within a word, as in add_remove, is none. HTML is the template's to escape
-_MARKUP = re.compile(r"[\\`*\[\]$~]|(?<!\w)_|_(?!\w)")
 
 
 def model_card(
@@ -45,15 +40,7 @@ def model_card(
     if result is None:
         raise RunError(explain("run", str(run.folder), "has not finished", "let it end with fedcpsc run --resume"))
     unprotected = [silo.id for silo in run.silos if not silo.dp]
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,  # what a silo calls itself is no markup
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["line"] = _line
-    return environment.get_template("card.md.j2").render(
+    return template("card.md.j2").render(
         head=dump_plain(_head(run, result)).strip(),
         run=run,
         result=result,
@@ -61,16 +48,45 @@ def model_card(
         checks=checks,
         audit=audit,
         unprotected=unprotected,
+        real_data=not_free_of_data(result.get("real_pictures", ()), result.get("images", 0)),
+        payments=payments(run),
+        earlier_runs=[] if run.lineage is None else [run_in_words(one) for one in run.lineage.runs],
         input_scale=INPUT_SCALE,
         percent=percent,
+        loading=_loading(student),
     )
 
 
-def _line(text: object) -> str:
-    """What others named, on one line and in one cell of a table, without any markup; "-" where there is nothing."""
-    if text is None:
-        return "-"
-    return _MARKUP.sub(r"\\\g<0>", " ".join(printable(str(text)).split()).replace("|", "/"))
+def _loading(student: Student) -> str:
+    """Lines of Python that make the network of the safetensors file."""
+    sizes = f"{student.classes}, {student.image_shape}"
+    constants = student.plan.normalisation
+    if student.width is not None and constants is None:
+        return (
+            "from fedcpsc.models.registry import build_classifier\n"
+            f'network = build_classifier("{student.architecture}", {sizes}, {student.width})\n'
+            'network.load_state_dict(load_file("student.safetensors"))'
+        )
+    if student.start.own is not None and constants is None:
+        return (
+            f"network = {student.architecture}(...)  # made as it was for the run\n"
+            'network.load_state_dict(load_file("student.safetensors"))'
+        )
+    own = student.start.own is not None
+    given: dict[str, object] = {} if own else {"architecture": student.architecture}
+    if student.width is not None:
+        given["width"] = student.width
+    if constants is not None:
+        given["normalisation"] = constants.model_dump(mode="json")
+    plan = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    start = f", Start(own_module({student.architecture}(...)))" if own else ""
+    return (
+        f"from fedcpsc.models.students import {'Start, ' if own else ''}build_student\n"
+        + ("from fedcpsc.models.own_module import own_module\n" if own else "")
+        + "from fedcpsc.student_config import StudentConfig\n"
+        f"network = build_student(StudentConfig({plan}), {sizes}, 0{start})\n"
+        'network.stored.load_state_dict(load_file("student.safetensors"))'
+    )
 
 
 def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
@@ -78,8 +94,10 @@ def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
     head: dict[str, Any] = {
         "license": "unknown",
         "pipeline_tag": "image-classification",
-        "tags": ["fedcpsc", "federated-learning", "knowledge-distillation", "data-free"],
+        "tags": ["fedcpsc", "federated-learning", "knowledge-distillation"],
     }
+    if not result.get("real_pictures"):
+        head["tags"].append("data-free")
     value = result["student"]["accuracy"]
     if value is not None:
         kind = "validation" if run.config.data.validation else "held-out"

@@ -16,6 +16,7 @@ from fedcpsc.export.formats import check_packages, write_checked
 from fedcpsc.export.hub_config import CONFIG_FILE, check_config_is_ours, hub_config
 from fedcpsc.export.plan import Format
 from fedcpsc.files import write_whole
+from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.report.audit_folder import read_audit
 from fedcpsc.runs.layout import EXPORT_FOLDER, STUDENT_FILE
 from fedcpsc.runs.read import gather
@@ -27,22 +28,29 @@ CHECKS_FILE = "export.json"
 
 
 def export_run(
-    run_dir: Path, file_format: Format, out: Path | None = None, *, audit_dir: Path | None = None
+    run_dir: Path,
+    file_format: Format,
+    out: Path | None = None,
+    *,
+    audit_dir: Path | None = None,
+    module: GivenStudent | None = None,
 ) -> list[Path]:
     """Writes model, `export.json`, `config.json` and `README.md`; returns their paths. Formats written before stay.
 
     Args:
         out: folder to write into; None takes `export/` in the run's folder.
         audit_dir: folder of an audit of this run; its public part goes into the card.
+        module: module of the caller's own that the run was given, or one like it; None where it had none.
 
     Raises:
-        RunError: the run has not finished, is damaged, or the file did not pass its check.
+        RunError: the run has not finished, is damaged, its student is a module that was not given or that the format
+            cannot hold, or the file did not pass its check.
         ConfigError: a package is missing.
         AuditError: the audit is damaged.
     """
     check_packages(file_format)
     run = gather(run_dir)
-    student = load_student(run)
+    student = load_student(run, module)
     audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=None)
     out = out or run_dir / EXPORT_FOLDER
     try:

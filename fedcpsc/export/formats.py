@@ -16,6 +16,7 @@ from torch import Tensor
 from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.export.plan import CHECK_INPUTS, Check, Format
+from fedcpsc.models.adapted import Adapted, stored_tensors
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.layout import RESULT_FILE
 from fedcpsc.runs.student import Student
@@ -53,10 +54,10 @@ def write_checked(student: Student, file_format: Format, path: Path) -> Check:
     write, read, checked_with = {
         Format.ONNX: (_write_onnx, _read_onnx, "onnxruntime on the CPU"),
         Format.TORCH_EXPORT: (_write_torch_export, _read_torch_export, "torch.export.load"),
-        Format.SAFETENSORS: (_write_safetensors, _read_safetensors, "fedcpsc.models.registry.build_classifier"),
+        Format.SAFETENSORS: (_write_safetensors, _read_safetensors, _rebuilt_by(student)),
     }[file_format]
     try:
-        write(student, partial)
+        _written(student, file_format, write, partial)
         difference, largest = _compare(student, read(student, partial))
         tolerance = _ONNX_TOLERANCE * max(1.0, largest) if file_format is Format.ONNX else 0.0
         if not difference <= tolerance:  # also when it is NaN
@@ -68,6 +69,33 @@ def write_checked(student: Student, file_format: Format, path: Path) -> Check:
     finally:
         partial.unlink(missing_ok=True)
     return Check(CHECK_INPUTS, difference, tolerance, checked_with)
+
+
+def _written(student: Student, file_format: Format, write: Callable[[Student, Path], None], path: Path) -> None:
+    """Writes the file.
+
+    Raises:
+        RunError: torch cannot trace a network that is not of this project.
+    """
+    try:
+        write(student, path)
+    except RunError:
+        raise
+    except Exception as error:  # of torch's tracer, which has many classes of them
+        if not isinstance(student.network, Adapted):
+            raise
+        reason = (str(error) or type(error).__name__).partition("\n")[0][:200]
+        constraint = f"torch cannot trace {student.architecture} ({type(error).__name__}: {reason})"
+        remedy = "use --format safetensors, or change what its forward does"
+        raise RunError(explain("--format", file_format.value, constraint, remedy)) from error
+
+
+def _rebuilt_by(student: Student) -> str:
+    if student.start.own is not None:
+        return f"a copy of {student.architecture}"
+    if student.width is None or student.plan.normalisation is not None:
+        return "fedcpsc.models.students.build_student"
+    return "fedcpsc.models.registry.build_classifier"
 
 
 def _compare(student: Student, run: Run) -> tuple[float, float]:
@@ -100,13 +128,17 @@ def _traced(student: Student) -> dict[str, Any]:
 
 def _about(student: Student) -> dict[str, str]:
     names = {} if student.class_names is None else {"class_names": json.dumps(student.class_names)}
+    width = {} if student.width is None else {"width": str(student.width)}
+    constants = student.plan.normalisation
+    inside = {} if constants is None else {"normalisation": constants.model_dump_json()}
     return {
         "architecture": student.architecture,
-        "width": str(student.width),
+        **width,
         "classes": str(student.classes),
         **names,
         "image_shape": "x".join(str(size) for size in student.image_shape),
         "input": INPUT_SCALE,
+        **inside,
         "output": "logits",
     }
 
@@ -138,8 +170,7 @@ def _read_torch_export(student: Student, path: Path) -> Run:
 
 
 def _write_safetensors(student: Student, path: Path) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in student.network.state_dict().items()}
-    save_file(tensors, path, metadata=_about(student))
+    save_file(stored_tensors(student.network), path, metadata=_about(student))
 
 
 def _read_safetensors(student: Student, path: Path) -> Run:

@@ -20,6 +20,9 @@ def hub_config(student: Student) -> str:
     """The file's text. Classes without names are called `LABEL_0` and so on, as the hub's tools call them."""
     names = student.class_names or tuple(f"LABEL_{k}" for k in range(student.classes))
     channels, height, width = student.image_shape
+    own: dict[str, object] = {} if student.width is None else {"width": student.width}
+    if (constants := student.plan.normalisation) is not None:
+        own["normalisation"] = constants.model_dump(mode="json")  # what the network does to its input first
     content = {
         "architecture": student.architecture,
         "num_labels": student.classes,
@@ -27,7 +30,7 @@ def hub_config(student: Student) -> str:
         "label2id": {name: k for k, name in enumerate(names)},
         "num_channels": channels,
         "image_size": [height, width],
-        _MARK: {"width": student.width, "input": INPUT_SCALE, "named": student.class_names is not None},
+        _MARK: {**own, "input": INPUT_SCALE, "named": student.class_names is not None},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

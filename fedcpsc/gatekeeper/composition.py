@@ -22,12 +22,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from fedcpsc.ledger.budget import MU2_UNIT, Status
 from fedcpsc.ledger.chain import Row
-from fedcpsc.privacy.accounting import History, compose, gaussian_mu, numerical_epsilon, rdp_epsilon
 from fedcpsc.teachers.proof import histories_of
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.accounting import History
 
 __all__ = [
     "Account",
@@ -114,6 +116,10 @@ def composed_epsilon(mu2: float, delta: float, histories: Sequence[History]) -> 
 
 @lru_cache(maxsize=4096)
 def _composed(mu2: float, delta: float, steps: tuple[tuple[float, float, int], ...]) -> Composition:
+    if not steps and mu2 == 0:
+        return Composition(0.0, None, exact=True)
+    from fedcpsc.privacy.accounting import compose, numerical_epsilon, rdp_epsilon  # noqa: PLC0415 - brings scipy
+
     if not steps:
         return Composition(compose(mu2, delta, []), None, exact=True)
     return Composition(rdp_epsilon(mu2, delta, [steps]), numerical_epsilon(mu2, delta, [steps]), exact=False)
@@ -127,6 +133,8 @@ def largest_mu2(epsilon: float, delta: float, histories: Sequence[History]) -> i
         delta: delta of the promise, in (0, 1).
         histories: accountant's states of the trainings; they count before any noisy release does.
     """
+    from fedcpsc.privacy.accounting import gaussian_mu  # noqa: PLC0415 - brings scipy
+
     low, high = 0, int(gaussian_mu(epsilon, delta) ** 2 * MU2_UNIT)
     if not histories:
         return high

@@ -72,6 +72,7 @@ class Gatekeeper:
         class_names: names of the teacher's classes, which the server is shown; None where they have none.
         none_class: whether the teacher's last output says "none of these classes".
         class_report: class counts that are shared; None where none are.
+        teacher_version: version of the teacher, as the server may know it; None where it may not.
         owner_account: record in which the gnmax kinds note their actual privacy loss, for the owner alone.
         meter: counter of public quantities, see `metrics.py`.
         outage: whether the teacher failed lately, so that nothing new is charged.
@@ -86,6 +87,7 @@ class Gatekeeper:
     class_names: tuple[str, ...] | None = None
     none_class: bool = False
     class_report: ClassReport | None = None
+    teacher_version: str | None = None
     owner_account: OwnerAccount | None = None
     meter: Meter = field(default_factory=Unmetered, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
@@ -116,6 +118,8 @@ class Gatekeeper:
                 recipes=self.policy.recipe_queries,
                 class_names=self.class_names,
                 none_class=self.none_class,
+                share_answers=self.policy.share_answers,
+                teacher=self.teacher_version,
             )
         except Exception as error:
             return self._refusal(error, None)

@@ -153,7 +153,7 @@ def _check_proof(proof: DpSgdProof) -> None:
 def _check_delta(section: DpPolicy, records: int | None) -> None:
     if records is None:
         if not section.accept_large_delta:
-            remedy = "adopt the model with them: fedcpsc adopt --class-counts; or consent with accept_large_delta: true"
+            remedy = "say them: fedcpsc adopt --class-counts, or class_counts in Python; or accept_large_delta: true"
             why = "must be below 1 / records, and the number of this teacher's records is not known"
             raise PolicyError(explain("mechanism.delta", section.delta, why, remedy))
         return

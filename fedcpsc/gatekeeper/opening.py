@@ -15,6 +15,7 @@ from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_pat
 from fedcpsc.gatekeeper.releases import record_training, report_class_counts
 from fedcpsc.gatekeeper.seen_records import check_never_seen
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
+from fedcpsc.gatekeeper.teacher_version import teacher_version
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.logs import fields
 from fedcpsc.teachers.manifest import Manifest, load_manifest
@@ -58,12 +59,13 @@ def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "re
     )
 
 
-def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatekeeper:
+def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher: Teacher | None = None) -> Gatekeeper:
     """The gatekeeper of a silo's folder (`teacher.safetensors`, `manifest.json`, `policy.yaml`, `ledger.sqlite`).
 
     Args:
         silo_dir: the silo's folder.
         tried: whether the teacher is tried first, on invented images; None: where this project did not train it.
+        teacher: teacher of the folder's manifest where it lives in this process alone; None opens the weights file.
 
     Raises:
         ManifestError: where teacher and manifest are missing or disagree.
@@ -73,7 +75,8 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatek
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
-    teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
+    if teacher is None:
+        teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
     if tried or (tried is None and manifest.origin == "adopted"):
         _try(teacher, manifest, policy)
     ledger = Ledger.open(
@@ -97,6 +100,7 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None) -> Gatek
             class_names=manifest.class_names,
             none_class=manifest.none_class,
             class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
+            teacher_version=teacher_version(manifest.weights_sha256, ledger, policy, guarantee),
             owner_account=OwnerAccount(folder / OWNER_FILE),
         )
     except BaseException:

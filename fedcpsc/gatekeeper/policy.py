@@ -17,7 +17,7 @@ from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
 from fedcpsc.gatekeeper.mechanisms.none import NoMechanism
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, MechanismPolicy, Scale
 from fedcpsc.ledger.mark import MARK_FILE
-from fedcpsc.protocol.messages import AnswerForm
+from fedcpsc.protocol.answer_form import AnswerForm
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.typed_yaml import Strict, read_yaml, save_config, validate
 
@@ -67,6 +67,8 @@ class Policy(Strict):
         share_class_counts: whether the server is shown how many private images each class has.
         class_count_sigma: standard deviation of the noise on each count, charged once; null shows exact counts, which
             no dp mechanism allows. Refused where persons are protected: the noise is calculated for one record.
+        share_answers: whether the server may hand the answers on to others, with the images and what is computed from
+            both: a promise that is asked of the server, which nothing here can enforce. The student is not meant.
         mechanism: mechanism that privatises answers, chosen by its `kind`.
         public_size: whether the number of private records is public: DP-SGD may then take rate, steps and noise from
             it, and whoever sees the answers may find it; else the configuration names a number
@@ -85,6 +87,7 @@ class Policy(Strict):
     top_k: Annotated[int, Field(ge=1, le=65_535)] = 3
     share_class_counts: bool = False
     class_count_sigma: Scale | None = None
+    share_answers: bool = False
     mechanism: AnyMechanism = NoMechanism()
     public_size: bool = False
     recipe_queries: bool = False

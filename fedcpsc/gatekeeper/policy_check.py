@@ -18,6 +18,7 @@ from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.promise import counts_to_share, parts_with, trainings_that_fit
+from fedcpsc.gatekeeper.sharing_words import sharing_meaning, sharing_warnings
 from fedcpsc.gatekeeper.silo_trial import try_in_folder
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
@@ -103,7 +104,8 @@ def check_policy(silo_dir: str | Path, *, tried: bool = False) -> PolicyReport:
         claim, answers, forecast = silo.guarantee.claim, _answers(silo), _forecast(silo)
         released = released_epsilon(ledger, claim.delta)
         trial = try_in_folder(folder) if tried else None
-        sentences = [*_learns(silo, answers), *([] if forecast is None else [forecast.sentence(manifest.population)])]
+        training = [] if forecast is None else [forecast.sentence(manifest.population)]
+        sentences = [*_learns(silo, answers), sharing_meaning(silo.policy, dp=claim.dp), *training]
         return PolicyReport(
             population=manifest.population,
             dp=claim.dp,
@@ -188,8 +190,8 @@ def _shown(silo: _Silo) -> str:
     shape = "x".join(map(str, manifest.image_shape))
     return (
         f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape},"
-        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, and the"
-        f" claim {silo.guarantee.claim.mechanism!r}{counts}."
+        f" the answer forms, at most {policy.images_per_query:,} images a query, what is left of the budget, the"
+        f" claim {silo.guarantee.claim.mechanism!r}, and whether answers may be handed on{counts}."
     )
 
 
@@ -250,6 +252,7 @@ def _warnings(silo: _Silo) -> list[str]:
         )
     elif policy.share_class_counts:
         found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each, and charged")
+    found += sharing_warnings(policy, dp=claim.dp)
     if policy.high_water_mark is None:
         found.append(
             "no high_water_mark on another volume: where the whole folder is put back from an old"

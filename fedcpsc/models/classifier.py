@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every classifier of the project offers, and the little that they share."""
+"""What every classifier offers, and the little that those of this project share."""
 
 from __future__ import annotations
 
@@ -7,15 +7,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Classifier", "Pointwise", "channels_last", "initialise", "pooled"]
+__all__ = ["Classifier", "HeadedClassifier", "Pointwise", "channels_last", "initialise", "pooled"]
 
 _VECTOR = 8  # float32 values in an AVX2 register
 
 
 class Classifier(nn.Module):
-    """An image classifier: a body that gives features, and a linear head.
+    """An image classifier that also gives the features that its logits are made of.
 
     Inputs are float32 [B, C, H, W] in [-1, 1].
+
+    Args:
+        classes: K.
+        image_shape: (C, H, W) it was made for.
+
+    Attributes:
+        memory_format: order of its weights in memory on a device; see `device.to_device`.
+    """
+
+    memory_format: torch.memory_format = torch.channels_last
+
+    def __init__(self, classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.classes = classes
+        self.image_shape = image_shape
+
+    @property
+    def stored(self) -> nn.Module:
+        """The module whose state dict a file of this network's weights holds."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, K]."""
+        logits, _ = self.forward_with_features(x)
+        return logits
+
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] -> (logits [B, K], features [B, D], not normalised) in one pass."""
+        raise NotImplementedError
+
+
+class HeadedClassifier(Classifier):
+    """A network of this project: a body that gives features, and a linear head.
 
     Args:
         classes: K.
@@ -24,9 +57,7 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, classes: int, image_shape: tuple[int, int, int], feature_size: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.image_shape = image_shape
+        super().__init__(classes, image_shape)
         self.feature_size = feature_size
         self.head = nn.Linear(feature_size, classes)
 
@@ -38,11 +69,6 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> pooled features [B, D], not normalised."""
         raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> logits [B, K]."""
-        logits, _ = self.forward_with_features(x)
-        return logits
 
     def forward_with_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, H, W] -> (logits [B, K], features [B, D]) in one pass."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, channels_last, pooled
+from fedcpsc.models.classifier import HeadedClassifier, channels_last, pooled
 
 __all__ = ["ConvNet", "group_norm"]
 
@@ -20,7 +20,7 @@ def group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels)
 
 
-class ConvNet(Classifier):
+class ConvNet(HeadedClassifier):
     """Stages of 3x3 convolution, norm and ReLU, halved by max-pooling in between; the last stage has two convolutions.
 
     Widths are w, 2w, 4w, ... Three stages up to 32x32, one more for each doubling: the last map has at most 8x8 pixels.

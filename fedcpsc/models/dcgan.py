@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedcpsc.models.generator import ConditionalGenerator, ConditionalNorm
+from fedcpsc.models.seeded import seeded
 
 __all__ = ["DcganGenerator", "build_generator"]
 
@@ -71,8 +72,7 @@ def build_generator(
         reference_order: whether norm and tanh stand as in the authors' code, see `ConditionalGenerator`; the DCGAN form
             has no norm beside its tanh.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         if min(image_shape[1:]) >= _LARGE:
             return DcganGenerator(latent, classes, image_shape, width)
         return ConditionalGenerator(latent, classes, image_shape, width, reference_order=reference_order)

@@ -14,7 +14,13 @@ from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
 
-__all__ = ["choose_device", "forward_float32", "mixed_precision", "to_device", "torch_threads"]
+__all__ = [
+    "choose_device",
+    "forward_float32",
+    "mixed_precision",
+    "to_device",
+    "torch_threads",
+]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -33,9 +39,11 @@ def choose_device(wanted: str) -> torch.device:
 def to_device(network: Network, device: torch.device) -> Network:
     """The network on the device, with channels last in memory: convolutions else rearrange every time.
 
-    The same mathematics, but sums run in another order: outputs differ by float rounding.
+    The same mathematics, but sums run in another order: outputs differ by float rounding. A classifier may want another
+    order in memory (`Classifier.memory_format`).
     """
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
+    return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 
 def mixed_precision(device: torch.device, precision: Precision) -> torch.autocast:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.classifier import HeadedClassifier
 
 __all__ = ["LeNet5"]
 
 _SIDE = 32  # its input layer; other sizes are brought to it
 
 
-class LeNet5(Classifier):
+class LeNet5(HeadedClassifier):
     """Two 5x5 convolutions and three linear layers; 61,706 parameters for one channel and 10 classes.
 
     Args:

@@ -5,25 +5,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.models.classifier import Classifier, initialise
+from fedcpsc.models.classifier import Classifier, HeadedClassifier, initialise
 from fedcpsc.models.convnet import ConvNet, group_norm
 from fedcpsc.models.lenet import LeNet5
 from fedcpsc.models.resnet import ResNet
 from fedcpsc.models.scattering import ScatteringClassifier
+from fedcpsc.models.seeded import seeded
 from fedcpsc.models.vgg import Vgg11
 from fedcpsc.models.wide_resnet import WideResNet
 
-__all__ = ["ARCHITECTURES", "Classifier", "build_classifier", "check_architecture", "check_trainable"]
+__all__ = [
+    "ARCHITECTURES",
+    "Classifier",
+    "HeadedClassifier",
+    "build_classifier",
+    "check_architecture",
+    "check_network",
+    "check_trainable",
+]
 
 _Shape: TypeAlias = tuple[int, int, int]
 
-_MAKERS: dict[str, Callable[[int, _Shape, int], Classifier]] = {
+_MAKERS: dict[str, Callable[[int, _Shape, int], HeadedClassifier]] = {
     "convnet": ConvNet,
     "convnet_gn": lambda classes, shape, width: ConvNet(classes, shape, width, group_norm),
     "lenet5": lambda classes, shape, _: LeNet5(classes, shape),
@@ -43,7 +54,7 @@ ARCHITECTURES = tuple(_MAKERS)
 
 def build_classifier(
     architecture: str, classes: int, image_shape: _Shape, width: int = 16, *, seed: int | None = None
-) -> Classifier:
+) -> HeadedClassifier:
     """A freshly initialised classifier, on the CPU and in training mode.
 
     Args:
@@ -67,9 +78,7 @@ def build_classifier(
                 "check the data and the configuration",
             )
         )
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the CUDA generators too
+    with nullcontext() if seed is None else seeded(seed):
         network = _MAKERS[architecture](classes, image_shape, width)
         initialise(network)
     return network
@@ -88,7 +97,12 @@ def check_architecture(architecture: str) -> None:
 
 
 def check_trainable(
-    section: str, architecture: str, classes: int, image_shape: _Shape, width: int, batch_size: int
+    section: str,
+    architecture: str,
+    classes: int,
+    image_shape: _Shape,
+    width: int,
+    batch_size: int,
 ) -> None:
     """Does nothing where a network of this architecture can be trained on such images; computes nothing.
 
@@ -103,16 +117,56 @@ def check_trainable(
     Raises:
         ConfigError: for an unknown architecture, images that it cannot take, or batches that its norm cannot take.
     """
-    with torch.device("meta"):  # shapes alone
-        network = build_classifier(architecture, classes, image_shape, width, seed=0)
-    if batch_size < 2 and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        remedy = f"raise it, or use an architecture without batch norm ({section}.architecture=convnet_gn)"
+    check_architecture(architecture)
+
+    def skeleton() -> Classifier:
+        with torch.device("meta"):  # shapes alone
+            return build_classifier(architecture, classes, image_shape, width, seed=0)
+
+    check_network(section, architecture, skeleton, image_shape, batch_size)
+
+
+def check_network(
+    section: str,
+    architecture: str,
+    make: Callable[[], Classifier],
+    image_shape: _Shape,
+    batch_size: int,
+    key: str = "architecture",
+) -> Classifier:
+    """Gives a network that can be trained on such images in such batches.
+
+    Args:
+        section: section of the configuration that names it, "teachers" or "student".
+        architecture: name of the network, for messages.
+        make: function that makes the network, in training mode; on the device `meta` nothing is computed.
+        image_shape: (C, H, W) of the images.
+        batch_size: number of images in a batch.
+        key: key of the section that names it.
+
+    Raises:
+        ConfigError: for images that it cannot take, or batches that its norm cannot take.
+    """
+    try:
+        network = make()
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        with torch.no_grad(), seeded(0):  # it may drop out
+            logits = network(torch.zeros(2, *image_shape, device=device))
+    except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: sides that a library checks
+        channels, height, side = image_shape
+        constraint = f"cannot take images of {side}x{height} pixels and {channels} channels ({_first_line(error)})"
+        remedy = "set data.image_size, or use another architecture, such as convnet"
+        raise ConfigError(explain(f"{section}.{key}", architecture, constraint, remedy)) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, network.classes):
+        shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        constraint = f"gives {shown} for two images, must give logits {[2, network.classes]}"
+        raise ConfigError(explain(f"{section}.{key}", architecture, constraint, "use another architecture"))
+    if batch_size < 2 and any(isinstance(module, _BatchNorm) for module in network.modules()):
+        remedy = f"raise it, or use an architecture without batch norm ({section}.{key}=convnet_gn)"
         constraint = f"batch norm, which {architecture} has, needs {section}.batch_size >= 2"
         raise ConfigError(explain(f"{section}.batch_size", batch_size, constraint, remedy))
-    try:
-        network(torch.zeros(2, *image_shape, device="meta"))
-    except (RuntimeError, ValueError) as error:
-        channels, height, side = image_shape
-        constraint = f"cannot take images of {side}x{height} pixels and {channels} channels ({error})"
-        remedy = "set data.image_size, or use another architecture, such as convnet"
-        raise ConfigError(explain(f"{section}.architecture", architecture, constraint, remedy)) from error
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]

@@ -6,12 +6,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, Pointwise, channels_last, pooled
+from fedcpsc.models.classifier import HeadedClassifier, Pointwise, channels_last, pooled
 
 __all__ = ["ResNet"]
 
 
-class ResNet(Classifier):
+class ResNet(HeadedClassifier):
     """Stages of basic blocks with widths w, 2w, 4w, 8w; ResNet-18 has 11,173,962 parameters for CIFAR-10.
 
     Args:

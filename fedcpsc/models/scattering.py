@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.classifier import HeadedClassifier
 
 __all__ = ["ScatteringClassifier", "morlet_bank"]
 
@@ -24,7 +24,7 @@ _PATHS = 1 + _SCALES * _ANGLES + _ANGLES**2 * _SCALES * (_SCALES - 1) // 2  # 81
 _GROUPS = 27  # of three neighbouring paths, as Tramer & Boneh
 
 
-class ScatteringClassifier(Classifier):
+class ScatteringClassifier(HeadedClassifier):
     """|x * psi| * phi and ||x * psi| * psi'| * phi, J = 2 scales and L = 8 angles, normalised in groups; a linear head.
 
     Args:

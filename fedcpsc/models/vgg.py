@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, channels_last, pooled
+from fedcpsc.models.classifier import HeadedClassifier, channels_last, pooled
 
 __all__ = ["Vgg11"]
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
-class Vgg11(Classifier):
+class Vgg11(HeadedClassifier):
     """Eight 3x3 convolutions in five stages; 9,231,114 parameters for CIFAR-10.
 
     Args:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcpsc.models.classifier import Classifier, Pointwise, channels_last, pooled
+from fedcpsc.models.classifier import HeadedClassifier, Pointwise, channels_last, pooled
 
 __all__ = ["WideResNet"]
 
 
-class WideResNet(Classifier):
+class WideResNet(HeadedClassifier):
     """Three stages of pre-activation blocks, widths 16k, 32k, 64k; WRN-40-2 has 2,243,546 parameters for CIFAR-10.
 
     Args:

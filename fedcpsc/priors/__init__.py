@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural images that need no teacher and no data."""
+"""Images drawn without a teacher: procedural, and crops of two public photographs."""

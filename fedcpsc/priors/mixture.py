@@ -11,7 +11,7 @@ from torch import Tensor
 from fedcpsc.choices import check_mixture
 from fedcpsc.priors.prior import PRIOR_KINDS
 
-__all__ = ["sample_prior"]
+__all__ = ["draw_kinds", "sample_kinds", "sample_prior"]
 
 
 def sample_prior(
@@ -30,13 +30,34 @@ def sample_prior(
     Returns:
         float32 [count, C, H, W] in [-1, 1].
     """
+    return sample_kinds(mixture, draw_kinds(mixture, count, generator), image_shape, generator, mean)
+
+
+def draw_kinds(mixture: Mapping[str, float], count: int, generator: torch.Generator) -> Tensor:
+    """Which prior each of `count` images is to be from: int64 [count], numbers into `sorted(mixture)`, by weight.
+
+    It is what `sample_prior` draws first: from a generator in the same state it tells of that function's images.
+    """
     check_mixture(mixture)
-    names = sorted(mixture)
-    weights = torch.tensor([mixture[name] for name in names], dtype=torch.float64)
-    which = torch.multinomial(weights, count, replacement=True, generator=generator)
-    images = torch.empty(count, *image_shape)
-    for index, name in enumerate(names):
-        mask = which == index
+    weights = torch.tensor([mixture[name] for name in sorted(mixture)], dtype=torch.float64)
+    return torch.multinomial(weights, count, replacement=True, generator=generator)
+
+
+def sample_kinds(
+    mixture: Mapping[str, float],
+    kinds: Tensor,
+    image_shape: tuple[int, int, int],
+    generator: torch.Generator,
+    mean: float | None = None,
+) -> Tensor:
+    """As `sample_prior`, of images whose priors are drawn already.
+
+    Args:
+        kinds: number of each image's prior in `sorted(mixture)`, int64 [count].
+    """
+    images = torch.empty(len(kinds), *image_shape)
+    for index, name in enumerate(sorted(mixture)):
+        mask = kinds == index
         if mask.any():
             images[mask] = PRIOR_KINDS.get(name).images(int(mask.sum()), image_shape, generator)
     return images if mean is None else bend_tones(images, mean, generator)

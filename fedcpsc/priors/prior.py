@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prior is: procedural images that need no teacher and no data."""
+"""What a prior is: images that need no teacher, and, but for those that say so, no data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ Draw: TypeAlias = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prior(Entry):
-    """One kind of procedural image.
+    """One kind of image that can be drawn without end.
 
     Attributes:
+        real_data: real pictures that the images come from, a noun phrase; empty where they are purely procedural. A run
+            that draws from such a prior is no longer free of all data, and says so.
         draw: function of a count N, an image shape (C, H, W) and a random stream, on which all of its randomness must
             depend and nothing else may; it returns float32 [N, C, H, W] in [-1, 1], on the CPU.
     """
 
     draw: Draw
+    real_data: str = ""
 
     def images(self, count: int, image_shape: tuple[int, int, int], stream: torch.Generator) -> Tensor:
         """`draw`, with what it gives checked.

@@ -211,6 +211,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "recipes": _flag,
     "class_names": _class_names,
     "none_class": _flag,
+    "share_answers": _flag,
+    "teacher": lambda version: None if version is None else _name(version),
     "claim": _claim,
     "class_report": _class_report,
 }

@@ -11,7 +11,6 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
+from fedcpsc.protocol.answer_form import AnswerForm
 from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
@@ -42,21 +42,13 @@ __all__ = [
     "decode_answers",
 ]
 
-PROTOCOL_VERSION = "1.2"  # major.minor: another major is refused, another minor is tolerated
+PROTOCOL_VERSION = "1.3"  # major.minor: another major is refused, another minor is tolerated
 
 Array: TypeAlias = npt.NDArray[Any]
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_CLASSES = 2**16  # class indices travel as uint16
 TEXT_LIMIT = 200  # characters of any text in a message
-
-
-class AnswerForm(StrEnum):
-    """What of the teacher's output an answer shows, the richest first."""
-
-    PROBABILITIES = "probabilities"
-    TOP_K = "top_k"
-    LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -124,6 +116,10 @@ class Description:
         class_names: names of its classes in the order of its answers' columns, without the last column where that says
             "none of these" (since 1.2); None where it names none.
         none_class: whether the last column of its answers says "none of these classes" (since 1.2).
+        share_answers: whether its owner lets the server hand its answers on to others (since 1.3); a silo that does not
+            say so, as older ones, has not agreed.
+        teacher: version of its teacher: text that is another one where another teacher answers, and tells nothing
+            else of it (since 1.3); None where it does not say.
     """
 
     silo: str
@@ -139,6 +135,8 @@ class Description:
     recipes: bool = False
     class_names: tuple[str, ...] | None = None
     none_class: bool = False
+    share_answers: bool = False
+    teacher: str | None = None
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:

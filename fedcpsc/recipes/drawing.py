@@ -20,12 +20,12 @@ from fedcpsc.choices import check_mixture
 from fedcpsc.data.images import to_uint8
 from fedcpsc.large_images import together
 from fedcpsc.models.generator import ConditionalGenerator
-from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.mixture import draw_kinds, sample_prior
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes.weights import recipe_generator
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["PRIOR_PIXELS", "balanced_labels", "draw_candidates", "draw_images", "generator_batch"]
+__all__ = ["PRIOR_PIXELS", "balanced_labels", "draw_candidates", "draw_images", "generator_batch", "prior_kinds"]
 
 # all part of the protocol: another chunk makes other images
 _PRIOR_CHUNK, _GENERATOR_CHUNK = 500, 256
@@ -72,6 +72,15 @@ def draw_candidates(
         yield images, y
 
 
+def prior_kinds(pool: Pool, image_shape: tuple[int, int, int]) -> npt.NDArray[np.int64]:
+    """Which prior each of a pool's images of priors is from: int64 [from_prior], numbers into its sorted names.
+
+    No image is drawn for it.
+    """
+    kinds = [draw_kinds(dict(pool.mixture), count, stream) for _, count, stream in _prior_chunks(pool, image_shape)]
+    return torch.cat(kinds).numpy() if kinds else np.zeros(0, np.int64)
+
+
 def generator_batch(usual: int, image_shape: tuple[int, int, int], width: int) -> int:
     """Number of images that a generator makes together: `usual`, of large ones fewer.
 
@@ -101,17 +110,13 @@ def _chunks(
     """(first index, images, y) of each chunk of which something is wanted."""
     if pool.from_prior:  # a message must not make a silo import what else is installed there
         check_mixture(dict(pool.mixture), built_in=True)
-    area = image_shape[1] * image_shape[2]
-    step = _PRIOR_CHUNK if area <= _MOST_PIXELS else max(1, PRIOR_PIXELS // area)
-    for start in range(0, pool.from_prior, step):
-        count = min(step, pool.from_prior - start)
+    for start, count, stream in _prior_chunks(pool, image_shape):
         if wanted[start : start + count].any():
-            stream = torch.Generator().manual_seed(derive_seed(pool.seed, "prior", start))
             pixels = sample_prior(dict(pool.mixture), count, image_shape, stream, pool.mean)
             yield start, to_uint8(pixels), torch.full((count,), -1)
     if generator is None:
         return
-    activations = area * generator.width
+    activations = image_shape[1] * image_shape[2] * generator.width
     step = _GENERATOR_CHUNK if activations <= _MOST_ACTIVATIONS else max(1, _ACTIVATIONS // activations)
     for start in range(0, pool.from_generator, step):
         count = min(step, pool.from_generator - start)
@@ -122,3 +127,12 @@ def _chunks(
             with torch.no_grad():
                 images = to_uint8(generator(torch.randn(count, latent, generator=stream), y))
             yield at, images, y
+
+
+def _prior_chunks(pool: Pool, image_shape: tuple[int, int, int]) -> Iterator[tuple[int, int, torch.Generator]]:
+    """First index, size and random stream of each chunk of a pool's images of priors."""
+    area = image_shape[1] * image_shape[2]
+    step = _PRIOR_CHUNK if area <= _MOST_PIXELS else max(1, PRIOR_PIXELS // area)
+    for start in range(0, pool.from_prior, step):
+        stream = torch.Generator().manual_seed(derive_seed(pool.seed, "prior", start))
+        yield start, min(step, pool.from_prior - start), stream

@@ -16,6 +16,7 @@ from torch import nn
 
 from fedcpsc.errors import ProtocolError, explain
 from fedcpsc.models.generator import ConditionalGenerator
+from fedcpsc.models.seeded import seeded
 from fedcpsc.seeding import derive_seed
 
 __all__ = ["pack_weights", "recipe_generator", "seed_projection", "sent_parameters"]
@@ -60,7 +61,7 @@ def recipe_generator(
     Raises:
         ProtocolError: another number of weights, or NaN or infinity among them.
     """
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):  # what is drawn here is replaced
         generator = ConditionalGenerator(latent, classes, image_shape, width)
     seed_projection(generator, seed)
     parameters = sent_parameters(generator)

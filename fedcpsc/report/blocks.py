@@ -11,14 +11,18 @@ __all__ = [
     "LONG",
     "MOST_CLASSES",
     "Block",
+    "Card",
     "Cell",
     "Chart",
     "Code",
     "Facts",
     "Folded",
+    "Gallery",
+    "KeyFigure",
     "Note",
     "Picture",
     "Section",
+    "Strip",
     "Table",
     "class_label",
     "duration",
@@ -26,6 +30,7 @@ __all__ = [
     "percent",
     "share_cell",
     "short_label",
+    "stand_upright",
 ]
 
 
@@ -36,7 +41,9 @@ MOST_CLASSES = 20
 """Classes up to which a table has a column for each."""
 
 
-_SHORT = 10  # characters of a class's name at the head of a column
+_SHORT = 18  # characters of a class's name at the head of a column, where it stands upright
+_LONG_NAME = 30  # characters from which on a row's header takes several lines
+_NARROW = 4  # characters that fit above a figure
 
 
 def class_label(names: Sequence[str] | None, k: int) -> str:
@@ -50,21 +57,35 @@ def short_label(names: Sequence[str] | None, k: int) -> str:
     return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 
+def stand_upright(heads: Sequence[str]) -> bool:
+    """Whether the heads of narrow columns, the first apart, are so long that they should stand upright."""
+    return any(len(head) > _NARROW for head in heads[1:])
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell.
 
     Attributes:
         text: words of the cell; meaning never hangs on shade or picture alone.
-        shade: strength of its tint, in [0, 1]; None leaves it plain.
+        shade: strength of its tint, in [0, 1]; 0 dims the text, None leaves it plain.
         picture: data URI shown above the text.
         alt: description of the picture in words.
+        size: width and height of the picture, in pixels.
     """
 
     text: str
     shade: float | None = None
     picture: str | None = None
     alt: str = ""
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def form(self) -> str:
+        """How a row's header of this text is set: "short" stays on one line, "long" breaks also within a word."""
+        if len(self.text) <= _SHORT:
+            return "short"
+        return "long" if len(self.text) > _LONG_NAME else ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,31 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class KeyFigure:
+    """One figure of the strip at the head of the page.
+
+    Attributes:
+        term: name of the figure, a few words.
+        value: the figure itself, large.
+        note: words below it.
+        main: whether it is the one that the page is about.
+    """
+
+    term: str
+    value: str
+    note: str = ""
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The figures to see first, side by side."""
+
+    kind: ClassVar[str] = "strip"
+    items: tuple[KeyFigure, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table with a caption; the first cell of each row is its header.
 
@@ -92,6 +138,8 @@ class Table:
         dense: whether figures stand small and close together, as in a confusion matrix.
         foot: number of rows at the end that are set apart.
         words: number of columns at the end that hold words rather than figures, and so begin at the left.
+        beside: whether the next block stands beside it where the screen is wide enough.
+        upright: whether the heads of all columns but the first stand upright, so that long names leave columns narrow.
     """
 
     kind: ClassVar[str] = "table"
@@ -101,6 +149,8 @@ class Table:
     dense: bool = False
     foot: int = 0
     words: int = 0
+    upright: bool = False
+    beside: bool = False
 
     @classmethod
     def of(
@@ -110,25 +160,28 @@ class Table:
         rows: Sequence[Sequence[Cell | str]],
         foot: int = 0,
         words: int = 0,
+        beside: bool = False,
     ) -> Table:
         """From rows of texts."""
         cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in row) for row in rows)
-        return cls(caption, tuple(columns), cells, foot=foot, words=words)
+        return cls(caption, tuple(columns), cells, foot=foot, words=words, beside=beside)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing, what it shows in words, and its figures as a table.
+    """A drawing, what it shows in words, and its figures as a table, where no other table of the page has them.
 
     Attributes:
-        svg: an `<svg>` element; its colours are the page's variables.
+        svg: HTML of the drawing, as `fedcpsc.report.figures` makes it; its colours are the page's variables.
+        beside: whether the next block stands beside it where the screen is wide enough.
     """
 
     kind: ClassVar[str] = "chart"
     title: str
     description: str
     svg: str
-    table: Table
+    table: Table | None
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +192,30 @@ class Picture:
     title: str
     alt: str
     source: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture of a gallery: a name above, the picture as data URI, its description, a note below.
+
+    Attributes:
+        size: width and height of the picture, in pixels.
+    """
+
+    label: str
+    picture: str
+    alt: str
+    note: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side, as many in a row as the reader's screen holds."""
+
+    kind: ClassVar[str] = "gallery"
+    caption: str
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True)
@@ -159,16 +236,22 @@ class Folded:
     blocks: tuple[Block, ...]
 
 
-Block: TypeAlias = Note | Facts | Table | Chart | Picture | Code | Folded
+Block: TypeAlias = Note | Facts | Strip | Table | Chart | Picture | Gallery | Code | Folded
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. `anchor` is unique: letters and hyphens."""
+    """A part of the page.
+
+    Attributes:
+        anchor: name that links lead to, unique on the page: letters and hyphens.
+        quiet: whether its title is for screen readers and the list of contents alone.
+    """
 
     anchor: str
     title: str
     blocks: tuple[Block, ...]
+    quiet: bool = False
 
 
 def folded_where_long(table: Table) -> Table | Folded:
@@ -182,8 +265,9 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def share_cell(share: float) -> Cell:
-    """A share in [0, 1] as whole per cent, tinted by it."""
-    return Cell(f"{100 * share:.0f}", share)
+    """A share in [0, 1] as whole per cent, tinted by it; what rounds to nothing is dimmed."""
+    text = f"{100 * share:.0f}"
+    return Cell(text, 0.0 if text == "0" else share)
 
 
 def duration(seconds: float) -> str:

@@ -29,6 +29,7 @@ class OwnerFacts:
         class_names: names of these classes; None where they have none.
         training: facts about the training, from the manifest.
         shares_class_counts: whether the policy sends them to the server.
+        shares_answers: whether the policy lets the server hand answers on to others.
     """
 
     silo: str
@@ -38,6 +39,7 @@ class OwnerFacts:
     class_names: tuple[str, ...] | None
     training: dict[str, Any]
     shares_class_counts: bool
+    shares_answers: bool
 
 
 def read_owner(silo_dir: Path) -> OwnerFacts:
@@ -59,4 +61,5 @@ def read_owner(silo_dir: Path) -> OwnerFacts:
         class_names=manifest.class_names,
         training=manifest.training,
         shares_class_counts=bool(policy.share_class_counts),
+        shares_answers=policy.share_answers,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,16 +11,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
+from fedcpsc.report.blocks import Section
 from fedcpsc.report.owner_facts import OwnerFacts, read_owner
 from fedcpsc.report.sections import audit as audit_section
-from fedcpsc.report.sections import belief, outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import belief, confusion, earlier_runs, outcome, repeat, silos, summary, timing
+from fedcpsc.report.sections import headline as headline_section
 from fedcpsc.report.sections import owner as owner_section
 from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.runs.read import RunFacts, gather
 
-__all__ = ["render", "write_report"]
+__all__ = ["fill_page", "render", "style", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = (
+    "colours",
+    "layout",
+    "words",
+    "tables",
+    "pictures",
+    "print",
+)  # later ones may undo earlier ones
 
 
 def write_report(
@@ -54,32 +65,57 @@ def write_report(
     return out
 
 
+def style() -> str:
+    """The page's style sheet."""
+    return "".join((_TEMPLATES / "style" / f"{name}.css").read_text(encoding="utf-8") for name in _STYLES)
+
+
 def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | None = None) -> str:
     """The page. Without `owner` it holds nothing that is a silo's own."""
     sections = [
         summary.in_short(run),
         *([owner_section.owners_part(owner)] if owner else []),
-        summary.what_was_run(run),
-        outcome.outcome(run),
         outcome.accuracy(run),
+        outcome.outcome(run),
+        summary.what_was_run(run),
         belief.belief(run),
+        *earlier_runs.earlier_runs(run),
         silos.budgets(run),
         silos.queries(run),
-        outcome.confusions(run),
+        confusion.confusions(run),
         silos.contributions(run),
         timing.times(run),
         audit_section.audited(audit),
         repeat.repeat(run),
     ]
+    version = None if run.result is None else run.result["versions"].get("fedcpsc")
+    return fill_page(
+        title=f"Run {run.name}",
+        headline=headline_section.headline(run),
+        sections=sections,
+        footer=f"Drawn by fedcpsc report from the run's folder{f' (run by fedcpsc {version})' if version else ''}.",
+        private=owner is not None,
+    )
+
+
+def fill_page(title: str, headline: str, sections: Sequence[Section], footer: str, *, private: bool = False) -> str:
+    """A whole page of these sections, self-contained.
+
+    Args:
+        title: title of the page.
+        headline: the page in one sentence.
+        sections: sections of the page, in order.
+        footer: words at the end.
+        private: whether it holds figures of one silo that its owner alone may see.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    version = None if run.result is None else run.result["versions"].get("fedcpsc")
     return environment.get_template("page.html.j2").render(
-        title=f"Run {run.name}",
-        subtitle="What several silos' private classifiers taught one student, by answers alone.",
-        private=owner is not None,
+        title=title,
+        headline=headline,
+        private=private,
         sections=sections,
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        footer=f"Drawn by fedcpsc report from the run's folder{f' (run by fedcpsc {version})' if version else ''}.",
+        style=style(),
+        footer=footer,
     )

@@ -27,6 +27,7 @@ class SiloFigure:
         lowest: words for the silos that are drawn where there are too many: those with the lowest last figures.
         show: function that writes a figure.
         top: upper end of the y axis; None lets the figures decide.
+        from_zero: whether the y axis begins at 0 in any case.
     """
 
     anchor: str
@@ -37,6 +38,7 @@ class SiloFigure:
     lowest: str
     show: Callable[[float], str]
     top: float | None = None
+    from_zero: bool = False
 
 
 def silos_by_round(drawn: SiloFigure, figures: Sequence[tuple[int, Mapping[str, float]]]) -> Chart:
@@ -52,17 +54,24 @@ def silos_by_round(drawn: SiloFigure, figures: Sequence[tuple[int, Mapping[str, 
         path = tuple((float(number), float(now[silo])) for number, now in figures if silo in now)
         paths.setdefault(path, []).append(silo)
     shown = sorted(paths.items(), key=lambda item: item[0][-1][1])[:_MOST_LINES]
-    series = [Series(_together(names), path) for path, names in shown]
+    series = [
+        Series(_together(names), path, end=f"{drawn.show(path[-1][1])}  {_in_short(names)}") for path, names in shown
+    ]
     ending = [f"{_together(names)}: {drawn.show(path[-1][1])}" for path, names in shown]
     description = f"{drawn.at_the_end}: " + "; ".join(ending) + "."
     if len(paths) > len(shown):
         description += f" Of {len(paths)} different courses the {len(shown)} with {drawn.lowest} are drawn."
-    svg = lines(drawn.anchor, f"{drawn.title}. {description}", "round", drawn.axis, series, top=drawn.top)
+    title = f"{drawn.title}. {description}"
+    svg = lines(drawn.anchor, title, "round", drawn.axis, series, top=drawn.top, from_zero=drawn.from_zero)
     heads = [f"round {number}" for number, _ in figures]
     rows = [(silo, *(drawn.show(now[silo]) if silo in now else "-" for _, now in figures)) for silo in silos]
     if len(silos) <= _MOST_LINES:  # the many, be it silos or rounds, go down the page
         heads, rows = silos, [(head, *column) for head, *column in zip(heads, *(row[1:] for row in rows), strict=True)]
     return Chart(drawn.title, description, svg, Table.of(drawn.caption, ("", *heads), rows))
+
+
+def _in_short(silos: list[str]) -> str:
+    return silos[0] if len(silos) == 1 else f"{len(silos)} silos alike"
 
 
 def _together(silos: list[str]) -> str:

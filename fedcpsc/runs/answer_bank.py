@@ -5,7 +5,8 @@ Layout of the folder:
 
     journal.jsonl     what is committed; one line an event, with a checksum, written only after its data were synced
     images.u8         [rows, C, H, W] uint8, appended
-    pseudo.i64        [rows] the y each image was made for (-1: from the prior)
+    pseudo.i64        [rows] the y each image was made for (-1: for none)
+    origins.u8        [rows] where each image comes from, see `origins.py`; not in banks of earlier versions
     answers-<i>.f32   [rows, K_i] decoded answers of silo i in its own columns, written at the rows it answered
     targets.f32       [rows, K] aggregated soft targets; derived, rewritten at will
 
@@ -33,6 +34,7 @@ from fedcpsc.files import owner_only, private_folder
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.runs.bank_index import (
     IMAGES,
+    ORIGINS,
     PSEUDO_LABELS,
     TARGETS,
     BankIndex,
@@ -42,8 +44,15 @@ from fedcpsc.runs.bank_index import (
     replay,
 )
 from fedcpsc.runs.bank_sums import SUM, event_sum
-from fedcpsc.runs.journal_head import JournalHead, label_sets_of_head, label_sets_to_head
+from fedcpsc.runs.journal_head import (
+    JournalHead,
+    journal_head,
+    label_sets_of_head,
+    label_sets_to_head,
+    origins_of_head,
+)
 from fedcpsc.runs.layout import JOURNAL_FILE
+from fedcpsc.runs.origins import BASIC_ORIGINS, Codes, check_origins, origins_of
 
 __all__ = ["AnswerBank"]
 
@@ -58,6 +67,7 @@ class AnswerBank(BankIndex):
         silos: names of the silos, in the order of `answers`.
         label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
         excluded: names of silos whose answers are left out where the bank holds any (`aggregation.exclude`).
+        origins: names of the images' origins by code, as `origin_table` gives them; a bank that is there keeps its own.
 
     Raises:
         BankError: where the folder holds a bank of another shape, or of silos that named other classes, is damaged, or
@@ -72,22 +82,16 @@ class AnswerBank(BankIndex):
         silos: Sequence[str],
         label_sets: LabelSets | None = None,
         excluded: Collection[str] = (),
+        origins: Sequence[str] = BASIC_ORIGINS,
     ) -> None:
-        super().__init__(folder, image_shape, classes, silos, label_sets=label_sets)
+        super().__init__(folder, image_shape, classes, silos, label_sets=label_sets, origins=check_origins(origins))
         self._by_query: dict[str, Batch] = {}
         self._journal_path = folder / JOURNAL_FILE
         try:
             private_folder(folder)  # silos' answers: for whoever paid for them alone
         except OSError as error:
             raise _cannot_write(folder, error) from error
-        head: JournalHead = {
-            "format": 1,
-            "image_shape": list(image_shape),
-            "classes": classes,
-            "silos": self.silos,
-        }
-        if (kept := label_sets_to_head(self.label_sets)) is not None:
-            head["label_sets"] = kept
+        head = journal_head(image_shape, classes, self.silos, self.label_sets, self.origin_names)
         self.nonce = self._recover(head, excluded)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
 
@@ -100,8 +104,13 @@ class AnswerBank(BankIndex):
 
     @property
     def pseudo_labels(self) -> npt.NDArray[np.int64]:
-        """int64 [rows], memory-mapped; -1 for images of the prior."""
+        """int64 [rows], memory-mapped; -1 for images that were made for no class."""
         return self._map(PSEUDO_LABELS, np.int64, ())
+
+    @property
+    def origins(self) -> Codes:
+        """uint8 [rows], codes of `origin_names`; memory-mapped where the bank notes them."""
+        return self._map(ORIGINS, np.uint8, ()) if self.notes_origins else origins_of(self.pseudo_labels)
 
     @property
     def targets(self) -> Floats:
@@ -114,19 +123,41 @@ class AnswerBank(BankIndex):
 
     # Writing ---------------------------------------------------------------------------------------------------------
 
-    def add_batch(self, round_index: int, images: npt.NDArray[np.uint8], pseudo_labels: npt.NDArray[np.int64]) -> Batch:
-        """Commits images before they are asked about; their query id is fixed by bank, round and row."""
+    def add_batch(
+        self,
+        round_index: int,
+        images: npt.NDArray[np.uint8],
+        pseudo_labels: npt.NDArray[np.int64],
+        origins: Codes | None = None,
+    ) -> Batch:
+        """Commits images before they are asked about; their query id is fixed by bank, round and row.
+
+        Args:
+            round_index: number of the round that they are for.
+            images: images, uint8 [n, C, H, W].
+            pseudo_labels: classes that they were made for, int64 [n]; -1 for none.
+            origins: codes of `origin_names`, uint8 [n]; None: those that follow from the pseudo-labels.
+        """
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
             got = f"{images.dtype}{list(images.shape)}"
             raise BankError(explain("images", got, f"must be uint8 [N, {self.image_shape}]", "check the synthesis"))
+        pseudo_labels = pseudo_labels.astype(np.int64)
+        origins = origins_of(pseudo_labels) if origins is None else origins
+        if origins.dtype != np.uint8 or origins.shape != images.shape[:1] or (origins >= len(self.origin_names)).any():
+            got, constraint = f"{origins.dtype}{list(origins.shape)}", f"must be uint8 [{len(images)}], each a code"
+            raise BankError(
+                explain("origins", got, f"{constraint} below {len(self.origin_names)}", "check the synthesis")
+            )
         first = self.rows
         query_id = sha256(f"{self.nonce}/{round_index}/{first}".encode()).hexdigest()[:32]
         self._write(IMAGES, first, images)
-        self._write(PSEUDO_LABELS, first, pseudo_labels.astype(np.int64))
+        self._write(PSEUDO_LABELS, first, pseudo_labels)
+        if self.notes_origins:
+            self._write(ORIGINS, first, origins)
         self._write(TARGETS, first, np.zeros((len(images), self.classes), np.float32))
         batch = Batch(query_id, round_index, first, len(images))
         event = {"batch": query_id, "round": round_index, "first": first, "count": len(images)}
-        self._commit(event, images, pseudo_labels.astype(np.int64))
+        self._commit(event, images, pseudo_labels, *([origins] if self.notes_origins else []))
         self.batches.append(batch)
         self._by_query[query_id] = batch
         return batch
@@ -185,6 +216,12 @@ class AnswerBank(BankIndex):
         if set(excluded) & set(found["silos"]):
             self._leave_out_of(found, excluded)
         nonce = str(found.pop("nonce", ""))
+        try:  # the bank's own table is kept, whatever the run would begin with
+            self._note_origins(origins_of_head(found))
+        except (TypeError, ValueError) as error:
+            raise damaged(self._journal_path, repr(error)) from error
+        for either in (found, head):
+            either.pop("origins", None)
         if "label_sets" not in found and self.label_sets.alike:  # begun by silos that named no classes yet
             head.pop("label_sets", None)
         if found.get("label_sets") != head.get("label_sets"):

@@ -6,22 +6,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple, TypeAlias, cast
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.late_numpy import np, npt
 from fedcpsc.runs.bank_sums import SUM, LineSum, event_sum
 from fedcpsc.runs.journal_head import JournalHead
+from fedcpsc.runs.layout import JOURNAL_FILE
+from fedcpsc.runs.origins import BASIC_ORIGINS
 from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "IMAGES",
+    "ORIGINS",
     "PSEUDO_LABELS",
     "TARGETS",
     "BankIndex",
@@ -33,9 +35,9 @@ __all__ = [
     "replay",
 ]
 
-Floats = npt.NDArray[np.float32]
+Floats: TypeAlias = "npt.NDArray[np.float32]"
 
-IMAGES, PSEUDO_LABELS, TARGETS = "images.u8", "pseudo.i64", "targets.f32"
+IMAGES, PSEUDO_LABELS, ORIGINS, TARGETS = "images.u8", "pseudo.i64", "origins.u8", "targets.f32"
 _PIECE = 2**22  # probabilities that are looked at together, 16 MiB
 
 
@@ -130,6 +132,11 @@ class BankIndex:
         silos: names of the silos, in the order of `answers`.
         batches: batches in the order they were made.
         label_sets: what the columns of each silo's answers mean; None: the K classes, at every silo.
+        origins: names of the images' origins by code; None: the bank does not note them, see `origins.py`.
+
+    Attributes:
+        notes_origins: whether the bank has a file of origins; where not, they follow from the pseudo-labels.
+        origin_names: names of the codes in `origins`, which `AnswerBank` and `BankView` give.
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class BankIndex:
         silos: Sequence[str],
         batches: Sequence[Batch] = (),
         label_sets: LabelSets | None = None,
+        origins: Sequence[str] | None = None,
     ) -> None:
         self.folder = folder
         self.image_shape = image_shape
@@ -147,10 +155,15 @@ class BankIndex:
         self.silos = list(silos)
         self.batches = list(batches)
         self.label_sets = label_sets or LabelSets.by_number(classes, len(self.silos))
+        self._note_origins(origins)
         self._index = {silo: index for index, silo in enumerate(self.silos)}
         self._columns = {
             silo: (answers_file(index), self.label_sets.widths[index]) for silo, index in self._index.items()
         }
+
+    def _note_origins(self, names: Sequence[str] | None) -> None:
+        self.notes_origins = names is not None
+        self.origin_names = BASIC_ORIGINS if names is None else tuple(names)
 
     @property
     def rows(self) -> int:
@@ -242,9 +255,41 @@ class BankIndex:
         """The batches made in rounds before `before`; None: all."""
         return [batch for batch in self.batches if before is None or batch.round < before]
 
-    def answers_of(self, silo: str) -> int:
-        """Images of this bank that the silo has answered."""
-        return sum(_length(batch.answered_by(silo)) for batch in self.batches)
+    def answers_of(self, silo: str, before: int | None = None) -> int:
+        """Images of this bank that the silo has answered; of rounds before `before` alone, where that is given."""
+        return sum(_length(batch.answered_by(silo)) for batch in self.batches_before(before))
+
+    @property
+    def group_ends(self) -> tuple[int, ...]:
+        """The round after the last of each round group that was asked about, ascending: batches bear its number."""
+        return tuple(sorted({batch.round + 1 for batch in self.batches}))
+
+    def check_rows(self) -> None:
+        """Looks whether every image, with its pseudo-label, origin and target, is on the disk; reads none.
+
+        Raises:
+            BankError: a file is missing or shorter.
+        """
+        wanted = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: 8, TARGETS: 4 * self.classes}  # bytes a row
+        if self.notes_origins:
+            wanted[ORIGINS] = 1
+        for name, row in wanted.items():
+            _check_length(self.folder / name, self.rows * row)
+
+    def check_answers(self) -> None:
+        """Looks whether every answer of the journal is on the disk; reads none.
+
+        Raises:
+            BankError: a silo's file is missing or shorter, or the journal's head does not name the silo.
+        """
+        ends: dict[str, int] = {}
+        for batch in self.batches:
+            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
+        if unknown := ends.keys() - set(self.silos):
+            raise damaged(self.folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
+        for silo, end in ends.items():
+            name, width = self._columns[silo]
+            _check_length(self.folder / name, 4 * width * end)
 
     def _read(self, name: str, first: int, shape: tuple[int, int]) -> Floats:
         """Rows from `first` on. Not mapped: a map keeps its file open, and silos may outnumber the files allowed."""
@@ -258,6 +303,11 @@ class BankIndex:
         if len(found) != wanted:
             raise damaged(path, "it is shorter than the journal says")
         return np.frombuffer(found, np.float32).reshape(shape)
+
+
+def _check_length(path: Path, wanted: int) -> None:
+    if wanted and (not path.exists() or path.stat().st_size < wanted):
+        raise damaged(path, "it is shorter than the journal says")
 
 
 def _length(rows: Sequence[slice]) -> int:

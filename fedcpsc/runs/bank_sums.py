@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedcpsc.errors import BankError, explain
 
-__all__ = ["SUM", "FilePart", "LineSum", "check_sum", "event_sum"]
+__all__ = ["SUM", "FilePart", "LineSum", "check_sum", "event_sum", "read_parts"]
 
 SUM = "crc32"  # key of the sum in a journal's line
 _PIECE = 2**22  # bytes that are read together
@@ -54,6 +54,25 @@ def event_sum(event: Mapping[str, Any], data: Iterable[bytes | memoryview] = ())
     return crc
 
 
+def read_parts(folder: Path, parts: Sequence[FilePart]) -> Iterator[bytes]:
+    """The bytes of some parts of a bank's files, in pieces that stay small; fewer where a file is shorter.
+
+    Args:
+        folder: folder of the bank.
+        parts: parts of its files, in the order they are wanted.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for name, first, size in parts:
+        with (folder / name).open("rb") as file:
+            file.seek(first)
+            left = size
+            while left and (data := file.read(min(left, _PIECE))):
+                yield data
+                left -= len(data)
+
+
 def check_sum(folder: Path, line: LineSum, parts: Sequence[FilePart]) -> None:
     """Reads the data that a line commits and holds them against its sum.
 
@@ -67,12 +86,8 @@ def check_sum(folder: Path, line: LineSum, parts: Sequence[FilePart]) -> None:
     """
     crc, names = line.event, " or ".join(part.name for part in parts)
     try:
-        for name, first, size in parts:
-            with (folder / name).open("rb") as file:
-                file.seek(first)
-                left = size
-                while left and (data := file.read(min(left, _PIECE))):
-                    crc, left = zlib.crc32(data, crc), left - len(data)
+        for data in read_parts(folder, parts):
+            crc = zlib.crc32(data, crc)
     except OSError as error:
         raise _damaged(folder, names, f"cannot be read ({error.strerror})") from error
     if crc != line.total:

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, NamedTuple
 
 from fedcpsc.errors import BankError, explain
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.late_numpy import np, npt
 from fedcpsc.runs.bank_index import (
     IMAGES,
+    ORIGINS,
     PSEUDO_LABELS,
     TARGETS,
     BankIndex,
@@ -23,11 +22,12 @@ from fedcpsc.runs.bank_index import (
     damaged,
     replay,
 )
-from fedcpsc.runs.bank_sums import FilePart, LineSum, check_sum
-from fedcpsc.runs.journal_head import label_sets_of_head
+from fedcpsc.runs.bank_sums import FilePart, check_sum
+from fedcpsc.runs.journal_head import label_sets_of_head, origins_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE
+from fedcpsc.runs.origins import Codes, origins_of
 
-__all__ = ["BankView", "find_bank", "map_rows", "read_bank"]
+__all__ = ["BankView", "find_bank", "find_index", "map_rows", "read_bank"]
 
 _RESTORE = "restore the folder from a backup"
 
@@ -37,7 +37,8 @@ class BankView(BankIndex):
 
     Attributes:
         images: images, uint8 [rows, C, H, W], memory-mapped.
-        pseudo_labels: classes the images were made for, int64 [rows], memory-mapped; -1 for images of the prior.
+        pseudo_labels: classes the images were made for, int64 [rows], memory-mapped; -1 for none.
+        origins: codes of `origin_names`, uint8 [rows]; memory-mapped where the bank notes them.
         targets: soft targets, float32 [rows, K], memory-mapped; zeros where no answer has been aggregated yet.
 
     Raises:
@@ -52,20 +53,39 @@ class BankView(BankIndex):
         silos: tuple[str, ...],
         batches: list[Batch],
         label_sets: LabelSets | None = None,
+        origins: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(folder, image_shape, classes, silos, batches, label_sets)
+        super().__init__(folder, image_shape, classes, silos, batches, label_sets, origins)
         self.images, self.targets = map_rows(folder, self.rows, image_shape, classes)
         self.pseudo_labels: npt.NDArray[np.int64] = _map(folder / PSEUDO_LABELS, np.int64, (self.rows,))
-        ends: dict[str, int] = {}
-        for batch in batches:
-            ends |= {silo: batch.answered_by(silo)[-1].stop for silo in (*batch.answered, *batch.parts)}
-        if unknown := ends.keys() - set(silos):
-            raise damaged(folder / JOURNAL_FILE, f"its head does not name {', '.join(sorted(unknown))}")
-        for silo, end in ends.items():
-            name, row = self._columns[silo]
-            path = folder / name
-            if not path.exists() or path.stat().st_size < end * row * np.dtype(np.float32).itemsize:
-                raise damaged(path, "it is shorter than the journal says")
+        self.origins: Codes = self._origins()
+        self.check_answers()
+
+    def _origins(self) -> Codes:
+        """Codes of all rows.
+
+        Raises:
+            BankError: there are fewer, or one that means nothing.
+        """
+        if not self.notes_origins:
+            return origins_of(self.pseudo_labels)
+        codes: Codes = _map(self.folder / ORIGINS, np.uint8, (self.rows,))
+        if self.rows and int(codes.max()) >= len(self.origin_names):
+            raise damaged(self.folder / ORIGINS, "it holds codes that the journal's head does not name")
+        return codes
+
+    def map_answers(self, silo: str) -> Floats:
+        """A silo's decoded answers in its own columns, float32 [rows, its columns], memory-mapped.
+
+        Args:
+            silo: name of a silo that has answered every image.
+
+        Raises:
+            BankError: fewer answers are there.
+        """
+        name, width = self._columns[silo]
+        answers: Floats = _map(self.folder / name, np.float32, (self.rows, width))
+        return answers
 
     def check_sums(self) -> bool:
         """Reads all that is committed and holds it against its checksums.
@@ -79,17 +99,24 @@ class BankView(BankIndex):
         lines = [line for batch in self.batches for line in batch.lines]
         for line in lines:
             if line.total is not None:
-                check_sum(self.folder, line, self._parts(line))
+                check_sum(self.folder, line, self.data_of(line.silo, line.rows))
         return all(line.total is not None for line in lines)
 
-    def _parts(self, line: LineSum) -> list[FilePart]:
-        """Where the data of a line lie, in the order they were written."""
-        if line.silo is None:
+    def data_of(self, silo: str | None, rows: slice) -> list[FilePart]:
+        """Where the data of some rows lie, in the order they were written.
+
+        Args:
+            silo: name of the silo whose answers are wanted; None for the images and what they were made for.
+            rows: rows of the bank.
+        """
+        if silo is None:
             sizes = {IMAGES: math.prod(self.image_shape), PSEUDO_LABELS: np.dtype(np.int64).itemsize}
+            if self.notes_origins:
+                sizes[ORIGINS] = np.dtype(np.uint8).itemsize
         else:
-            name, width = self._columns[line.silo]
+            name, width = self._columns[silo]
             sizes = {name: width * np.dtype(np.float32).itemsize}
-        first, count = line.rows.start, line.rows.stop - line.rows.start
+        first, count = rows.start, rows.stop - rows.start
         return [FilePart(name, first * size, count * size) for name, size in sizes.items()]
 
 
@@ -111,12 +138,48 @@ def find_bank(run_dir: Path, excluded: Collection[str] = ()) -> BankView | None:
     return bank
 
 
+def find_index(run_dir: Path, excluded: Collection[str] = ()) -> BankIndex | None:
+    """What the journal in a run's folder says, none of its images and answers opened; None where it has no bank.
+
+    Args:
+        run_dir: folder of the run.
+        excluded: names of silos that are left out (`aggregation.exclude`).
+
+    Raises:
+        BankError: the journal is damaged, or a file is shorter than it says.
+    """
+    folder = run_dir / BANK_FOLDER
+    if not (folder / JOURNAL_FILE).exists():
+        return None
+    index = BankIndex(*_read_journal(folder))
+    index.check_rows()
+    index.check_answers()
+    index.leave_out(excluded)
+    return index
+
+
 def read_bank(folder: Path) -> BankView:
     """Opens the bank in `folder` without writing a byte.
 
     Raises:
         BankError: it is not there, or damaged.
     """
+    return BankView(*_read_journal(folder))
+
+
+class _Journal(NamedTuple):
+    """What a bank is opened with, in the order of its arguments."""
+
+    folder: Path
+    image_shape: tuple[int, int, int]
+    classes: int
+    silos: tuple[str, ...]
+    batches: list[Batch]
+    label_sets: LabelSets | None
+    origins: Sequence[str] | None
+
+
+def _read_journal(folder: Path) -> _Journal:
     journal = folder / JOURNAL_FILE
     try:
         text = journal.read_bytes()
@@ -128,9 +191,10 @@ def read_bank(folder: Path) -> BankView:
         channels, height, width = (int(size) for size in head["image_shape"])
         silos, classes = tuple(str(silo) for silo in head["silos"]), int(head["classes"])
         sets = label_sets_of_head(head, classes, len(silos))
+        origins = origins_of_head(head)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BankError(explain("journal", str(journal), f"is damaged ({error!r})", _RESTORE)) from error
-    return BankView(folder, (channels, height, width), classes, silos, batches, sets)
+    return _Journal(folder, (channels, height, width), classes, silos, batches, sets, origins)
 
 
 def map_rows(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import BankError, RunError, explain
 from fedcpsc.files import explained_writes
 from fedcpsc.runs.bank_view import find_bank
+from fedcpsc.runs.config_changes import changed_values, in_words
 from fedcpsc.runs.layout import (
     BANK_FOLDER,
     CHECKPOINT_FOLDER,
@@ -28,12 +29,14 @@ from fedcpsc.runs.layout import (
     RESULT_FILE,
     TIMELINE_FILE,
 )
+from fedcpsc.runs.lineage import read_lineage
 from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.runs.timeline import read_timeline
 
-__all__ = ["Existing", "check_resumable", "check_run_folder", "claim", "finished", "worked_on_alone"]
+__all__ = ["Existing", "check_resumable", "check_run_folder", "claim", "finished", "left_alone", "worked_on_alone"]
 
 
 class Existing(Enum):
@@ -90,6 +93,27 @@ def worked_on_alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def left_alone(run_dir: Path) -> Iterator[None]:
+    """Keeps others from going on with the run while it is read; nothing in its folder is changed.
+
+    Args:
+        run_dir: folder of the run.
+
+    Raises:
+        RunError: a process works on it at this moment.
+    """
+    path = run_dir / LOCK_FILE
+    with path.open("rb") if path.exists() else nullcontext() as lock:  # an earlier version's run, or a copy, has none
+        try:
+            if lock is not None:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            remedy = "wait for its end, or stop it first: what it has banked is kept"
+            raise RunError(explain("run", str(run_dir), "another process works on it", remedy)) from error
+        yield
+
+
 def check_run_folder(
     run_dir: Path, config: RunConfig, *, resume: bool, tell: Callable[[str], None] = lambda line: None
 ) -> None:
@@ -112,6 +136,10 @@ def check_run_folder(
         remedy = "resume it with --resume, or choose another output.name"
         raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
     _check_unchanged(run_dir, config)
+    if (lineage := read_lineage(run_dir)) is not None and lineage.kind == "refit":
+        constraint = "was made by fedcpsc refit, and is not gone on with: it asks no silo anything"
+        remedy = "make it again with fedcpsc refit and --overwrite, or go on with its answers by fedcpsc run --from"
+        raise RunError(explain("run", str(run_dir), constraint, remedy))
     check_resumable(run_dir, config, tell)
 
 
@@ -162,7 +190,7 @@ def check_resumable(run_dir: Path, config: RunConfig, tell: Callable[[str], None
         tell(f"{bank.folder}: what an earlier version wrote has no checksums, and damage in it cannot be seen")
     state = read_state(run_dir / CHECKPOINT_FOLDER, tell=tell)
     asked = (rounds_asked(state) or (0,))[-1] if state is not None else 0
-    needed = config.queries.answers_per_silo * asked // config.queries.rounds
+    needed = RoundPlan.of(config, read_lineage(run_dir)).images_before(asked)
     kept = 0 if bank is None else bank.rows
     if kept < needed:
         constraint = f"holds {kept:,} images, the checkpoint of round {asked} of {needed:,}"
@@ -171,17 +199,12 @@ def check_resumable(run_dir: Path, config: RunConfig, tell: Callable[[str], None
 
 
 def _check_unchanged(run_dir: Path, config: RunConfig) -> None:
-    before = load_config(run_dir / CONFIG_FILE).model_dump(mode="json")
-    now = config.model_dump(mode="json")
-    changed = [
-        f"{section}.{key}: {value} -> {now[section][key]}"
-        for section in before
-        if section not in ("runtime", "output") and isinstance(before[section], dict)
-        for key, value in before[section].items()
-        if now[section][key] != value and (section, key) != ("aggregation", "exclude")  # the student is fitted anew
-    ]
-    if before["seed"] != now["seed"]:
-        changed.append(f"seed: {before['seed']} -> {now['seed']}")
+    changed = {
+        key: values
+        for key, values in changed_values(load_config(run_dir / CONFIG_FILE), config).items()
+        if not key.startswith(("runtime.", "output.")) and key != "aggregation.exclude"  # the student is fitted anew
+    }
     if changed:
         remedy = "resume with the configuration it began with"
-        raise RunError(explain("run", str(run_dir), "began with another configuration: " + "; ".join(changed), remedy))
+        constraint = f"began with another configuration: {in_words(changed)}"
+        raise RunError(explain("run", str(run_dir), constraint, remedy))

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NotRequired, TypeAlias, cast
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
+from fedcpsc.late_numpy import np, npt
 from fedcpsc.runs.layout import DETAILS_FILE, RESULT_FILE
 from fedcpsc.runs.result import check_schema
 from fedcpsc.strict_json import parse_mapping
 
-__all__ = ["DETAILS_SCHEMA", "Counts", "Details", "DetailsFile", "read_details"]
+__all__ = ["DETAILS_SCHEMA", "Counts", "Details", "DetailsFile", "check_details", "read_details"]
 
-Counts: TypeAlias = npt.NDArray[np.int64]
+Counts: TypeAlias = "npt.NDArray[np.int64]"
 Rows: TypeAlias = list[list[int]]
 
 DETAILS_SCHEMA: Final = 1
+_RESTORE = f"restore the file, or delete {RESULT_FILE} and let the run end again with --resume"
 
 
 class ConfusionPart(TypedDict):
@@ -85,7 +85,23 @@ def read_details(folder: Path) -> Details | None:
         RunError: the file is damaged, lacks something, or was written by a newer version.
     """
     path = folder / DETAILS_FILE
-    remedy = f"restore the file, or delete {RESULT_FILE} and let the run end again with --resume"
+    tree = _read(path)
+    try:
+        return None if tree is None else _details(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunError(explain("run", str(path), f"its files lack something ({error!r})", _RESTORE)) from error
+
+
+def check_details(folder: Path) -> None:
+    """Looks whether details.json, where there is one, can be read; its matrices are not made, which takes numpy.
+
+    Raises:
+        RunError: the file is damaged, or was written by a newer version.
+    """
+    _read(folder / DETAILS_FILE)
+
+
+def _read(path: Path) -> DetailsFile | None:
     try:
         tree = parse_mapping(path.read_bytes())
     except FileNotFoundError:
@@ -94,12 +110,9 @@ def read_details(folder: Path) -> Details | None:
         remedy = "give yourself the right to read it"
         raise RunError(explain("run", str(path), f"cannot be read ({error.strerror})", remedy)) from error
     except ValueError as error:
-        raise RunError(explain("run", str(path), f"is damaged ({error})", remedy)) from error
+        raise RunError(explain("run", str(path), f"is damaged ({error})", _RESTORE)) from error
     check_schema(tree, path, DETAILS_SCHEMA)
-    try:
-        return _details(cast(DetailsFile, tree))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RunError(explain("run", str(path), f"its files lack something ({error!r})", remedy)) from error
+    return cast(DetailsFile, tree)
 
 
 def _details(read: DetailsFile) -> Details:

@@ -30,10 +30,11 @@ from fedcpsc.runs.layout import (
     SUPERLINK_LOG,
 )
 from fedcpsc.runs.metrics import MetricsLine
+from fedcpsc.runs.payments import payments
 from fedcpsc.runs.read import RunFacts, gather
 from fedcpsc.runs.suspicion import NO_TWO_AGREE, describe_suspicion, exclusion
 
-__all__ = ["Health", "SiloHealth", "State", "read_health"]
+__all__ = ["EarlierRun", "Health", "SiloHealth", "State", "read_health"]
 
 State: TypeAlias = Literal["starting", "running", "finished", "failed", "stalled"]
 
@@ -51,9 +52,10 @@ class SiloHealth:
 
     Attributes:
         id: name of the silo.
-        answers: number of images it has answered in this run.
+        answers: number of images whose answers of it the run's bank holds.
         left: number of images that its owner still allows, over all time; None where not known yet.
         gone: reason why it is no longer asked; empty where it is.
+        here: number of images it has answered in this run itself; None where that is all of them.
         reputation: weight it gets for how far it is believed, in [0, 1]; None where silos are not judged.
         agreement: mean agreement with the others that share a class with it, in [0, 1]; None where none does, or silos
             are not judged.
@@ -67,6 +69,24 @@ class SiloHealth:
     reputation: float | None = None
     agreement: float | None = None
     suspicion: str | None = None
+    here: int | None = None
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """An earlier run that answers came from.
+
+    Attributes:
+        name: name of the run.
+        folder: folder that it lay in.
+        commit: commit of the source that it ran by; None where not known.
+        answers: number of images that each silo answered there, by its name in this run.
+    """
+
+    name: str
+    folder: str
+    commit: str | None
+    answers: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,8 @@ class Health:
         waiting_share: share of `seconds` spent waiting for answers, in [0, 1].
         answers_budget: number of images to be asked of each silo.
         silos: health of each silo, in the bank's order; empty before they have joined.
+        refit: whether nobody is asked, and a student is fitted to what earlier runs banked.
+        earlier_runs: earlier runs that answers came from, the earliest first.
         excluded: names of the silos that are left out (`aggregation.exclude`).
         not_judged: reason why nothing can be said against any silo, in words; None where there is none.
         turned_away: reasons why silos, or nodes, that answered were not let in, by name.
@@ -107,6 +129,8 @@ class Health:
     waiting_share: float = 0.0
     answers_budget: int = 0
     silos: tuple[SiloHealth, ...] = ()
+    refit: bool = False
+    earlier_runs: tuple[EarlierRun, ...] = ()
     excluded: tuple[str, ...] = ()
     not_judged: str | None = None
     turned_away: Mapping[str, str] = field(default_factory=dict)
@@ -135,27 +159,34 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
     now = time.time() if now is None else now
     if not (run_dir / CONFIG_FILE).exists():
         return _before_the_silos_joined(run_dir, stalled_after_s or _STARTING_S, now)
-    facts = gather(run_dir)
+    facts = gather(run_dir, opened=False)
     limit = stalled_after_s or max(
         facts.config.queries.deadline_s + _LEEWAY_S, _SLOWEST_ROUNDS * _longest_pause(facts.lines)
     )
     silent = now - max(_written(run_dir / name) or 0.0 for name in _ALIVE)
-    last = facts.lines[-1] if facts.lines else None
+    last, here = facts.lines[-1] if facts.lines else None, {paid.silo: paid.here for paid in payments(facts)}
     seconds = 0.0 if last is None else float(last["seconds"])
     return Health(
         name=facts.name,
         state=_state(facts, silent > limit),
         phase=None if last is None else last["phase"],
         round=0 if last is None else last["round"],
-        rounds=facts.config.queries.rounds,
+        rounds=facts.planned_rounds,
         share_done=0.0 if last is None else float(last["share_done"]),
         seconds=seconds,
         seconds_left=None if last is None else last["seconds_left"],
         waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
         answers_budget=facts.config.queries.answers_per_silo,
         silos=tuple(
-            SiloHealth(s.id, s.answers, s.answers_left, s.stopped or "", s.reputation, s.agreement, s.suspicion)
+            SiloHealth(
+                s.id, s.answers, s.answers_left, s.stopped or "", s.reputation, s.agreement, s.suspicion, here.get(s.id)
+            )
             for s in facts.silos
+        ),
+        refit=facts.lineage is not None and facts.lineage.kind == "refit",
+        earlier_runs=tuple(
+            EarlierRun(one.run, one.folder, one.commit, one.answers)
+            for one in (facts.lineage.runs if facts.lineage is not None else ())
         ),
         excluded=facts.config.aggregation.exclude,
         not_judged=facts.not_judged,
@@ -194,11 +225,18 @@ def _alarms(last: MetricsLine | None, facts: RunFacts) -> tuple[str, ...]:
     if last is not None and last["alarm"]:
         found.append(f"the silos call nearly everything one class (class entropy {last['entropy']:.2f})")
     excluded = facts.config.aggregation.exclude
+    refit = facts.lineage is not None and facts.lineage.kind == "refit"
+    how = "in another fedcpsc refit does without it" if refit else "and --resume refit without it"
     for silo, why in facts.suspicions.items():
-        found.append(f"{describe_suspicion(silo, why)}; {exclusion([silo], excluded)} and --resume refit without it")
+        found.append(f"{describe_suspicion(silo, why)}; {exclusion([silo], excluded)} {how}")
     if facts.not_judged == NO_TWO_AGREE:
         found.append(f"{NO_TWO_AGREE}: which of them to believe is not known")
-    found += [f"{silo.id} is no longer asked: {silo.stopped}" for silo in facts.silos if silo.stopped]
+    left = {} if facts.lineage is None else facts.lineage.left
+    found += [
+        f"{silo.id} is no longer asked: {silo.stopped}"
+        for silo in facts.silos
+        if silo.stopped and silo.stopped != left.get(silo.id)  # which was known when the run began
+    ]
     return tuple(found)
 
 

@@ -5,7 +5,10 @@
     metrics.jsonl          a line a round and a line a part of the final fit, see `metrics.py`
     timeline.jsonl         what was done when, see `timeline.py`
     bank/                  images asked about and their answers, see `answer_bank.py`
+    bank/lineage.json       which earlier runs the answers came from, where some did, see `lineage.py`
+    public.json            which pictures of the server's own it draws from, where it does, see `real_pictures.py`
     descriptions.json      what each silo said of itself when the run began, see `descriptions.py`
+    student.json           what the student began as, where config.yaml does not say it all, see `student_start.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
     student.safetensors    the student's weights; generator.safetensors beside it where a generator was made
@@ -35,12 +38,15 @@ __all__ = [
     "FLOWER_LOG",
     "GENERATOR_FILE",
     "JOURNAL_FILE",
+    "LINEAGE_FILE",
     "LOCK_FILE",
     "METRICS_FILE",
+    "PUBLIC_FILE",
     "REPORT_FILE",
     "RESULT_FILE",
     "SAMPLES_FILE",
     "STUDENT_FILE",
+    "STUDENT_START_FILE",
     "SUPERLINK_LOG",
     "TENSORBOARD_FOLDER",
     "TIMELINE_FILE",
@@ -54,12 +60,16 @@ TIMELINE_FILE: Final = "timeline.jsonl"
 BANK_FOLDER: Final = "bank"
 JOURNAL_FILE: Final = "journal.jsonl"
 """In the bank's folder."""
+LINEAGE_FILE: Final = "lineage.json"
+"""In the bank's folder."""
 CHECKPOINT_FOLDER: Final = "checkpoint"
 CHECKPOINT_FILE: Final = "state.pt"
 """In the checkpoint's folder."""
 DESCRIPTIONS_FILE: Final = "descriptions.json"
+PUBLIC_FILE: Final = "public.json"
 DETAILS_FILE: Final = "details.json"
 STUDENT_FILE: Final = "student.safetensors"
+STUDENT_START_FILE: Final = "student.json"
 GENERATOR_FILE: Final = "generator.safetensors"
 RESULT_FILE: Final = "result.json"
 ERROR_FILE: Final = "error.txt"

@@ -17,7 +17,16 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import METRICS_FILE
 from fedcpsc.strict_json import format_json, parse_mapping
 
-__all__ = ["MetricsLine", "SiloLine", "append_line", "read_metrics", "upgrade_line"]
+__all__ = [
+    "MetricsLine",
+    "SiloLine",
+    "append_line",
+    "describe_line",
+    "describe_phase",
+    "duration",
+    "read_metrics",
+    "upgrade_line",
+]
 
 _RENAMED_IN_SILOS: Final = {"left": "answers_left", "gone": "stopped"}
 
@@ -153,3 +162,34 @@ def read_metrics(run_dir: Path) -> tuple[MetricsLine, ...]:
         found[key] = cast(MetricsLine, line)
     order = sorted(found, key=lambda key: (key[0] == "final", key[1], key[2]))
     return tuple(found[key] for key in order)
+
+
+def describe_line(line: MetricsLine) -> str:
+    """How far a run is, in one line for people.
+
+    Args:
+        line: line of the run.
+    """
+    parts = [describe_phase(line)]
+    parts.append(f"bank {line['bank']:,}")
+    parts.append(f"answers {line['answers_used']:,}/{line['answers_budget']:,}")
+    for who, accuracy in (("student", line.get("student_accuracy")), ("ensemble", line.get("ensemble_accuracy"))):
+        if accuracy is not None:
+            parts.append(f"{who} {accuracy:.1%}")
+    parts.append(f"{duration(line['seconds_left'])} left")
+    return ", ".join(parts)
+
+
+def describe_phase(line: MetricsLine) -> str:
+    """Which part of the run a line is of, in words."""
+    return f"round {line['round']}/{line['rounds']}" if line["phase"] == "round" else "final fit"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds.
+
+    Args:
+        seconds: number of seconds, >= 0.
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

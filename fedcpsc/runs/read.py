@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.errors import BankError, RunError, explain
-from fedcpsc.runs.bank_view import BankView, find_bank
-from fedcpsc.runs.details import Details, read_details
+from fedcpsc.runs.bank_index import BankIndex
+from fedcpsc.runs.bank_view import BankView, find_bank, find_index
+from fedcpsc.runs.details import Details, check_details, read_details
 from fedcpsc.runs.failure import read_failure
 from fedcpsc.runs.layout import (
     BANK_FOLDER,
@@ -20,8 +21,10 @@ from fedcpsc.runs.layout import (
     RESULT_FILE,
     TIMELINE_FILE,
 )
+from fedcpsc.runs.lineage import Lineage, read_lineage
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, read_metrics
 from fedcpsc.runs.result import RunResult, SiloResult, read_result
+from fedcpsc.runs.student_start import StudentStart, read_student_start
 from fedcpsc.runs.timeline import Span, read_timeline
 
 __all__ = ["RunFacts", "Silo", "gather"]
@@ -84,6 +87,8 @@ class RunFacts:
         bank: images and answers of the run; None where the folder has no bank.
         timeline: spans of time and what they were spent on; empty where the run left none.
         error: error that ended the run; None where none is known.
+        lineage: where the bank's answers came from; None where the run asked for all of them itself.
+        student_start: what the student began as, where the configuration does not say it all.
     """
 
     folder: Path
@@ -95,6 +100,8 @@ class RunFacts:
     bank: BankView | None
     timeline: tuple[Span, ...]
     error: str | None
+    student_start: StudentStart
+    lineage: Lineage | None = None
 
     @property
     def name(self) -> str:
@@ -105,6 +112,11 @@ class RunFacts:
     def rounds(self) -> tuple[MetricsLine, ...]:
         """The lines of the rounds."""
         return tuple(line for line in self.lines if line["phase"] == "round")
+
+    @property
+    def planned_rounds(self) -> int:
+        """Number of rounds of the run, inherited ones counted in."""
+        return self.lines[-1]["rounds"] if self.lines else self.config.queries.rounds
 
     @property
     def simulated(self) -> bool:
@@ -136,8 +148,13 @@ class RunFacts:
         return self.rounds[-1].get("turned_away", {}) if self.rounds else {}
 
 
-def gather(folder: Path) -> RunFacts:
+def gather(folder: Path, *, opened: bool = True) -> RunFacts:
     """Reads the run in `folder`, finished or not.
+
+    Args:
+        folder: folder of the run.
+        opened: whether to open images, answers and matrices; False leaves `bank` and `details` None, checked only as
+            far as that goes without numpy: a status is asked for often, and needs neither.
 
     Raises:
         RunError: it is no run's folder, or a file in it is damaged, lacks something, or is of a newer version.
@@ -149,7 +166,11 @@ def gather(folder: Path) -> RunFacts:
         raise RunError(explain("run", str(folder), f"is not the folder of a run: it holds no {CONFIG_FILE}", remedy))
     config = load_config(folder / CONFIG_FILE)
     result = read_result(folder)  # first: it is written last, so what is read after it is complete where it is there
-    lines, bank = read_metrics(folder), find_bank(folder, config.aggregation.exclude)
+    lines = read_metrics(folder)
+    view = find_bank(folder, config.aggregation.exclude) if opened else None
+    bank = view if opened else find_index(folder, config.aggregation.exclude)
+    if result is not None and not opened:
+        check_details(folder)
     if result is not None:
         _check_whole(folder, config, result, lines, bank)
     return RunFacts(
@@ -158,15 +179,17 @@ def gather(folder: Path) -> RunFacts:
         lines=lines,
         result=result,
         silos=_silos(result, lines, bank),
-        details=None if result is None else read_details(folder),
-        bank=bank,
+        details=read_details(folder) if opened and result is not None else None,
+        bank=view,
         timeline=read_timeline(folder / TIMELINE_FILE),
         error=read_failure(folder) if result is None else None,
+        student_start=read_student_start(folder),
+        lineage=read_lineage(folder),
     )
 
 
 def _check_whole(
-    folder: Path, config: RunConfig, result: RunResult, lines: tuple[MetricsLine, ...], bank: BankView | None
+    folder: Path, config: RunConfig, result: RunResult, lines: tuple[MetricsLine, ...], bank: BankIndex | None
 ) -> None:
     """Holds what a finished run wrote as it went against result.json: a file cut short between two lines is damaged.
 
@@ -185,7 +208,7 @@ def _check_whole(
             raise BankError(explain("journal", str(path), constraint, "restore the bank's folder from a backup"))
 
 
-def _silos(result: RunResult | None, lines: tuple[MetricsLine, ...], bank: BankView | None) -> tuple[Silo, ...]:
+def _silos(result: RunResult | None, lines: tuple[MetricsLine, ...], bank: BankIndex | None) -> tuple[Silo, ...]:
     if result is not None:
         return tuple(_silo(entry) for entry in result["silos"])
     if bank is None:

@@ -17,15 +17,18 @@ from typing_extensions import TypedDict
 
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.layout import RESULT_FILE
+from fedcpsc.runs.real_pictures import RealPictures
 from fedcpsc.strict_json import parse_mapping
 
 __all__ = [
     "RESULT_SCHEMA",
+    "EarlierRunResult",
     "EnsembleResult",
     "Network",
     "RunResult",
     "Seconds",
     "SiloResult",
+    "StartingWeights",
     "WhiteBoxResult",
     "check_schema",
     "read_result",
@@ -39,18 +42,44 @@ _RENAMED: Final = {"queries_per_silo": "answers_per_silo"}  # schema 1 -> schema
 _RENAMED_IN_SILOS: Final = {"queries_answered": "answers", "left": "stopped"}
 
 
+class StartingWeights(TypedDict):
+    """The weights of others that a student started from.
+
+    Attributes:
+        file: name of their file.
+        sha256: SHA-256 of the file, in hexadecimal digits.
+        tensors: number of tensors taken from it.
+        left: names of the tensors that stayed at their initialisation, those of the head.
+        note: what that means, in words.
+    """
+
+    file: str
+    sha256: str
+    tensors: int
+    left: list[str]
+    note: str
+
+
 class Network(TypedDict):
     """A network and how it does.
 
     Attributes:
         accuracy: share of the held-out images classified rightly, in [0, 1]; None where not measured.
+        architecture: name of the network; of a module of the caller's own the name of its class.
+        width: width of a network of `models.registry`.
         parameters: number of its weights.
+        own_module: whether it is a module of the caller's own; missing where it is not.
+        optimiser: optimiser and schedule of its fit, in words.
+        weights: weights of others that it started from; missing where there were none.
     """
 
     accuracy: float | None
     architecture: NotRequired[str]
     width: NotRequired[int]
     parameters: NotRequired[int]
+    own_module: NotRequired[bool]
+    optimiser: NotRequired[str]
+    weights: NotRequired[StartingWeights]
 
 
 class EnsembleResult(TypedDict):
@@ -66,7 +95,9 @@ class SiloResult(TypedDict):
     Attributes:
         teacher_accuracy, train_size: accuracy in [0, 1] and number of training images; None outside a simulation.
         form, noise_sigma: answer form it was asked for; standard deviation of the noise on each probability.
-        answers: number of images it answered in this run.
+        answers: number of images whose answers of it this run's bank holds.
+        answers_here: number of them that it answered, and was charged for, in this run itself; missing where that is
+            all of them.
         answers_left: number of images that its owner still allows.
         refusals, replies: numbers of refusals by code, and of replies by outcome.
         stopped: reason why it was no longer asked; None where it was asked to the end.
@@ -82,6 +113,7 @@ class SiloResult(TypedDict):
     teacher_accuracy: float | None
     train_size: int | None
     answers: int
+    answers_here: NotRequired[int]
     refusals: dict[str, int]
     dp: bool
     epsilon: float | None
@@ -113,6 +145,17 @@ class Seconds(TypedDict):
     waiting_share_after_first_round: NotRequired[float]
 
 
+class EarlierRunResult(TypedDict):
+    """An earlier run whose answers this run's bank holds, see `lineage.SourceRun`."""
+
+    run: str
+    folder: str
+    commit: str | None
+    finished: bool
+    images: int
+    answers: dict[str, int]
+
+
 class RunResult(TypedDict):
     """The whole file.
 
@@ -130,6 +173,10 @@ class RunResult(TypedDict):
         excluded: names of the silos that were left out (`aggregation.exclude`).
         not_judged: reason why nothing can be said against any silo; None where silos were judged.
         turned_away: reasons why silos, or nodes, that answered were not let in, by name; missing where there are none.
+        refit: whether nobody was asked, and the student was fitted to what earlier runs banked; missing where not.
+        earlier_runs: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
+        images: number of images that were banked; missing in files of earlier versions.
+        real_pictures: real pictures that query images come from; missing where the run is free of all data.
     """
 
     schema: NotRequired[int]
@@ -156,6 +203,10 @@ class RunResult(TypedDict):
     excluded: NotRequired[list[str]]
     not_judged: NotRequired[str | None]
     turned_away: NotRequired[dict[str, str]]
+    refit: NotRequired[bool]
+    earlier_runs: NotRequired[list[EarlierRunResult]]
+    images: NotRequired[int]
+    real_pictures: NotRequired[list[RealPictures]]
 
 
 class WhiteBoxResult(TypedDict):

@@ -10,23 +10,44 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from fedcpsc.errors import ConfigError, RunError, explain
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.libraries import named_network
+from fedcpsc.models.own_module import GivenStudent, own_module
+from fedcpsc.models.students import Start, build_student
 from fedcpsc.runs.layout import RESULT_FILE, STUDENT_FILE
 from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.result import Network
+from fedcpsc.student_config import StudentConfig
 
 __all__ = ["Student", "check_student", "load_student"]
 
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A network in evaluation mode on the CPU, what rebuilds it, and the names of its classes, where they have some."""
+    """A network in evaluation mode on the CPU, what rebuilds it, and the names of its classes, where they have some.
+
+    Attributes:
+        network: the network.
+        architecture: name of the network; of a module of the caller's own the name of its class.
+        plan: section `student` of the run's configuration.
+        start: what the student began as.
+        classes: number of classes K.
+        image_shape: (C, H, W) of its images.
+        class_names: names of the K classes; None where they go by number.
+    """
 
     network: Classifier
     architecture: str
-    width: int
+    plan: StudentConfig
+    start: Start
     classes: int
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...] | None = None
+
+    @property
+    def width(self) -> int | None:
+        """Width of a network of `models.registry`; None of other networks."""
+        return None if self.start.own is not None or "/" in self.architecture else self.plan.width
 
     def rebuilt(self, weights: Path) -> Classifier:
         """The same network from a file of weights.
@@ -34,7 +55,7 @@ class Student:
         Raises:
             RunError: the file is missing, damaged, or of another network.
         """
-        return _load(weights, self.architecture, self.classes, self.image_shape, self.width)
+        return _load(weights, self.plan, self.start, self.classes, self.image_shape)
 
 
 def check_student(run_dir: Path) -> None:
@@ -51,11 +72,18 @@ def check_student(run_dir: Path) -> None:
         raise _unusable(path, error) from error
 
 
-def load_student(run: RunFacts) -> Student:
+def load_student(run: RunFacts, module: GivenStudent | None = None) -> Student:
     """Reads it from the run's folder.
 
+    Args:
+        run: facts of a finished run.
+        module: module of the caller's own that the run was given, or one like it, whose weights do not matter; None
+            where the run had none.
+
     Raises:
-        RunError: the run has not finished, or its weights are missing or damaged.
+        RunError: the run has not finished, its weights are missing or damaged, or its student is a module of the
+            caller's own and `module` is none of that class.
+        ConfigError: `module` is no module; or the network is of timm, which is not installed.
     """
     if run.result is None:
         remedy = "let it end with fedcpsc run --resume, then export"
@@ -68,15 +96,37 @@ def load_student(run: RunFacts) -> Student:
     except (KeyError, TypeError, ValueError) as error:
         problem = f"lacks something ({error!r})"
         raise RunError(explain(RESULT_FILE, str(run.folder), problem, "restore the folder")) from error
-    plan, shape = run.config.student, (channels, height, width)
-    network = _load(run.folder / STUDENT_FILE, plan.architecture, classes, shape, plan.width)
-    return Student(network, plan.architecture, plan.width, classes, shape, None if names is None else tuple(names))
+    start, plan, shape = _start(run, run.result["student"], module), run.config.student, (channels, height, width)
+    if start.own is None:
+        named_network(plan.architecture, "student.architecture")
+    network = _load(run.folder / STUDENT_FILE, plan, start, classes, shape)
+    name = plan.architecture if start.own is None else start.own.name
+    return Student(network, name, plan, start, classes, shape, None if names is None else tuple(names))
 
 
-def _load(path: Path, architecture: str, classes: int, shape: tuple[int, int, int], width: int) -> Classifier:
+def _start(run: RunFacts, student: Network, module: GivenStudent | None) -> Start:
+    """What the run's student began as, but for its weights.
+
+    Raises:
+        RunError: it was a module of the caller's own, and that is not given; or another is given.
+    """
+    wanted = student.get("architecture") if student.get("own_module") else None
+    own = None if module is None else own_module(module)
+    given = None if own is None else own.name
+    if given == wanted:
+        return Start(own)
+    if wanted is None:
+        constraint = f"is {run.config.student.architecture}, not {given}"
+        raise RunError(explain("student", str(run.folder), constraint, "leave the module out"))
+    constraint = f"is {wanted}, a module of the caller's own" + (f", not {given}" if given else "")
+    remedy = "from Python, give such a module as well: fedcpsc.open_run(folder, student=module), export_run(module=...)"
+    raise RunError(explain("student", str(run.folder), constraint, remedy))
+
+
+def _load(path: Path, plan: StudentConfig, start: Start, classes: int, shape: tuple[int, int, int]) -> Classifier:
     try:
-        network = build_classifier(architecture, classes, shape, width)
-        network.load_state_dict(load_file(path))
+        network = build_student(plan, classes, shape, 0, start)
+        network.stored.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError, ValueError, ConfigError) as error:
         raise _unusable(path, error) from error
     return network.eval()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
-from fedcpsc.errors import FederationError, explain
+from fedcpsc.errors import ConfigError, FederationError, explain
 from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.label_sets import Aliases, SiloClasses, unite
@@ -32,6 +33,7 @@ __all__ = [
     "check_classes",
     "check_fit",
     "check_names",
+    "check_no_adopted",
     "classes_of",
     "use_adopted",
 ]
@@ -45,6 +47,26 @@ def adopted_silos(base: Path, silos: Iterable[int]) -> dict[int, Manifest]:
     """
     standing = {silo: standing_teacher(base / str(silo)) for silo in silos}
     return {silo: manifest for silo, manifest in standing.items() if manifest and manifest.origin == "adopted"}
+
+
+def check_no_adopted(config: RunConfig, option: str, value: object, remedy: str) -> None:
+    """Does nothing where all silos in `silos.root` are trained here, so that others like them can be trained elsewhere.
+
+    Args:
+        config: configuration of the run.
+        option: name of the option that asks for silos in another folder.
+        value: value of that option.
+        remedy: advice what to do instead.
+
+    Raises:
+        ConfigError: an adopted silo lies there, and a teacher trained in its place would be another one.
+        ManifestError: a folder there holds a teacher that is damaged, or must be migrated.
+    """
+    adopted = adopted_silos(Path(config.silos.root).absolute(), range(config.silos.count))
+    if adopted:
+        names = ", ".join(manifest.silo for manifest in adopted.values())
+        constraint = f"takes silos from another folder than {config.silos.root}, which holds adopted teachers ({names})"
+        raise ConfigError(explain(option, value, constraint, remedy))
 
 
 def check_fit(

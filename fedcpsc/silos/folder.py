@@ -13,11 +13,14 @@ refused, never replaced.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fedcpsc.errors import ManifestError, SiloError, explain
+from fedcpsc.files import sync
 from fedcpsc.strict_json import parse_json
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, load_manifest, read_weights
 
@@ -25,9 +28,11 @@ __all__ = [
     "MAKING_FILE",
     "PAST",
     "STAGED",
+    "check_free",
     "check_writable",
     "explained_silo_reads",
     "explained_silo_writes",
+    "staged_silo",
     "standing_teacher",
 ]
 
@@ -82,6 +87,26 @@ def check_writable(folder: Path) -> None:
         raise SiloError(explain("silo", str(folder), "is read-only here", remedy))
 
 
+def check_free(folder: Path) -> None:
+    """Does nothing where a silo may be made there.
+
+    Raises:
+        SiloError: where something is there.
+    """
+    try:
+        there = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise SiloError(explain("silo", str(folder), "is a file", "name a new folder")) from error
+    except OSError as error:
+        raise SiloError(explain("silo", str(folder), f"cannot be read ({error.strerror})", "check the path")) from error
+    if there:
+        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+        remedy = "name a new or empty folder"
+        raise SiloError(explain("silo", str(folder), f"holds {shown}, and nothing is overwritten", remedy))
+
+
 @contextmanager
 def explained_silo_writes(folder: Path) -> Iterator[None]:
     """Turns what goes wrong while a silo's folder is written into words for its owner.
@@ -108,6 +133,33 @@ def explained_silo_reads(folder: Path) -> Iterator[None]:
     except OSError as error:
         remedy = "check the path, and that this user may read it"
         raise SiloError(explain("silo", str(folder), f"cannot be read ({error.strerror})", remedy)) from error
+
+
+@contextmanager
+def staged_silo(folder: Path, mark: Path) -> Iterator[Path]:
+    """A folder to write the silo to, which takes its place at the end of the block; where that fails, nothing stays.
+
+    Args:
+        folder: path of the silo's folder, which is free (`check_free`).
+        mark: path of the ledger's high-water mark, absolute or relative to the silo's folder.
+
+    Raises:
+        SiloError: where it cannot be written.
+    """
+    with ExitStack() as undo, explained_silo_writes(folder):
+        home = next(parent for parent in folder.resolve().parents if parent.is_dir())
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=home))
+        undo.callback(shutil.rmtree, staging, ignore_errors=True)
+        if not (staging / mark).is_relative_to(staging) and not mark.exists():
+            undo.callback(mark.unlink, missing_ok=True)
+        yield staging
+        for path in (*staging.iterdir(), staging):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            sync(path)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(staging, folder)  # takes the place of an empty folder, and of nothing else
+        undo.pop_all()
+        sync(folder.parent)
 
 
 def _stated_version(manifest: Path) -> object:

@@ -12,7 +12,7 @@ population used, and a training that would exceed the policy's epsilon.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedcpsc.config import RunConfig
@@ -32,7 +32,10 @@ from fedcpsc.training.plain import Progress
 from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import validate
 
-__all__ = ["SiloReport", "make_silos"]
+__all__ = ["SiloReport", "configured_silos", "make_silos"]
+
+_SIMULATED = {"share_answers": True}
+"""What policies of silos that are all made here say, where the configuration does not: they are one user's own."""
 
 
 def make_silos(
@@ -51,7 +54,8 @@ def make_silos(
         config: configuration of the run.
         base: folder of the silos' folders.
         progress: function that is called with what is being done, a line each time.
-        only: number of the one silo to make, as its owner does on a machine of its own; None makes all.
+        only: number of the one silo to make, as its owner does on a machine of its own: its answers are handed on only
+            where `silos.policy` says so; None makes all, for a simulation.
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
 
@@ -65,13 +69,7 @@ def make_silos(
         PolicyError: where an owner's own `policy.yaml` cannot be honoured, or a training would pass its epsilon.
         SiloError: where a silo's folder cannot be read or written.
     """
-    names = config.teachers.architecture
-    architectures = (names,) if isinstance(names, str) else names
-    for name in architectures:
-        check_architecture(name)
-    training_plan(config.teachers)
-    shared, own = config.silos.policy, config.silos.policies or ({},)
-    policies = [validate(Policy, {**shared, **fields}, "silos.policy") for fields in own]
+    architectures, policies = configured_silos(config, {} if only is not None else _SIMULATED)
     device = choose_device(config.runtime.device)
     silos = range(config.silos.count) if only is None else (only,)
     adopted = adopted_silos(base, silos)
@@ -102,6 +100,25 @@ def make_silos(
             _check_trainable(config, architecture, images)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
     return [reports[silo] for silo in silos]
+
+
+def configured_silos(config: RunConfig, unsaid: Mapping[str, object] = _SIMULATED) -> tuple[list[str], list[Policy]]:
+    """Architectures of the teachers and policies of the silos, each dealt round-robin; no data is looked at.
+
+    Args:
+        config: configuration of the run.
+        unsaid: fields of policies that the configuration does not name.
+
+    Raises:
+        ConfigError: for an unknown architecture, or an unknown kind of training or policy field.
+    """
+    names = config.teachers.architecture
+    architectures = [names] if isinstance(names, str) else list(names)
+    for name in architectures:
+        check_architecture(name)
+    training_plan(config.teachers)
+    shared, own = config.silos.policy, config.silos.policies or ({},)
+    return architectures, [validate(Policy, {**unsaid, **shared, **fields}, "silos.policy") for fields in own]
 
 
 def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) -> None:

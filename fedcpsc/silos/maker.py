@@ -20,14 +20,14 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
 from fedcpsc.files import durable
 from fedcpsc.gatekeeper.guarantee import check_training
-from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
+from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
-from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silos.adopted import accuracy_of
 from fedcpsc.silos.folder import check_writable, explained_silo_writes, standing_teacher
-from fedcpsc.silos.replacing import Replacement
+from fedcpsc.silos.replacing import Replacement, finish_interrupted
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.silos.take_up import choose_policy, take_up_ledger, write_policy
 from fedcpsc.teachers.manifest import (
@@ -120,7 +120,7 @@ class SiloMaker:
         with explained_silo_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is here was made from private data
         check_writable(self.folder)
-        kept = self._finish_interrupted(progress)
+        kept = finish_interrupted(self.folder, lambda line: progress(f"{self.name}: {line}"))
         old = standing_teacher(self.folder)
         policy, owners = choose_policy(self.folder, old, configured)
         fingerprint = self._fingerprint(images, architecture)
@@ -153,19 +153,6 @@ class SiloMaker:
             seconds=time.monotonic() - started,
             kept=kept,
         )
-
-    def _finish_interrupted(self, progress: Progress) -> Path | None:
-        """Puts a teacher in place whose way there was cut off; returns the folder that keeps the one before it."""
-        replacement = Replacement(self.folder)
-        found = replacement.interrupted()
-        if found is None:
-            return None
-        new, beside = found
-        progress(f"{self.name}: putting the teacher in place whose training was interrupted")
-        mark = mark_path(self.folder, load_policy(beside / POLICY_FILE))
-        ledger = Ledger.open(self.folder / LEDGER_FILE, new.population, unit=new.unit, high_water_mark=mark)
-        with contextlib.closing(ledger):
-            return replacement.finish(ledger)
 
     def _check_before(self, images: ImageSet, policy: Policy, ledger: Ledger) -> None:
         """What must not be trained on, or not once more, is refused while the old teacher stands."""

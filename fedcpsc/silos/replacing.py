@@ -15,10 +15,11 @@ cost the population a second time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +27,16 @@ from typing import Literal
 
 from fedcpsc.errors import ConfigError, LedgerError, ManifestError, explain
 from fedcpsc.files import sync, write_whole
-from fedcpsc.gatekeeper.policy import POLICY_FILE
+from fedcpsc.gatekeeper.policy import POLICY_FILE, load_policy, mark_path
 from fedcpsc.gatekeeper.releases import record_training
-from fedcpsc.ledger.ledger import Ledger
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.silos.folder import MAKING_FILE, PAST, STAGED, explained_silo_reads, explained_silo_writes
 from fedcpsc.strict_json import parse_mapping
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Digest, Manifest, load_manifest, sha256_hex
 from fedcpsc.training.canaries import CANARIES_FILE
 from fedcpsc.typed_yaml import Strict, validate
 
-__all__ = ["Replacement"]
+__all__ = ["Replacement", "finish_interrupted"]
 
 _MOVED = (CANARIES_FILE, POLICY_FILE, WEIGHTS_FILE, MANIFEST_FILE)  # the manifest last: it makes the silo whole
 
@@ -206,6 +207,29 @@ class Replacement:
         except ManifestError:
             return None
         return found if found.weights_sha256 == making.after == _digest(weights / WEIGHTS_FILE) else None
+
+
+def finish_interrupted(folder: Path, progress: Callable[[str], None]) -> Path | None:
+    """Puts a teacher in place whose way there was cut off; returns the folder that keeps the one before it.
+
+    Args:
+        folder: path of the silo's folder, which exists.
+        progress: function that is called with what is being done, a line each time.
+
+    Raises:
+        SiloError, ManifestError, LedgerError: as `Replacement.interrupted` and `Replacement.finish`.
+        PolicyError: where the policy that lies there cannot be read.
+    """
+    replacement = Replacement(folder)
+    found = replacement.interrupted()
+    if found is None:
+        return None
+    new, beside = found
+    progress("putting the teacher in place whose training was interrupted")
+    mark = mark_path(folder, load_policy(beside / POLICY_FILE))
+    ledger = Ledger.open(folder / LEDGER_FILE, new.population, unit=new.unit, high_water_mark=mark)
+    with contextlib.closing(ledger):
+        return replacement.finish(ledger)
 
 
 def _digest(path: Path) -> str | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.transport import SiloId
-from fedcpsc.teachers.manifest import MANIFEST_FILE, load_manifest
+from fedcpsc.teachers.manifest import MANIFEST_FILE, Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 
-__all__ = ["read_silo_facts"]
+__all__ = ["facts_of_silo", "read_silo_facts"]
 
 
 def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
@@ -25,5 +25,18 @@ def read_silo_facts(folder: Path) -> dict[SiloId, SiloFacts]:
     facts: dict[SiloId, SiloFacts] = {}
     for silo in sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")):
         manifest = load_manifest(silo)
-        facts[manifest.silo] = SiloFacts(manifest.train_size, open_teacher(silo, manifest).predict)
+        facts[manifest.silo] = facts_of_silo(silo, manifest)
     return facts
+
+
+def facts_of_silo(folder: Path, manifest: Manifest) -> SiloFacts:
+    """The facts of one silo.
+
+    Args:
+        folder: folder of the silo.
+        manifest: its manifest.
+
+    Raises:
+        ManifestError: where the teacher and its manifest disagree.
+    """
+    return SiloFacts(manifest.train_size, open_teacher(folder, manifest).predict)

@@ -6,8 +6,9 @@ The manifest names the network; the library's code builds it, without any weight
 
 from __future__ import annotations
 
-from fedcpsc.errors import ManifestError, explain
-from fedcpsc.teachers.architectures import LIBRARIES, Library, Plan, loaded
+from fedcpsc.errors import ConfigError, ManifestError, explain
+from fedcpsc.models.libraries import LIBRARIES, Library, Plan, skeleton
+from fedcpsc.models.likeness import loaded
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.state_dict import misfit, tensors_of
 from fedcpsc.teachers.torch_teacher import TorchTeacher
@@ -28,14 +29,18 @@ def load_of(library: str, weights: bytes, manifest: Manifest, batch_size: int) -
         ManifestError: where the library is not installed or has no such network, or the weights do not fit it.
     """
     source: Library = LIBRARIES[library]
-    if manifest.architecture not in source.names():
+    try:
+        names = source.names()
+    except ConfigError as error:  # timm is not installed
+        raise ManifestError(str(error)) from error
+    if manifest.architecture not in names:
         remedy = f"upgrade {library}, or adopt the model again"
         raise ManifestError(
             explain("architecture", manifest.architecture, f"is unknown to the installed {library}", remedy)
         )
     channels, *sides = manifest.image_shape
     plan = Plan(outputs=manifest.outputs, channels=channels, sides=(sides[0], sides[1]))
-    network, state = source.build(manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
+    network, state = skeleton(source, manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if any(shapes.get(name) != tensor.shape for name, tensor in state.items()):
         raise misfit(state, network.state_dict(), f"{library}/{manifest.architecture}", WEIGHTS_FILE)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from fedcpsc.choices import TEACHER_FORMATS
@@ -23,6 +21,10 @@ from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.strict_json import parse_json
 from fedcpsc.typed_yaml import OneOf, Strict, Tree, validate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "MANIFEST_FILE",

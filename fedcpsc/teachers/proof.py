@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.ledger.chain import Row
-from fedcpsc.privacy.accounting import History
-from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.typed_yaml import Strict
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.accounting import History
 
 __all__ = ["DpSgdProof", "ShardsProof", "Unit", "histories_of", "history_in", "proof_of"]
 
@@ -89,6 +90,8 @@ def proof_of(manifest: Manifest) -> DpSgdProof | ShardsProof | None:
 
 def _check_noise(source: object) -> None:
     """Refuses a DP-SGD teacher whose noise others could draw again."""
+    from fedcpsc.privacy.randomness import NOISE_SOURCE  # noqa: PLC0415 - brings scipy
+
     if source == NOISE_SOURCE:
         return
     if source is None:

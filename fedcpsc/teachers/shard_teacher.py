@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from fedcpsc.errors import ManifestError, explain
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.protocol import Floats, checked
@@ -33,7 +33,7 @@ class TorchShardTeacher:
     """
 
     def __init__(
-        self, skeleton: Classifier, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
+        self, skeleton: HeadedClassifier, states: dict[str, Tensor], manifest: Manifest, batch_size: int = 500
     ) -> None:
         self.classes = manifest.outputs
         self.image_shape = manifest.image_shape

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fedcpsc.errors import ManifestError, explain
+from fedcpsc.models.state_file import PARALLEL, NotAState, read_pickled, read_safetensors, unwrapped
 from fedcpsc.teachers.content import Content
 
 __all__ = ["State", "as_safetensors", "metadata_of", "misfit", "read_state", "tensors_of", "with_metadata"]
@@ -23,8 +22,6 @@ __all__ = ["State", "as_safetensors", "metadata_of", "misfit", "read_state", "te
 State = Mapping[str, Tensor]
 
 _TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")  # a zip archive since torch 1.6, a bare pickle before
-_PARALLEL = "module."
-_WRAPPERS = (_PARALLEL, "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning
 
 
 def read_state(path: Path, content: Content, *, wrapped: bool = True) -> tuple[dict[str, Tensor], list[str]]:
@@ -39,17 +36,15 @@ def read_state(path: Path, content: Content, *, wrapped: bool = True) -> tuple[d
         ManifestError: where it holds anything but tensors, or several state dicts.
     """
     notes: list[str] = []
-    if content is Content.SAFETENSORS:
-        try:
-            with safe_open(path, framework="pt") as file:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except SafetensorError as error:
-            shown = f"is a damaged safetensors file ({error})"
-            raise ManifestError(explain("model", str(path), shown, "copy it again")) from error
-    else:
-        state = _flat(_unpickled(path), path, notes)
-        notes.append("the file of torch.save was read as tensors alone, and is kept as safetensors")
-    return (_unwrapped(state, notes) if wrapped else state), notes
+    try:
+        if content is Content.SAFETENSORS:
+            state = read_safetensors(path)
+        else:
+            state = read_pickled(path, notes)
+            notes.append("the file of torch.save was read as tensors alone, and is kept as safetensors")
+    except NotAState as error:
+        raise ManifestError(explain("model", str(path), error.constraint, error.remedy)) from error
+    return (unwrapped(state, notes) if wrapped else state), notes
 
 
 def as_safetensors(state: State, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -90,9 +85,9 @@ def tensors_of(data: bytes, name: str) -> dict[str, Tensor]:
 
 def misfit(found: State, wanted: State, architecture: str, name: str) -> ManifestError:
     """Says how a state dict that could not be loaded differs from the architecture's."""
-    if found and all(key.startswith(_PARALLEL) for key in found):
-        remedy = f"save model.module.state_dict(), or drop the first {len(_PARALLEL)} characters of each key"
-        shown = f"every key begins with {_PARALLEL!r}, as nn.DataParallel names them"
+    if found and all(key.startswith(PARALLEL) for key in found):
+        remedy = f"save model.module.state_dict(), or drop the first {len(PARALLEL)} characters of each key"
+        shown = f"every key begins with {PARALLEL!r}, as nn.DataParallel names them"
         return ManifestError(explain("weights", name, shown, remedy))
     missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if not missing and not foreign:
@@ -103,64 +98,6 @@ def misfit(found: State, wanted: State, architecture: str, name: str) -> Manifes
     absent, others = f"{len(missing)} tensors are missing{_few(missing)}", f"{len(foreign)} are foreign{_few(foreign)}"
     remedy = "save the state dict of models.registry.build_classifier(...), or name the right architecture"
     return ManifestError(explain("weights", name, f"do not fit {architecture}: {absent}, {others}", remedy))
-
-
-def _unpickled(path: Path) -> Any:
-    """What torch.save wrote, where it is tensors and plain containers.
-
-    Raises:
-        ManifestError: where it is anything else: then nothing of it was run.
-    """
-    zipped = zipfile.is_zipfile(path)  # one of torch < 1.6 cannot be mapped into memory
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # of pickle's own class, which is not imported; or of whatever damage causes
-        if type(error).__name__ == "UnpicklingError":
-            shown = (
-                "holds more than tensors, such as a whole model: a pickle that runs code when it is read; not opened"
-            )
-            remedy = (
-                "where it was made: torch.save(model.state_dict(), 'weights.pth'), or torch.onnx.export(model, ...)"
-            )
-            raise ManifestError(explain("model", str(path), shown, remedy)) from error
-        shown = f"is a damaged file of torch.save ({str(error).partition(chr(10))[0][:100]})"
-        raise ManifestError(explain("model", str(path), shown, "copy it again")) from error
-
-
-def _flat(tree: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
-    """The one state dict in what torch.save wrote.
-
-    Raises:
-        ManifestError: where there is none, or more than one.
-    """
-    if _is_state(tree):
-        return dict(tree)
-    inside = {str(key): value for key, value in tree.items() if _is_state(value)} if isinstance(tree, Mapping) else {}
-    if len(inside) == 1:
-        ((key, state),) = inside.items()
-        notes.append(f"the state dict {key!r} of the checkpoint is used, the rest of it is left out")
-        return dict(state)
-    if not inside:
-        shown = f"holds no state dict (it holds {type(tree).__name__})"
-        raise ManifestError(explain("model", str(path), shown, "torch.save(model.state_dict(), 'weights.pth')"))
-    shown = f"holds several state dicts ({', '.join(inside)})"
-    raise ManifestError(explain("model", str(path), shown, "save alone the one that answers: torch.save(that, path)"))
-
-
-def _is_state(tree: Any) -> bool:
-    return (
-        isinstance(tree, Mapping)
-        and bool(tree)
-        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in tree.items())
-    )
-
-
-def _unwrapped(state: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-    """The same without the prefix that a wrapper gave to every name."""
-    while prefix := next((each for each in _WRAPPERS if state and all(key.startswith(each) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-        notes.append(f"every name began with {prefix!r}, as a wrapper names them: it was taken off")
-    return state
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:

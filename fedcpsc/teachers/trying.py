@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +16,24 @@ from fedcpsc.teachers.outputs import meaning_of
 from fedcpsc.teachers.protocol import Floats, WithOutputs
 from fedcpsc.teachers.recognised import Recognised, Source
 
-__all__ = ["tried"]
+__all__ = ["Settled", "settle_outputs", "tried"]
 
 _TRIED = 8  # images
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a model's outputs are.
+
+    Attributes:
+        number: number of outputs, >= 2.
+        probabilities: whether they are probabilities; None where a trial does not show it, and nobody says.
+        notes: sentences for the owner.
+    """
+
+    number: int
+    probabilities: bool | None
+    notes: tuple[str, ...]
 
 
 def tried(facts: Recognised, source: Source, make: Loader) -> Recognised:
@@ -36,23 +52,40 @@ def tried(facts: Recognised, source: Source, make: Loader) -> Recognised:
     facts = dataclasses.replace(facts, probabilities=hints.probabilities)
     if facts.image_shape is None:
         return dataclasses.replace(facts, outputs=_agreed(facts.outputs, source))
-    outputs = _outputs(facts, facts.image_shape, source, make)
+    found = settle_outputs(_opened(facts, facts.image_shape, source, make), hints.probabilities, str(source.path))
+    _agreed(found.number, source)
+    notes = (*facts.notes, *found.notes)
+    return dataclasses.replace(facts, outputs=found.number, probabilities=found.probabilities, notes=notes)
+
+
+def settle_outputs(teacher: WithOutputs, said: bool | None, where: str) -> Settled:
+    """What a model's outputs are, by its owner's word and by a trial on invented images.
+
+    Args:
+        teacher: model with `image_shape`, as a teacher.
+        said: whether its owner says that they are probabilities; None where nobody says.
+        where: name of the model in messages.
+
+    Raises:
+        ManifestError: where the model cannot be run on images of that shape, gives something else than its owner says,
+            or gives what are neither logits nor probabilities.
+    """
+    outputs = _outputs(teacher, where)
     number = outputs.shape[1]
     if number < 2:
         remedy = "export a model of two outputs, softmax over (other, class); a sigmoid p gives (1 - p, p)"
         raise ManifestError(explain("outputs", number, "one output cannot tell two classes apart here", remedy))
-    _agreed(number, source)
-    meaning, notes = meaning_of(outputs), list(facts.notes)
-    probabilities = hints.probabilities
+    meaning, notes = meaning_of(outputs), []
+    probabilities = said
     if meaning == "shares" and probabilities is None:
         shown = "lie in [0, 1] and do not sum to 1, as of one sigmoid for each class"
         remedy = "say that they are logits where they are; else export a model that ends in logits or softmax"
-        raise ManifestError(explain("outputs", str(source.path), shown, remedy))
+        raise ManifestError(explain("outputs", where, shown, remedy))
     if meaning == "probabilities" and probabilities is False:
         notes.append("the outputs are probabilities as far as a trial shows, and their owner says that they are logits")
     if meaning not in ("probabilities", "constant") and probabilities is True:
         shown = f"are {meaning.replace('_', ' ')} as far as a trial shows, no probabilities that sum to 1"
-        raise ManifestError(explain("outputs", str(source.path), shown, "do not say that they are probabilities"))
+        raise ManifestError(explain("outputs", where, shown, "do not say that they are probabilities"))
     if probabilities is None and meaning != "constant":
         probabilities = meaning == "probabilities"
         if probabilities:
@@ -61,7 +94,7 @@ def tried(facts: Recognised, source: Source, make: Loader) -> Recognised:
         notes.append("the outputs are logarithms of probabilities: right as they are")
     if meaning == "constant":
         notes.append("the outputs are the same for every invented image: check the model and its normalisation")
-    return dataclasses.replace(facts, outputs=number, probabilities=probabilities, notes=tuple(notes))
+    return Settled(number, probabilities, tuple(notes))
 
 
 def _agreed(found: int | None, source: Source) -> int | None:
@@ -78,8 +111,8 @@ def _agreed(found: int | None, source: Source) -> int | None:
     return wanted if found is None else found
 
 
-def _outputs(facts: Recognised, shape: tuple[int, int, int], source: Source, make: Loader) -> Floats:
-    """Outputs of a trial, float32 [8, K], finite."""
+def _opened(facts: Recognised, shape: tuple[int, int, int], source: Source, make: Loader) -> WithOutputs:
+    """The model as a teacher, for a trial alone."""
     given = facts.normalisation or Normalisation(mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
     number = facts.outputs or source.hints.outputs or 2
     trial = Manifest(
@@ -99,19 +132,26 @@ def _outputs(facts: Recognised, shape: tuple[int, int, int], source: Source, mak
         private_class_counts=(1,) * max(number, 2),
     )
     try:
-        teacher, images = make(facts.weights, trial, 4), invented_images(_TRIED, shape)
-        assert isinstance(teacher, WithOutputs)  # noqa: S101 - every format whose models are tried shows them
+        teacher = make(facts.weights, trial, 4)
+    except TeacherError as error:
+        raise ManifestError(str(error)) from error
+    assert isinstance(teacher, WithOutputs)  # noqa: S101 - every format whose models are tried shows them
+    return teacher
+
+
+def _outputs(teacher: WithOutputs, where: str) -> Floats:
+    """Outputs of a trial, float32 [8, K], finite."""
+    images = invented_images(_TRIED, teacher.image_shape)
+    try:
         outputs, again = teacher.outputs(images), teacher.outputs(images[:3])
     except TeacherError as error:
         raise ManifestError(str(error)) from error
     if outputs.ndim != 2:
         shown = f"have shape {list(outputs.shape)} for {_TRIED} images, must be [{_TRIED}, K]"
-        raise ManifestError(explain("outputs", str(source.path), shown, "export a classifier of whole images"))
+        raise ManifestError(explain("outputs", where, shown, "export a classifier of whole images"))
     if not np.isfinite(outputs).all():
-        raise ManifestError(
-            explain("outputs", str(source.path), "are NaN or inf on invented images", "fix the weights")
-        )
+        raise ManifestError(explain("outputs", where, "are NaN or inf on invented images", "fix the weights"))
     if np.abs(again - outputs[:3]).max() > 0.01 * max(1.0, float(np.abs(outputs).max())):
         shown = "differ when the same images are asked again beside others: the model is in training mode"
-        raise ManifestError(explain("outputs", str(source.path), shown, "call model.eval() before it is exported"))
+        raise ManifestError(explain("outputs", where, shown, "call model.eval() before it is exported"))
     return outputs

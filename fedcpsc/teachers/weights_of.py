@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from fedcpsc.errors import ManifestError, explain
-from fedcpsc.teachers.architectures import Fit, Plan, fit, libraries_of, nearest
+from fedcpsc.errors import ConfigError, ManifestError, explain
+from fedcpsc.models.libraries import Plan, libraries_of, skeleton
+from fedcpsc.models.likeness import Fit, fit, nearest_in_words
 from fedcpsc.teachers.content import Content
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.recognised import Recognised, Source
@@ -52,11 +53,16 @@ def _chosen(source: Source, state: State) -> Fit:
     """
     hints, where = source.hints, str(source.path)
     if hints.architecture is None:
-        shown = f"holds weights alone, of a network like {_in_words(state)}, and weights do not say what is computed"
+        shown = (
+            f"holds weights alone, of a network like {nearest_in_words(state)}, and weights do not say what is computed"
+        )
         raise ManifestError(explain("model", where, shown, "name the architecture; or export the model to ONNX"))
-    candidates = libraries_of(hints.architecture)
+    try:
+        candidates = libraries_of(hints.architecture)
+    except ConfigError as error:  # timm is not installed
+        raise ManifestError(str(error)) from error
     if not candidates:
-        shown = f"is unknown here; the weights look like {_in_words(state)}"
+        shown = f"is unknown here; the weights look like {nearest_in_words(state)}"
         remedy = "name one of those, or timm/NAME (pip install 'fedcpsc[timm]'); or export the model to ONNX"
         raise ManifestError(explain("architecture", hints.architecture, shown, remedy))
     sides = None if hints.image_shape is None else hints.image_shape[1:]
@@ -68,13 +74,7 @@ def _chosen(source: Source, state: State) -> Fit:
         names = " and ".join(f"{each.library.name}/{each.name}" for each in fits)
         raise ManifestError(explain("architecture", hints.architecture, f"is {names}, which both fit", "name one"))
     library, name = candidates[-1]
-    plain = library.build(name, plan).state_dict()
+    plain = skeleton(library, name, plan).state_dict()
     reason = str(misfit(state, plain, hints.architecture, where)).rpartition("; ")[0]
-    remedy = f"the weights look like {_in_words(state)}: name the right one, with the image's shape and width"
+    remedy = f"the weights look like {nearest_in_words(state)}: name the right one, with the image's shape and width"
     raise ManifestError(f"{reason}; {remedy}")
-
-
-def _in_words(state: State) -> str:
-    """The three nearest networks, for a message."""
-    names = nearest(state)
-    return ", ".join(names[:-1]) + f" or {names[-1]}"

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from fedcpsc.data.augment import mirrored, shifted
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import ConfigError, TeacherError, explain
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
@@ -149,7 +149,7 @@ def train_dp_sgd(
 
 
 def _source(
-    network: Classifier, images: ImageSet, config: TeachersConfig, stream: SecretStream, device: torch.device
+    network: HeadedClassifier, images: ImageSet, config: TeachersConfig, stream: SecretStream, device: torch.device
 ) -> GradientSource:
     """Where only the head learns and images are not moved about, their features are computed once."""
     pictures, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from fedcpsc.data.images import to_uint8
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.photograph_crops import photograph_crops
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
-from fedcpsc.training.photographs import photograph_crops
 
 __all__ = ["Outliers", "make_outliers"]
 

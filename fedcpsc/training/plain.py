@@ -17,7 +17,7 @@ from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
 from fedcpsc.losses.outlier_exposure import outlier_exposure
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import Canaries
@@ -61,7 +61,7 @@ def train_classifier(
     device: torch.device | str = "cpu",
     plan: PlainTraining | None = None,
     outliers: Outliers | None = None,
-) -> Classifier:
+) -> HeadedClassifier:
     """A classifier fitted to `images`: cross-entropy, linear warm-up and cosine decay, random shift and flip.
 
     The whole set lies on the device as uint8; a batch is an index into it. With outliers the classifier has one output
@@ -135,7 +135,7 @@ def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
     return own + outliers.weight * outlier_exposure(logits[len(labels) :], outliers.none)
 
 
-def _optimiser(network: Classifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:
+def _optimiser(network: HeadedClassifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if plan.optimiser == "sgd":
         return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)

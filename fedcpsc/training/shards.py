@@ -16,7 +16,7 @@ from torch import nn
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import DataError, explain
 from fedcpsc.models.device import torch_threads
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.teachers.proof import ShardsProof
@@ -85,7 +85,7 @@ def _of_shard(
     architecture: str,
     device: torch.device | str,
     outliers: Outliers | None,
-) -> Classifier:
+) -> HeadedClassifier:
     """A shard's teacher; one with too few images to train on votes for all classes alike, and for none of them."""
     if len(images) >= 2:
         optimiser = PlainTraining(optimiser=plan.optimiser)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
+
+from fedcpsc.models.seeded import seeded
 
 __all__ = ["build_adapter"]
 
@@ -20,6 +21,5 @@ def build_adapter(student_size: int, teacher_size: int, seed: int) -> nn.Module:
     """
     if student_size == teacher_size:
         return nn.Identity()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(nn.Linear(student_size, teacher_size), nn.ReLU(), nn.Linear(teacher_size, teacher_size))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fedcpsc.models.dcgan import build_generator
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.white_box.adapter import build_adapter
 from fedcpsc.white_box.objective import (
@@ -44,7 +44,7 @@ class Engine:
     """
 
     def __init__(
-        self, config: WhiteBoxConfig, teacher: Classifier, device: torch.device, quirks: Quirks | None = None
+        self, config: WhiteBoxConfig, teacher: HeadedClassifier, device: torch.device, quirks: Quirks | None = None
     ) -> None:
         self.config = config
         self.device = device

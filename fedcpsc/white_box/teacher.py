@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fedcpsc.data.sources import load_train
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.models.registry import Classifier, build_classifier
+from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.plain import train_classifier
@@ -25,7 +25,7 @@ __all__ = ["check_teacher", "make_teacher", "read_teacher", "save_network"]
 
 def make_teacher(
     config: WhiteBoxConfig, device: torch.device, tell: Callable[[str], None] = lambda line: None
-) -> Classifier:
+) -> HeadedClassifier:
     """The teacher, trained on the training images or read from `teacher.weights`; on the CPU, in evaluation mode.
 
     Args:
@@ -64,7 +64,9 @@ def make_teacher(
     )
 
 
-def read_teacher(config: WhiteBoxConfig, path: Path, classes: int, image_shape: tuple[int, int, int]) -> Classifier:
+def read_teacher(
+    config: WhiteBoxConfig, path: Path, classes: int, image_shape: tuple[int, int, int]
+) -> HeadedClassifier:
     """The teacher in a safetensors file, checked as `make_teacher` does.
 
     Args:
@@ -89,7 +91,7 @@ def read_teacher(config: WhiteBoxConfig, path: Path, classes: int, image_shape: 
     return network.eval()
 
 
-def check_teacher(config: WhiteBoxConfig, teacher: Classifier) -> None:
+def check_teacher(config: WhiteBoxConfig, teacher: HeadedClassifier) -> None:
     """Does nothing where the losses find in the teacher what they look at.
 
     Raises:

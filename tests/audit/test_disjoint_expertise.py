@@ -10,6 +10,7 @@ from rich.console import Console
 from support.picture_sources import png, write_parquet
 from support.tiny_audit import said, tiny
 
+from fedcpsc.audit.finished_run import FinishedRun
 from fedcpsc.audit.over_run import audit_run
 from fedcpsc.commands.run_command import Request, run_once
 from fedcpsc.data.sources import load_evaluation, load_train
@@ -75,7 +76,8 @@ def test_a_silo_that_says_none_of_mine_leaves_the_image_to_the_one_that_knows_it
 def test_the_audit_compares_a_copy_with_what_a_teacher_says_of_its_own_classes(made):
     base, *_ = made
     folder = base / "with"
-    audit_run(tiny(fprs=[0.2]), folder / "runs/two", folder / "silos", base / "audit", resume=False, tell=said)
+    opened = FinishedRun.open(folder / "runs/two", folder / "silos")
+    audit_run(tiny(fprs=[0.2]), opened, base / "audit", resume=False, tell=said)
     audit = json.loads((base / "audit/audit.json").read_text())
     assert {(row["policy"], row["surface"]) for row in audit["rows"]} >= {("silo-0", "teacher"), ("silo-1", "teacher")}
     assert all(0 <= point["agreement"] <= 1 for point in audit["stealing"])

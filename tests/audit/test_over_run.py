@@ -62,7 +62,7 @@ def plan(**changed):
 
 
 def audited(run_dir, silos, out, resume=False, **changed):
-    return audit_run(plan(**changed), run_dir, silos, out, resume=resume, tell=said)
+    return audit_run(plan(**changed), FinishedRun.open(run_dir, silos), out, resume=resume, tell=said)
 
 
 def test_it_audits_teachers_student_and_transcript(made, once):
@@ -174,4 +174,4 @@ def test_a_claim_without_proof_is_refused(copy, tmp_path, privacy, message):
 
 def test_too_few_held_out_images_says_how_many_are_needed(made, tmp_path):
     with pytest.raises(AuditError, match="needs 1,000 scores of non-members, there are"):
-        audit_run(tiny(fprs=[0.01]), *made, tmp_path, resume=False, tell=said)
+        audit_run(tiny(fprs=[0.01]), FinishedRun.open(*made), tmp_path, resume=False, tell=said)

@@ -21,7 +21,7 @@ QUERY = Query("c" * 32, AnswerForm.PROBABILITIES, np.zeros((2, 1, 8, 8), np.uint
 @pytest.fixture
 def silo(monkeypatch):
     gatekeeper = FakeSilo("north")
-    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: gatekeeper)
+    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app, group: gatekeeper)
     return gatekeeper
 
 

@@ -30,13 +30,13 @@ def config(tmp_path):
 
 def test_a_deployed_node_uses_its_socket_whatever_the_run_says(opened, config):
     own = {"gatekeeper-socket": "/run/silo.sock", "partition-id": 0, "num-partitions": 3}
-    node.target_of(own, {"silos": "/etc", "config": config}, APP)
+    node.target_of(own, {"silos": "/etc", "config": config}, APP, group="2")
     assert opened == [("gatekeeper-socket", "/run/silo.sock")]
 
 
 def test_a_node_with_a_folder_uses_it_whatever_the_run_says(opened, config):
     own = {"silo-dir": "/srv/silo", "partition-id": 0, "num-partitions": 3}
-    node.target_of(own, {"silos": "/etc", "config": config}, APP)
+    node.target_of(own, {"silos": "/etc", "config": config}, APP, group="2")
     assert opened == [("silo-dir", "/srv/silo")]
 
 
@@ -48,8 +48,19 @@ def test_a_simulated_node_uses_the_folder_of_its_partition(opened, config):
 def test_without_a_folder_in_the_run_the_configs_own_is_taken(opened, config, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     node.target_of({"partition-id": 1, "num-partitions": 3}, {"config": config}, APP)
-    node.target_of({"partition-id": 1, "num-partitions": 2}, {"config": config}, APP)
-    assert opened == [("silo-dir", str(tmp_path / "silos/1")), ("silo-dir", str(tmp_path / "silos-of-2/1"))]
+    assert opened == [("silo-dir", str(tmp_path / "silos/1"))]
+
+
+def test_a_simulated_node_serves_the_silo_that_the_message_is_for(opened, config):
+    own = {"partition-id": 1, "num-partitions": 2}
+    node.target_of(own, {"silos": "/data/silos", "config": config}, APP, group="2")
+    assert opened == [("silo-dir", "/data/silos/2")]
+
+
+def test_a_message_names_no_folder_but_a_number(opened, config):
+    with pytest.raises(ValueError, match="invalid literal"):
+        node.target_of({"partition-id": 1, "num-partitions": 2}, {"silos": "/data", "config": config}, APP, "../x")
+    assert opened == []
 
 
 @pytest.mark.parametrize("own", [{}, {"partition-id": 0}, {"partition-id": 0, "num-partitions": 2, "site": "x"}])

@@ -81,8 +81,17 @@ def test_the_policy_may_come_as_a_file(files):
     (files / "policy.yaml").write_text("answers: 42\nservice: {batch_size: 7}\n")
     assert adopt(files, "--policy", str(files / "policy.yaml")).exit_code == 0
     assert "batch_size: 7" in (files / "north" / "policy.yaml").read_text()
+    assert "share_answers: false" in (files / "north" / "policy.yaml").read_text()
     both = adopt(files, "--policy", str(files / "policy.yaml"), "--answers", "5", silo="south")
     assert (both.exit_code, "give --policy or --answers" in both.output) == (2, True)
+    consent = adopt(files, "--policy", str(files / "policy.yaml"), "--share-answers", silo="south")
+    assert (consent.exit_code, "give --policy or --share-answers" in consent.output) == (2, True)
+
+
+def test_an_owner_may_let_answers_be_handed_on(files):
+    assert adopt(files, "--share-answers", "--answers", "9").exit_code == 0
+    assert "share_answers: true" in (files / "north" / "policy.yaml").read_text()
+    assert "answers: 9\n" in (files / "north" / "policy.yaml").read_text()
 
 
 @pytest.mark.parametrize(

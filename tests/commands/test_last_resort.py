@@ -13,6 +13,7 @@ import pytest
 
 from fedcpsc import cli
 from fedcpsc.commands import last_resort as module
+from fedcpsc.commands import run_command
 from fedcpsc.errors import ConfigError, LedgerError
 
 
@@ -27,7 +28,7 @@ def fails_with(monkeypatch, tmp_path, capsys):
         def raising(request, console):
             raise error
 
-        monkeypatch.setattr(cli, "run_once", raising)
+        monkeypatch.setattr(run_command, "run_once", raising)
         monkeypatch.setattr(sys, "argv", ["fedcpsc", *words, "run", "a.yaml"])
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -39,6 +39,13 @@ def opened(folder: Path) -> Ledger:
     return Ledger.open(folder / "ledger.sqlite", POPULATION)
 
 
+def test_what_left_without_a_guarantee_is_no_small_epsilon(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    opened(tmp_path).reserve("a", "p", Charge(3, private=False))
+    assert "epsilon_spent: infinite: nothing bounds what left without a guarantee\n" in fedcpsc("show", tmp_path).stdout
+    assert told("show", tmp_path)["epsilon_spent"] is None
+
+
 def test_a_ledger_is_begun_once_shown_and_raised_only_upwards(tmp_path: Path) -> None:
     make_folder(tmp_path, policy={"answers": 100, "mechanism": NOISY})
     (tmp_path / "ledger.sqlite").unlink()

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.picture_sources import pictures, png
 from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
-from fedcpsc.commands.run_command import Request, run_once, run_seeds
-from fedcpsc.errors import RunError
+from fedcpsc.commands.run_command import Request, run_once, run_seeds, with_absolute_data
+from fedcpsc.errors import DataError, RunError
 from fedcpsc.runs.claim import Existing
 
 
@@ -52,6 +53,31 @@ def test_each_seed_has_silos_and_a_run_of_its_own(console):
         assert Path(f"silos/smoke-seed{seed}/1/manifest.json").exists()
 
 
+def test_paths_of_data_and_public_pictures_are_made_absolute_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    given = tiny("data.path=mine", "synthesis.public={path: ~/pile, source: parquet}")
+    config = with_absolute_data(given).load()
+    assert config.data.path == str(tmp_path / "mine")
+    assert config.synthesis.public.path == str(tmp_path / "home/pile")
+    assert config.synthesis.public.source == "parquet"
+    assert with_absolute_data(tiny()).load().synthesis.public is None
+
+
+def test_public_pictures_are_looked_for_before_silos_are_trained_and_what_was_read_is_shown(console, tmp_path):
+    pile = tmp_path / "pile"
+    pile.mkdir()
+    given = f"synthesis.public={{path: {pile}}}"
+    with pytest.raises(DataError, match="0 pictures were found there"):
+        run_once(tiny(given), console)
+    assert not Path("silos").exists()
+    for i, pixels in enumerate(pictures(12)):
+        (pile / f"{i}.png").write_bytes(png(pixels))
+    result = run_once(tiny(given), console)
+    assert result["real_pictures"][0]["images"] == 20
+    assert "the server's own pictures, without labels: 12, from" in console.file.getvalue()
+
+
 def set_options(values):
     """`--set` for each key and its value."""
     return [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
@@ -62,7 +88,7 @@ def test_an_unfinished_run_is_not_resumed_with_another_configuration_and_its_sil
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("fedcpsc.distillation.run._leave", stops)  # after the rounds, before the result
+        patched.setattr("fedcpsc.distillation.run.leave", stops)  # after the rounds, before the result
         with pytest.raises(KeyboardInterrupt):
             run_once(tiny(), console)
     before = {path: path.read_bytes() for path in Path("silos").rglob("*") if path.is_file()}

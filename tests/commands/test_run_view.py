@@ -3,14 +3,15 @@ import io
 
 import pytest
 from rich.console import Console
+from support.report_runs import LONG_SILOS
 from support.run_results import line, result
 
 from fedcpsc.commands.run_view import RunView, result_table, seeds_table
 from fedcpsc.commands.seeds_summary import summarise
 
 
-def printed(*things, terminal=False):
-    console = Console(file=io.StringIO(), width=140, force_terminal=terminal, color_system=None)
+def printed(*things, terminal=False, width=140):
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
     for thing in things:
         console.print(thing)
     return console, console.file.getvalue
@@ -24,7 +25,8 @@ def test_the_table_names_every_teacher_the_ensemble_the_student_and_the_cost():
     assert "no dp" in rows["teacher silo-0"]
     assert "80.0%" in rows["teacher silo-0"]
     assert "3.50" in rows["teacher silo-1"]
-    assert "2 budget" in rows["teacher silo-1"]
+    assert "silo-1 refused: 2 budget" in text()
+    assert "per record" in text()
     assert "95.0%" in rows["ensemble (uniform)"]
     assert "90.0%" in rows["student"]
     for cost in ("5,000 answers per silo", "2.0 MB sent", "53.4 kB received", "2 min 11 s", "31 s"):
@@ -65,7 +67,7 @@ def test_what_a_silo_calls_itself_is_shown_and_does_nothing(name, shown):
     outcome["silos"][1]["unit"] = name
     _, text = printed(result_table(outcome))
     assert f"teacher {shown}" in text()
-    assert f"3.50 per {shown}" in text()
+    assert f"per {shown}" in text()
     assert "\x1b" not in text()
 
 
@@ -111,3 +113,52 @@ def test_seeds_are_shown_with_mean_and_spread():
     student = next(row for row in text().splitlines() if "student" in row)
     for part in ("85.0%", "7.1%", "80.0% 90.0%"):
         assert part in student
+
+
+def five_silos_with_long_names():
+    outcome = result() | {"ensemble": {"accuracy": 0.958, "rule": "class_prior_log"}}
+    silo = outcome["silos"][0]
+    promises = [
+        (False, None, None),
+        (True, 3.5, "record"),
+        (True, 8.0, "person"),
+        (False, None, None),
+        (True, 1, "record"),
+    ]
+    outcome["silos"] = [
+        silo | {"id": name, "dp": dp, "epsilon": epsilon, "unit": unit, "answers": 20_000, "train_size": 123_456}
+        for name, (dp, epsilon, unit) in zip(LONG_SILOS, promises, strict=True)
+    ]
+    outcome["silos"][2]["refusals"] = {"budget": 2, "out_of_service": 12}
+    return outcome
+
+
+def test_at_80_columns_no_name_is_cut_and_every_figure_is_on_one_line_and_aligned():
+    _, text = printed(result_table(five_silos_with_long_names()), width=80)
+    lines = text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text()
+    names = "".join(row.split("│")[1].strip() for row in lines if row.startswith("│"))
+    for name in (*LONG_SILOS, "(class_prior_log)"):
+        assert name in names
+    rows = [row.split("│")[2:] for row in lines if row.startswith("│") and "%" in row]
+    assert len(rows) == 7
+    assert all(cells[4].strip().endswith("%") for cells in rows)
+    assert [cells[1].strip() for cells in rows[:5]] == ["20,000"] * 5
+    assert len({len(cells[1].rstrip()) for cells in rows[:5]}) == 1, "figures end in one column"
+    assert "regional-diagnostics-centre-south-west refused: 2 budget, 12 out_of_service" in " ".join(text().split())
+
+
+def test_at_80_columns_the_moving_line_keeps_bar_accuracy_and_time_left():
+    console, text = printed(terminal=True, width=80)
+    with RunView(console, "a-run-of-five-hospitals-with-a-very-long-name") as view:
+        view.line(line(round=12, rounds=20, answers_used=120_000, answers_budget=200_000, seconds_left=3675))
+    for part in ("round 12/20", "student 50.0%", "61 min 15 s left", "━"):
+        assert part in text()
+    assert "…" not in text()
+
+
+def test_seeds_fit_80_columns():
+    _, text = printed(seeds_table(summarise("a-run-of-five-hospitals", [result(i, 0.8) for i in range(10)])), width=80)
+    assert max(map(len, text().splitlines())) <= 80
+    assert text().count("80.0%") == 22

@@ -140,6 +140,13 @@ class QueryTargetContract:
         assert found.class_report is not None
         assert found.class_report.counts == (5, 4, 3, 2, 1)
 
+    @pytest.mark.parametrize(("policy", "said"), [({}, False), ({"share_answers": True}, True)])
+    def test_tells_whether_its_answers_may_be_handed_on(self, make: Make, policy: dict[str, bool], said: bool) -> None:
+        target, _ = make(**policy)
+        found = target.describe(DescribeRequest())
+        assert isinstance(found, Description)
+        assert found.share_answers is said
+
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("bits", [8, 32])
     def test_answers_every_form_as_the_teacher_thinks(self, make: Make, form: AnswerForm, bits: int) -> None:

@@ -31,7 +31,7 @@ def federation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield Federation(gatekeepers, transport)
         transport.close()
         return
-    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: gatekeepers[node["which"]])
+    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app, group: gatekeepers[node["which"]])
     grid = InProcGrid(clients.app.app, [{"which": i} for i in range(3)])
     transport = FlowerTransport(grid, ttl_s=20)
     yield Federation(gatekeepers, transport)

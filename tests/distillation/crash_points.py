@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from support.silo_folder import make_folder
 from support.tiny_runs import tiny_config
 
+import fedcpsc.distillation.ending
 import fedcpsc.distillation.held_answers
-import fedcpsc.distillation.run
 from fedcpsc.distillation.parts import parts_of
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
@@ -153,7 +153,7 @@ def check(folder: Path, student: dict[str, torch.Tensor], point: str) -> None:
 
 def main(folder: Path) -> None:
     """Dies once at every point of a run, by name, and half the time once more; which time it is, the seed says."""
-    fedcpsc.distillation.run.save_pictures = lambda *args: None
+    fedcpsc.distillation.ending.save_pictures = lambda *args: None
     fedcpsc.distillation.held_answers._MOST = 2  # so that a batch is banked in parts
     whole = silos(folder / "whole")
     assert in_a_process(whole) == 0

@@ -20,6 +20,7 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import BankError, FederationError, RunError
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Answer, AnswerForm, ClassReport, Description, DpClaim
+from fedcpsc.runs.descriptions import read_descriptions
 from fedcpsc.strict_json import parse_json
 
 pytestmark = pytest.mark.slow  # whole runs
@@ -88,6 +89,7 @@ HOSTILE = {
     "names that are numbers": {"class_names": (1, 2, 3)},
     "names that are one text": {"class_names": "cdh"},
     "a flag that is none": {"none_class": "yes"},
+    "consent that is no flag": {"share_answers": "yes"},
     "a name of escape characters": {"silo": "\x1b[31mred"},
     "no name": {"silo": ""},
     "a name of a megabyte": {"silo": "x" * 10**6},
@@ -394,6 +396,16 @@ class TestResume:
             silo.description = claimed(honest, silo=silo.description.silo)
         result, _ = self.resume(tmp_path / "run", silos)
         assert [silo["answers"] for silo in result["silos"]] == [40] * 5
+
+    def test_what_a_silo_says_last_of_handing_its_answers_on_is_what_holds(self, tmp_path):
+        silos = self.cut_short(tmp_path / "run")
+        assert not any(said.share_answers for said in read_descriptions(tmp_path / "run").values())
+        before = silos[1].description
+        silos[1].description = replace(before, share_answers=True, noise_sigma=0.25, answers_left=3)
+        self.resume(tmp_path / "run", silos)
+        found = read_descriptions(tmp_path / "run")
+        assert [said.share_answers for said in found.values()] == [False, True, False, False, False]
+        assert found["silo-1"] == replace(before, share_answers=True), "all else stays as the run began"
 
     def test_a_run_of_an_earlier_version_takes_the_silos_as_they_are(self, tmp_path):
         silos = self.cut_short(tmp_path / "run")

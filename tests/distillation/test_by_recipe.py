@@ -10,14 +10,19 @@ from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config as config
 
 from fedcpsc.config import SynthesisConfig
+from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.by_recipe import cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.priors.mixture import draw_kinds, sample_prior
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Query, RecipeQuery, Refusal
-from fedcpsc.recipes.drawing import draw_images
+from fedcpsc.recipes.drawing import draw_images, prior_kinds
+from fedcpsc.runs.bank_view import read_bank
+from fedcpsc.runs.origins import GENERATOR
+from fedcpsc.seeding import derive_seed
 
 SHAPE = (1, 8, 8)
 
@@ -52,7 +57,7 @@ def run(tmp_path, silo, **changes):
 
 def made(round_index, count=30, candidates=4):
     settings = SynthesisConfig(width=4, latent=8, batch_size=32, steps=2, candidates=candidates, moments=(0.0, 0.5))
-    images, y, generator, source = synthesise_by_recipe(
+    (images, y, generator, _), source = synthesise_by_recipe(
         settings,
         [build_classifier("convnet", 4, SHAPE, 4, seed=i) for i in range(2)],
         count,
@@ -106,6 +111,50 @@ def test_a_silo_that_makes_other_images_is_asked_with_images(tmp_path, code):
     assert len(asked) == 120
     assert result["silos"][0]["answers"] == 120
     assert told == [f"silo-0 is asked with images from now on: it refused a recipe ({code.value})"]
+
+
+class OtherDecoder(Cook):
+    """A silo on whose machine the photographs of scikit-learn come out one level brighter in a pixel."""
+
+    def answer(self, query):
+        if isinstance(query, RecipeQuery):
+            self.sent.append(query)
+            images = draw_images(query.recipe)
+            images[0, 0, 0, 0] ^= 1
+            made = Query(query.query_id, query.form, images, query.run)
+            assert made.payload_hash != query.payload
+            return Refusal(RefusalCode.RECIPE, query.query_id)  # as the gatekeeper does, uncharged
+        return super().answer(query)
+
+
+def test_photographs_are_drawn_by_a_silo_and_asked_about_as_images_where_its_decoder_gives_others(tmp_path):
+    mixture = {"photographs": 1.0, "smooth": 1.0}
+    silo = Cook()
+    result, told, asked = run(tmp_path / "recipes", silo, synthesis__prior=mixture)
+    assert all(isinstance(query, RecipeQuery) for query in silo.sent)
+    assert told == []
+    other, other_told, other_asked = run(tmp_path / "other", OtherDecoder(), synthesis__prior=mixture)
+    np.testing.assert_array_equal(other_asked, asked)
+    assert other["student"] == result["student"]
+    assert other_told == ["silo-0 is asked with images from now on: it refused a recipe (recipe)"]
+
+
+def test_origins_of_images_by_recipe_name_the_prior_that_drew_each(tmp_path):
+    mixture = {"photographs": 1.0, "smooth": 3.0}
+    run(tmp_path, Cook(), synthesis__prior=mixture, synthesis__prior_share=0.8)
+    bank = read_bank(tmp_path / "bank")
+    assert bank.origin_names[3:] == ("prior:photographs", "prior:smooth")
+    pseudo = np.asarray(bank.pseudo_labels)
+    assert ((bank.origins == GENERATOR) == (pseudo >= 0)).all()
+    assert set(np.unique(bank.origins)) == {GENERATOR, 3, 4}
+    settings, images, _, _, source = made(4)
+    kinds = prior_kinds(source.pool, SHAPE)
+    stream = torch.Generator().manual_seed(derive_seed(source.pool.seed, "prior", 0))
+    first = to_uint8(sample_prior(dict(source.pool.mixture), len(kinds), SHAPE, stream, source.pool.mean)).numpy()
+    chosen = source.chosen[: len(kinds)]
+    np.testing.assert_array_equal(first[chosen], images[: chosen.sum()])
+    stream.manual_seed(derive_seed(source.pool.seed, "prior", 0))
+    np.testing.assert_array_equal(draw_kinds(settings.prior, len(kinds), stream).numpy(), kinds)
 
 
 def test_a_recipe_that_is_more_than_its_images_is_not_sent(tmp_path):

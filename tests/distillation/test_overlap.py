@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config as config
 
+import fedcpsc.distillation.ending
 import fedcpsc.distillation.loop
-import fedcpsc.distillation.run
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
@@ -35,7 +35,7 @@ FIT_S = 0.5  # of the fake clock: what ten fitting steps take
 def no_pictures():
     """They take as long as all the rest of such a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedcpsc.distillation.run, "save_pictures", lambda *args: None)
+        patch.setattr(fedcpsc.distillation.ending, "save_pictures", lambda *args: None)
         yield
 
 
@@ -77,7 +77,7 @@ def plain_loop(folder, settings, fakes):
     each = settings.queries.answers_per_silo // rounds
     steps = settings.steps_per_round
     for r in range(rounds):
-        images, y, _ = synthesise(
+        images, y, _, _ = synthesise(
             settings.synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
             image_shape=(1, 8, 8), seed=derive_seed(settings.seed, "synthesis"), device=device,
         )  # fmt: skip

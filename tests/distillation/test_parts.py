@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config
 
-import fedcpsc.distillation.run
+import fedcpsc.distillation.ending
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.held_answers import HeldAnswers
 from fedcpsc.distillation.parts import parts_of
@@ -36,7 +36,7 @@ SILOS = 5
 def no_pictures():
     """They take as long as all the rest of such a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedcpsc.distillation.run, "save_pictures", lambda *args: None)
+        patch.setattr(fedcpsc.distillation.ending, "save_pictures", lambda *args: None)
         yield
 
 

@@ -39,13 +39,13 @@ def make(settings, round_index=5, count=50, seed=7):
 
 
 def test_shares_and_warm_up():
-    images, y, generator = make(config(prior_share=0.3))
+    images, y, generator, _ = make(config(prior_share=0.3))
     assert images.shape == (50, *SHAPE)
     assert images.dtype == np.uint8
     assert (y == -1).sum() == 15
     assert np.bincount(y[y >= 0]).tolist() in ([9, 9, 9, 8], [9, 9, 8, 9], [9, 8, 9, 9], [8, 9, 9, 9])
     assert generator is not None
-    images, y, generator = make(config(warmup_share=0.1), round_index=0)
+    images, y, generator, _ = make(config(warmup_share=0.1), round_index=0)
     assert generator is None
     assert (y == -1).all()
 
@@ -53,7 +53,7 @@ def test_shares_and_warm_up():
 def test_selection_leaves_each_source_its_share():
     """Whatever the committee is least sure of: left to compete, one source could take all places."""
     for share, own in ((0.3, 15), (0.8, 40)):
-        _, y, _ = make(config(prior_share=share, candidates=4))
+        _, y, _, _ = make(config(prior_share=share, candidates=4))
         assert (y == -1).sum() == own
         assert len(y) == 50
 

@@ -82,7 +82,7 @@ def swaps(tmp_path_factory):
 
 
 def section(page, anchor):
-    begin = page.index(f'<h2 id="{anchor}">')
+    begin = page.index(f'<h2 id="{anchor}"')
     return page[begin : page.index("</section>", begin)]
 
 
@@ -147,7 +147,7 @@ def test_the_page_begins_with_the_alarm_and_the_remedy(lied):
     assert f"<strong>Alarm:</strong> {LIAR} is suspected: the others do not see in images what it does." in short
     assert f"aggregation.exclude: [{LIAR}] and go on with --resume" in short
     believed = section(page, "belief")
-    assert believed.index(f'<th scope="row">{LIAR}</th>') < believed.index('<th scope="row">silo-0</th>')
+    assert believed.index(f">{LIAR}</th>") < believed.index(">silo-0</th>")
     assert 'class="chart"' in believed
 
 

@@ -69,7 +69,7 @@ def test_boxes_stand_apart_inside_the_picture_and_captions_inside_boxes(wide):
     assert len(list(picture.iter(f"{SVG}path"))) - 1 == sum(map(len, packages.imports.values()))
 
 
-@pytest.mark.parametrize("picture", ["architecture.svg", "overview.svg"])
+@pytest.mark.parametrize("picture", ["architecture.svg", "overview.svg", "overview-narrow.svg"])
 def test_pictures_have_words_for_those_who_do_not_see_them_and_colours_for_the_dark(picture):
     text = (ROOT / "docs" / picture).read_text(encoding="utf-8")
     assert "<title id=" in text

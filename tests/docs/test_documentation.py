@@ -14,6 +14,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
+from fedcpsc.sweep.plan import SweepPlan
 from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import parse_overrides, validate
 from website.reference import pages as reference_pages
@@ -55,6 +56,7 @@ def test_every_override_is_a_valid_value(call):
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_every_configuration_of_a_command_is_there(call):
     shown = {block.text.split(maxsplit=2)[1] for block in YAMLS if block.text.startswith("# ")}
+    shown |= {word for other in CALLS if other.words[0] == "init" for word in other.words}  # which writes them
     for word in call.words:
         if word.endswith(".yaml") and not call.inline:
             assert word in shown or (ROOT / word.removeprefix("fedcpsc/")).exists(), f"{call}: {word}"
@@ -63,8 +65,9 @@ def test_every_configuration_of_a_command_is_there(call):
 @pytest.mark.parametrize("block", YAMLS, ids=str)
 def test_every_yaml_is_valid(block):
     tree = yaml.safe_load(block.text)
-    model = next((kind for kind in (Policy, RunConfig, AuditConfig) if set(tree) <= set(kind.model_fields)), None)
-    assert model is not None, f"{block}: neither a policy, a run nor an audit has the keys {sorted(tree)}"
+    kinds = (Policy, RunConfig, AuditConfig, SweepPlan)
+    model = next((kind for kind in kinds if set(tree) <= set(kind.model_fields)), None)
+    assert model is not None, f"{block}: neither a policy, a run, an audit nor a sweep has the keys {sorted(tree)}"
     made = validate(model, tree, str(block))
     if isinstance(made, RunConfig):
         training_plan(made.teachers)

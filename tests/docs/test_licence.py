@@ -9,7 +9,7 @@ LICENCE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def test_every_python_file_begins_with_the_licence_of_the_package():
-    folders = ["fedcpsc", "server", "clients", "benchmarks", "website", "tests"]
+    folders = ["fedcpsc", "server", "clients", "benchmarks", "website", "tests", "examples"]
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 500
     wrong = [str(file) for file in files if first_line(file) != f"# SPDX-License-Identifier: {LICENCE}"]

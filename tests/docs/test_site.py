@@ -15,13 +15,20 @@ from fedcpsc.audit.plan import AuditConfig
 from fedcpsc.cli import app
 from fedcpsc.config import RunConfig
 from fedcpsc.gatekeeper.policy import Policy
+from fedcpsc.sweep.plan import SweepPlan
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining
 from fedcpsc.white_box.plan import WhiteBoxConfig
 from website import commands, fields
 from website.reference import pages
 
 TRAININGS = (PlainTraining, DpSgdTraining, ShardsTraining)
-FILES = {RunConfig: "run", Policy: "policy", AuditConfig: "audit", WhiteBoxConfig: "white_box"}
+FILES = {
+    RunConfig: "run",
+    Policy: "policy",
+    SweepPlan: "sweep",
+    AuditConfig: "audit",
+    WhiteBoxConfig: "white_box",
+}
 WHERE = FILES | dict.fromkeys(TRAININGS, "training")
 
 
@@ -178,5 +185,7 @@ def test_links_that_lead_somewhere_do_not(project):
         privacy="# The reference links here\n",
         white_box="# And here\n",
         extending="# And here\n",
+        sweeps="# And here\n",
+        students="# And here\n",
     )
     assert done.returncode == 0, done.stderr

@@ -85,6 +85,8 @@ def test_up_a_run_by_the_printed_line_and_down_without_a_trace(tmp_path, environ
     assert "joined: silo-0, silo-1" in streamed.stdout, streamed.stdout + streamed.stderr + log.read_text()
     (run_dir,) = (folder / "runs").iterdir()
     deployment = json.loads((run_dir / "result.json").read_text())
+    assert f"the whole run on one page: {run_dir}/report.html" in streamed.stdout
+    assert "Run digits" in (run_dir / "report.html").read_text()
     run_id = run_dir.name.rpartition("-")[2]
     flower = FlowerCommands(CONNECTION, flower_environment(folder / "server/flwr"), log)
     assert flower.status(run_id).name == "finished:completed"
@@ -132,6 +134,7 @@ def test_a_machine_that_dies_under_a_run_goes_on_with_it(tmp_path, environment):
     assert with_mark(environment[MARK]) == []
     assert [path.name for path in (folder / "runs").iterdir()] == ["smoke"]
     assert spent(silos) == [400, 400]
+    assert "Run smoke" in (folder / "runs/smoke/report.html").read_text()
     again = subprocess.run(
         [*command, "--resume"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

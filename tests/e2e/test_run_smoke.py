@@ -103,7 +103,8 @@ def test_a_run_that_is_stopped_halfway_leaves_no_process_and_can_be_resumed_to_i
     spent = [100_000 - silo["answers_left"] for silo in result["silos"]]
     assert spent == [400, 400]
     assert load_config(run_dir / "config.yaml").silos.count == 2
-    for name in ("student.safetensors", "metrics.jsonl", "flower.log", "samples.png", "curve.png"):
+    assert "the whole run on one page" in (run_dir / "flower.log").read_text()  # the server drew it
+    for name in ("student.safetensors", "metrics.jsonl", "flower.log", "samples.png", "curve.png", "report.html"):
         assert (run_dir / name).stat().st_size > 0
 
     again = shell.run("run", *LONG, "--resume")
@@ -121,7 +122,7 @@ def test_a_run_that_fails_says_why_and_is_not_called_a_success(shell):
     assert not (shell.folder / "runs/smoke/result.json").exists()
 
 
-def test_a_plain_flwr_run_makes_its_own_silos_and_streams_its_rounds(shell):
+def test_a_plain_flwr_run_makes_the_configurations_silos_on_flowers_two_nodes_and_leaves_its_page(shell):
     home = shell.folder / "home"
     shell.env |= {
         "FLWR_HOME": str(home),
@@ -135,14 +136,17 @@ def test_a_plain_flwr_run_makes_its_own_silos_and_streams_its_rounds(shell):
         "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
-    command = ["flwr", "run", str(ROOT), "--stream", "--run-config", 'config="configs/smoke.yaml"']
+    command = ["flwr", "run", str(ROOT), "--stream", "--run-config"]
+    command += ['config="configs/smoke.yaml" overrides="silos.count=3"']
     done = subprocess.run(
         command, cwd=shell.folder, env=shell.env, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "joined: silo-0, silo-1" in done.stdout
+    assert "joined: silo-0, silo-1, silo-2" in done.stdout
     assert "round 4/4" in done.stdout
     assert re.search(r"teacher silo-0 .*%, teacher silo-1 .*%, ensemble .*%, student .*%", done.stdout)
     (run_dir,) = (shell.folder / "runs").iterdir()
     assert json.loads((run_dir / "result.json").read_text())["answers_per_silo"] == 400
-    assert sorted(path.name for path in (shell.folder / "silos/smoke").iterdir()) == ["0", "1"]
+    assert sorted(path.name for path in (shell.folder / "silos/smoke").iterdir()) == ["0", "1", "2"]
+    assert f"the whole run on one page: {run_dir}/report.html" in done.stdout
+    assert "Run smoke" in (run_dir / "report.html").read_text()

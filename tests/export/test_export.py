@@ -91,6 +91,7 @@ def test_the_card_has_a_head_that_the_hub_reads_and_says_what_matters(exported, 
     assert metric == {"type": "accuracy", "value": round(result["student"]["accuracy"], 4)}
     for words in (
         "learnt without data",
+        "data-free",
         "| silos | 2 |",
         "| silo-0 | 120 | no | - | - | - | - | none |",
         "| silo/1 | 120 |",
@@ -101,6 +102,24 @@ def test_the_card_has_a_head_that_the_hub_reads_and_says_what_matters(exported, 
         "0 (equal)",
     ):
         assert words in text, words
+
+
+def test_a_run_that_saw_real_pictures_does_not_call_itself_free_of_data(run):
+    path = run / "result.json"
+    result = json.loads(path.read_text())
+    real = {"kind": "public", "name": "harbour", "pictures": 2000, "sha256": "a" * 64, "images": 60}
+    result["real_pictures"] = [{**real, "what": "2,000 unlabelled pictures of the server's own (<b>harbour|)"}]
+    path.write_text(json.dumps(result))
+    export_run(run, Format.SAFETENSORS)
+    text = (run / "export/README.md").read_text()
+    assert "data-free" not in text
+    assert "without data" not in text
+    assert "none that a silo gave" in text, "what the server's own pictures are, nobody can see"
+    assert "An image classifier for 3 classes: a server made 120 images" in text
+    row = "not free of all data: 60 of 120 query images from 2,000 unlabelled pictures of the server"
+    assert f"| real pictures behind the images | {row}" in text
+    assert "&lt;b&gt;harbour/" in text
+    assert "invented" not in text
 
 
 def test_claims_and_the_audits_public_verdict_stand_in_the_card(run, tmp_path):

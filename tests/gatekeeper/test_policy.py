@@ -28,6 +28,11 @@ def test_the_default_policy_offers_eight_bit_probabilities_and_shares_no_counts(
     assert policy.mechanism.kind == "none"
 
 
+def test_a_policy_that_does_not_say_so_lets_no_answers_be_handed_on(tmp_path: Path) -> None:
+    assert not load_policy(written(tmp_path, "answers: 7")).share_answers
+    assert load_policy(written(tmp_path, "share_answers: true")).share_answers
+
+
 def test_a_query_is_bounded_by_its_images_and_by_its_bytes(tmp_path: Path) -> None:
     policy = load_policy(written(tmp_path, ""))
     assert [policy.images_of_a_query((3, side, side)) for side in (28, 64, 224, 1024)] == [1000, 1000, 106, 5]

@@ -153,3 +153,30 @@ def test_an_owner_is_told_what_none_of_these_classes_tells(policy, manifest, lab
     assert ("most answers will say none" in warnings) == labels_alone
     make_folder(tmp_path / "b", policy=policy, **manifest)
     assert "none of its classes" not in " ".join(check_policy(tmp_path / "b").warnings)
+
+
+@pytest.mark.parametrize(
+    ("policy", "manifest", "told", "warned"),
+    [
+        ({}, {}, "hand the answers on to nobody (share_answers: false)", 0),
+        ({"share_answers": True}, {}, "hand the answers on to anybody", 1),
+        ({"share_answers": True, "share_class_counts": True}, {}, "hand the answers on to anybody", 2),
+        (
+            {"share_answers": True, "mechanism": {"kind": "shard_votes", "sigma": 1.0, "epsilon": 8.0}},
+            SHARDED,
+            "epsilon holds for all of them",
+            0,
+        ),
+    ],
+)
+def test_an_owner_is_told_what_handing_answers_on_means_and_cannot_prevent(
+    policy, manifest, told, warned, tmp_path: Path
+) -> None:
+    make_folder(tmp_path, policy=policy, **manifest)
+    found = check_policy(tmp_path)
+    assert "whether answers may be handed on" in found.shown
+    sentence = next(sentence for sentence in found.learns if "share_answers" in sentence)
+    assert told in sentence
+    assert ("cannot be called back" in sentence) == bool(policy)
+    assert ("Nothing enforces it" in sentence) == (not policy)
+    assert sum("share_answers" in warning for warning in found.warnings) == warned

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.silo_folder import SHAPE, make_folder
 
-from fedcpsc.audit.finished_run import SiloUnderAudit
+from fedcpsc.audit.silo_under_audit import OwnersSilo, SiloUnderAudit
 from fedcpsc.data.images import ImageSet
 from fedcpsc.errors import TeacherError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
@@ -38,7 +38,7 @@ def audited(folder, form=AnswerForm.PROBABILITIES, **policy):
     """A silo's folder of that policy, opened for an audit."""
     rules = {"answers": 1000, "images_per_query": 50, **policy}
     make_folder(folder, policy=rules, dataset_id=dataset_id(PRIVATE.images, PRIVATE.labels))
-    return SiloUnderAudit.open(folder, PRIVATE, form, LabelSets.by_number(2, 1), 0)
+    return SiloUnderAudit.open(OwnersSilo(folder, PRIVATE), form, LabelSets.by_number(2, 1), 0)
 
 
 NOISY = {"mechanism": {"kind": "noise_only", "sigma": 10.0, "epsilon": 8.0}}

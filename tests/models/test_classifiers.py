@@ -10,7 +10,7 @@ from torch import nn
 
 from fedcpsc.errors import ConfigError
 from fedcpsc.models import registry
-from fedcpsc.models.classifier import Classifier, Pointwise
+from fedcpsc.models.classifier import HeadedClassifier, Pointwise
 from fedcpsc.models.convnet import group_norm
 from fedcpsc.models.registry import ARCHITECTURES, build_classifier, check_trainable
 
@@ -201,7 +201,7 @@ def test_images_that_an_architecture_cannot_take_are_a_line_of_the_configuration
         check_trainable("student", "convnet", 2, (1, 8, 300), 4, 8)
 
 
-class Narrow(Classifier):
+class Narrow(HeadedClassifier):
     """Takes square images alone."""
 
     def features(self, x):

@@ -8,7 +8,7 @@ from fedcpsc.choices import DEFAULT_MIXTURE, PRIORS
 from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_uint8
 from fedcpsc.errors import ConfigError
-from fedcpsc.priors.colour import muted
+from fedcpsc.priors.colour import jittered, muted
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.priors.prior import PRIOR_KINDS
 
@@ -105,3 +105,47 @@ def test_a_scene_has_its_subject_in_the_middle_and_light_from_anywhere():
         [images[:, :4].mean(), images[:, -4:].mean(), images[:, :, :4].mean(), images[:, :, -4:].mean()]
     )
     assert sides.std() < 0.03
+
+
+def test_a_jittered_picture_keeps_its_range_and_none_is_changed_at_strength_0():
+    images = sample_prior({"scenes": 1.0}, 200, (3, 16, 16), stream())
+    torch.testing.assert_close(jittered(images, stream(1), 0.0), images, atol=1e-6, rtol=0)
+    varied = jittered(images, stream(1))
+    assert varied.min() >= -1
+    assert varied.max() <= 1
+    apart = (varied - images).abs().mean((1, 2, 3))
+    assert (apart > 0.02).float().mean() > 0.9
+    gentle = (jittered(images, stream(1), 0.2) - images).abs().mean((1, 2, 3))
+    assert gentle.mean() < 0.4 * apart.mean()
+
+
+def test_hue_is_an_angle_about_the_grey_axis():
+    """A grey picture stays grey; of others the distance from grey changes by the saturation alone."""
+    grey = torch.rand(50, 1, 8, 8, generator=stream()).expand(50, 3, 8, 8) - 0.5
+    varied = jittered(grey, stream(1))
+    torch.testing.assert_close(varied[:, :1].expand_as(varied), varied)
+    images = 0.1 * torch.randn(50, 3, 8, 8, generator=stream())  # so dull that nothing is clipped
+    varied = jittered(images, stream(1))
+    kept = (varied - varied.mean(1, keepdim=True)).norm(dim=1) / (images - images.mean(1, keepdim=True)).norm(dim=1)
+    torch.testing.assert_close(kept, kept[:, :1, :1].expand_as(kept), atol=1e-3, rtol=1e-3)
+
+
+def test_photographs_alone_say_that_they_come_from_real_data():
+    said = {name: PRIOR_KINDS.get(name).real_data for name in PRIORS.built_in()}
+    assert "two photographs" in said.pop("photographs")
+    assert not any(said.values())
+    assert "photographs" not in DEFAULT_MIXTURE
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 20)])
+def test_neighbours_in_a_photograph_are_alike_and_few_show_plain_ground(shape):
+    images = PRIOR_KINDS.get("photographs").images(400, shape, stream())
+    near = (images[..., 1:] - images[..., :-1]).abs().mean()
+    far = (images - images.flip(0)).abs().mean()
+    assert near < 0.3 * far
+    assert (images.flatten(1).std(1) > 0.1).float().mean() > 0.85
+
+
+def test_photographs_of_one_colour_channel_or_of_two_are_grey():
+    images = PRIOR_KINDS.get("photographs").images(20, (2, 16, 16), stream())
+    assert torch.equal(images[:, 0], images[:, 1])

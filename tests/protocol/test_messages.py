@@ -281,3 +281,18 @@ def test_a_none_class_that_is_no_flag_is_refused(flag):
     scalars, arrays = fields_of(NAMED)
     with pytest.raises(ProtocolError):
         from_fields({**scalars, "none_class": flag}, arrays)
+
+
+def test_a_silo_that_does_not_say_whether_its_answers_may_be_handed_on_has_not_agreed():
+    scalars, arrays = fields_of(replace(NAMED, share_answers=True))
+    assert scalars["share_answers"] is True
+    assert from_fields(scalars, arrays).share_answers
+    older = {name: value for name, value in scalars.items() if name != "share_answers"} | {"version": "1.2"}
+    assert not from_fields(older, arrays).share_answers
+
+
+@pytest.mark.parametrize("flag", [1, "true", None, [True]])
+def test_consent_that_is_no_flag_is_refused(flag):
+    scalars, arrays = fields_of(NAMED)
+    with pytest.raises(ProtocolError):
+        from_fields({**scalars, "share_answers": flag}, arrays)

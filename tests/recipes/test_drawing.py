@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.tiny_recipes import MIXTURE, a_recipe, weights
 
-from fedcpsc.choices import DEFAULT_MIXTURE
+from fedcpsc.choices import DEFAULT_MIXTURE, PRIORS
 from fedcpsc.errors import ConfigError, ProtocolError
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.protocol.recipe import Pool, Recipe
@@ -44,6 +44,8 @@ def test_a_silo_makes_the_very_images_that_the_server_chose():
 
 def test_threads_and_what_else_was_drawn_change_no_bit():
     recipe = a_recipe((1, 28, 28), candidates=(64, 64), count=20)  # enough pixels for more threads to share them
+    mixture = (*((name, 1.0) for name in sorted(PRIORS.built_in())),)
+    recipe = replace(recipe, pools=tuple(replace(pool, mixture=mixture) for pool in recipe.pools))
     before, state = torch.get_num_threads(), torch.random.get_rng_state()
     images = draw_images(recipe)
     assert torch.equal(torch.random.get_rng_state(), state), "torch's global stream is left alone"

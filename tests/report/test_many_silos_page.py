@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fedcpsc.report.blocks import LONG, Chart, Folded, Section, Table
-from fedcpsc.report.sections.outcome import confusions, outcome
+from fedcpsc.report.sections.confusion import confusions
+from fedcpsc.report.sections.outcome import outcome
 from fedcpsc.report.sections.silos import budgets, contributions
 from fedcpsc.report.sections.timing import times
 from fedcpsc.runs.read import gather

@@ -6,7 +6,12 @@ import json
 
 import pytest
 from page_reader import read
+from support.fakes import FakeSilo
+from support.picture_sources import pictures, png
+from support.tiny_runs import tiny_config
 
+from fedcpsc.distillation.run import distill
+from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RunError, SiloError
 from fedcpsc.report.audit_folder import read_audit
 from fedcpsc.report.owner_facts import read_owner
@@ -97,3 +102,20 @@ def test_an_owner_sees_no_other_owners_pictures(audit):
     seen = {owner: read_audit(audit, run="thirty", owner=owner) for owner in ("silo-1", "silo-2")}
     assert [[plot.title for plot in each.plots] for each in seen.values()] == [["ROC"], ["ROC", "Neighbours"]]
     assert [any(row["policy"] == "PRIVATE-ROW" for row in each.rows) for each in seen.values()] == [False, True]
+
+
+def test_the_report_says_which_real_pictures_a_run_used_and_of_their_path_the_last_part(tmp_path):
+    place = tmp_path / "secret-place/harbour"
+    place.mkdir(parents=True)
+    for i, pixels in enumerate(pictures(12)):
+        (place / f"{i}.png").write_bytes(png(pixels))
+    folder, silos = tmp_path / "run", [FakeSilo(f"silo-{i}") for i in range(2)]
+    distill(tiny_config(synthesis__public={"path": str(place)}), LocalTransport(silos), folder)
+    page = render(gather(folder))
+    assert "not free of all data: 60 of 120 query images from 12 unlabelled pictures of the server" in page
+    assert "--set synthesis.public.path=..." in page
+    assert "secret-place" not in page
+    result = json.loads((folder / "result.json").read_text())
+    del result["real_pictures"]
+    (folder / "result.json").write_text(json.dumps(result))
+    assert "not free of all data" not in render(gather(folder))

@@ -105,10 +105,12 @@ def content(folder):
     view = read_bank(folder)
     view.check_sums()
     answers = [(p.tolist(), given.tolist()) for p, given in map(view.answers, view.batches)]
-    return view.silos, view.batches, view.images.tolist(), view.pseudo_labels.tolist(), answers
+    return view.silos, view.batches, view.images.tolist(), view.pseudo_labels.tolist(), view.origins.tolist(), answers
 
 
-@pytest.mark.parametrize("name", ["journal.jsonl", "images.u8", "pseudo.i64", "answers-0.f32", "answers-1.f32"])
+@pytest.mark.parametrize(
+    "name", ["journal.jsonl", "images.u8", "pseudo.i64", "origins.u8", "answers-0.f32", "answers-1.f32"]
+)
 def test_a_flipped_bit_of_a_bank_is_seen_or_changes_nothing(tmp_path, name):
     bank(tmp_path)
     path, before = tmp_path / name, content(tmp_path)
@@ -125,7 +127,7 @@ def test_a_flipped_bit_of_a_bank_is_seen_or_changes_nothing(tmp_path, name):
     assert harmless < len(bits) / 3  # rows that nobody answered, and a sum's own name
 
 
-@pytest.mark.parametrize("name", ["images.u8", "pseudo.i64", "answers-0.f32", "answers-1.f32"])
+@pytest.mark.parametrize("name", ["images.u8", "pseudo.i64", "origins.u8", "answers-0.f32", "answers-1.f32"])
 @pytest.mark.parametrize("left", [0, 0.3, 0.7])
 def test_a_bank_cut_short_is_seen(tmp_path, name, left):
     bank(tmp_path)

@@ -59,6 +59,6 @@ def test_no_module_outside_the_package_spells_a_name_of_a_runs_folder():
     assert found == {}
 
 
-def test_only_the_engine_and_its_bench_open_a_bank_for_writing():
+def test_only_the_engine_and_what_makes_a_bank_of_a_data_set_open_one_for_writing():
     users = {path.relative_to(ROOT).parts[1] for path in modules() if "answer_bank import" in path.read_text()}
-    assert users == {"distillation"}
+    assert users == {"answer_set", "distillation"}

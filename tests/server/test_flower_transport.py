@@ -27,7 +27,7 @@ class Federation:
     def __init__(self, monkeypatch, count=2):
         self.gatekeepers = [FakeSilo(f"silo-{i}") for i in range(count)]
         self.reply = None
-        monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: self.gatekeepers[node["which"]])
+        monkeypatch.setattr(clients.app, "target_of", lambda node, run, app, group: self.gatekeepers[node["which"]])
         monkeypatch.setattr(server.flower_transport, "_RETRY_S", 0.1)
         self.grid = InProcGrid(self._serve, [{"which": i} for i in range(count)])
         self.transport = FlowerTransport(self.grid, ttl_s=10)

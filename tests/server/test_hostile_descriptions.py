@@ -48,7 +48,7 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_one_nodes_hostile_description_leaves_the_others_their_run(case, tmp_path, monkeypatch, caplog):
     silos = [FakeSilo("silo-0"), FakeSilo("silo-1"), FakeSilo("silo-2")]
-    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app: silos[node["which"]])
+    monkeypatch.setattr(clients.app, "target_of", lambda node, run, app, group: silos[node["which"]])
     monkeypatch.setattr(server.flower_transport, "_RETRY_S", 0.1)
 
     def serve(message, context):

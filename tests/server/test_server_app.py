@@ -35,7 +35,7 @@ def given(tmp_path, monkeypatch):
 def made(monkeypatch):
     """Silos asked for, in place of being made."""
     seen = []
-    monkeypatch.setattr(server.app, "_make_silos", lambda given, silos, nodes: seen.append((silos, nodes)))
+    monkeypatch.setattr(server.app, "_make_silos", lambda given, silos: seen.append(silos))
     return seen
 
 
@@ -55,24 +55,19 @@ def test_a_plain_simulation_makes_its_silos_and_has_a_folder_of_its_own(given, m
     plan = prepare(given, InMemoryGrid(3), run_id=7)
     assert plan.silos == tmp_path / "silos/x"
     assert plan.run_dir == tmp_path / "runs/x-7"
-    assert made == [(tmp_path / "silos/x", 3)]
+    assert made == [tmp_path / "silos/x"]
 
 
-def test_a_plain_simulation_of_fewer_nodes_is_a_federation_of_fewer_silos(given, made, tmp_path, capsys):
-    plan = prepare(given, InMemoryGrid(2), run_id=7)
-    assert plan.config.silos.count == 2
-    assert made == [(tmp_path / "silos/x-of-2", 2)]
-    assert "num-supernodes=3" in capsys.readouterr().out
+@pytest.mark.parametrize("nodes", [1, 2, 10])
+def test_a_simulation_has_the_configurations_silos_however_many_nodes_there_are(given, made, tmp_path, nodes):
+    plan = prepare(given, InMemoryGrid(nodes), run_id=7)
+    assert plan.config.silos.count == 3
+    assert made == [tmp_path / "silos/x"]
 
 
 def test_given_silos_are_taken_as_they_are(given, made, tmp_path):
     plan = prepare(with_(given, silos="/srv/silos", outdir=str(tmp_path / "out")), InMemoryGrid(3), run_id=7)
     assert (plan.silos, plan.run_dir, made) == (Path("/srv/silos"), tmp_path / "out", [])
-
-
-def test_given_silos_of_another_number_are_refused_at_once(given, made):
-    with pytest.raises(ConfigError, match=r"num-supernodes=2.*silos.count=3"):
-        prepare(with_(given, silos="/srv/silos"), InMemoryGrid(2), run_id=7)
 
 
 def test_silos_that_cannot_be_made_end_the_run_with_the_reason(given):

@@ -319,6 +319,22 @@ def test_the_configured_policy_is_written_until_its_owner_edits_it(tmp_path):
         assert load_policy(tmp_path / "0" / POLICY_FILE).answers == 30
 
 
+def test_simulated_silos_let_their_answers_be_handed_on_and_one_made_alone_does_not(tmp_path):
+    def agreed(base, silos=(0, 1)):
+        return [load_policy(tmp_path / base / str(silo) / POLICY_FILE).share_answers for silo in silos]
+
+    make_silos(config(), tmp_path / "all")
+    assert agreed("all") == [True, True]
+    make_silos(config(), tmp_path / "owner", only=1)
+    assert agreed("owner", [1]) == [False]
+    differ = ({}, {"share_answers": False})
+    make_silos(config(silos={"count": 2, "partition": {"kind": "iid"}, "policies": differ}), tmp_path / "differ")
+    assert agreed("differ") == [True, False]
+    said = {"count": 2, "partition": {"kind": "iid"}, "policy": {"share_answers": True}}
+    make_silos(config(silos=said), tmp_path / "said", only=0)
+    assert agreed("said", [0]) == [True]
+
+
 def test_an_owners_broken_policy_is_not_overwritten(tmp_path):
     make_silos(config(), tmp_path)
     (tmp_path / "1" / POLICY_FILE).write_text("answer: 30\n")
@@ -387,10 +403,17 @@ def test_own_files_make_silos_with_nothing_held_out(tmp_path):
 
 
 def test_an_owner_makes_one_silo_on_a_machine_of_its_own_and_gets_the_very_same(tmp_path):
-    make_silos(config(), tmp_path / "all")
-    (alone,) = make_silos(config(), tmp_path / "own", only=1)
+    said = {"count": 2, "partition": {"kind": "iid"}, "policy": {"answers": 500, "share_answers": False}}
+    make_silos(config(silos=said), tmp_path / "all")
+    (alone,) = make_silos(config(silos=said), tmp_path / "own", only=1)
     assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["1"]
     assert load_manifest(alone.folder) == load_manifest(tmp_path / "all" / "1")
+    make_silos(config(), tmp_path / "agreed")  # where nothing is said, the policies differ and the teachers do not
+    simulated = load_manifest(tmp_path / "agreed" / "1")
+    assert simulated.policy_sha256 != load_manifest(alone.folder).policy_sha256
+    assert simulated.model_copy(update={"policy_sha256": None}) == load_manifest(alone.folder).model_copy(
+        update={"policy_sha256": None}
+    )
     with pytest.raises(DataError, match=r"silo=2: must be in \[0, 2\)"):
         make_silos(config(), tmp_path / "own", only=2)
 

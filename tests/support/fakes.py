@@ -33,7 +33,7 @@ class FakeSilo:
     Args:
         noise_sigma: noise on its probabilities, always the same for the same query.
         teacher: probabilities of images, [N, K]; None: `brightness_probabilities`.
-        class_names, none_class: fields of its description.
+        class_names, none_class, share_answers: fields of its description.
         misbehave: called with (query, count of queries so far); returns a RefusalCode, or None to answer.
 
     Attributes:
@@ -55,6 +55,7 @@ class FakeSilo:
         teacher: Callable[[np.ndarray], np.ndarray] | None = None,
         class_names: tuple[str, ...] | None = None,
         none_class: bool = False,
+        share_answers: bool = False,
         misbehave: Callable[[Query, int], RefusalCode | None] = lambda query, count: None,
     ) -> None:
         self.description = Description(
@@ -69,6 +70,7 @@ class FakeSilo:
             noise_sigma=noise_sigma,
             class_names=class_names,
             none_class=none_class,
+            share_answers=share_answers,
         )
         self._teacher = teacher or (lambda images: brightness_probabilities(images, classes))
         self.left = budget

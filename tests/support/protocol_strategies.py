@@ -69,6 +69,8 @@ plain_descriptions = st.builds(
     class_report=st.none() | class_reports,
     noise_sigma=st.floats(0, 10),
     recipes=st.booleans(),
+    share_answers=st.booleans(),
+    teacher=st.none() | shown,
 )
 descriptions = descriptions_of_any_classes()
 queries = st.builds(

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from support.own_models import CONSTANTS, HALF, Small, answers_of, images, own_softmax, silo_of
 
 from fedcpsc.errors import ManifestError
+from fedcpsc.models.libraries import TORCHVISION, Plan, skeleton
+from fedcpsc.models.likeness import nearest
 from fedcpsc.models.registry import build_classifier
-from fedcpsc.teachers.architectures import TORCHVISION, nearest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.recognise import Hints, recognise
 
@@ -172,9 +173,7 @@ def test_without_an_architecture_or_with_another_the_three_nearest_are_named(tmp
 
 @pytest.mark.parametrize("name", ["densenet121", "mobilenet_v2", "swin_t", "vgg11_bn", "regnet_y_400mf", "vit_b_32"])
 def test_the_nearest_network_is_the_one_that_it_is(name):
-    from fedcpsc.teachers.architectures import Plan
-
-    state = TORCHVISION.build(name, Plan(outputs=5)).state_dict()
+    state = skeleton(TORCHVISION, name, Plan(outputs=5)).state_dict()
     assert nearest(state)[0] == f"torchvision/{name}"
 
 

@@ -17,6 +17,7 @@ from fedcpsc.errors import ConfigError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.priors.photograph_crops import photograph_crops
 from fedcpsc.protocol.messages import Answer, AnswerForm, Query
 from fedcpsc.silo_config import DataConfig, TeachersConfig
 from fedcpsc.silos.make import make_silos
@@ -24,7 +25,6 @@ from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.outliers import make_outliers
-from fedcpsc.training.photographs import photograph_crops
 from fedcpsc.training.plain import train_classifier
 from fedcpsc.training.plan import DpSgdTraining, PlainTraining, ShardsTraining, used_settings
 from fedcpsc.training.public_gradient import PublicGradient

@@ -16,8 +16,9 @@ from fedcpsc.data.reading import LeftOut, Tally, first_of
 from fedcpsc.errors import DataError, explain
 from fedcpsc.printable import printable
 
-__all__ = ["Listing", "class_folders", "list_pictures"]
+__all__ = ["Listing", "class_folders", "list_all_pictures", "list_pictures"]
 
+_KEY = "data.path"
 _HIDDEN = "hidden, or in a hidden folder"
 _LINK = "in a folder that links to one above it"
 _NO_FILE = "no file, or a link to none"
@@ -53,7 +54,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     alike: dict[str, str] = {}
-    for entry in _entries(folder):
+    for entry in _entries(folder, _KEY):
         if _is_hidden(entry.name) or not (folder / entry.name).is_dir():
             continue
         name = unicodedata.normalize("NFC", entry.name).strip()
@@ -77,7 +78,7 @@ def list_pictures(folder: Path) -> Listing:
         remedy = "make one folder for each class"
         raise DataError(explain("data.path", str(folder), "has no class folders", remedy))
     tally, pictures, empty, deep = Tally(), {}, [], 0
-    for entry in _entries(folder):
+    for entry in _entries(folder, _KEY):
         if not (folder / entry.name).is_dir():
             _leave_out(tally, entry.name, _HIDDEN if _is_hidden(entry.name) else _BESIDE)
         elif _is_hidden(entry.name):
@@ -106,11 +107,30 @@ def list_pictures(folder: Path) -> Listing:
     return Listing(pictures, tally.found(), deep)
 
 
+def list_all_pictures(folder: Path, key: str) -> tuple[list[Path], tuple[LeftOut, ...]]:
+    """The pictures in `folder` and all folders below it, by path, and what was found and not taken.
+
+    Args:
+        folder: folder that is there.
+        key: configuration's key of the folder, for errors.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    tally, taken = Tally(), []
+    for path, reason in _files(folder, key):
+        if reason is None:
+            taken.append(path)
+        else:
+            _leave_out(tally, str(path.relative_to(folder)), reason)
+    return sorted(taken), tally.found()
+
+
 def _leave_out(tally: Tally, name: str, reason: str) -> None:
     tally.add(f"file(s) {reason}", name)
 
 
-def _files(top: Path) -> Iterator[tuple[Path, str | None]]:
+def _files(top: Path, key: str = _KEY) -> Iterator[tuple[Path, str | None]]:
     """Every file below a class's folder, and why it is left out; None where it is taken."""
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(top, frozenset())]  # folders, and those above each
     while waiting:
@@ -120,7 +140,7 @@ def _files(top: Path) -> Iterator[tuple[Path, str | None]]:
         if identity in above:
             yield folder, _LINK
             continue
-        for entry in _entries(folder):
+        for entry in _entries(folder, key):
             path = folder / entry.name
             if _is_hidden(entry.name):
                 yield from ((below, _HIDDEN) for below in (_all_below(path) if path.is_dir() else (path,)))
@@ -138,15 +158,14 @@ def _all_below(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in sorted(names))
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, key: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         constraint = f"cannot be read ({error.strerror})"
-        raise DataError(
-            explain("data.path", str(folder), constraint, "check the folder and that this user may read it")
-        ) from error
+        remedy = "check the folder and that this user may read it"
+        raise DataError(explain(key, str(folder), constraint, remedy)) from error
 
 
 def _is_hidden(name: str) -> bool:

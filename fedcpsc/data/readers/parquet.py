@@ -15,15 +15,16 @@ from fedcpsc.data.persons import Persons, from_column, from_file
 from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
 from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
-from fedcpsc.data.reading import Tally, first_of
+from fedcpsc.data.reading import LeftOut, Tally, first_of
 from fedcpsc.errors import DataError, explain
 from fedcpsc.printable import printable
 from fedcpsc.silo_config import DataConfig
 
-__all__ = ["PARQUET"]
+__all__ = ["PARQUET", "image_rows"]
 
 _LABEL = "label or remove them"
 _EMBED = "embed the images in the file"
+_NO_BYTES = "without the bytes of an image"
 _Rows = npt.NDArray[np.int64]
 
 
@@ -47,12 +48,25 @@ class _Parquet(DataSource):
         labels = np.concatenate([class_numbers(column, classes, config.label_column) for column in own])
         pictures: list[bytes | None] = []
         for table, file in zip(tables, files, strict=True):
-            pictures += _encoded_images(table, config.image_column, file)
+            pictures += _encoded_images(table, config.image_column, file, "data.image_column")
 
         labelled, there = labels != NO_LABEL, np.array([data is not None for data in pictures], bool)
         tally = Tally()
-        _leave_out(tally, rows, ~labelled, "without a label (null or -1)", "data.label_column", _LABEL, config)
-        _leave_out(tally, rows, ~there, "without the bytes of an image", "data.image_column", _EMBED, config)
+        skip, no_label = config.skip_damaged, "without a label (null or -1)"
+        _leave_out(
+            tally,
+            rows,
+            ~labelled,
+            no_label,
+            "data.label_column",
+            config.label_column,
+            _LABEL,
+            "data",
+            skip_damaged=skip,
+        )
+        _leave_out(
+            tally, rows, ~there, _NO_BYTES, "data.image_column", config.image_column, _EMBED, "data", skip_damaged=skip
+        )
         kept = np.flatnonzero(labelled & there)
         return Split(
             [data for data, good in zip(pictures, labelled, strict=True) if good and data is not None],
@@ -70,6 +84,32 @@ class _Parquet(DataSource):
         return f"{split}.parquet"
 
 
+def image_rows(
+    files: Sequence[Path], column: str, section: str, *, skip_damaged: bool
+) -> tuple[list[bytes], list[str], tuple[LeftOut, ...]]:
+    """The encoded images of all rows, the rows' names, and the rows that were left out; no other column is read.
+
+    Args:
+        files: parquet files, at least one.
+        column: name of the column of images.
+        section: section of the configuration that names files and column, for errors.
+        skip_damaged: whether rows without the bytes of an image are left out, instead of refused.
+
+    Raises:
+        DataError: a file or the column cannot be read, or rows have no image.
+    """
+    key = f"{section}.image_column"
+    tables = [_table(file, {key: column}, f"{section}.path") for file in files]
+    rows, tally = _RowNames(files, tables), Tally()
+    encoded = [
+        data for table, file in zip(tables, files, strict=True) for data in _encoded_images(table, column, file, key)
+    ]
+    missing = np.array([data is None for data in encoded], bool)
+    _leave_out(tally, rows, missing, _NO_BYTES, key, column, _EMBED, section, skip_damaged=skip_damaged)
+    kept = [(data, rows[row]) for row, data in enumerate(encoded) if data is not None]
+    return [data for data, _ in kept], [name for _, name in kept], tally.found()
+
+
 class _RowNames:
     """Names of the rows of several files, counted over all of them."""
 
@@ -82,8 +122,8 @@ class _RowNames:
         return f"{self._files[k]}, row {row - self._starts[k]}"
 
 
-def _table(file: Path, wanted: dict[str, str]) -> Any:
-    """The wanted columns of a file, given by the configuration's key for each."""
+def _table(file: Path, wanted: dict[str, str], key: str = "data.path") -> Any:
+    """The wanted columns of a file, given by the configuration's key for each; `key` is that of the file."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -99,9 +139,7 @@ def _table(file: Path, wanted: dict[str, str]) -> Any:
         table.validate(full=True)  # damage that no reader has noticed would end the process later
     except (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException) as error:
         reason = printable(str(error))[:200]
-        raise DataError(
-            explain("data.path", str(file), f"cannot be read ({reason})", "restore the parquet file")
-        ) from error
+        raise DataError(explain(key, str(file), f"cannot be read ({reason})", "restore the parquet file")) from error
     return table
 
 
@@ -118,7 +156,16 @@ def _training_labels(folder: Path, config: DataConfig) -> list[LabelColumn]:
 
 
 def _leave_out(
-    tally: Tally, rows: _RowNames, mask: npt.NDArray[np.bool_], what: str, key: str, remedy: str, config: DataConfig
+    tally: Tally,
+    rows: _RowNames,
+    mask: npt.NDArray[np.bool_],
+    what: str,
+    key: str,
+    column: str,
+    remedy: str,
+    section: str,
+    *,
+    skip_damaged: bool,
 ) -> None:
     """Counts the rows of `mask` as left out, where that is wanted.
 
@@ -128,25 +175,26 @@ def _leave_out(
         mask: rows in question, bool [N].
         what: what they lack, as in "row(s) without a label".
         key: configuration's key of the column.
+        column: name of the column.
         remedy: advice how to complete them.
-        config: configuration of the images.
+        section: section of the configuration with `skip_damaged`.
+        skip_damaged: whether that is wanted.
 
     Raises:
-        DataError: where there are some and `data.skip_damaged` is false, or where all rows are like that.
+        DataError: where there are some and it is not, or where all rows are like that.
     """
     found = np.flatnonzero(mask)
-    if len(found) and (not config.skip_damaged or len(found) == len(mask)):
-        column = config.label_column if key == "data.label_column" else config.image_column
+    if len(found) and (not skip_damaged or len(found) == len(mask)):
         names = first_of((rows[row] for row in found.tolist()), len(found), 5)
         all_of_them = ", or remove the file: it is of no use here"
-        skip = ", or set data.skip_damaged: true to leave them out" if len(found) < len(mask) else all_of_them
+        skip = f", or set {section}.skip_damaged: true to leave them out" if len(found) < len(mask) else all_of_them
         constraint = f"{len(found)} of {len(mask)} rows {what}: {names}"
         raise DataError(explain(key, column, constraint, f"{remedy}{skip}"))
     for row in found.tolist():
         tally.add(f"row(s) {what}", rows[row])
 
 
-def _encoded_images(table: Any, name: str, file: Path) -> list[bytes | None]:
+def _encoded_images(table: Any, name: str, file: Path, key: str) -> list[bytes | None]:
     """The encoded bytes of the hub's image form, struct<bytes: binary, path: string>, or of a column of bytes."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
@@ -160,7 +208,7 @@ def _encoded_images(table: Any, name: str, file: Path) -> list[bytes | None]:
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)):
         constraint = f"{shown} is {printable(str(kind))[:80]} in {printable(file.name)}"
         remedy = "must hold images as {bytes, path}, bytes embedded: an encoded file's, as binary, not text or list"
-        raise DataError(explain("data.image_column", name, constraint, remedy))
+        raise DataError(explain(key, name, constraint, remedy))
     encoded: list[bytes | None] = column.to_pylist()
     return encoded
 

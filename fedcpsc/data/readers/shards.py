@@ -20,8 +20,13 @@ def has_files(root: Path, split: str) -> bool:
     return bool(_candidates(root, split))
 
 
-def split_files(root: Path, split: str) -> list[Path]:
+def split_files(root: Path, split: str, key: str = "data.path") -> list[Path]:
     """`train.parquet`; or `train-00000-of-00002.parquet` and its fellows; or any `train-*.parquet`, by name.
+
+    Args:
+        root: folder of the files.
+        split: name of the split.
+        key: configuration's key of the folder, for errors.
 
     Raises:
         DataError: where a shard is missing or is there twice, or the files are of several uploads: shards of several
@@ -31,7 +36,7 @@ def split_files(root: Path, split: str) -> list[Path]:
     folders = [file.name for file in files if not file.is_file()]
     if folders:
         raise _error(
-            root, f"{first_of(folders, len(folders), 3)}: is no file", "put the parquet files there themselves"
+            key, root, f"{first_of(folders, len(folders), 3)}: is no file", "put the parquet files there themselves"
         )
     whole = [file for file in files if file.name == f"{split}.parquet"]
     pieces = [(file, _SHARD.fullmatch(file.name)) for file in files if file not in whole]
@@ -40,31 +45,33 @@ def split_files(root: Path, split: str) -> list[Path]:
     kinds = [[file.name for file in whole], [file.name for file, _, _ in shards], [file.name for file in others]]
     if sum(map(bool, kinds)) > 1:
         names = " and ".join(first_of(kind, len(kind), 2) for kind in kinds if kind)
-        raise _error(root, f"{names} lie there: the same records may be there twice", "keep the files of one upload")
+        raise _error(
+            key, root, f"{names} lie there: the same records may be there twice", "keep the files of one upload"
+        )
     counts = sorted({count for _, _, count in shards})
     if len(counts) > 1:
         shown = ", ".join(f"-of-{count:05}" for count in counts[:5])
         constraint = (
             f"shards of {split} of more than one count ({shown}) lie there: the same records may be there twice"
         )
-        raise _error(root, constraint, "keep the shards of one upload")
+        raise _error(key, root, constraint, "keep the shards of one upload")
     if shards:
-        _check_complete(root, split, [number for _, number, _ in shards], counts[0])
+        _check_complete(key, root, split, [number for _, number, _ in shards], counts[0])
     return files
 
 
-def _check_complete(root: Path, split: str, numbers: list[int], count: int) -> None:
+def _check_complete(key: str, root: Path, split: str, numbers: list[int], count: int) -> None:
     twice = sorted(number for number, times in Counter(numbers).items() if times > 1)
     beyond = sorted(number for number in set(numbers) if number >= count)
     there = len(set(numbers)) - len(beyond)
     if twice or beyond:
         shown = first_of((f"{number:05}" for number in twice or beyond), len(twice or beyond), 5)
         constraint = f"shard {shown} of {count} of {split} {'is there more than once' if twice else 'cannot be'}"
-        raise _error(root, constraint, "keep the shards of one upload")
+        raise _error(key, root, constraint, "keep the shards of one upload")
     if there < count:
         missing = (f"{number:05}" for number in range(count) if number not in set(numbers))
         constraint = f"{there} of {count} shards of {split} found; missing: {first_of(missing, count - there, 5)}"
-        raise _error(root, constraint, "copy the missing shards there")
+        raise _error(key, root, constraint, "copy the missing shards there")
 
 
 def _candidates(root: Path, split: str) -> list[Path]:
@@ -72,5 +79,5 @@ def _candidates(root: Path, split: str) -> list[Path]:
     return [*([single] if single.exists() else []), *sorted(root.glob(f"{split}-*.parquet"))]
 
 
-def _error(root: Path, constraint: str, remedy: str) -> DataError:
-    return DataError(explain("data.path", str(root), constraint, remedy))
+def _error(key: str, root: Path, constraint: str, remedy: str) -> DataError:
+    return DataError(explain(key, str(root), constraint, remedy))

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import OF_SHARDS, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import NoisyPolicy, Scale, exactly
-from fedcpsc.privacy.votes import ConfidentGnMax
 from fedcpsc.teachers.proof import ShardsProof
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.votes import ConfidentGnMax
 
 __all__ = ["CONFIDENT_GNMAX", "ConfidentGnMaxPolicy"]
 
@@ -29,6 +31,8 @@ class ConfidentGnMaxPolicy(NoisyPolicy):
 
 
 def _make(section: ConfidentGnMaxPolicy, proof: ShardsProof) -> ConfidentGnMax:
+    from fedcpsc.privacy.votes import ConfidentGnMax  # noqa: PLC0415 - brings mpmath
+
     return ConfidentGnMax(proof.shards, section.exact_sigma, section.threshold, exactly(section.threshold_sigma))
 
 

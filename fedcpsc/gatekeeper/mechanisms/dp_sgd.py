@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import DP_TRAINED, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
-from fedcpsc.privacy.mechanisms import DpSgdTeacher
 from fedcpsc.teachers.proof import DpSgdProof
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.mechanisms import DpSgdTeacher
 
 __all__ = ["DP_SGD", "DpSgdPolicy"]
 
@@ -20,6 +22,8 @@ class DpSgdPolicy(DpPolicy):
 
 
 def _make(section: DpSgdPolicy, proof: DpSgdProof) -> DpSgdTeacher:
+    from fedcpsc.privacy.mechanisms import DpSgdTeacher  # noqa: PLC0415 - brings numpy
+
     return DpSgdTeacher()
 
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import OF_SHARDS, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import NoisyPolicy
-from fedcpsc.privacy.votes import GnMax
 from fedcpsc.teachers.proof import ShardsProof
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.votes import GnMax
 
 __all__ = ["GNMAX", "GnMaxPolicy"]
 
@@ -20,6 +22,8 @@ class GnMaxPolicy(NoisyPolicy):
 
 
 def _make(section: GnMaxPolicy, proof: ShardsProof) -> GnMax:
+    from fedcpsc.privacy.votes import GnMax  # noqa: PLC0415 - brings mpmath
+
     return GnMax(proof.shards, section.exact_sigma)
 
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import ANY, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import MechanismPolicy, Scale
-from fedcpsc.privacy.mechanisms import Hardening
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.mechanisms import Hardening
 
 __all__ = ["HARDENING", "HardeningPolicy"]
 
@@ -28,6 +30,8 @@ class HardeningPolicy(MechanismPolicy):
 
 
 def _make(section: HardeningPolicy, proof: None) -> Hardening:
+    from fedcpsc.privacy.mechanisms import Hardening  # noqa: PLC0415 - brings numpy
+
     return Hardening(section.temperature, section.decimals)
 
 

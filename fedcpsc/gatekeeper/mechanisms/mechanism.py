@@ -3,22 +3,25 @@
 
 Which mechanisms there are stands in `fedcpsc.choices`. Other packages cannot bring any: what a silo promises must be
 proven and tested here. Everything fails closed: an unknown kind, another section or a teacher without the proof raises.
-Torch-free: reading a policy or a ledger imports all of them.
+Reading a policy or a ledger imports all of them, so they import neither torch nor the mathematics of their noise before
+they are built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fedcpsc.choices import MECHANISMS
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.mechanisms.sections import MechanismPolicy
-from fedcpsc.privacy.mechanisms import Mechanism
 from fedcpsc.registry import Entry, Registry
-from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.proof import DpSgdProof, ShardsProof, proof_of
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.mechanisms import Mechanism
+    from fedcpsc.teachers.manifest import Manifest
 
 __all__ = ["ANY", "DP_TRAINED", "MECHANISM_KINDS", "OF_SHARDS", "MechanismKind", "TeacherNeed"]
 

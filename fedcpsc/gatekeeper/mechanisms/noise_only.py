@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import ANY, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import Levels, NoisyPolicy
-from fedcpsc.privacy.votes import NoiseOnly
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.votes import NoiseOnly
 
 __all__ = ["NOISE_ONLY", "NoiseOnlyPolicy"]
 
@@ -24,6 +26,8 @@ class NoiseOnlyPolicy(NoisyPolicy):
 
 
 def _make(section: NoiseOnlyPolicy, proof: None) -> NoiseOnly:
+    from fedcpsc.privacy.votes import NoiseOnly  # noqa: PLC0415 - brings mpmath
+
     return NoiseOnly(mean_sigma=section.exact_sigma, levels=section.levels)
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import ANY, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import MechanismPolicy
-from fedcpsc.privacy.mechanisms import Plain
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.mechanisms import Plain
 
 __all__ = ["NONE", "NoMechanism"]
 
@@ -19,6 +21,8 @@ class NoMechanism(MechanismPolicy):
 
 
 def _make(section: NoMechanism, proof: None) -> Plain:
+    from fedcpsc.privacy.mechanisms import Plain  # noqa: PLC0415 - brings numpy
+
     return Plain()
 
 

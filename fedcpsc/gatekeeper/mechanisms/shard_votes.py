@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcpsc.gatekeeper.mechanisms.mechanism import OF_SHARDS, MechanismKind
 from fedcpsc.gatekeeper.mechanisms.sections import Levels, NoisyPolicy
-from fedcpsc.privacy.votes import ShardVotes
 from fedcpsc.teachers.proof import ShardsProof
+
+if TYPE_CHECKING:
+    from fedcpsc.privacy.votes import ShardVotes
 
 __all__ = ["SHARD_VOTES", "ShardVotesPolicy"]
 
@@ -25,6 +27,8 @@ class ShardVotesPolicy(NoisyPolicy):
 
 
 def _make(section: ShardVotesPolicy, proof: ShardsProof) -> ShardVotes:
+    from fedcpsc.privacy.votes import ShardVotes  # noqa: PLC0415 - brings mpmath
+
     return ShardVotes(proof.shards, section.exact_sigma, section.levels)
 
 

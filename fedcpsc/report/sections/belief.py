@@ -28,6 +28,7 @@ _BY_ROUND = SiloFigure(
     lowest="the lowest reputation",
     show=lambda reputation: f"{reputation:.2f}",
     top=1.05,
+    from_zero=True,
 )
 _HOW = (
     "Silos are compared by their answers alone: two agree where the images that one is surest of are also those of the "

@@ -1,36 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What teachers, their ensemble and the student reach: the final table, the curve, who mistakes what for what."""
+"""What teachers, their ensemble and the student reach: the final table and the curve."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from fedcpsc.report.blocks import (
     LONG,
-    MOST_CLASSES,
     Block,
-    Cell,
     Chart,
-    Folded,
     Note,
     Section,
     Table,
-    class_label,
     duration,
     folded_where_long,
     percent,
-    share_cell,
-    short_label,
 )
 from fedcpsc.report.figures import Level, Series, lines
-from fedcpsc.runs.details import Counts
 from fedcpsc.runs.metrics import MetricsLine
 from fedcpsc.runs.read import RunFacts, Silo
 
-__all__ = ["accuracy", "best_teacher", "confusions", "outcome"]
+__all__ = ["accuracy", "best_teacher", "outcome"]
 
+_HIGH, _FULL = 80.0, 101.0  # per cent: where the figures come so near to all, the axis ends there
 _EMPTY = ("", "", "", "", "")  # what only silos have
-_MISTAKES = 10
 
 
 def outcome(run: RunFacts) -> Section:
@@ -63,11 +54,11 @@ def outcome(run: RunFacts) -> Section:
     sent, received = (f"{count / 1e6:.2f} MB" for count in (result["bytes_sent"], result["bytes_received"]))
     time = f"{duration(seconds['total'])}, of which {duration(seconds['waiting'])} waiting for answers"
     title = "What each teacher, their ensemble and the student reach"
-    blocks: list[Block] = [Table.of(title, columns, rows, foot=2)]
+    blocks: list[Block] = [Table.of(title, columns, rows, foot=2, words=2)]
     if many:  # what they come to first, each behind a fold
         each, together = rows[: len(run.silos)], [row[:2] for row in rows[len(run.silos) :]]
         short = Table.of("What teachers, their ensemble and the student reach", columns[:2], together)
-        blocks = [short, folded_where_long(Table.of("What each teacher reaches", columns, each))]
+        blocks = [short, folded_where_long(Table.of("What each teacher reaches", columns, each, words=2))]
     blocks.append(Note(f"The run took {time}; {sent} were sent, {received} received."))
     if run.simulated:
         blocks.append(
@@ -87,11 +78,18 @@ def accuracy(run: RunFacts) -> Section:
     measured = [line for line in run.lines if line.get("student_accuracy") is not None]
     title = "Accuracy against answers"
     if not measured:
-        return Section("accuracy", title, (Note("The run had no held-out images to measure on."),))
-    series = [Series("student, during the rounds", [_point(line) for line in measured if line["phase"] == "round"])]
+        none = "The run had no held-out images to measure on."
+        waiting = run.result is None and run.config.evaluation.held_out
+        return Section("accuracy", title, (Note("Nothing was measured yet." if waiting else none),))
+    during = [line for line in measured if line["phase"] == "round"]
     final = [line for line in measured if line["phase"] == "final"]
+    series = []
+    if during:
+        ending = f"student, last round, {percent(during[-1]['student_accuracy'])}"
+        series.append(Series("student, during the rounds", [_point(line) for line in during], end=ending))
     if final:
-        series.append(Series("student, after the final fit", [_point(final[-1])], alone=True))
+        ending = f"student, final fit, {percent(final[-1]['student_accuracy'])}"
+        series.append(Series("student, after the final fit", [_point(final[-1])], alone=True, end=ending))
     ensemble = measured[-1].get("ensemble_accuracy")  # of runs of earlier versions, which knew it from the beginning
     if run.result is not None:
         ensemble = run.result["ensemble"]["accuracy"]
@@ -105,7 +103,7 @@ def accuracy(run: RunFacts) -> Section:
             f"{line['answers_used']:,}",
             percent(line["student_accuracy"]),
         )
-        for line in [*(line for line in measured if line["phase"] == "round"), *final[-1:]]
+        for line in [*during, *final[-1:]]
     ]
     last = rows[-1]
     description = f"The student reaches {last[2]} after {last[1]} answers of each silo ({last[0]})."
@@ -114,33 +112,13 @@ def accuracy(run: RunFacts) -> Section:
         f"{title}. {description}",
         "images answered by each silo",
         "accuracy, %",
-        [line for line in series if line.points],
+        series,
         levels,
-        top=103,
+        top=_FULL if any(level.y > _HIGH for level in levels) else None,
+        x_from_zero=True,
     )
     table = Table.of("Student accuracy on held-out images", ("", "answers of each silo", "accuracy"), rows)
     return Section("accuracy", title, (Chart(title, description, svg, table),))
-
-
-def confusions(run: RunFacts) -> Section:
-    """Who mistakes what for what."""
-    title = "Confusion"
-    details = run.details
-    if details is None or details.student is None:
-        return Section("confusion", title, (Note("Nothing was measured: no held-out images, or not finished."),))
-    blocks: list[Block] = [Note("Rows are true classes, columns what was said; in % of the row's images.")]
-    classes = details.class_names
-    blocks.append(_confusion("the student", details.student, classes))
-    if details.ensemble is not None:
-        blocks.append(_confusion("the ensemble of the silos", details.ensemble, classes))
-    names = {silo: f"teacher {silo}" for silo in details.teachers}
-    each = [
-        Folded(f"Confusion of {names[s]}", (_confusion(names[s], m, classes),)) for s, m in details.teachers.items()
-    ]
-    blocks += [Folded(f"Confusion of each of {len(each)} teachers", tuple(each))] if len(each) > LONG else each
-    if details.teachers:
-        blocks.append(Note("Teachers were measured past the gatekeepers, which only a simulation can do."))
-    return Section("confusion", title, tuple(blocks))
 
 
 def best_teacher(run: RunFacts) -> float | None:
@@ -163,23 +141,3 @@ def _claim(silo: Silo) -> str:
 
 def _point(line: MetricsLine) -> tuple[float, float]:
     return float(line["answers_used"]), 100 * float(line["student_accuracy"])
-
-
-def _confusion(name: str, matrix: Counts, classes: tuple[str, ...] | None) -> Table:
-    size, right = len(matrix), np.trace(matrix) / max(matrix.sum(), 1)
-    if size > MOST_CLASSES:
-        wrong = matrix - np.diag(np.diag(matrix))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:_MISTAKES]
-        pairs = [(int(i // size), int(i % size)) for i in order if wrong.flat[i] > 0]
-        rows = [
-            (class_label(classes, t), class_label(classes, s), f"{wrong[t, s]:,} of {matrix[t].sum():,}")
-            for t, s in pairs
-        ]
-        caption = f"Most frequent mistakes of {name} ({percent(right)} right)"
-        return Table.of(caption, ("true", "said", "images"), rows)
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    cells = tuple(
-        (Cell(class_label(classes, t)), *(share_cell(float(share)) for share in shares[t])) for t in range(size)
-    )
-    caption = f"Confusion of {name} ({percent(right)} of {matrix.sum():,} images right)"
-    return Table(caption, ("true class", *(short_label(classes, k) for k in range(size))), cells, dense=True)

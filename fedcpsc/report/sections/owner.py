@@ -26,6 +26,7 @@ def owners_part(owner: OwnerFacts) -> Section:
         ),
         ("epsilon realised on the real votes (itself private)", _epsilon(realised, ledger, "-")),
         ("class counts", "sent to the server" if owner.shares_class_counts else "sent to nobody"),
+        ("answers handed on to others", "allowed" if owner.shares_answers else "not allowed"),
         ("training", ", ".join(f"{key} {value}" for key, value in owner.training.items())),
     )
     counts = [(class_label(owner.class_names, k), f"{count:,}") for k, count in enumerate(owner.class_counts or ())]

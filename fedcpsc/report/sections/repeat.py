@@ -21,7 +21,12 @@ def repeat(run: RunFacts) -> Section:
     commit = (result and result["commit"]) or ""
     options = "".join(f" --set {key}=..." for key in left_out)
     steps = [f"git checkout {commit.removesuffix('-dirty')}"] if commit else []
-    steps += [f"# save the configuration below as {CONFIG_FILE}", f"fedcpsc run {CONFIG_FILE}{options}"]
+    steps += [f"# save the configuration below as {CONFIG_FILE}"]
+    if run.config.data.source == "arrays":
+        steps += ["# in the program that has the models, from Python:"]
+        steps += [f'fedcpsc.distill(federation, config="{CONFIG_FILE}", folder="runs/again")']
+    else:
+        steps += [f"fedcpsc run {CONFIG_FILE}{options}"]
     versions = ", ".join(f"{name} {version}" for name, version in (result["versions"] if result else {}).items())
     unknown = "written when a run ends"
     items = [
@@ -46,6 +51,12 @@ def public_config(config: RunConfig) -> tuple[str, list[str]]:
     if config.data.path:
         tree["data"]["path"] = None
         left_out.append("data.path")
+    if config.synthesis.public is not None:
+        tree["synthesis"]["public"].pop("path")  # whose last part result.json tells
+        left_out.append("synthesis.public.path")
+    if config.student.weights:
+        tree["student"]["weights"] = None
+        left_out.append("student.weights")
     for section in ("silos", "output"):
         if Path(tree[section]["root"]).is_absolute():
             tree[section].pop("root")  # the default serves as well

@@ -11,11 +11,12 @@ from fedcpsc.report.blocks import (
     Note,
     Section,
     Table,
-    class_label,
     folded_where_long,
     share_cell,
+    short_label,
+    stand_upright,
 )
-from fedcpsc.report.query_pictures import query_table
+from fedcpsc.report.query_pictures import query_blocks
 from fedcpsc.report.silos_by_round import SiloFigure, silos_by_round
 from fedcpsc.runs.layout import DETAILS_FILE, RESULT_FILE
 from fedcpsc.runs.read import RunFacts, Silo
@@ -36,11 +37,11 @@ _LEFT = SiloFigure(
 def queries(run: RunFacts) -> Section:
     """What was asked."""
     title = "What the silos were asked"
-    table = None if run.bank is None else query_table(run.bank)
-    if table is None:
+    blocks = [] if run.bank is None else list(query_blocks(run.bank))
+    if not blocks:
         return Section("queries", title, (Note("The run's folder holds no answered images."),))
     text = "The server invented these images; none comes from private data. Classes are what the silos together saw."
-    return Section("queries", title, (Note(text), table))
+    return Section("queries", title, (Note(text), *blocks))
 
 
 def budgets(run: RunFacts) -> Section:
@@ -58,7 +59,7 @@ def budgets(run: RunFacts) -> Section:
         for silo in run.silos
     ]
     columns = ("silo", "images answered in this run", "left of its own budget", "state")
-    table = Table.of("What each silo answered, and what its owner still allows", columns, rows)
+    table = Table.of("What each silo answered, and what its owner still allows", columns, rows, words=1)
     blocks: list[Block] = [folded_where_long(table)]
     if excluded := run.config.aggregation.exclude:
         text = "Excluded by the run's configuration, and so not asked, and no answer used"
@@ -96,12 +97,13 @@ def contributions(run: RunFacts) -> Section:
         for silo, weights in details.weights.items()
     )
     caption = f"Mean weight of each silo's answers in the soft targets, in % ({rule})"
-    columns = ("silo", "all", *(class_label(names, k) for k in shown))
+    columns = ("silo", "all", *(short_label(names, k) for k in shown))
     text = (
         f"Over the {images:,} images answered, by the class the silos agreed on. Equal silos would have "
         f"{100 / max(1, len(details.weights)):.0f} % each."
     )
-    return Section("contributions", title, (Note(text), folded_where_long(Table(caption, columns, rows, dense=True))))
+    table = Table(caption, columns, rows, dense=True, upright=stand_upright(columns))
+    return Section("contributions", title, (Note(text), folded_where_long(table)))
 
 
 def _turned_away(run: RunFacts) -> str:

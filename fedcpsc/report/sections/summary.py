@@ -1,95 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run in a few sentences, and what was run."""
+"""The run at a glance, and what was run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from scipy.stats import binomtest
-
-from fedcpsc.report.blocks import MOST_CLASSES, Block, Facts, Note, Section, percent
+from fedcpsc.report.blocks import MOST_CLASSES, Block, Facts, Note, Section
 from fedcpsc.report.sections.belief import alarms_about_silos
-from fedcpsc.report.sections.outcome import best_teacher
-from fedcpsc.runs.read import RunFacts, Silo
+from fedcpsc.report.sections.headline import key_figures
+from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.real_pictures import not_free_of_data
 
 __all__ = ["in_short", "what_was_run"]
 
 
 def in_short(run: RunFacts) -> Section:
-    """The run in a few sentences."""
-    blocks: list[Block] = []
+    """The figures to see first, and what an operator should look at."""
+    blocks: list[Block] = [key_figures(run)]
     if run.result is None:
-        done = f"{len(run.rounds)} of {run.config.queries.rounds} rounds are done"
+        done = f"{len(run.rounds)} of {run.planned_rounds} rounds are done"
         blocks.append(Note(f"This run has not finished: {done}. Figures below are those so far.", "Unfinished"))
         if run.error:
             blocks.append(Note(f"It stopped with: {run.error}", "Error"))
     blocks += alarms_about_silos(run)
-    items = [("student", _student(run))]
-    if run.result is not None:
-        items += [("ensemble of the silos, without a student", percent(run.result["ensemble"]["accuracy"]))]
-        items += [("best single teacher", percent(best_teacher(run)))]
-    items += [
-        ("silos", f"{len(run.silos)}, each answered at most {_most(run):,} images"),
-        ("differential privacy", _privacy(run.silos)),
-    ]
-    blocks.append(Facts(tuple(items)))
     alarms = [str(line["round"]) for line in run.rounds if line["alarm"]]
     if alarms:
         what = "the silos called nearly everything one class: the query images had gone astray"
         blocks.append(Note(f"In round {', '.join(alarms)} {what}.", "Alarm"))
-    return Section("in-short", "In short", tuple(blocks))
+    return Section("in-short", "In short", tuple(blocks), quiet=True)
 
 
 def what_was_run(run: RunFacts) -> Section:
     """The configuration in words."""
     config, queries = run.config, run.config.queries
     shape, classes = _images_of(run)
+    measured = config.evaluation.held_out and (run.result is None or run.result.get("evaluation_images", 1))
     where = "simulated on one machine" if run.simulated else "not marked as a simulation"
     how = "measured on validation images" if config.data.validation else "measured on held-out images"
     items = (
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
-        ("asked", f"{queries.answers_per_silo:,} images of each silo in {queries.rounds} rounds, {_as_form(run)}"),
-        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}"),
+        ("asked", f"{queries.answers_per_silo:,} images of each silo in {run.planned_rounds} rounds, {_as_form(run)}"),
+        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}{_public(run)}"),
+        *_real_data(run),
         ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
-        ("student", f"{config.student.architecture}, committee of {config.student.committee}"),
-        ("accuracy", f"{how}, which no silo trained on and which steer nothing" if config.evaluation.held_out else "-"),
+        ("student", _network(run)),
+        ("accuracy", f"{how}, which no silo trained on and which steer nothing" if measured else "not measured"),
         ("seed", str(config.seed)),
     )
     return Section("what-was-run", "What was run", (Facts(items),))
 
 
-def _student(run: RunFacts) -> str:
-    if run.result is None:
-        measured = [line["student_accuracy"] for line in run.lines if line.get("student_accuracy") is not None]
-        return f"{percent(measured[-1])} so far" if measured else "not measured yet"
-    value, images = run.result["student"]["accuracy"], run.result.get("evaluation_images")
-    if value is None or not images:
-        return "not measured: the run had no held-out images"
-    interval = binomtest(round(value * images), images).proportion_ci(0.95, "wilson")
-    spread = f"{percent(interval.low)} to {percent(interval.high)}"
-    return f"{percent(value)} of {images:,} held-out images (95 % interval of that sample {spread}; one seed)"
-
-
-def _most(run: RunFacts) -> int:
-    return max((silo.answers for silo in run.silos), default=0)
-
-
-def _privacy(silos: tuple[Silo, ...]) -> str:
-    without = [silo.id for silo in silos if silo.dp is False]
-    with_ = [silo for silo in silos if silo.dp]
-    if not without and not with_:
-        return "not recorded yet"
-    if not with_:
-        return "none: what the silos answered is not protected, nor is what the student repeats of it"
-    worst: dict[str, float] = {}
-    for silo in with_:
-        unit = silo.unit or "unit (not recorded)"
-        worst[unit] = max(worst.get(unit, 0.0), silo.epsilon or 0.0)
-    most = ", ".join(f"{epsilon:.3g} per {unit}" for unit, epsilon in worst.items())
-    claimed = f"{len(with_)} of {len(silos)} silos claim it, epsilon at most {most}"
-    return claimed if not without else f"{claimed}; not protected: {', '.join(without)}"
+def _network(run: RunFacts) -> str:
+    """The student's network, what it began with, and how it was fitted."""
+    config, known = run.config.student, None if run.result is None else run.result["student"]
+    own = run.student_start["module"]
+    name = config.architecture if own is None else f"{own}, a module of the caller's own"
+    words = [f"{name}, committee of {config.committee}"]
+    if config.fellows is not None and config.committee > 1:
+        words[0] += f" (beside it {config.fellows})"
+    if known is not None and "weights" in known:
+        words.append(f"{known['weights']['note']} ({known['weights']['file']}, SHA-256 {known['weights']['sha256']})")
+    if known is not None and "optimiser" in known:
+        words.append(f"fitted by {known['optimiser']}")
+    return "; ".join(words)
 
 
 def _as_form(run: RunFacts) -> str:
@@ -135,6 +111,22 @@ def _shape(shape: Sequence[int] | None) -> str:
         return "image size unknown"
     channels, height, width = shape
     return f"images {height} x {width}, {'grey' if channels == 1 else f'{channels} channels'}"
+
+
+def _public(run: RunFacts) -> str:
+    """The server's own pictures; of their path the last part alone."""
+    public = run.config.synthesis.public
+    if public is None:
+        return ""
+    return f"; {run.config.synthesis.public_share:.0%} from pictures of the server's own ({Path(public.path).name})"
+
+
+def _real_data(run: RunFacts) -> list[tuple[str, str]]:
+    """Whether the images come from real pictures; nothing where they do not, or the run has not finished."""
+    result = run.result
+    if result is None or not (said := not_free_of_data(result.get("real_pictures", ()), result.get("images", 0))):
+        return []
+    return [("real data", said)]
 
 
 def _generator(run: RunFacts) -> str:

@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcpsc.errors import ConfigError, ManifestError, SiloError, explain
-from fedcpsc.files import sync
+from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.gatekeeper.guarantee import build_mechanism, guarantee_of
 from fedcpsc.gatekeeper.opening import begin_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, mark_path, save_policy
 from fedcpsc.gatekeeper.silo_trial import try_under_policy
 from fedcpsc.silos.adoption.own_pictures import PictureView, look_at_pictures
 from fedcpsc.silos.adoption.wishes import Wishes, ask_for_the_rest, named_normalisation
-from fedcpsc.silos.folder import explained_silo_writes
+from fedcpsc.silos.folder import check_free, staged_silo
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, save_manifest, sha256_hex
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.recognise import recognise
@@ -79,12 +74,12 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
         SiloError: where the folder holds something, or cannot be written.
     """
     folder = Path(silo_dir)
-    _check_free(folder)
+    check_free(folder)
     found = _recognised(Path(model), wishes)
     ask_for_the_rest(found, wishes)
     manifest = _manifest(found, wishes, Path(model), folder)
     build_mechanism(wishes.policy, manifest)  # before a minute is spent on a trial
-    with _staged(folder, wishes.policy) as staging:
+    with staged_silo(folder, mark_path(Path(), wishes.policy)) as staging:
         (staging / WEIGHTS_FILE).write_bytes(found.weights)
         save_manifest(manifest, staging)
         policy = _with_batch(wishes.policy, manifest, staging)
@@ -101,26 +96,6 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
         with contextlib.closing(begin_ledger(staging)) as ledger:
             guarantee_of(policy, manifest, ledger)  # what the gatekeeper would refuse is refused now
     return Adopted(folder, manifest, policy, trial, found.notes, seen)
-
-
-def _check_free(folder: Path) -> None:
-    """Does nothing where a silo may be made there.
-
-    Raises:
-        SiloError: where something is there.
-    """
-    try:
-        there = sorted(path.name for path in folder.iterdir())
-    except FileNotFoundError:
-        return
-    except NotADirectoryError as error:
-        raise SiloError(explain("silo", str(folder), "is a file", "name a new folder")) from error
-    except OSError as error:
-        raise SiloError(explain("silo", str(folder), f"cannot be read ({error.strerror})", "check the path")) from error
-    if there:
-        shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
-        remedy = "name a new or empty folder"
-        raise SiloError(explain("silo", str(folder), f"holds {shown}, and nothing is overwritten", remedy))
 
 
 def _recognised(model: Path, wishes: Wishes) -> Recognised:
@@ -203,27 +178,3 @@ def _with_batch(policy: Policy, manifest: Manifest, staging: Path) -> Policy:
     teacher = open_teacher(staging, manifest, largest)
     fits = batch_that_fits(teacher, manifest.image_shape, largest)
     return policy.model_copy(update={"service": policy.service.model_copy(update={"batch_size": fits})})
-
-
-@contextlib.contextmanager
-def _staged(folder: Path, policy: Policy) -> Iterator[Path]:
-    """A folder to write the silo to, which takes its place at the end of the block; where that fails, nothing stays.
-
-    Raises:
-        SiloError: where it cannot be written.
-    """
-    with contextlib.ExitStack() as undo, explained_silo_writes(folder):
-        home = next(parent for parent in folder.resolve().parents if parent.is_dir())
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=home))
-        undo.callback(shutil.rmtree, staging, ignore_errors=True)
-        mark = mark_path(staging, policy)
-        if not mark.is_relative_to(staging) and not mark.exists():
-            undo.callback(mark.unlink, missing_ok=True)
-        yield staging
-        for path in (*staging.iterdir(), staging):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-            sync(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(staging, folder)  # takes the place of an empty folder, and of nothing else
-        undo.pop_all()
-        sync(folder.parent)

@@ -116,12 +116,13 @@ def read_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def named_normalisation(text: str, channels: int) -> Normalisation:
+def named_normalisation(text: str, channels: int, option: str = "--normalisation") -> Normalisation:
     """A normalisation by its name or as mean/std.
 
     Args:
         text: one of `NORMALISATIONS`, or two numbers or two lists of them, as in 0.1307/0.3081.
         channels: number of channels C.
+        option: name of what said it, for messages.
 
     Raises:
         ConfigError: where it is something else, or does not fit the channels.
@@ -129,7 +130,7 @@ def named_normalisation(text: str, channels: int) -> Normalisation:
     if text == "imagenet":
         if channels != len(_IMAGENET[0]):
             constraint = f"is of 3 channels, and the images have {channels}"
-            raise ConfigError(explain("--normalisation", text, constraint, "give mean/std, or another --input"))
+            raise ConfigError(explain(option, text, constraint, "give mean/std, or another image shape"))
         return Normalisation(mean=_IMAGENET[0], std=_IMAGENET[1])
     plain = {"half": (0.5, 0.5), "none": (0.0, 1.0), "bytes": (0.0, 1 / 255)}
     if text in plain:
@@ -140,18 +141,18 @@ def named_normalisation(text: str, channels: int) -> Normalisation:
     try:
         means, stds = (tuple(float(number) for number in half.split(",")) for half in text.split("/"))
     except ValueError as error:
-        raise ConfigError(explain("--normalisation", text, "is no normalisation", remedy)) from error
+        raise ConfigError(explain(option, text, "is no normalisation", remedy)) from error
     for values in (means, stds):
         if len(values) not in (1, channels):
             constraint = f"must be one number, or one for each of {channels} channels"
-            raise ConfigError(explain("--normalisation", text, constraint, remedy))
+            raise ConfigError(explain(option, text, constraint, remedy))
     if min(stds) <= 0 or not all(abs(value) < 1e6 for value in (*means, *stds)):
-        raise ConfigError(explain("--normalisation", text, "std must be > 0, and all be finite", remedy))
+        raise ConfigError(explain(option, text, "std must be > 0, and all be finite", remedy))
     if max(means) > 1.5 or max(stds) > 1.5:
         shown = tuple(tuple(round(value / 255, 4) for value in values) for values in (means, stds))
         constraint = "is of pixels in [0, 255], and here they are in [0, 1] first"
         divided = "/".join(",".join(map(str, values)) for values in shown)
-        raise ConfigError(explain("--normalisation", text, constraint, f"divide by 255: {divided}"))
+        raise ConfigError(explain(option, text, constraint, f"divide by 255: {divided}"))
     broad_means, broad_stds = (values * channels if len(values) == 1 else values for values in (means, stds))
     return Normalisation(mean=broad_means, std=broad_stds)
 

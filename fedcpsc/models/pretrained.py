@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public pretrained weights from a file: all of a network, but its head where that is for other classes.
+
+Nothing is downloaded. Weights of another network are refused, with the networks that they look like.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fedcpsc.errors import ConfigError, explain
+from fedcpsc.models.libraries import Library, Plan
+from fedcpsc.models.likeness import head_keys, nearest_in_words
+from fedcpsc.models.state_file import NotAState, read_state_file
+
+__all__ = ["Match", "Pretrained", "match", "read_pretrained", "take"]
+
+_KEY = "student.weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """The weights of a file.
+
+    Attributes:
+        state: tensors by name.
+        path: path of the file.
+        sha256: SHA-256 of the file, in hexadecimal digits.
+    """
+
+    state: Mapping[str, Tensor]
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """What of a network's weights is in a file.
+
+    Attributes:
+        taken: names of the tensors that are taken from it.
+        left: names of the tensors that stay at their initialisation: those of the head.
+        shapes: shapes that the file has for these, by name; without those that it lacks.
+    """
+
+    taken: tuple[str, ...]
+    left: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def in_words(self) -> str:
+        """A sentence about it."""
+        taken = f"{len(self.taken)} tensors are taken"
+        if not self.left:
+            return f"{taken}: all of the network's, its head's included"
+        rows = sorted({shape[0] for shape in self.shapes.values()})
+        why = f"in the file it is for {', '.join(map(str, rows))} classes" if rows else "the file has none"
+        return f"{taken}; the head ({', '.join(self.left)}) stays at its initialisation: {why}"
+
+
+def read_pretrained(path: str) -> Pretrained:
+    """The weights of a file, or of a folder of the Hugging Face hub that holds one.
+
+    Raises:
+        ConfigError: it cannot be read, holds anything but one state dict, or numbers that are not finite.
+    """
+    try:
+        state, file = read_state_file(Path(path))
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        constraint = f"cannot be read ({error.strerror})"
+        remedy = "check the path, and that this user may read it; weights are never downloaded"
+        raise ConfigError(explain(_KEY, path, constraint, remedy)) from error
+    except NotAState as error:
+        raise ConfigError(explain(_KEY, path, error.constraint, error.remedy)) from error
+    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise ConfigError(explain(_KEY, path, f"{bad[0]} holds numbers that are not finite", "use other weights"))
+    return Pretrained(state, file, digest)
+
+
+def match(weights: Pretrained, network: nn.Module, library: Library, name: str, plan: Plan) -> Match:
+    """What of a network's weights is in the file.
+
+    Args:
+        weights: weights of the file.
+        network: network; only names and shapes of its tensors are looked at.
+        library: where the network comes from.
+        name: name of the network there.
+        plan: what it is built from.
+
+    Raises:
+        ConfigError: the weights are of another network.
+    """
+    found = {key: tuple(value.shape) for key, value in weights.state.items()}
+    own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    counted = {key: shape for key, shape in own.items() if not key.endswith("num_batches_tracked") or key in found}
+    other = [key for key, shape in counted.items() if found.get(key) != shape]
+    foreign = [key for key in found if key not in own]
+    heads = head_keys(library, name, plan) if other else frozenset()
+    wrong = [key for key in other if key not in heads]
+    if not wrong and not foreign:
+        left = tuple(other)
+        taken = tuple(key for key in counted if key not in other)
+        return Match(taken, left, {key: found[key] for key in left if key in found})
+    architecture = name if library.name == "fedcpsc" else f"{library.name}/{name}"
+    constraint = f"does not hold the weights of {architecture} ({_difference(wrong, foreign, found, own)})"
+    remedy = f"they look like those of {nearest_in_words(weights.state)}: set student.architecture to theirs"
+    raise ConfigError(explain(_KEY, str(weights.path), constraint, remedy))
+
+
+def take(weights: Pretrained, network: nn.Module, matched: Match) -> None:
+    """Gives a network the weights that `match` found for it."""
+    network.load_state_dict({key: weights.state[key] for key in matched.taken}, strict=False)
+
+
+def _difference(
+    wrong: list[str], foreign: list[str], found: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]]
+) -> str:
+    """The first tensor that does not fit, and how many do not."""
+    count = len(wrong) + len(foreign)
+    key = (wrong or foreign)[0]
+    if key not in own:
+        first = f"{key} is foreign to it"
+    elif key not in found:
+        first = f"{key} is missing"
+    else:
+        first = f"{key} is {list(found[key])}, must be {list(own[key])}"
+    return first + (f", and {count - 1} more do not fit" if count > 1 else "")

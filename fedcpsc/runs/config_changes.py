@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which values two configurations of a run differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedcpsc.config import RunConfig
+
+__all__ = ["changed_values", "in_words"]
+
+
+def changed_values(before: RunConfig, now: RunConfig) -> dict[str, tuple[object, object]]:
+    """The values that differ, before and now, by their key, as `queries.rounds` or `seed`.
+
+    Args:
+        before: one configuration.
+        now: the other one.
+    """
+    first, second = before.model_dump(mode="json"), now.model_dump(mode="json")
+    found: dict[str, tuple[object, object]] = {}
+    for section, values in first.items():
+        if not isinstance(values, dict):
+            if values != second[section]:
+                found[section] = values, second[section]
+            continue
+        for key, value in values.items():
+            if value != second[section][key]:
+                found[f"{section}.{key}"] = value, second[section][key]
+    return found
+
+
+def in_words(changed: Mapping[str, tuple[object, object]]) -> str:
+    """The changes as `queries.rounds: 20 -> 10; ...`."""
+    return "; ".join(f"{key}: {before} -> {now}" for key, (before, now) in changed.items())
