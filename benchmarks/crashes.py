@@ -44,7 +44,7 @@ from fedcpsc.launch.processes import marked
 from fedcpsc.launch.submitted import submit_and_wait
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.provenance import commit
-from fedcpsc.runs.bank_index import replay
+from fedcpsc.runs.bank_journal import replay
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE, METRICS_FILE, RESULT_FILE, STUDENT_FILE
 from fedcpsc.teachers.manifest import load_manifest
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from fedcpsc.distillation.parts import Part
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch, Floats
+from fedcpsc.runs.bank_index import Floats
+from fedcpsc.runs.bank_journal import Batch
 
 __all__ = ["HeldAnswers"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
-from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.bank_journal import Batch
 
 __all__ = ["Part", "parts_of", "query_ids"]
 

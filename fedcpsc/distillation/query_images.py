@@ -18,7 +18,7 @@ from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.protocol.recipe import Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.bank_journal import Batch
 from fedcpsc.runs.origins import origin_table, translated
 from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.seeding import derive_seed

@@ -26,7 +26,7 @@ from fedcpsc.logs import fields
 from fedcpsc.protocol.messages import Answer, AnyQuery, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE, Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.bank_journal import Batch
 from fedcpsc.runs.timeline import WAITING, Timeline
 
 __all__ = ["QueryScheduler"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fedcpsc.distillation.parts import Part, parts_of
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.protocol.messages import AnswerForm, Description
-from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.bank_journal import Batch
 from fedcpsc.runs.lineage import Lineage
 
 __all__ = ["Sent", "SiloState", "states_of"]

@@ -16,7 +16,8 @@ from fedcpsc.config import AggregationConfig
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.information import Information, Window, measure, sample_answers
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import BankIndex, Batch
+from fedcpsc.runs.bank_index import BankIndex
+from fedcpsc.runs.bank_journal import Batch
 
 __all__ = ["BankAnswers", "TargetKeeper", "TargetMaker", "class_entropy"]
 

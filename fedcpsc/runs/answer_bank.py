@@ -38,11 +38,10 @@ from fedcpsc.runs.bank_index import (
     PSEUDO_LABELS,
     TARGETS,
     BankIndex,
-    Batch,
     Floats,
     damaged,
-    replay,
 )
+from fedcpsc.runs.bank_journal import Batch, replay
 from fedcpsc.runs.bank_sums import SUM, event_sum
 from fedcpsc.runs.journal_head import (
     JournalHead,

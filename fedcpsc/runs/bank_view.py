@@ -17,11 +17,10 @@ from fedcpsc.runs.bank_index import (
     PSEUDO_LABELS,
     TARGETS,
     BankIndex,
-    Batch,
     Floats,
     damaged,
-    replay,
 )
+from fedcpsc.runs.bank_journal import Batch, replay
 from fedcpsc.runs.bank_sums import FilePart, check_sum
 from fedcpsc.runs.journal_head import label_sets_of_head, origins_of_head
 from fedcpsc.runs.layout import BANK_FOLDER, JOURNAL_FILE

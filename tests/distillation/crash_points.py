@@ -30,7 +30,7 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch, replay
+from fedcpsc.runs.bank_journal import Batch, replay
 from fedcpsc.teachers.manifest import load_manifest
 
 CONFIG = tiny_config(queries__deadline_s=100, queries__ahead=2, queries__in_flight=2)

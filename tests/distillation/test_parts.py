@@ -25,7 +25,7 @@ from fedcpsc.protocol.messages import Query, RecipeQuery
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.recipes.drawing import draw_images
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_index import Batch
+from fedcpsc.runs.bank_journal import Batch
 from fedcpsc.runs.bank_view import read_bank
 from fedcpsc.runs.timeline import read_timeline
 
