@@ -343,12 +343,12 @@ def test_labels_may_be_names(silos, done):
 
 
 def test_a_page_that_cannot_be_drawn_is_a_warning(silos, monkeypatch):
-    from fedcpsc.api import places as module
+    from fedcpsc.report import page
 
     def broken(folder):
         raise OSError("no ink")
 
-    monkeypatch.setattr(module, "write_report", broken)
+    monkeypatch.setattr(page, "write_report", broken)
     with pytest.warns(RuntimeWarning, match="no ink.*the run is complete"):
         assert run(silos).finished
 

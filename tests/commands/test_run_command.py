@@ -12,7 +12,7 @@ from support.tiny_runs import SMOKE, TINY_SMOKE
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
-from fedcpsc.commands.run_command import Request, run_once, run_seeds, with_absolute_data
+from fedcpsc.commands.run_command import Request, run_once, run_seeds, with_absolute_paths
 from fedcpsc.errors import DataError, RunError
 from fedcpsc.runs.claim import Existing
 
@@ -57,11 +57,11 @@ def test_paths_of_data_and_public_pictures_are_made_absolute_for_processes_elsew
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     given = tiny("data.path=mine", "synthesis.public={path: ~/pile, source: parquet}")
-    config = with_absolute_data(given).load()
+    config = with_absolute_paths(given).load()
     assert config.data.path == str(tmp_path / "mine")
     assert config.synthesis.public.path == str(tmp_path / "home/pile")
     assert config.synthesis.public.source == "parquet"
-    assert with_absolute_data(tiny()).load().synthesis.public is None
+    assert with_absolute_paths(tiny()).load().synthesis.public is None
 
 
 def test_public_pictures_are_looked_for_before_silos_are_trained_and_what_was_read_is_shown(console, tmp_path):

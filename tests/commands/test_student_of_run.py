@@ -11,7 +11,7 @@ import torchvision
 from rich.console import Console
 from support.tiny_runs import SMOKE, TINY_SMOKE
 
-from fedcpsc.commands.run_command import Request, run_once, with_absolute_data
+from fedcpsc.commands.run_command import Request, run_once, with_absolute_paths
 from fedcpsc.errors import ConfigError
 from fedcpsc.runs.claim import Existing
 
@@ -52,6 +52,6 @@ def test_weights_that_are_not_there_are_told_before_a_teacher_is_trained(console
 
 
 def test_the_path_of_the_weights_is_made_absolute_as_that_of_the_data(console, tmp_path):
-    config = with_absolute_data(tiny(*STUDENT)).load()
+    config = with_absolute_paths(tiny(*STUDENT)).load()
     assert config.student.weights == str(tmp_path / "weights.pth")
-    assert with_absolute_data(tiny()).load() == tiny().load()
+    assert with_absolute_paths(tiny()).load() == tiny().load()

@@ -19,7 +19,7 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, ProtocolError
 from fedcpsc.large_images import together
 from fedcpsc.models.registry import build_classifier
-from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.mixture import sample_kinds, sample_prior
 from fedcpsc.recipes import drawing
 from fedcpsc.recipes.drawing import draw_images, generator_batch
 from fedcpsc.runs.bank_view import read_bank
@@ -54,12 +54,12 @@ def test_of_large_images_few_are_drawn_at_once(monkeypatch, shape, most):
     monkeypatch.setattr(synthesis, "PRIOR_PIXELS", 5 * 72 * 60)
     drawn = []
 
-    def counting(mixture, count, *rest):
-        drawn.append(count)
-        return sample_prior(mixture, count, *rest)
+    def counting(mixture, kinds, *rest):
+        drawn.append(len(kinds))
+        return sample_kinds(mixture, kinds, *rest)
 
-    monkeypatch.setattr(synthesis, "sample_prior", counting)
-    images, y, _ = make(shape)
+    monkeypatch.setattr(synthesis, "sample_kinds", counting)
+    images, y, _, _ = make(shape)
     assert sum(drawn) == 72
     assert max(drawn) == most
     assert (images.shape, (y == -1).sum()) == ((20, *shape), 18)
@@ -108,7 +108,7 @@ def test_large_images_come_again_from_a_recipe(monkeypatch):
 
     monkeypatch.setattr(drawing, "sample_prior", counting)
     shape = (3, 150, 140)
-    images, y, _, source = make(shape, 20, synthesise_by_recipe)
+    (images, y, _, _), source = make(shape, 20, synthesise_by_recipe)
     assert (max(drawn), sum(drawn)) == (7, 72)
     assert (y == -1).sum() == 18
     recipe = cut_recipe([source], 0, 20, settings(), 3, shape)

@@ -187,5 +187,6 @@ def test_links_that_lead_somewhere_do_not(project):
         extending="# And here\n",
         sweeps="# And here\n",
         students="# And here\n",
+        python_api="# And here\n",
     )
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/api/test_audit.py": "a run and its audits",
         "tests/api/test_callbacks.py": "whole runs",
         "tests/api/test_distill.py": "whole runs, also in several threads",
-        "tests/api/test_refit.py": "a run and its refits",
+        "tests/api/test_refit_from_python.py": "a run and its refits",
         "tests/api/test_simulate.py::test_a_budget_that_is_spent_refuses_and_a_run_ends_with_what_there_is": "a whole run",
         "tests/api/test_simulate.py::test_a_policy_that_was_given_replaces_one_that_was_given_and_none_that_its_owner_edited": "six federations",
         "tests/api/test_simulate.py::test_a_promise_of_differential_privacy_is_kept_or_refused": "a whole run",

@@ -25,7 +25,7 @@ class Brightness(nn.Module):
     def __init__(self, sharp: float = 20.0) -> None:
         super().__init__()
         self.level = nn.Parameter(torch.tensor([0.2, 0.5, 0.8]))
-        self.sharp = nn.Parameter(torch.tensor(sharp))
+        self.sharp = nn.Parameter(torch.tensor(float(sharp)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return -self.sharp * (x.mean((1, 2, 3))[:, None] - self.level).abs()
