@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.blocks import Block, Chart, Code, Facts, Note, Section, Table, duration, folded_where_long
 from fedcpsc.report.page import fill_page
+from fedcpsc.runs.layout import REPORT_FILE
 from fedcpsc.sweep.chart import dot_chart
 from fedcpsc.sweep.expand import Sweep
 from fedcpsc.sweep.layout import PLAN_FILE
@@ -160,7 +161,7 @@ def _runs(sweep: Sweep, rows: Sequence[Row]) -> Section:
         )
         for row in rows
     ]
-    table = Table.of("Every run; its folder holds its own report.html", columns, cells)
+    table = Table.of(f"Every run; its folder holds its own {REPORT_FILE}", columns, cells)
     return Section("runs", "Runs", (folded_where_long(table),))
 
 

@@ -17,6 +17,7 @@ from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.logs import TextLines
+from fedcpsc.silos import folder as silo_folder
 from fedcpsc.silos.adoption import adopt as adoption
 from fedcpsc.silos.adoption.adopt import adopt
 from fedcpsc.silos.adoption.own_pictures import look_at_pictures
@@ -101,13 +102,21 @@ def test_an_empty_folder_is_taken_and_one_with_anything_in_it_is_left_as_it_is(m
 
 
 @pytest.mark.parametrize(
-    "broken", ["save_manifest", "try_under_policy", "save_policy", "begin_ledger", "batch_that_fits", "sync"]
+    ("module", "broken"),
+    [
+        (adoption, "save_manifest"),
+        (adoption, "try_under_policy"),
+        (adoption, "save_policy"),
+        (adoption, "begin_ledger"),
+        (adoption, "batch_that_fits"),
+        (silo_folder, "sync"),
+    ],
 )
-def test_whatever_fails_nothing_stays(broken, model, tmp_path, monkeypatch):
+def test_whatever_fails_nothing_stays(module, broken, model, tmp_path, monkeypatch):
     def fail(*args, **more):
         raise TeacherError("a fault")
 
-    monkeypatch.setattr(adoption, broken, fail)
+    monkeypatch.setattr(module, broken, fail)
     elsewhere = tmp_path / "other volume"
     elsewhere.mkdir()
     wishes = dataclasses.replace(WHOLE, policy=Policy(high_water_mark=str(elsewhere / "mark")))
