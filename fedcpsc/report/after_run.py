@@ -62,7 +62,7 @@ def is_drawn(run_dir: Path) -> bool:
 
 def _environment() -> dict[str, str]:
     """Ours; without the way to this copy of the package, where it has no templates."""
-    if any((_PACKAGE / "report/templates").glob("*")):
+    if (_PACKAGE / "report/templates/page.html.j2").exists():
         return dict(os.environ)
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     others = [path for path in paths if path and Path(path).resolve() != _PACKAGE.parent]

