@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support.tiny_modules import CLASSES, SHAPE, Brightness, federation, held_out, run
+from support.tiny_modules import CLASSES, SHAPE, Brightness, equal, federation, held_out, run, weights
 from torch import nn
 
 import fedcpsc
@@ -29,14 +29,6 @@ def silos():
 def done(silos, tmp_path_factory):
     """A finished run that nobody changes."""
     return run(silos, held_out=held_out(), folder=tmp_path_factory.mktemp("runs") / "done")
-
-
-def weights(of):
-    return {name: tensor.clone() for name, tensor in of.student.state_dict().items()}
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_the_student_is_a_module_that_gives_logits_of_pixels_and_probabilities_of_images(done):

@@ -2,8 +2,7 @@
 """Another student of what a run has banked: no ledger is charged, and the same settings give the same student."""
 
 import pytest
-import torch
-from support.tiny_modules import federation, held_out, run
+from support.tiny_modules import equal, federation, held_out, run, weights
 from torch import nn
 
 import fedcpsc
@@ -19,14 +18,6 @@ def silos():
 @pytest.fixture(scope="module")
 def done(silos, tmp_path_factory):
     return run(silos, held_out=held_out(), folder=tmp_path_factory.mktemp("runs") / "done")
-
-
-def weights(of):
-    return dict(of.student.state_dict())
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_the_same_settings_give_the_same_student_and_nobody_is_charged(silos, done):

@@ -57,3 +57,13 @@ def run(silos: fedcpsc.Federation, **asked: Any) -> fedcpsc.Run:
     config = {key: value | asked.get("config", {}).get(key, {}) for key, value in QUICK.items()}
     dotted = {key: value for key, value in asked.pop("config", {}).items() if key not in QUICK}
     return fedcpsc.distill(silos, **({"answers": 60, "rounds": 3, "config": config | dotted} | asked))
+
+
+def weights(of):
+    """A run's student's weights, copied."""
+    return {name: tensor.clone() for name, tensor in of.student.state_dict().items()}
+
+
+def equal(one, other):
+    """Whether two students' weights are the same, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
