@@ -152,13 +152,15 @@ def distill(
             engine.run()
     finally:
         scheduler.close()
-    ensemble = measure_ensemble(engine.fitted, evaluation, silo_facts)
+    # of a silo that has left, nobody said which teacher lies in its folder now
+    facts = None if silo_facts is None else {s: own for s, own in silo_facts.items() if s not in taking.departed}
+    ensemble = measure_ensemble(engine.fitted, evaluation, facts)
     outcome = Outcome(
         engine.fitted,
         scheduler.silos,
         evaluation,
         ensemble,
-        silo_facts,
+        facts,
         transport.traffic,
         engine.generator,
         taking.lineage,

@@ -10,6 +10,7 @@ from support.fakes import FakeSilo, brightness_probabilities
 from support.kept_runs import a_run, assert_same_student, changed, files_of, of_teacher
 from support.tiny_runs import evaluation, tiny_config
 
+from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.refit import refit
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
@@ -376,3 +377,13 @@ def test_real_pictures_behind_inherited_images_are_told_though_the_run_draws_fro
     (told,) = a_run(tmp_path / "both", both, fakes)[0]["real_pictures"]
     assert 0 < told["images"] <= 30
     assert "real_pictures" not in procedural
+
+
+def test_a_silo_that_has_left_is_not_measured_by_whatever_teacher_lies_in_its_folder(tmp_path):
+    _, fakes = a_run(tmp_path / "run", tiny_config(silos__count=3))
+    facts = {f"silo-{i}": SiloFacts(10, lambda images: brightness_probabilities(images, 3)) for i in range(3)}
+    there, _ = a_run(tmp_path / "there", going_on(tmp_path / "run", silos__count=3), fakes, silo_facts=facts)
+    left, _ = a_run(tmp_path / "left", going_on(tmp_path / "run", silos__count=2), fakes[:2], silo_facts=facts)
+    assert there["ensemble"]["accuracy"] is not None
+    assert left["ensemble"]["accuracy"] is None
+    assert left["silos"][2]["train_size"] is None
