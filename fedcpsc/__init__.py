@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from fedcpsc.api.callbacks import Callback, ProgressLine, RunStart
     from fedcpsc.api.curve import Curve, CurvePoint
     from fedcpsc.api.distill import distill
-    from fedcpsc.api.federation import Federation, SiloStatus, simulate
+    from fedcpsc.api.federation import Federation, simulate
     from fedcpsc.api.loggers import MlflowLogger, TensorBoardLogger, WandbLogger
+    from fedcpsc.api.members import SiloStatus
     from fedcpsc.api.refit import refit
     from fedcpsc.api.result import Result
     from fedcpsc.api.run import Run, open_run
@@ -68,7 +69,7 @@ _PLACES: Final = {
     "Run": "api.run",
     "RunBank": "api.bank",
     "RunStart": "api.callbacks",
-    "SiloStatus": "api.federation",
+    "SiloStatus": "api.members",
     "TensorBoardLogger": "api.loggers",
     "WandbLogger": "api.loggers",
     "distill": "api.distill",

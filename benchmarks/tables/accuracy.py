@@ -14,6 +14,8 @@ __all__ = [
     "disjoint",
     "dp_sgd",
     "label_sets",
+    "outliers",
+    "photographs",
     "precision",
     "priors",
     "shard_votes",
@@ -40,6 +42,17 @@ def disjoint() -> list[str]:
 def label_sets() -> list[str]:
     """The same, of silos whose classes overlap."""
     return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if _LABEL_SETS in row["setting"]])
+
+
+def outliers() -> list[str]:
+    """What an output for "none of mine" costs or brings where silos share classes."""
+    return accuracy_table(read("outliers.json") or [])
+
+
+def photographs() -> list[str]:
+    """What real pictures bring that are not the silos', beside the same run without any."""
+    rows = read("accuracy_per_answer.json") or []
+    return accuracy_table([row for row in rows if row["setting"].startswith("CIFAR-10 16x16, ") and row["silos"] == 1])
 
 
 def accuracy_table(rows: list[dict[str, Any]]) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fedcpsc.api.arrays import Labelled, as_image_set
-from fedcpsc.api.federation import Federation, Member
+from fedcpsc.api.federation import Federation
+from fedcpsc.api.members import Member
 from fedcpsc.api.run import Run, open_run
 from fedcpsc.api.settings import Settings, merged
 from fedcpsc.api.tables import Table

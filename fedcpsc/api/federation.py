@@ -8,14 +8,14 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from torch import nn
 
+from fedcpsc.api.members import Member, SiloStatus, check_fit, label_sets_of, status_of
 from fedcpsc.api.models import (
     Classes,
     Model,
@@ -28,62 +28,14 @@ from fedcpsc.api.models import (
 )
 from fedcpsc.api.tables import Table
 from fedcpsc.distillation.evaluate import SiloFacts
-from fedcpsc.errors import FederationError, SiloError, explain
+from fedcpsc.errors import SiloError, explain
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.opening import open_gatekeeper
-from fedcpsc.label_sets import LabelSets, SiloClasses, unite
-from fedcpsc.protocol.messages import DescribeRequest, Description
-from fedcpsc.silos.adopted import classes_of
+from fedcpsc.label_sets import LabelSets
 from fedcpsc.silos.modules import open_module_silo
 from fedcpsc.simulated.silo_facts import facts_of_silo
-from fedcpsc.teachers.manifest import Manifest
 
-__all__ = ["Federation", "Member", "SiloStatus", "simulate"]
-
-
-@dataclass(frozen=True)
-class SiloStatus:
-    """A silo as its gatekeeper describes it now.
-
-    Attributes:
-        name: name of the silo.
-        folder: path of its folder, with policy and ledger.
-        answers_total: number of images that its budget holds over all time.
-        answers_left: number of images that it will still answer.
-        dp: whether its answers are differentially private.
-        epsilon, delta: parameters of that guarantee; None where there is none.
-        mechanism: name of the policy's mechanism.
-        notes: sentences for its owner: what a trial of the teacher showed, what was kept or replaced.
-    """
-
-    name: str
-    folder: Path
-    answers_total: int
-    answers_left: int
-    dp: bool
-    epsilon: float | None
-    delta: float | None
-    mechanism: str | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Member:
-    """An open silo of a federation.
-
-    Attributes:
-        folder: path of its folder.
-        manifest: manifest of its teacher.
-        gatekeeper: gatekeeper that answers for it.
-        facts: teacher past the gatekeeper, to measure with.
-        notes: sentences for its owner.
-    """
-
-    folder: Path
-    manifest: Manifest
-    gatekeeper: Gatekeeper
-    facts: SiloFacts
-    notes: tuple[str, ...] = ()
+__all__ = ["Federation", "simulate"]
 
 
 class Federation:
@@ -113,7 +65,7 @@ class Federation:
             SiloError: the federation is closed, or a ledger cannot be read.
         """
         self.check_open()
-        return tuple(map(_status, self.members))
+        return tuple(map(status_of, self.members))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +80,7 @@ class Federation:
     @property
     def label_sets(self) -> LabelSets:
         """The federation's classes and each silo's own, in the order of the silos' names, as a run unites them."""
-        return unite(_classes_of(self.members), {}, complete=True)
+        return label_sets_of(self.members)
 
     @property
     def classes(self) -> int:
@@ -257,7 +209,7 @@ def simulate(
                 member = Member(path, manifest, open_gatekeeper(path), facts_of_silo(path, manifest))
             undo.callback(member.gatekeeper.close)
             members.append(member)
-        _check_fit(members)
+        check_fit(members)
         undo.pop_all()
     return Federation(members, base, temporary=temporary)
 
@@ -268,46 +220,6 @@ def _base(folder: str | os.PathLike[str] | None, undo: contextlib.ExitStack) -> 
     made = Path(tempfile.mkdtemp(prefix="fedcpsc-silos-"))
     undo.callback(shutil.rmtree, made, ignore_errors=True)
     return made, True
-
-
-def _check_fit(members: Sequence[Member]) -> None:
-    """Does nothing where the silos can be one federation.
-
-    Raises:
-        FederationError: they cannot.
-    """
-    shapes = {member.manifest.silo: member.manifest.image_shape for member in members}
-    if len(set(shapes.values())) > 1:
-        remedy = "bring the models to one shape, or leave out those that differ"
-        raise FederationError(explain("image_shape", shapes, "must be the same at every silo", remedy))
-    unite(_classes_of(members), {}, complete=True)
-
-
-def _classes_of(members: Sequence[Member]) -> Mapping[str, SiloClasses]:
-    return {member.manifest.silo: classes_of(member.manifest) for member in sorted(members, key=_name)}
-
-
-def _name(member: Member) -> str:
-    return member.manifest.silo
-
-
-def _status(member: Member) -> SiloStatus:
-    said = member.gatekeeper.describe(DescribeRequest())
-    if not isinstance(said, Description):
-        shown = f"does not describe itself ({said.code.value})"
-        raise SiloError(explain("silo", member.manifest.silo, shown, "look at its ledger: fedcpsc ledger verify"))
-    claim = said.claim
-    return SiloStatus(
-        name=said.silo,
-        folder=member.folder,
-        answers_total=said.answers_total,
-        answers_left=said.answers_left,
-        dp=claim.dp,
-        epsilon=claim.epsilon,
-        delta=claim.delta,
-        mechanism=claim.mechanism,
-        notes=member.notes,
-    )
 
 
 def _close(gatekeepers: Sequence[Gatekeeper], folder: Path | None) -> None:
