@@ -6,7 +6,7 @@ Their classes are united by name (`label_sets`), and the held-out images are lab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -171,11 +171,23 @@ def describe_classes(
             yield f"{silos[i]} knows {known[i].sum()} of them, not {_some(unknown)}"
         if len(lacking) > _SHOWN:
             yield f"and {len(lacking) - _SHOWN} more silos know a part of them"
+    if strangers := _sure_of_foreign_classes(label_sets, silos):
+        yield (
+            f"each shares no class with some other silo, and is as sure of images of that one's classes as of its own:"
+            f" {_some(strangers)}; with teachers that can say none of these (teachers.outliers) the student does better"
+        )
     if evaluation is not None and names is not None and evaluation.classes > label_sets.classes:
         outside = int((evaluation.labels >= label_sets.classes).sum())
         others = (evaluation.class_names or ())[label_sets.classes :]
         if outside:
             yield f"{outside} held-out images are of classes that no silo knows ({_some(others)}): they count as wrong"
+
+
+def _sure_of_foreign_classes(label_sets: LabelSets, silos: Sequence[SiloId]) -> list[SiloId]:
+    """Silos that cannot say none of these, where another knows nothing of what they know."""
+    known = label_sets.known.astype(np.int64)
+    apart = (known @ known.T == 0).any(1)
+    return [silos[i] for i in np.flatnonzero(apart & ~np.array(label_sets.none))]
 
 
 def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:
