@@ -8,10 +8,12 @@ by the product's own targets, rules and fit. Silos keep `data.validation` images
 read. Rows are merged into the file as they come, and rows that it holds are not measured again.
 
 Differences are to the run without the silos that lie: *mean*, *std* and *worst* to `answer_peak_log`, not judged, on
-the others; *same* to the row's own rule on them. Ensembles: every silo the liar in turn (of ten five with each seed),
-or up to six groups, under `answer_peak_log` judged and not; the other rules with one group a seed. Students: the liar
-rotates with attack and seed. *late_targets*, of silos that turned: share of the targets of the bank's second half that
-are what they are while all are honest, less that share in the run without the liar.
+the others; *same* to the row's own rule on them; *witnessed* what of that falls on images of classes of which two
+honest silos at least have ten images: of the others, a lie stands against one word or none. Ensembles: every silo the
+liar in turn (of ten five with each seed), or up to six groups, under `answer_peak_log` judged and not; the other rules
+with one group a seed. Students: the liar rotates with attack and seed. *late_targets*, of silos that turned: share of
+the targets of the bank's second half that are what they are while all are honest, less that share in the run without
+the liar.
 """
 
 from __future__ import annotations
@@ -38,17 +40,13 @@ from benchmarks.record import provenance
 SEEDS = (1, 2, 3)
 COLLUDING = {5: 2, 10: 3}
 SKEWS = ("Dirichlet 0.1", "Dirichlet 0.3", "IID")
+_MOST_TAUGHT = 5  # silos of the federations of which students are fitted
 SETTINGS = tuple(
     Setting(data, silos, skew)
     for data, silos in (("digits", 5), ("MNIST", 5), ("digits", 3), ("digits", 10))
     for skew in SKEWS
 )
-TAUGHT = (
-    Setting("digits", 5, "Dirichlet 0.3"),
-    Setting("MNIST", 5, "Dirichlet 0.3"),
-    Setting("digits", 5, "IID"),
-    Setting("digits", 5, "Dirichlet 0.1"),
-)
+TAUGHT = tuple(setting for setting in SETTINGS if setting.silos <= _MOST_TAUGHT)
 NOBODY = {"attack": "none", "form": "", "liars": 0}
 
 

@@ -30,6 +30,8 @@ ADAPTIVE = "adaptive"
 STEPS = 400  # of a student
 _MOST_GROUPS = 6  # of colluders
 _MANY = 5  # silos, beyond which every second lies in turn with a seed, and the others with the next
+_KNOWS = 10  # images of a class, from which a silo is a witness of it
+_WITNESSES = 2  # honest ones, so that a lie about the class stands against more than one word
 _CONTRASTED = {("random", "certain"), ("shifted labels", "soft"), ("shifted honest mean", "certain")}
 
 
@@ -132,6 +134,7 @@ class Bench:
         one = {
             "difference": outcome.accuracy - plain.accuracy,
             "same": outcome.accuracy - own.accuracy,
+            "witnessed": self._witnessed(seed, liars, outcome, own),
             **named(outcome.standing, liars),
         }
         if name == "backdoor":
@@ -142,6 +145,14 @@ class Bench:
             kept, without = ((o.targets[late] == honest).mean() for o in (outcome, own))
             one["late_targets"] = 100 * float(kept - without)
         return one
+
+    def _witnessed(self, seed: int, liars: tuple[int, ...], outcome: Outcome, own: Outcome) -> float:
+        """What of the difference falls on classes of which two honest silos at least have images, in points of all."""
+        world = self._worlds[seed]
+        witnesses = (np.delete(world.counts, liars, axis=0) >= _KNOWS).sum(0)
+        of_these = (witnesses >= _WITNESSES)[world.labels]
+        change: float = (outcome.right.astype(float) - own.right)[of_these].sum() / len(world.labels)
+        return 100 * change
 
     def _left_out(self, seed: int, liars: tuple[int, ...], rule: Rule) -> Outcome:
         key = (seed, liars, rule.name)
@@ -154,7 +165,7 @@ class Bench:
 
 def _summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {**spread([one["difference"] for one in found]), "runs": len(found)}
-    for key in ("same", "late_targets"):
+    for key in ("same", "witnessed", "late_targets"):
         if key in found[0]:
             values = spread([one[key] for one in found])
             row |= {key: values["mean"], f"{key}_worst": values["worst"]}

@@ -57,16 +57,21 @@ class Outcome:
     """What came of one bank.
 
     Attributes:
-        accuracy: on held-out images, in percent.
+        right: whether each held-out image is taken for its class, bool [V].
         backdoor: share, in percent, of held-out images with the trigger that are taken for its class and are not.
         standing: the silos' standing; None where they were not judged.
         targets: class of each target of the bank, int64 [n].
     """
 
-    accuracy: float
+    right: np.ndarray[Any, np.dtype[np.bool_]]
     backdoor: float
     standing: Standing | None
     targets: np.ndarray[Any, np.dtype[np.int64]]
+
+    @property
+    def accuracy(self) -> float:
+        """On held-out images, in percent."""
+        return 100 * float(self.right.mean())
 
 
 def ensembles(world: World, said: Floats, counts: Floats, rules: Sequence[Rule]) -> list[Outcome]:
@@ -168,5 +173,5 @@ def _outcome(world: World, answers: Floats, standing: Standing | None, bank: Ans
     classes = answers.argmax(1)
     clean, triggered = classes[: len(world.labels)], classes[len(world.labels) :]
     fooled = triggered[world.labels != _TRIGGERED] == _TRIGGERED
-    accuracy = 100 * float((clean == world.labels).mean())
-    return Outcome(accuracy, 100 * float(fooled.mean()), standing, np.asarray(bank.targets.argmax(1), np.int64))
+    targets = np.asarray(bank.targets.argmax(1), np.int64)
+    return Outcome(clean == world.labels, 100 * float(fooled.mean()), standing, targets)

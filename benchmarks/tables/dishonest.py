@@ -21,8 +21,8 @@ def federations() -> list[str]:
     rows = _rows("ensemble")
     named = list(dict.fromkeys(row["setting"] for row in rows))
     return table(
-        "silos | no liar | one liar, not judged | one liar, certain | soft | one that knows the rule "
-        "| two of 5, three of 10 | liar named | honest accused, no liar | beside a liar",
+        "silos | no liar | one liar, not judged | one liar, certain | soft | on classes with two witnesses "
+        "| one that knows the rule | two of 5, three of 10 | liar named | honest accused, no liar | beside a liar",
         (_federation(name, [row for row in rows if row["setting"] == name]) for name in named),
     )
 
@@ -88,6 +88,7 @@ def _federation(name: str, rows: Sequence[Row]) -> Sequence[str]:
         _change(one, _PLAIN),
         _change([row for row in one if row["form"] == "certain"]),
         _change([row for row in one if row["form"] == "soft"]),
+        _change(one, key="witnessed", worst="witnessed_worst"),
         _change(adaptive),
         _change(several),
         _share(one, "named"),

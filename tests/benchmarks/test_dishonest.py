@@ -143,6 +143,19 @@ def test_differences_are_to_the_run_without_the_liar(world):
     assert "named" not in plain
 
 
+def test_harm_on_classes_that_one_honest_silo_knows_is_told_apart(world):
+    def unjudged():
+        bench = Bench(Setting("digits", 5, "IID"), {1: world})
+        return bench.lied(CLAIMS["shifted labels"], "certain", 1)[PLAIN_PEAK.name]
+
+    both = unjudged()
+    assert both["witnessed"] == both["same"] < 0, "every class has four honest witnesses"
+    world.counts[1:] = 9
+    alone = unjudged()
+    assert alone["same"] == both["same"]
+    assert alone["witnessed"] == 0, "no class has two"
+
+
 def test_a_measurement_that_was_stopped_goes_on_where_it_was(world, tmp_path, monkeypatch):
     setting, out, asked = Setting("digits", 3, "IID"), tmp_path / "rows.json", []
     small = World(world.config, world.said[:3], world.images, ASKED, world.labels, world.counts[:3])
