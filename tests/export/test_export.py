@@ -122,6 +122,19 @@ def test_a_run_that_saw_real_pictures_does_not_call_itself_free_of_data(run):
     assert "invented" not in text
 
 
+def test_the_card_names_silos_that_are_doubted_or_left_out(run):
+    path = run / "result.json"
+    result = json.loads(path.read_text())
+    result["silos"][1] |= {"reputation": 0.1, "suspicion": "its answers turned in the course of the run"}
+    result["excluded"] = ["silo-7"]
+    path.write_text(json.dumps(result))
+    export_run(run, Format.SAFETENSORS)
+    text = (run / "export/README.md").read_text()
+    assert "- **What silo/1 answered is doubtful**: its answers turned in the course of the run." in text
+    assert "What silo-0 answered" not in text
+    assert "- Left out by the server's operator, none of their answers used: silo-7." in text
+
+
 def test_claims_and_the_audits_public_verdict_stand_in_the_card(run, tmp_path):
     path = run / "result.json"
     result = json.loads(path.read_text())
