@@ -25,8 +25,9 @@ _LABEL_SETS = " label sets, "  # in the names of settings that have a table of t
 
 
 def accuracy() -> list[str]:
-    """Accuracy per answer."""
-    return accuracy_table([row for row in read("accuracy_per_answer.json") or [] if _LABEL_SETS not in row["setting"]])
+    """Accuracy per answer, one set of data after the other."""
+    rows = [row for row in read("accuracy_per_answer.json") or [] if _LABEL_SETS not in row["setting"]]
+    return accuracy_table(sorted(rows, key=lambda row: row["setting"].split()[0].lower()))
 
 
 def dp_sgd() -> list[str]:

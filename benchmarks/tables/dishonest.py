@@ -116,7 +116,7 @@ def _opened(rows: Sequence[Row]) -> str:
 
 def _change(rows: Iterable[Row], rule: str = _JUDGED, key: str = "same", worst: str = "same_worst") -> str:
     """Mean over runs, and the worst."""
-    found = [row["rules"][rule] for row in rows if rule in row["rules"]]
+    found = [row["rules"][rule] for row in rows if key in row["rules"].get(rule, {})]
     if not found:
         return _NOTHING
     runs = sum(figures["runs"] for figures in found)
