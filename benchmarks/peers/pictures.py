@@ -71,8 +71,8 @@ def public_pictures(source: str, config: RunConfig, data: Path, count: int, shap
     """Pictures in the silos' size, labels left unread: float32 [count, C, H, W] in [-1, 1].
 
     Args:
-        source: name of a folder of `data` with a train.parquet. Where the silos hold pictures of it themselves, the
-            pictures that no silo was dealt.
+        source: name of a folder of `data` with train.parquet and test.parquet. Where the silos hold pictures of it
+            themselves, only pictures of its training split that no silo was dealt are taken.
         config: configuration of the silos.
         data: folder of the data sets.
         count: number of pictures.
