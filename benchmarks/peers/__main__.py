@@ -9,7 +9,7 @@ fedcpsc itself. A call is an image that passes through a silo's teacher, see `si
 split, which no method sees. Rows are written seed by seed, and seeds that the file holds are not measured again.
 
 `own` is the student as the method itself trains it; `fitted` a student of fedcpsc's final fit, on fedcpsc's targets of
-all that the method asked (the last 20,000 images, where it asked more).
+all that the method asked (the last 30,000 images, where it asked more).
 """
 
 from __future__ import annotations

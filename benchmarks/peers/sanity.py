@@ -39,7 +39,7 @@ CHECKS: tuple[tuple[str, str, int], ...] = (
     (_PICTURES, MEAN_LOGITS, 0),
     (_PICTURES, "FedDF, MNIST pictures", 5_000),
     (_PICTURES, "FedDF, CIFAR-10 pictures", 5_000),
-    (_ONE, "DFME", 1_000_000),
+    (_ONE, "DFME", 500_000),
 )
 """(federation, method, calls) of each row. One round of FedAvg averages networks that began from the same weights, as
 in DENSE's paper; the silos of fedcpsc begin each from their own, as organisations do that have not met."""

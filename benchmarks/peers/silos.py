@@ -110,7 +110,7 @@ class CountedSilos:
         calls: number of images that each silo was asked so far.
     """
 
-    def __init__(self, silos: Sequence[Silo], budget: int | None = None, keep: int = 20_000) -> None:
+    def __init__(self, silos: Sequence[Silo], budget: int | None = None, keep: int = 30_000) -> None:
         self._silos = tuple(silos)
         self._budget = budget
         self._keep = keep
