@@ -100,9 +100,11 @@ def _compare(given: argparse.Namespace, rows: PeerRows, data: Path, silos: Path)
                 print(f"{rows.key(about)}: {len(missing)} seeds to measure", flush=True)
                 continue
             begun = time.process_time()
-            row = measure_seeds(
-                rows, about, given.seeds, lambda seed, s=setting, m=method, c=calls: measured(world(s, seed), m, c)
-            )
+
+            def measure(seed: int, s: Setting = setting, m: str = method, c: int = calls) -> dict[str, float]:
+                return measured(world(s, seed), m, c)
+
+            row = measure_seeds(rows, about, given.seeds, measure)
             brief = {name: row[name] for name in ("mean", "std", "fitted_mean", "fitted_std", "calls") if name in row}
             print(f"{rows.key(about)}: {brief} [{time.process_time() - begun:.0f} core-seconds]", flush=True)
 

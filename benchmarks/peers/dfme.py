@@ -69,7 +69,8 @@ def estimated_gradient(silos: CountedSilos, student: Classifier, before: Tensor,
         apart = -(student(pixels) - recovered_logits(silos.one_teacher(pixels))).abs().mean(1)
     student.train(training)
     slope = dimensions / _EPSILON * (apart[count:] - apart[:count])
-    return slope.view(-1, 1, 1, 1) * u / count
+    estimate: Tensor = slope.view(-1, 1, 1, 1) * u / count
+    return estimate
 
 
 def recovered_logits(probabilities: Tensor) -> Tensor:
@@ -85,5 +86,5 @@ def _fit_step(
         pixels = generator(z)
     wanted = recovered_logits(silos.one_teacher(pixels))
     optimiser.zero_grad(set_to_none=True)
-    (student(pixels) - wanted).abs().mean().backward()  # type: ignore[no-untyped-call]
+    (student(pixels) - wanted).abs().mean().backward()
     optimiser.step()

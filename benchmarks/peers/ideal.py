@@ -55,7 +55,8 @@ def _invented(student: Classifier, task: Task, count: int, epoch: int) -> torch.
     stream = torch.Generator().manual_seed(task.seed("ideal", "z", epoch))
     z, wanted = torch.randn(count, LATENT, generator=stream), torch.arange(count) % task.classes
     optimiser = torch.optim.Adam([*generator.parameters()], lr=1e-3, betas=(0.5, 0.999))
-    best, least = generator(z).detach(), float("inf")
+    best: torch.Tensor = generator(z).detach()
+    least = float("inf")
     with frozen([student]):
         for _ in range(_GENERATOR_STEPS):
             images = generator(z)
