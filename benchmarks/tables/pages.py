@@ -6,7 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, dishonest, resizing, silo_choices
+from benchmarks.tables import (
+    accuracy,
+    attacks,
+    audits,
+    choices,
+    costs,
+    deployments,
+    dishonest,
+    peers,
+    resizing,
+    silo_choices,
+)
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -24,6 +35,7 @@ PAGES = (
     "docs/audit.md",
     "docs/threats.md",
     "docs/white_box.md",
+    "docs/peers.md",
     "docs/scale.md",
 )
 _TABLES: dict[str, Callable[[], list[str]]] = {
@@ -54,6 +66,10 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "outliers": accuracy.outliers,
     "overheads": costs.overheads,
     "photographs": accuracy.photographs,
+    "peers": peers.comparison,
+    "peers-published": peers.published,
+    "peers-references": peers.references,
+    "peers-sanity": peers.sanity,
     "precision": accuracy.precision,
     "prior-kinds": choices.prior_kinds,
     "priors": accuracy.priors,
