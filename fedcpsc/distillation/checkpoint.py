@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fedcpsc.distillation.optimisers import load_optimiser
 from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import Member
 from fedcpsc.runs.checkpoint import CheckpointState, damaged_checkpoint, read_state, rounds_asked, write_state
@@ -89,7 +90,7 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
     try:
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
-            member.optimiser.load_state_dict(saved["optimiser"])
+            load_optimiser(member.optimiser, saved["optimiser"])
         return Found(
             rounds_asked(state),
             int(state.get("size", 1)),

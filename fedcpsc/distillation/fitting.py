@@ -2,9 +2,10 @@
 """Who fits the student to the bank: this process alone, or several that share every batch (`runtime.processes`).
 
 With several, this process is rank 0 and the only one that knows of silos, rounds and answers. The others wait at a
-pipe for a job, which is a call of `steps.fit`: they map the bank's images and targets, take the network's weights from
-rank 0 and the optimiser's state from the job, do the same steps on their parts of the batches, and forget the outcome.
-They end when the pipe does, however this process ended.
+pipe for a job, which is a call of `steps.fit`: they map the bank's images and targets, and do the same steps on their
+parts of the batches. At a network's first job they take its weights from rank 0 and its optimiser's state from the job;
+from then on every process keeps both, which the same gradients change alike. A job says only what is new. The others
+end when the pipe does, however this process ended.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +32,10 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedcpsc.config import RunConfig, StudentConfig
-from fedcpsc.distillation.data_parallel import Rank
-from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
+from fedcpsc.distillation.bank_reader import BankReader
+from fedcpsc.distillation.data_parallel import Networks, Rank
+from fedcpsc.distillation.optimisers import load_optimiser
+from fedcpsc.distillation.steps import Member, fit, make_member
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.models.registry import Classifier
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -79,14 +83,14 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
     """
     processes = config.runtime.processes
     if processes == 1:
-        yield fit
+        yield partial(fit, networks=Networks(compiled=config.runtime.compile))
         return
     if device.type == "cuda" and torch.cuda.device_count() < processes:
         constraint = f"each takes a GPU, and torch sees {torch.cuda.device_count()}"
         raise ConfigError(explain("runtime.processes", processes, constraint, "lower it"))
     with tempfile.TemporaryDirectory(prefix="fedcpsc-fit-") as folder:
         together = _Processes(
-            _Setting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet")
+            _Setting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet"), bank
         )
         try:
             together.start()
@@ -119,11 +123,16 @@ class _Setting:
 class _Processes:
     """Rank 0's side."""
 
-    def __init__(self, setting: _Setting) -> None:
+    def __init__(self, setting: _Setting, bank: AnswerBank) -> None:
         self._setting = setting
+        self._bank = bank
         self._processes = setting.config.runtime.processes
+        self._networks = Networks(Rank(0, self._processes))
         self._pipes: list[Connection] = []
         self._others: list[Any] = []
+        self._members: list[Member] = []  # in the order of their first jobs, which is their name to the others
+        self._rows: dict[str, npt.NDArray[np.int64]] = {}  # as the others have them
+        self._moment = 0
 
     def start(self) -> None:
         context, threads = mp.get_context("spawn"), torch.get_num_threads()
@@ -152,17 +161,42 @@ class _Processes:
         average: Classifier | None = None,
     ) -> Tensor:
         job = io.BytesIO()
-        state = {"optimiser": member.optimiser.state_dict(), "rows": reader.rows, "steps": steps, "seed": seed}
-        state |= {"pool": torch.from_numpy(pool), "fresh": torch.from_numpy(fresh)}
-        torch.save({**state, "fresh_share": fresh_share, "cosine_from": cosine_from}, job)
-        rank = Rank(0, self._processes)
+        torch.save(
+            {
+                **self._new_of_member(member),
+                **self._new_rows(pool=pool, fresh=fresh),
+                **self._new_of_bank(reader.rows),
+                "call": {"steps": steps, "seed": seed, "fresh_share": fresh_share, "cosine_from": cosine_from},
+            },
+            job,
+        )
         with self._explain_lost_process():
             for pipe in self._pipes:
                 pipe.send_bytes(job.getbuffer())
             return fit(
                 member, config, reader, pool, fresh, steps, seed,
-                fresh_share=fresh_share, cosine_from=cosine_from, average=average, rank=rank,
+                fresh_share=fresh_share, cosine_from=cosine_from, average=average, networks=self._networks,
             )  # fmt: skip
+
+    def _new_of_member(self, member: Member) -> dict[str, Any]:
+        """Which network it is about; at its first job also what the others need to make it and its optimiser."""
+        for number, known in enumerate(self._members):
+            if known is member:
+                return {"member": number}
+        self._members.append(member)
+        made = {"index": member.index, "optimiser": member.optimiser.state_dict()}
+        return {"member": len(self._members) - 1, "made": made}
+
+    def _new_rows(self, **rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Those that are not the same arrays as before."""
+        new = {name: array for name, array in rows.items() if self._rows.get(name) is not array}
+        self._rows |= new
+        return {"rows": {name: torch.from_numpy(array) for name, array in new.items()}}
+
+    def _new_of_bank(self, count: int) -> dict[str, Any]:
+        """Number of its rows, and which targets were set since the last job."""
+        changed, self._moment = self._bank.targets_set_since(self._moment)
+        return {"bank": {"rows": count, "changed": [(part.start, part.stop) for part in changed]}}
 
     def close(self) -> None:
         for pipe in self._pipes:
@@ -196,14 +230,20 @@ class _Rows:
 
     def __init__(self, setting: _Setting) -> None:
         self._setting = setting
+        self._changed: list[slice] = []
+        self._jobs = 0
         self.rows = 0
-        self.see(0)
+        self.see(0, [])
 
-    def see(self, rows: int) -> None:
+    def see(self, rows: int, changed: list[tuple[int, int]]) -> None:
         setting = self._setting
         if rows != self.rows or rows == 0:
             self.images, self.targets = map_rows(setting.bank, rows, setting.image_shape, setting.classes)
-        self.rows = rows
+        self.rows, self._jobs = rows, self._jobs + 1
+        self._changed = [slice(*part) for part in changed]
+
+    def targets_set_since(self, moment: int) -> tuple[list[slice], int]:
+        return (self._changed if self._jobs > moment else []), self._jobs
 
 
 def _work(rank: int, threads: int, setting: _Setting, jobs: Connection) -> None:
@@ -214,22 +254,25 @@ def _work(rank: int, threads: int, setting: _Setting, jobs: Connection) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     student, rows = setting.config.student, _Rows(setting)
-    reader = BankReader(rows, device)
-    alone = student.model_copy(update={"committee": 1})
-    (member,) = make_committee(alone, setting.classes, setting.image_shape, setting.config.seed, device)
+    reader, networks = BankReader(rows, device), Networks(Rank(rank, setting.config.runtime.processes))
+    members: dict[int, Member] = {}
+    own: dict[str, npt.NDArray[np.int64]] = {}
     _meet(rank, setting)
     while True:
         try:
-            job = torch.load(io.BytesIO(jobs.recv_bytes()), map_location=device, weights_only=True)
+            job = torch.load(io.BytesIO(jobs.recv_bytes()), map_location="cpu", weights_only=True)
         except EOFError:
             return
-        member.optimiser.load_state_dict(job["optimiser"])
-        rows.see(job["rows"])
+        if "made" in job:
+            made = make_member(
+                student, setting.classes, setting.image_shape, setting.config.seed, device, None, job["made"]["index"]
+            )
+            load_optimiser(made.optimiser, job["made"]["optimiser"])
+            members[job["member"]] = made
+        own |= {name: array.numpy() for name, array in job["rows"].items()}
+        rows.see(**job["bank"])
         reader.refresh()
-        pool, fresh = job["pool"].cpu().numpy(), job["fresh"].cpu().numpy()
-        own = Rank(rank, setting.config.runtime.processes)
-        options = {name: job[name] for name in ("fresh_share", "cosine_from")}
-        fit(member, student, reader, pool, fresh, job["steps"], job["seed"], **options, rank=own)
+        fit(members[job["member"]], student, reader, own["pool"], own["fresh"], **job["call"], networks=networks)
 
 
 def _meet(rank: int, setting: _Setting) -> None:

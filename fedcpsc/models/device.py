@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
+from fedcpsc.transfers import uploaded
 
 __all__ = [
     "choose_device",
@@ -43,6 +45,8 @@ def to_device(network: Network, device: torch.device) -> Network:
     order in memory (`Classifier.memory_format`).
     """
     wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
+    if device.type != "cpu":
+        network._apply(partial(uploaded, device=device))  # as `to` does, which would wait at every tensor
     return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 

@@ -35,6 +35,7 @@ from fedcpsc.runs.result import RESULT_SCHEMA, Network, WhiteBoxResult
 from fedcpsc.runs.sealed import read_sealed, write_sealed
 from fedcpsc.seeding import derive_seed
 from fedcpsc.strict_json import format_json
+from fedcpsc.transfers import uploaded
 from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
 from fedcpsc.white_box.objective import Terms
@@ -124,8 +125,8 @@ def accuracy(network: Classifier, images: ImageSet) -> float:
     with torch.inference_mode():
         for start in range(0, len(images), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            x = to_pixels(torch.from_numpy(images.images[part]).to(device))
-            right += (network(x).argmax(1) == torch.from_numpy(images.labels[part]).to(device)).sum()
+            x = to_pixels(uploaded(images.images[part], device))
+            right += (network(x).argmax(1) == uploaded(images.labels[part], device)).sum()
     network.train(training)
     return right.item() / len(images)
 
