@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.distillation.optimisers import load_optimiser
 from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import Member
+from fedcpsc.models.fused import load_optimiser
 from fedcpsc.runs.checkpoint import CheckpointState, damaged_checkpoint, read_state, rounds_asked, write_state
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]

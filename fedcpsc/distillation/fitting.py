@@ -34,9 +34,10 @@ from torch import Tensor
 from fedcpsc.config import RunConfig, StudentConfig
 from fedcpsc.distillation.bank_reader import BankReader
 from fedcpsc.distillation.data_parallel import Networks, Rank
-from fedcpsc.distillation.optimisers import load_optimiser
 from fedcpsc.distillation.steps import Member, fit, make_member
 from fedcpsc.errors import ConfigError, RunError, explain
+from fedcpsc.models.arithmetic import gpu_arithmetic
+from fedcpsc.models.fused import load_optimiser
 from fedcpsc.models.registry import Classifier
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_view import map_rows
@@ -253,6 +254,12 @@ def _work(rank: int, threads: int, setting: _Setting, jobs: Connection) -> None:
     device = torch.device("cuda", rank) if setting.device == "cuda" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    with gpu_arithmetic(device, tf32=setting.config.runtime.tf32):
+        _do_jobs(rank, device, setting, jobs)
+
+
+def _do_jobs(rank: int, device: torch.device, setting: _Setting, jobs: Connection) -> None:
+    """Fits as rank 0 says, until it says no more."""
     student, rows = setting.config.student, _Rows(setting)
     reader, networks = BankReader(rows, device), Networks(Rank(rank, setting.config.runtime.processes))
     members: dict[int, Member] = {}

@@ -8,21 +8,20 @@ the steps to a tenth after half and three quarters: He et al. 2015 (arXiv 1512.0
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
+from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.student_config import StudentConfig
 
-__all__ = ["learning_rate", "load_optimiser", "make_optimiser", "on_gpu", "optimiser_in_words"]
+__all__ = ["learning_rate", "make_optimiser", "optimiser_in_words"]
 
 
 def make_optimiser(config: StudentConfig, network: nn.Module) -> torch.optim.Optimizer:
     """The configured optimiser of all weights that learn; on a GPU a step is one kernel over all of them."""
-    weights: Iterable[nn.Parameter] = [weight for weight in network.parameters() if weight.requires_grad]
-    rate, decay, fused = config.learning_rate, config.weight_decay, on_gpu(network)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    rate, decay, fused = config.learning_rate, config.weight_decay, fused_on_gpu(weights)
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             weights, rate, config.momentum, weight_decay=decay, nesterov=config.nesterov, fused=fused
@@ -30,22 +29,6 @@ def make_optimiser(config: StudentConfig, network: nn.Module) -> torch.optim.Opt
     if config.optimiser == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
     return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=fused)
-
-
-def on_gpu(network: nn.Module) -> bool | None:
-    """`fused` of torch's optimisers: True on a GPU, None for torch's choice elsewhere."""
-    return True if any(weight.device.type == "cuda" for weight in network.parameters()) else None
-
-
-def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restores an optimiser's state, which may have been saved on another kind of device.
-
-    Raises:
-        ValueError, KeyError: the state is of other weights.
-    """
-    fused = [group.get("fused") for group in optimiser.param_groups]
-    groups = [{**group, "fused": own} for group, own in zip(state["param_groups"], fused, strict=True)]
-    optimiser.load_state_dict({**state, "param_groups": groups})
 
 
 def learning_rate(config: StudentConfig, step: int, total: int) -> float:

@@ -84,12 +84,11 @@ def choose(
 def _held(chunks: Iterable[tuple[Tensor, Tensor]], total: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """The chunks on the device, or, where all candidates together would fill much of it, in this machine's memory."""
     for images, y in chunks:
-        fits = images[0].nbytes * total <= _ON_DEVICE
-        if fits:
+        if images[0].nbytes * total <= _ON_DEVICE:
             yield uploaded(images, device), uploaded(y, device)
         else:
-            images, y = downloaded([images, y])
-            yield images, y
+            brought, labels = downloaded([images, y])
+            yield brought, labels
 
 
 def _blocks(chunks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -141,7 +140,7 @@ def select(
             ).mean(0)
             entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1))
             guesses.append(mean.argmax(1))
-    return _least_sure_of_each(torch.cat(guesses), torch.cat(entropies), committee[0].classes, count)
+    return _least_sure_of_each(torch.cat(guesses), torch.cat(entropies), mean.shape[1], count)
 
 
 def _least_sure_of_each(guess: Tensor, entropy: Tensor, classes: int, count: int) -> Tensor:

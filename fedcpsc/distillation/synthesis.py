@@ -32,6 +32,7 @@ from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
+from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.models.seeded import seeded
@@ -188,7 +189,8 @@ def train_generator(
         seed_projection(generator, projection_seed)
     generator = to_device(generator, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
-    optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+    weights = list(generator.parameters())
+    optimiser = torch.optim.Adam(weights, lr=config.learning_rate, betas=(0.5, 0.999), fused=fused_on_gpu(weights))
     batch = generator_batch(config.batch_size, image_shape, config.width)
     with frozen(committee):
         for _ in range(config.steps):

@@ -27,14 +27,19 @@ __all__ = [
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, key: str = "runtime.device") -> torch.device:
     """`runtime.device` as a device; "auto" is the GPU where there is one.
+
+    Args:
+        wanted: auto, cpu or cuda.
+        key: key of the configuration that says so, for messages.
 
     Raises:
         ConfigError: where "cuda" is wanted and torch sees none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(explain("runtime.device", wanted, "no GPU is visible to torch", "use auto or cpu"))
+        other = "" if torch.version.cuda else f", or install a torch with CUDA: {torch.__version__} has none"
+        raise ConfigError(explain(key, wanted, "no GPU is visible to torch", f"use auto or cpu{other}"))
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -46,7 +51,7 @@ def to_device(network: Network, device: torch.device) -> Network:
     """
     wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
     if device.type != "cpu":
-        network._apply(partial(uploaded, device=device))  # as `to` does, which would wait at every tensor
+        network._apply(partial(uploaded, device=device))  # type: ignore[no-untyped-call] # `to` waits at every tensor
     return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 

@@ -18,6 +18,7 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
@@ -84,6 +85,22 @@ def run_white_box(
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     evaluation = load_evaluation(config.data, config.seed)
+    with gpu_arithmetic(device, tf32=config.runtime.tf32):
+        return _run(config, run_dir, device, evaluation, quirks, on_line, tell, resume=resume)
+
+
+def _run(
+    config: WhiteBoxConfig,
+    run_dir: Path,
+    device: torch.device,
+    evaluation: ImageSet | None,
+    quirks: Quirks,
+    on_line: OnLine,
+    tell: Callable[[str], None],
+    *,
+    resume: bool,
+) -> WhiteBoxResult:
+    """The run, once all is checked; arguments as for `run_white_box`."""
     begun = time.monotonic()
     run_dir.mkdir(parents=True, exist_ok=True)
     kept_teacher = run_dir / WHITE_BOX_TEACHER_FILE
