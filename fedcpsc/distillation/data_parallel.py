@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -57,10 +57,12 @@ class Networks:
     Args:
         rank: this process among those that share every batch.
         compiled: whether passes are compiled by torch.compile, on a GPU with CUDA graphs; for one process alone.
-        backend: backend of torch.compile.
+        backend: name of a backend of torch.compile, or the backend itself.
     """
 
-    def __init__(self, rank: Rank = ONE_PROCESS, *, compiled: bool = False, backend: str = "inductor") -> None:
+    def __init__(
+        self, rank: Rank = ONE_PROCESS, *, compiled: bool = False, backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
         self.rank = rank
         self._compiled, self._backend = compiled, backend
         self._kept: list[tuple[Classifier, Callable[..., list[tuple[Tensor, Tensor]]]]] = []
@@ -110,14 +112,14 @@ class Networks:
 
 
 def compiled(
-    views: nn.Module, device: torch.device, backend: str = "inductor"
+    views: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor"
 ) -> Callable[..., list[tuple[Tensor, Tensor]]]:
     """The passes compiled at their first call; on a GPU as CUDA graphs, which a step replays.
 
     Args:
         views: module that passes several views of a batch.
         device: device of its weights.
-        backend: backend of torch.compile.
+        backend: name of a backend of torch.compile, or the backend itself.
     """
     on_gpu = device.type == "cuda"
     mode = "reduce-overhead" if on_gpu and backend == "inductor" else None

@@ -123,8 +123,9 @@ class Waits(TorchDispatchMode):
 
     def _count(self, kind: str) -> None:
         self.counts[kind] += 1
-        place = next(frame for frame in reversed(traceback.extract_stack()) if "/fedcpsc/" in frame.filename)
-        self.where[f"{kind}: {place.filename.rpartition('/fedcpsc/')[2]}:{place.lineno} {place.line}"] += 1
+        frames = [frame for frame in traceback.extract_stack() if "/fedcpsc/" in frame.filename]
+        for frame in frames[-1:]:
+            self.where[f"{kind}: {frame.filename.rpartition('/fedcpsc/')[2]}:{frame.lineno} {frame.line}"] += 1
 
 
 class _Stream(torch.Generator):
