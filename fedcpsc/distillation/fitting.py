@@ -11,14 +11,9 @@ end when the pipe does, however this process ended.
 from __future__ import annotations
 
 import io
-import os
-import signal
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,17 +29,14 @@ from torch import Tensor
 from fedcpsc.config import RunConfig, StudentConfig
 from fedcpsc.distillation.bank_reader import BankReader
 from fedcpsc.distillation.data_parallel import Networks, Rank
-from fedcpsc.distillation.steps import Member, fit, make_member
+from fedcpsc.distillation.fit_worker import FitSetting, meet, work_for
+from fedcpsc.distillation.steps import Member, fit
 from fedcpsc.errors import ConfigError, RunError, explain
-from fedcpsc.models.arithmetic import gpu_arithmetic
-from fedcpsc.models.fused import load_optimiser
 from fedcpsc.models.registry import Classifier
 from fedcpsc.runs.answer_bank import AnswerBank
-from fedcpsc.runs.bank_view import map_rows
 
 __all__ = ["Fit", "fitting"]
 
-_PATIENCE = timedelta(minutes=10)  # with a process that does not come to a meeting
 _END_S = 10.0  # for a process to end by itself
 
 
@@ -91,7 +83,7 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
         raise ConfigError(explain("runtime.processes", processes, constraint, "lower it"))
     with tempfile.TemporaryDirectory(prefix="fedcpsc-fit-") as folder:
         together = _Processes(
-            _Setting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet"), bank
+            FitSetting(config, bank.folder, bank.image_shape, bank.classes, device.type, Path(folder) / "meet"), bank
         )
         try:
             together.start()
@@ -100,31 +92,10 @@ def fitting(config: RunConfig, bank: AnswerBank, device: torch.device) -> Iterat
             together.close()
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What a process needs at its start.
-
-    Attributes:
-        config: configuration of the run.
-        bank: folder of the answer bank.
-        image_shape: (C, H, W) of the bank's images.
-        classes: number of classes.
-        device: kind of device, `cpu` or `cuda`.
-        meeting: path of a file that does not exist yet, through which the processes find each other.
-    """
-
-    config: RunConfig
-    bank: Path
-    image_shape: tuple[int, int, int]
-    classes: int
-    device: str
-    meeting: Path
-
-
 class _Processes:
     """Rank 0's side."""
 
-    def __init__(self, setting: _Setting, bank: AnswerBank) -> None:
+    def __init__(self, setting: FitSetting, bank: AnswerBank) -> None:
         self._setting = setting
         self._bank = bank
         self._processes = setting.config.runtime.processes
@@ -139,13 +110,13 @@ class _Processes:
         context, threads = mp.get_context("spawn"), torch.get_num_threads()
         for rank in range(1, self._processes):
             theirs, ours = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(rank, threads, self._setting, theirs), daemon=True)
+            process = context.Process(target=work_for, args=(rank, threads, self._setting, theirs), daemon=True)
             process.start()
             theirs.close()
             self._others.append(process)
             self._pipes.append(ours)
         with self._explain_lost_process():
-            _meet(0, self._setting)
+            meet(0, self._setting)
 
     def fit(
         self,
@@ -224,72 +195,3 @@ class _Processes:
             remedy = "read its error in the log; resume the run, with fewer processes where memory was short"
             constraint = f"a process of the fit has ended ({', '.join(gone)})"
             raise RunError(explain("runtime.processes", self._processes, constraint, remedy)) from error
-
-
-class _Rows:
-    """The bank's images and targets, as many as there were when the job was given."""
-
-    def __init__(self, setting: _Setting) -> None:
-        self._setting = setting
-        self._changed: list[slice] = []
-        self._jobs = 0
-        self.rows = 0
-        self.see(0, [])
-
-    def see(self, rows: int, changed: list[tuple[int, int]]) -> None:
-        setting = self._setting
-        if rows != self.rows or rows == 0:
-            self.images, self.targets = map_rows(setting.bank, rows, setting.image_shape, setting.classes)
-        self.rows, self._jobs = rows, self._jobs + 1
-        self._changed = [slice(*part) for part in changed]
-
-    def targets_set_since(self, moment: int) -> tuple[list[slice], int]:
-        return (self._changed if self._jobs > moment else []), self._jobs
-
-
-def _work(rank: int, threads: int, setting: _Setting, jobs: Connection) -> None:
-    """Another process's side."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is rank 0's to handle; this process ends with the pipe
-    torch.set_num_threads(threads)
-    device = torch.device("cuda", rank) if setting.device == "cuda" else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    with gpu_arithmetic(device, tf32=setting.config.runtime.tf32):
-        _do_jobs(rank, device, setting, jobs)
-
-
-def _do_jobs(rank: int, device: torch.device, setting: _Setting, jobs: Connection) -> None:
-    """Fits as rank 0 says, until it says no more."""
-    student, rows = setting.config.student, _Rows(setting)
-    reader, networks = BankReader(rows, device), Networks(Rank(rank, setting.config.runtime.processes))
-    members: dict[int, Member] = {}
-    own: dict[str, npt.NDArray[np.int64]] = {}
-    _meet(rank, setting)
-    while True:
-        try:
-            job = torch.load(io.BytesIO(jobs.recv_bytes()), map_location="cpu", weights_only=True)
-        except EOFError:
-            return
-        if "made" in job:
-            made = make_member(
-                student, setting.classes, setting.image_shape, setting.config.seed, device, None, job["made"]["index"]
-            )
-            load_optimiser(made.optimiser, job["made"]["optimiser"])
-            members[job["member"]] = made
-        own |= {name: array.numpy() for name, array in job["rows"].items()}
-        rows.see(**job["bank"])
-        reader.refresh()
-        fit(members[job["member"]], student, reader, own["pool"], own["fresh"], **job["call"], networks=networks)
-
-
-def _meet(rank: int, setting: _Setting) -> None:
-    """Joins torch's default process group: NCCL between GPUs, else gloo, and on this machine's loopback alone."""
-    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}  # their ports know no login
-    dist.init_process_group(
-        "nccl" if setting.device == "cuda" else "gloo",
-        init_method=f"file://{setting.meeting}",
-        rank=rank,
-        world_size=setting.config.runtime.processes,
-        timeout=_PATIENCE,
-    )
