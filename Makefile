@@ -45,7 +45,7 @@ test: $(READY)  ## the whole test suite
 	$(PYTEST)
 
 test-fast: $(READY)  ## the inner loop, about a minute on two cores: no processes, no browser, no whole runs
-	$(PYTEST) -m "not (e2e or browser or processes or slow)"
+	$(PYTEST) -m "not (gpu or e2e or browser or processes or slow)"
 
 check: $(READY)  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ class Port:
         return self.generator_step(stream), self.student_step(stream)
 
     def draw(self, stream: torch.Generator) -> Tensor:
-        return torch.randint(0, self.teacher.classes, (len(self.z),), generator=stream)
+        return torch.randint(0, self.teacher.classes, (len(self.z),), generator=stream, device=self.z.device)
 
     def generator_step(self, stream: torch.Generator) -> float:
         y, plan = self.draw(stream), self.config.loss
@@ -108,7 +108,7 @@ class Port:
 
     def contrast(self, s_features: Tensor, t_features: Tensor, y: Tensor) -> Tensor:
         views = F.normalize(torch.cat([s_features, t_features]), dim=1)
-        labels, others = torch.cat([y, y]), ~torch.eye(2 * len(y), dtype=torch.bool)
+        labels, others = torch.cat([y, y]), ~torch.eye(2 * len(y), dtype=torch.bool, device=y.device)
         similarity = torch.exp(views @ views.T / self.config.loss.temperature)
         log_share = torch.log(similarity / (similarity * others).sum(1, keepdim=True))
         positive = (labels[:, None] == labels[None, :]) & others
@@ -132,7 +132,7 @@ class Port:
         return loss.item()
 
 
-def settled_teacher(seed: int) -> ResNet:
+def settled_teacher(seed: int, batch: int = 32) -> ResNet:
     """A ResNet-34 whose batch-norm statistics are those of its own activations: no layer over- or underflows."""
     teacher = build_classifier("resnet34", 10, (3, 32, 32), seed=seed)
     assert isinstance(teacher, ResNet)
@@ -140,13 +140,13 @@ def settled_teacher(seed: int) -> ResNet:
     stream = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _ in range(20):
-            teacher(torch.rand(32, 3, 32, 32, generator=stream) * 2 - 1)
+            teacher(torch.rand(batch, 3, 32, 32, generator=stream) * 2 - 1)
     return teacher
 
 
 def losses_of(side: Engine | Port, seed: int) -> tuple[float, float]:
-    """Both losses of the round whose z and labels follow from `seed`."""
-    first, second = side.round(torch.Generator().manual_seed(seed))
+    """Both losses of the round whose z and labels follow from `seed`; a GPU is waited for."""
+    first, second = side.round(torch.Generator(side.z.device).manual_seed(seed))
     return (float(first[0]), float(second[0])) if isinstance(first, Tensor) else (first, second)
 
 
@@ -157,7 +157,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def measure(batch: int, rounds: int, threads: int, repeated: bool) -> dict[str, Any]:
+def measure(batch: int, rounds: int, threads: int, repeated: bool, device: str = "cpu") -> dict[str, Any]:
     """One row of throughput.json; raises AssertionError where the losses differ."""
     config = WhiteBoxConfig.model_validate(
         {
@@ -168,7 +168,7 @@ def measure(batch: int, rounds: int, threads: int, repeated: bool) -> dict[str, 
             "generator": {"learning_rate": 1e-5},
         }
     )
-    engine = Engine(config, settled_teacher(0), torch.device("cpu"))
+    engine = Engine(config, settled_teacher(0, min(32, 2 * batch)), torch.device(device))
     port = Port(engine, repeated)
     compared = [(losses_of(engine, seed), losses_of(port, seed)) for seed in range(2)]
     worst = max(abs(a - b) / abs(b) for ours, theirs in compared for a, b in zip(ours, theirs, strict=True))
@@ -181,7 +181,8 @@ def measure(batch: int, rounds: int, threads: int, repeated: bool) -> dict[str, 
     ratios, wall_ratios = ([b[i] / a[i] for a, b in zip(ours, theirs, strict=True)] for i in (0, 1))
     return {
         "what": "white-box round (1 generator + 1 student step), ResNet-34 -> ResNet-18",
-        "setting": f"32x32, batch {batch}, CPU; port with its teacher pass {'repeated' if repeated else 'shared'}",
+        "setting": f"32x32, batch {batch}, {device.upper()}; "
+        f"port with its teacher pass {'repeated' if repeated else 'shared'}",
         "ours_s": round(statistics.median(a[0] for a in ours), 3),
         "port_s": round(statistics.median(b[0] for b in theirs), 3),
         "ratio": round(statistics.median(ratios), 3),
@@ -190,7 +191,7 @@ def measure(batch: int, rounds: int, threads: int, repeated: bool) -> dict[str, 
         "clock": "CPU seconds of the process; wall_ratio beside it",
         "rounds": rounds,
         "largest_loss_difference": float(f"{worst:.1e}"),
-        "device": "cpu",
+        "device": device,
         "threads": threads,
         "config": {"batch_size": batch, "loss": config.loss.model_dump(), "generator": config.generator.model_dump()},
         **provenance(),

@@ -211,6 +211,14 @@ class RuntimeConfig(Strict):
         1,
         description="number of processes that share every batch of the student's fit, each with a GPU of its own; must divide student.batch_size",
     )
+    compile: bool = Field(
+        False,
+        description="compile the passes of the student's fit by torch.compile, on a GPU with CUDA graphs: worth it for long fits; results differ by float rounding",
+    )
+    tf32: bool = Field(
+        False,
+        description="let a GPU round float32 factors to 10 bits (TF32) in convolutions and products, which torch does by default in convolutions: faster; false keeps float32 what it says",
+    )
 
 
 class RunConfig(Strict):
@@ -236,6 +244,9 @@ class RunConfig(Strict):
         if batch % processes:
             constraint = f"must divide student.batch_size={batch}"
             raise ValueError(explain("runtime.processes", processes, constraint, "change either"))
+        if self.runtime.compile and processes > 1:
+            constraint = f"is for one process, and runtime.processes is {processes}"
+            raise ValueError(explain("runtime.compile", True, constraint, "set either to its default"))
         return self
 
     @model_validator(mode="after")

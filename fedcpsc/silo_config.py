@@ -274,6 +274,10 @@ class TeachersConfig(Strict):
     weight_decay: Weight = Field(5e-4, description="weight decay of the same optimiser; not used by DP-SGD")
     shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift in pixels during training")
     flip: bool = Field(False, description="random horizontal flips during training")
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None,
+        description="floating-point format of passes in plain and sharded training, weights and losses stay float32; null: bfloat16 on a GPU, float32 on a CPU",
+    )
     training: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "plain"},
         description="kind of training and its fields, checked when the silos are made",

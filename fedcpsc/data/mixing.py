@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedcpsc.transfers import uploaded
+
 __all__ = ["Blend", "Mixing", "blended", "draw_blend"]
 
 
@@ -78,7 +80,7 @@ def draw_blend(mixing: Mixing, shape: Sequence[int], random: np.random.Generator
 
 def blended(images: Tensor, targets: Tensor, blend: Blend) -> tuple[Tensor, Tensor]:
     """The batch mixed: images [B, C, H, W] and targets [B, K], each in its shape; the given ones stay as they are."""
-    order = blend.order.to(images.device)
+    order = uploaded(blend.order, images.device)
     others = images[order]
     if blend.box is None:
         mixed = blend.own * images + (1 - blend.own) * others

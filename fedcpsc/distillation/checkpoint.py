@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import Member
+from fedcpsc.models.fused import load_optimiser
 from fedcpsc.runs.checkpoint import CheckpointState, damaged_checkpoint, read_state, rounds_asked, write_state
 
 __all__ = ["Found", "load_checkpoint", "save_checkpoint"]
@@ -89,7 +90,7 @@ def load_checkpoint(folder: Path, members: list[Member], device: torch.device) -
     try:
         for member, saved in zip(members, state["members"], strict=True):
             member.network.load_state_dict(saved["network"])
-            member.optimiser.load_state_dict(saved["optimiser"])
+            load_optimiser(member.optimiser, saved["optimiser"])
         return Found(
             rounds_asked(state),
             int(state.get("size", 1)),

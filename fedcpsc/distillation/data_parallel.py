@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -25,7 +25,7 @@ from fedcpsc.config import Precision
 from fedcpsc.models.device import forward_float32
 from fedcpsc.models.registry import Classifier
 
-__all__ = ["ONE_PROCESS", "Passes", "Rank", "data_parallel"]
+__all__ = ["ONE_PROCESS", "Networks", "Passes", "Rank"]
 
 Passes: TypeAlias = Callable[[list[Tensor]], list[tuple[Tensor, Tensor]]]
 """Views of a batch, each [B, C, H, W] -> for each its logits [B, K] and features [B, D]."""
@@ -48,33 +48,90 @@ ONE_PROCESS = Rank()
 """The whole batch, without other processes."""
 
 
-@contextmanager
-def data_parallel(network: Classifier, rank: Rank, precision: Precision = "float32") -> Iterator[Passes]:
-    """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
+class Networks:
+    """How this process passes batches through networks, over a whole run: alone, or as one of several.
 
-    Entered together with the others, of torch's default process group: all then have rank 0's weights and buffers.
-    Within, gradients are summed over the processes and divided by their number: multiply the loss by
-    `rank.world_size`.
+    What a network is wrapped in is kept: torch's DistributedDataParallel compares and broadcasts weights when it is
+    made, and a compiled network is compiled once.
 
     Args:
-        network: network in training mode; its batch size must be divisible by `rank.world_size`.
-        precision: number format of the passes; logits and features are float32 in any case.
+        rank: this process among those that share every batch.
+        compiled: whether passes are compiled by torch.compile, on a GPU with CUDA graphs; for one process alone.
+        backend: name of a backend of torch.compile, or the backend itself.
     """
-    if rank.world_size == 1:
-        yield lambda views: [forward_float32(network, view, precision) for view in views]
-        return
-    together = DistributedDataParallel(_SeveralViews(network, precision))
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.__dict__["forward"] = partial(_normalise, norm, rank.world_size)
-    try:
-        yield lambda views: [
-            (_gather(logits, rank), _gather(features, rank))
-            for logits, features in together(*(view.chunk(rank.world_size)[rank.index] for view in views))
-        ]
-    finally:
+
+    def __init__(
+        self, rank: Rank = ONE_PROCESS, *, compiled: bool = False, backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
+        self.rank = rank
+        self._compiled, self._backend = compiled, backend
+        self._kept: list[tuple[Classifier, Callable[..., list[tuple[Tensor, Tensor]]]]] = []
+
+    @contextmanager
+    def passes(self, network: Classifier, precision: Precision = "float32") -> Iterator[Passes]:
+        """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
+
+        Entered for the first time together with the others, of torch's default process group: all then have rank 0's
+        weights and buffers. Within, gradients are summed over the processes and divided by their number: multiply the
+        loss by `rank.world_size`.
+
+        Args:
+            network: network in training mode; its batch size must be divisible by `rank.world_size`.
+            precision: number format of the passes, the same at every call for a network; logits and features are
+                float32 in any case.
+        """
+        wrapped = self._wrapped(network, precision)
+        if self.rank.world_size == 1:
+            yield lambda views: wrapped(*views)
+            return
+        rank = self.rank
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
-            del norm.__dict__["forward"]
+            norm.__dict__["forward"] = partial(_normalise, norm, rank.world_size)
+        try:
+            yield lambda views: [
+                (_gather(logits, rank), _gather(features, rank))
+                for logits, features in wrapped(*(view.chunk(rank.world_size)[rank.index] for view in views))
+            ]
+        finally:  # a copy of the network must not be given this one's norms
+            for norm in norms:
+                del norm.__dict__["forward"]
+
+    def _wrapped(self, network: Classifier, precision: Precision) -> Callable[..., list[tuple[Tensor, Tensor]]]:
+        for known, wrapped in self._kept:
+            if known is network:
+                return wrapped
+        views = _SeveralViews(network, precision)
+        made: Callable[..., list[tuple[Tensor, Tensor]]] = views
+        if self.rank.world_size > 1:
+            made = DistributedDataParallel(views)
+        elif self._compiled:
+            made = compiled(views, next(network.parameters()).device, self._backend)
+        self._kept.append((network, made))
+        return made
+
+
+def compiled(
+    views: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor"
+) -> Callable[..., list[tuple[Tensor, Tensor]]]:
+    """The passes compiled at their first call; on a GPU as CUDA graphs, which a step replays.
+
+    Args:
+        views: module that passes several views of a batch.
+        device: device of its weights.
+        backend: name of a backend of torch.compile, or the backend itself.
+    """
+    on_gpu = device.type == "cuda"
+    mode = "reduce-overhead" if on_gpu and backend == "inductor" else None
+    passed = torch.compile(views, backend=backend, mode=mode)
+
+    def call(*given: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if on_gpu:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call] # what the last step left is used
+        found: list[tuple[Tensor, Tensor]] = passed(*given)
+        return found
+
+    return call
 
 
 class _SeveralViews(nn.Module):

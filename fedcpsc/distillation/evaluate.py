@@ -19,6 +19,7 @@ from fedcpsc.distillation.transport import SiloId
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.large_images import together
 from fedcpsc.models.registry import Classifier
+from fedcpsc.transfers import uploaded
 
 __all__ = [
     "Ensemble",
@@ -63,11 +64,11 @@ def predict(network: Classifier, images: npt.NDArray[np.uint8], batch_size: int)
     network.eval()
     with torch.inference_mode():
         parts = [
-            torch.softmax(network(to_pixels(torch.from_numpy(images[i : i + batch_size]).to(device))), dim=1).cpu()
+            torch.softmax(network(to_pixels(uploaded(images[i : i + batch_size], device))), dim=1)
             for i in range(0, len(images), batch_size)
         ]
     network.train(training)
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()  # the one wait for the device
 
 
 def predicted_classes(network: Classifier, evaluation: ImageSet, batch_size: int) -> npt.NDArray[np.int64]:

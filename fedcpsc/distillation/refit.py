@@ -38,6 +38,7 @@ from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import ConfigError, FederationError, RunError, explain
 from fedcpsc.files import explained_writes
 from fedcpsc.label_sets import LabelSets
+from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.models.student_check import check_student
@@ -139,7 +140,8 @@ def _fit(
     windows = answer_windows(said, forms, denoise=config.aggregation.denoise)
     targets = TargetKeeper(bank, config.aggregation, kept.counts, windows)
     log = progress_log(run_dir, config, bank, resumed=False, then=progress)
-    with log as line, fitting(config, bank, device) as fit:
+    arithmetic = gpu_arithmetic(device, tf32=config.runtime.tf32)
+    with log as line, arithmetic, fitting(config, bank, device) as fit:
         plan = RoundPlan.of(config, lineage)
         fitted = BankFit(plan, bank, targets, timeline, fit=fit, device=device, networks=1, start=start)
         reporter = ProgressReporter(fitted, bank.group_ends[-1], kept.states, evaluation, line, tell, asking=False)

@@ -34,6 +34,7 @@ from fedcpsc.distillation.student_start import described_start, student_start
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.files import explained_writes
+from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.models.students import Start
@@ -132,7 +133,8 @@ def distill(
     targets = TargetKeeper(bank, config.aggregation, counts, windows)
     try:
         log = progress_log(run_dir, config, bank, resumed=resume, then=progress)
-        with log as line, fitting(config, bank, device) as fit:
+        arithmetic = gpu_arithmetic(device, tf32=config.runtime.tf32)
+        with log as line, arithmetic, fitting(config, bank, device) as fit:
             engine = RoundLoop(
                 RoundPlan.of(config, taking.lineage),
                 bank,

@@ -17,12 +17,14 @@ from fedcpsc.large_images import are_large, together
 from fedcpsc.models.device import forward_float32
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.registry import Classifier
+from fedcpsc.transfers import downloaded, uploaded
 
 __all__ = ["Chosen", "choose", "select"]
 
 # images a forward pass: on a CPU the feature maps of more fall out of its cache, and every layer then waits for memory
 _CPU_CHUNK, _GPU_CHUNK = 64, 512
 _BLOCK = 2**27  # bytes of large candidates that lie in memory together
+_ON_DEVICE = 2**32  # bytes of a source's candidates that may lie on a GPU together
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Chosen:
     """Images of one source that are asked about.
 
     Attributes:
-        images: the images, uint8 [n, C, H, W].
+        images: the images, uint8 [n, C, H, W], on the CPU.
         y: classes that they were made for, int64 [n]; -1 where they were made for none.
         among: mask of them among the source's candidates, bool [M].
     """
@@ -60,19 +62,33 @@ def choose(
         committee, device, precision: arguments of `select`.
     """
     total, first = candidates * count, 0
-    images, labels, among = [], [], np.zeros(total, bool)
-    for pool, y in _blocks(chunks):
+    images, labels, among = [], [], []
+    for pool, y in _blocks(_held(chunks, total, device)):
         stop = first + len(pool)
         wanted = stop * count // total - first * count // total
-        if candidates == 1:
-            chosen = torch.arange(len(pool))
+        if candidates > 1:
+            chosen = uploaded(select(pool, committee, wanted, device, precision), pool.device) if wanted else None
         else:
-            chosen = select(pool, committee, wanted, device, precision) if wanted else torch.zeros(0, dtype=torch.int64)
-        images.append(pool[chosen])
-        labels.append(y[chosen])
-        among[first + chosen.numpy()] = True
+            chosen = torch.arange(len(pool), device=pool.device)
+        if chosen is not None:
+            images.append(pool[chosen])
+            labels.append(y[chosen])
+            among.append(first + chosen)
         first = stop
-    return Chosen(torch.cat(images), torch.cat(labels), among)
+    taken, y, rows = downloaded([torch.cat(images), torch.cat(labels), torch.cat(among)])
+    mask = np.zeros(total, bool)
+    mask[rows.numpy()] = True
+    return Chosen(taken, y, mask)
+
+
+def _held(chunks: Iterable[tuple[Tensor, Tensor]], total: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chunks on the device, or, where all candidates together would fill much of it, in this machine's memory."""
+    for images, y in chunks:
+        if images[0].nbytes * total <= _ON_DEVICE:
+            yield uploaded(images, device), uploaded(y, device)
+        else:
+            brought, labels = downloaded([images, y])
+            yield brought, labels
 
 
 def _blocks(chunks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -111,24 +127,36 @@ def select(
         precision: number format of their passes.
 
     Returns:
-        int64 [count], ascending indices into `pool`.
+        int64 [count], ascending indices into `pool`, on the device.
     """
     channels, height, width = pool.shape[1:]
     chunk = together(_CPU_CHUNK, (channels, height, width)) if device.type == "cpu" else _GPU_CHUNK
     guesses, entropies = [], []
     with frozen(committee), torch.no_grad():
         for part in torch.split(pool, chunk):
-            pixels = to_pixels(part.to(device))
+            pixels = to_pixels(uploaded(part, device))
             mean = torch.stack(
                 [torch.softmax(forward_float32(net, pixels, precision)[0], dim=1) for net in committee]
             ).mean(0)
-            entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1).cpu())
-            guesses.append(mean.argmax(1).cpu())
-    guess, entropy = torch.cat(guesses), torch.cat(entropies)
-    rank = torch.empty(len(pool))
-    for k in torch.unique(guess):
-        rows = (guess == k).nonzero()[:, 0]
-        rank[rows[entropy[rows].argsort(descending=True, stable=True)]] = torch.arange(len(rows), dtype=torch.float32)
+            entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1))
+            guesses.append(mean.argmax(1))
+    return _least_sure_of_each(torch.cat(guesses), torch.cat(entropies), mean.shape[1], count)
+
+
+def _least_sure_of_each(guess: Tensor, entropy: Tensor, classes: int, count: int) -> Tensor:
+    """Of every class's candidates those with the highest entropy: ascending indices, int64 [count].
+
+    Args:
+        guess: class of each candidate, int64 [N >= count] in [0, classes).
+        entropy: entropy of the committee's prediction for it, float32 [N].
+    """
+    # sorts alone: to take the rows of one class after the other, a GPU would be waited for at each
+    by_entropy = entropy.argsort(descending=True, stable=True)
+    by_class = by_entropy[guess[by_entropy].argsort(stable=True)]  # class by class, the least sure first
+    sizes = torch.zeros(classes, dtype=torch.int64, device=guess.device).scatter_add_(0, guess, torch.ones_like(guess))
+    first = sizes.cumsum(0) - sizes
+    place = torch.arange(len(guess), device=guess.device) - first[guess[by_class]]
+    rank = torch.empty_like(entropy).index_copy_(0, by_class, place.to(entropy.dtype))
     # every class's first, then every class's second, ...; among equals the less sure
     order = (rank - entropy / (1 + entropy.max())).argsort(stable=True)
     return order[:count].sort().values

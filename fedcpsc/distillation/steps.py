@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
-from fedcpsc.data.images import to_pixels
 from fedcpsc.data.mixing import Blend, Mixing, blended, draw_blend
-from fedcpsc.distillation.data_parallel import ONE_PROCESS, Passes, Rank, data_parallel
+from fedcpsc.distillation.bank_reader import BankReader
+from fedcpsc.distillation.data_parallel import Networks, Passes
 from fedcpsc.distillation.optimisers import learning_rate, make_optimiser
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
@@ -29,71 +28,22 @@ from fedcpsc.models.seeded import seeded
 from fedcpsc.models.students import Start, build_fellow, build_student
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["BankReader", "Banked", "Member", "check_finite", "fit", "make_committee", "student_loss"]
+__all__ = ["BankReader", "Member", "check_finite", "fit", "make_committee", "make_member", "student_loss"]
 
 
 @dataclass
 class Member:
-    """A committee network and its optimiser. Member 0 is the student."""
+    """A committee network and its optimiser.
+
+    Attributes:
+        network: the network.
+        optimiser: optimiser of its weights.
+        index: number in the committee; 0 is the student.
+    """
 
     network: Classifier
     optimiser: torch.optim.Optimizer
-
-
-class Banked(Protocol):
-    """What is fitted to: an `AnswerBank`, or a part of one."""
-
-    @property
-    def rows(self) -> int:
-        """Images."""
-        ...
-
-    @property
-    def images(self) -> npt.NDArray[np.uint8]:
-        """uint8 [rows, C, H, W]."""
-        ...
-
-    @property
-    def targets(self) -> npt.NDArray[np.float32]:
-        """float32 [rows, K]."""
-        ...
-
-
-class BankReader:
-    """Random batches of (pixels, targets) from the bank.
-
-    On the CPU rows are read through the memory map, so that memory does not grow with the bank; on a GPU the bank is
-    copied to the device once and then only its new rows.
-    """
-
-    def __init__(self, bank: Banked, device: torch.device) -> None:
-        self._bank = bank
-        self.device = device
-        self._images: Tensor | None = None
-        self._targets: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """Images in the bank."""
-        return self._bank.rows
-
-    def refresh(self) -> None:
-        """Call after answers were banked and before the next `batch`."""
-        if self.device.type != "cuda":
-            return
-        have = 0 if self._images is None else len(self._images)
-        if self._bank.rows > have:
-            fresh = torch.from_numpy(np.array(self._bank.images[have:])).to(self.device)
-            self._images = fresh if self._images is None else torch.cat([self._images, fresh])
-        self._targets = torch.from_numpy(np.array(self._bank.targets)).to(self.device)
-
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels float32 [B, C, H, W] in [-1, 1] and targets float32 [B, K] of int64 rows [B]."""
-        if self._images is not None and self._targets is not None:
-            return to_pixels(self._images[rows]), self._targets[rows]
-        index = rows.cpu().numpy()
-        pixels = to_pixels(torch.from_numpy(self._bank.images[index]))
-        return pixels.to(self.device), torch.from_numpy(self._bank.targets[index]).to(self.device)
+    index: int = 0
 
 
 def make_committee(
@@ -114,12 +64,22 @@ def make_committee(
         device: device of the networks.
         start: what the student begins as; None for what the configuration alone says.
     """
-    members = []
-    for index in range(config.committee):
-        build, own_seed = build_fellow if index else build_student, derive_seed(seed, "member", index)
-        network = to_device(build(config, classes, image_shape, own_seed, start), device)
-        members.append(Member(network, make_optimiser(config, network)))
-    return members
+    return [make_member(config, classes, image_shape, seed, device, start, index) for index in range(config.committee)]
+
+
+def make_member(
+    config: StudentConfig,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    device: torch.device,
+    start: Start | None,
+    index: int,
+) -> Member:
+    """One network of the committee; arguments as for `make_committee`, and its number."""
+    build, own_seed = build_fellow if index else build_student, derive_seed(seed, "member", index)
+    network = to_device(build(config, classes, image_shape, own_seed, start), device)
+    return Member(network, make_optimiser(config, network), index)
 
 
 def fit(
@@ -134,7 +94,7 @@ def fit(
     fresh_share: float = 0.0,
     cosine_from: tuple[int, int] | None = None,
     average: Classifier | None = None,
-    rank: Rank = ONE_PROCESS,
+    networks: Networks | None = None,
 ) -> Tensor:
     """`steps` optimiser steps on random batches of the bank; returns the loss at each, float32 [steps].
 
@@ -145,20 +105,23 @@ def fit(
         cosine_from: (done, total): these are steps of a final fit of `total` steps, of which `done` lie behind, and the
             learning rate follows `config.schedule`, by default a cosine; None keeps it constant.
         average: running average of the network's weights, with decay `config.average`; None where none is kept.
-        rank: this process among those that share every batch; they all must make the same call.
+        networks: how batches are passed through networks; None: by this process alone. Processes that share every
+            batch must all make the same call.
     """
+    networks = networks or Networks()
     device = reader.device
     stream = torch.Generator(device).manual_seed(seed)
-    rows = torch.from_numpy(pool).to(device)
-    newest = torch.from_numpy(fresh).to(device)
+    rows, newest = reader.rows_on_device(pool), reader.rows_on_device(fresh)
     from_newest = round(config.batch_size * fresh_share) if len(fresh) else 0
     member.network.train()
     losses = torch.zeros(steps, device=device)
     mixing, random = Mixing(config.mixup, config.cutmix), np.random.default_rng(derive_seed(seed, "mixing"))
-    drops = derive_seed(seed, "network", rank.index)  # every process passes other images: so others are dropped out
+    drops = derive_seed(
+        seed, "network", networks.rank.index
+    )  # every process passes other images: so others are dropped out
     foreign = isinstance(member.network, Adapted)  # it may drop out; networks of this project draw nothing
     streams = seeded(drops, device) if foreign else nullcontext()
-    with streams, data_parallel(member.network, rank, config.precision) as passes:
+    with streams, networks.passes(member.network, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
             if cosine_from is not None:
@@ -172,7 +135,7 @@ def fit(
             member.optimiser.zero_grad(set_to_none=True)
             blend = draw_blend(mixing, pixels.shape, random) if mixing.is_on else None
             loss = student_loss(passes, config, pixels, targets, stream, blend)
-            (loss * rank.world_size).backward()  # type: ignore[no-untyped-call]
+            (loss * networks.rank.world_size).backward()  # type: ignore[no-untyped-call]
             member.optimiser.step()
             losses[step] = loss.detach()
             if average is not None:

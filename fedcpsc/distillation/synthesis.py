@@ -32,6 +32,7 @@ from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.synthesis import moment_loss, negative_batch_entropy
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
+from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.models.seeded import seeded
@@ -89,7 +90,7 @@ def synthesise(
     if from_prior:
         stream = torch.Generator().manual_seed(derive_seed(of_round, "prior"))
         kinds: list[Tensor] = []
-        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream, kinds)
+        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream, kinds, device)
         asked.append(choose(drawn, candidates, from_prior, committee, device, config.precision))
         origins.append(codes_of_priors(torch.cat(kinds).numpy()[asked[-1].among]))
     generator = None
@@ -126,24 +127,28 @@ def _prior_chunks(
     image_shape: tuple[int, int, int],
     stream: torch.Generator,
     kinds: list[Tensor],
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` 8-bit images of the prior and their y, -1, on the CPU: small ones in one go.
+    """`count` 8-bit images of the prior and their y, -1, on the device: small ones in one go.
 
     Args:
+        stream: random generator of the CPU, which says which prior each image is from.
         kinds: list to which each chunk adds the numbers of its images' priors, as `draw_kinds` gives them.
+        device: device that images are drawn on, but for priors that can only be drawn on the CPU.
     """
     mean = config.moments[0] if config.moments else None
+    own = stream if device.type == "cpu" else torch.Generator(device).manual_seed(stream.initial_seed())
     step = together(count, image_shape, PRIOR_PIXELS)
     for start in range(0, count, step):
         kinds.append(draw_kinds(config.prior, min(step, count - start), stream))
-        images = to_uint8(sample_kinds(config.prior, kinds[-1], image_shape, stream, mean))
-        yield images, torch.full((len(images),), -1)
+        images = to_uint8(sample_kinds(config.prior, kinds[-1], image_shape, stream, mean, own))
+        yield images, torch.full((len(images),), -1, device=images.device)
 
 
 def draw(
     generator: ConditionalGenerator, config: SynthesisConfig, count: int, classes: int, seed: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`count` 8-bit images and their y, on the CPU, in chunks.
+    """`count` 8-bit images and their y, on the device, in chunks.
 
     The generator's norms use batch statistics, as in training: it is too young for running ones.
     """
@@ -152,7 +157,7 @@ def draw(
     with torch.no_grad():
         for part in torch.split(y, generator_batch(256, generator.image_shape, config.width)):
             pixels = generator(torch.randn(len(part), config.latent, generator=stream, device=device), part)
-            yield to_uint8(pixels).cpu(), part.cpu()
+            yield to_uint8(pixels), part
 
 
 def make_generator(
@@ -184,7 +189,8 @@ def train_generator(
         seed_projection(generator, projection_seed)
     generator = to_device(generator, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "train"))
-    optimiser = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999))
+    weights = list(generator.parameters())
+    optimiser = torch.optim.Adam(weights, lr=config.learning_rate, betas=(0.5, 0.999), fused=fused_on_gpu(weights))
     batch = generator_batch(config.batch_size, image_shape, config.width)
     with frozen(committee):
         for _ in range(config.steps):

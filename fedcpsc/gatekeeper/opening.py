@@ -76,7 +76,7 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher:
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     if teacher is None:
-        teacher = open_teacher(folder, manifest, batch_size=policy.service.batch_size)
+        teacher = open_teacher(folder, manifest, policy.service.batch_size, policy.service.device)
     if tried or (tried is None and manifest.origin == "adopted"):
         _try(teacher, manifest, policy)
     ledger = Ledger.open(

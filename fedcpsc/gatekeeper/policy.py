@@ -39,6 +39,8 @@ class ServicePolicy(Strict):
 
     Attributes:
         batch_size: number of images per forward pass; null is 500, of images over 64x64 pixels fewer: 10 of 224x224.
+        device: device that the teacher's network answers on: cpu, or cuda for a GPU of the silo's own, which the kinds
+            torch, torchvision, timm and huggingface can use. Answers differ in the last digits from a CPU's.
         query_megabytes: most megabytes (10^6 bytes) of a query's images, beside `images_per_query`; one image may
             always be asked about.
         queue: number of requests that may wait at a time; more are refused as busy.
@@ -48,6 +50,7 @@ class ServicePolicy(Strict):
     """
 
     batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
     query_megabytes: Annotated[float, Field(gt=0, le=1024)] = 16.0
     queue: Annotated[int, Field(ge=1, le=10_000)] = 16
     connections: Annotated[int, Field(ge=2, le=10_000)] = 64

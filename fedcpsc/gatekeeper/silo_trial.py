@@ -39,4 +39,6 @@ def try_in_folder(silo_dir: str | Path) -> TrialResult:
     """
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
-    return try_under_policy(open_teacher(folder, manifest, policy.service.batch_size), manifest, policy)
+    return try_under_policy(
+        open_teacher(folder, manifest, policy.service.batch_size, policy.service.device), manifest, policy
+    )

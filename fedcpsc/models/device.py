@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
+from fedcpsc.transfers import uploaded
 
 __all__ = [
     "choose_device",
@@ -25,14 +27,19 @@ __all__ = [
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, key: str = "runtime.device") -> torch.device:
     """`runtime.device` as a device; "auto" is the GPU where there is one.
+
+    Args:
+        wanted: auto, cpu or cuda.
+        key: key of the configuration that says so, for messages.
 
     Raises:
         ConfigError: where "cuda" is wanted and torch sees none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(explain("runtime.device", wanted, "no GPU is visible to torch", "use auto or cpu"))
+        other = "" if torch.version.cuda else f", or install a torch with CUDA: {torch.__version__} has none"
+        raise ConfigError(explain(key, wanted, "no GPU is visible to torch", f"use auto or cpu{other}"))
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -43,6 +50,8 @@ def to_device(network: Network, device: torch.device) -> Network:
     order in memory (`Classifier.memory_format`).
     """
     wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
+    if device.type != "cpu":
+        network._apply(partial(uploaded, device=device))  # type: ignore[no-untyped-call] # `to` waits at every tensor
     return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 

@@ -64,4 +64,5 @@ CPPN = Prior(
     summary="small random networks that map a pixel's place to its colour, from blots to fine ripples",
     when="for pictures of smooth bounded regions",
     draw=_draw,
+    on_device=True,
 )

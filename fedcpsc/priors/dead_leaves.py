@@ -47,4 +47,5 @@ DEAD_LEAVES = Prior(
     summary="discs and rectangles of random size and colour, each hiding what lies under it",
     when="for pictures with sharp edges between flat regions",
     draw=_draw,
+    on_device=True,
 )

@@ -65,4 +65,5 @@ FRACTALS = Prior(
     summary="attractors of random iterated function systems, as tone between two colours",
     when="for pictures of branching or scattered structure",
     draw=_draw,
+    on_device=True,
 )

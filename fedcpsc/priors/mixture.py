@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedcpsc.choices import check_mixture
 from fedcpsc.priors.prior import PRIOR_KINDS
+from fedcpsc.transfers import uploaded
 
 __all__ = ["draw_kinds", "sample_kinds", "sample_prior"]
 
@@ -49,18 +50,28 @@ def sample_kinds(
     image_shape: tuple[int, int, int],
     generator: torch.Generator,
     mean: float | None = None,
+    on_device: torch.Generator | None = None,
 ) -> Tensor:
     """As `sample_prior`, of images whose priors are drawn already.
 
     Args:
-        kinds: number of each image's prior in `sorted(mixture)`, int64 [count].
+        kinds: number of each image's prior in `sorted(mixture)`, int64 [count], on the CPU.
+        generator: random generator of the CPU.
+        on_device: random generator of the device that the images are wanted on: priors that can draw there do, the
+            images of the others are uploaded. None: all is drawn on the CPU, from `generator`.
+
+    Returns:
+        float32 [count, C, H, W] in [-1, 1], on the device.
     """
-    images = torch.empty(len(kinds), *image_shape)
+    stream = on_device or generator
+    images = torch.empty(len(kinds), *image_shape, device=stream.device)
     for index, name in enumerate(sorted(mixture)):
-        mask = kinds == index
-        if mask.any():
-            images[mask] = PRIOR_KINDS.get(name).images(int(mask.sum()), image_shape, generator)
-    return images if mean is None else bend_tones(images, mean, generator)
+        rows = (kinds == index).nonzero()[:, 0]
+        if len(rows):
+            prior = PRIOR_KINDS.get(name)
+            drawn = prior.images(len(rows), image_shape, stream if prior.on_device else generator)
+            images.index_copy_(0, uploaded(rows, stream.device), uploaded(drawn, stream.device))
+    return images if mean is None else bend_tones(images, mean, stream)
 
 
 def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: float = 0.2) -> Tensor:
@@ -71,16 +82,18 @@ def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: 
 
     Args:
         mean: public mean of the domain's pixels, in (-1, 1).
+        generator: random generator of the images' device.
         spread: standard deviation of the images' own means about it.
     """
-    n = len(images)
+    n, device = len(images), images.device
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     tones = ((images - low) / (high - low).clamp_min(1e-3)).clamp(1e-4, 1)  # [0, 1]
-    dark = torch.rand(n, 1, 1, 1, generator=generator) < (1 - mean) / 2
+    dark = torch.rand(n, 1, 1, 1, generator=generator, device=device) < (1 - mean) / 2
     is_dark = tones.mean((1, 2, 3), keepdim=True) < 0.5
     tones = torch.where(dark == is_dark, tones, (1 - tones).clamp_min(1e-4))
-    wanted = (mean + spread * torch.randn(n, 1, 1, 1, generator=generator)).clamp(-0.97, 0.97) / 2 + 0.5
-    log_low, log_high = torch.full((n, 1, 1, 1), -3.0), torch.full((n, 1, 1, 1), 3.0)
+    normal = torch.randn(n, 1, 1, 1, generator=generator, device=device)
+    wanted = (mean + spread * normal).clamp(-0.97, 0.97) / 2 + 0.5
+    log_low, log_high = (torch.full((n, 1, 1, 1), bound, device=device) for bound in (-3.0, 3.0))
     for _ in range(16):  # bisection on the logarithm of the power
         middle = (log_low + log_high) / 2
         too_light = (tones ** middle.exp()).mean((1, 2, 3), keepdim=True) > wanted

@@ -87,4 +87,5 @@ SCENES = Prior(
     summary="a body with parts before a ground, shaded, textured and often symmetric",
     when="for photographs of things",
     draw=_draw,
+    on_device=True,
 )

@@ -41,4 +41,5 @@ SMOOTH = Prior(
     summary="sum of blurred noise at several scales",
     when="for any domain, and where drawing must be cheap",
     draw=_draw,
+    on_device=True,
 )

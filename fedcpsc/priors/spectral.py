@@ -45,4 +45,5 @@ SPECTRAL = Prior(
     summary="noise whose amplitude falls with frequency, as that of photographs does",
     when="for textures and photographs",
     draw=_draw,
+    on_device=True,
 )

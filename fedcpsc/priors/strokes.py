@@ -48,4 +48,5 @@ STROKES = Prior(
     summary="one to four soft curves on a plain ground",
     when="for writing and line drawings",
     draw=_draw,
+    on_device=True,
 )

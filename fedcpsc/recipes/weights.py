@@ -39,8 +39,8 @@ def sent_parameters(generator: ConditionalGenerator) -> list[nn.Parameter]:
 
 def pack_weights(generator: ConditionalGenerator) -> npt.NDArray[np.uint16]:
     """uint16 [W]: the bits of its parameters as float16."""
-    parts = [parameter.detach().cpu().reshape(-1) for parameter in sent_parameters(generator)]
-    rounded: npt.NDArray[np.float16] = torch.cat(parts).to(torch.float16).numpy()
+    parts = [parameter.detach().reshape(-1) for parameter in sent_parameters(generator)]
+    rounded: npt.NDArray[np.float16] = torch.cat(parts).to(torch.float16).cpu().numpy()
     return rounded.view(np.uint16)
 
 

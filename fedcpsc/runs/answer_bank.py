@@ -93,6 +93,10 @@ class AnswerBank(BankIndex):
         head = journal_head(image_shape, classes, self.silos, self.label_sets, self.origin_names)
         self.nonce = self._recover(head, excluded)
         self._mapped: dict[str, npt.NDArray[Any]] = {}
+        self._targets_set: dict[
+            int, tuple[int, slice]
+        ] = {}  # by first row: when, as a count of settings, and which rows
+        self._moment = 0
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -115,6 +119,14 @@ class AnswerBank(BankIndex):
     def targets(self) -> Floats:
         """float32 [rows, K], memory-mapped; rows without any answer hold zeros."""
         return self._map(TARGETS, np.float32, (self.classes,))
+
+    def targets_set_since(self, moment: int) -> tuple[list[slice], int]:
+        """Rows whose targets were set after a moment, and the moment that is now: for copies of the targets.
+
+        Args:
+            moment: number that an earlier call gave; 0: when the bank was opened.
+        """
+        return [rows for when, rows in self._targets_set.values() if when > moment], self._moment
 
     def batch_of(self, query_id: str) -> Batch | None:
         """The batch a query id belongs to."""
@@ -193,6 +205,8 @@ class AnswerBank(BankIndex):
     def set_targets(self, batch: Batch, targets: Floats) -> None:
         """Stores a batch's aggregated targets [n, K]; derived from the answers, so not journalled."""
         self._write(TARGETS, batch.first, targets.astype(np.float32), sync=False)
+        self._moment += 1
+        self._targets_set[batch.first] = self._moment, batch.rows
 
     # Inside ----------------------------------------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ def use_adopted(folder: Path, manifest: Manifest, evaluation: ImageSet | None, a
     policy = load_policy(folder / POLICY_FILE)
     mark = mark_path(folder, policy)
     Ledger.open(folder / LEDGER_FILE, manifest.population, unit=manifest.unit, high_water_mark=mark).close()
-    teacher = open_teacher(folder, manifest, policy.service.batch_size)
+    teacher = open_teacher(folder, manifest, policy.service.batch_size, policy.service.device)
     try_under_policy(teacher, manifest, policy)
     return SiloReport(
         silo=manifest.silo,

@@ -23,6 +23,7 @@ from fedcpsc.gatekeeper.guarantee import check_training
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
 from fedcpsc.ledger.ledger import Ledger
+from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silos.adopted import accuracy_of
@@ -164,16 +165,17 @@ class SiloMaker:
             check_training(policy, ledger, planned_history(plan, teachers.epochs, teachers.batch_size, units))
 
     def _train(self, images: ImageSet, architecture: str, policy: Policy, progress: Progress) -> TrainedTeacher:
-        return train_teacher(
-            images,
-            self.config.teachers,
-            self.seed,
-            architecture,
-            lambda line: progress(f"{self.name}: {line}"),
-            self.folder,
-            self.device,
-            public_size=policy.public_size,
-        )
+        with gpu_arithmetic(self.device):
+            return train_teacher(
+                images,
+                self.config.teachers,
+                self.seed,
+                architecture,
+                lambda line: progress(f"{self.name}: {line}"),
+                self.folder,
+                self.device,
+                public_size=policy.public_size,
+            )
 
     def _stage(self, made: TrainedTeacher, images: ImageSet, fingerprint: str, policy: Policy | None) -> Manifest:
         """Writes the new teacher, and the policy where it is the configuration's, to where `Replacement` takes them."""

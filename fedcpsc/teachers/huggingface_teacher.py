@@ -41,13 +41,20 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
     except (KeyError, ValueError, RecursionError) as error:
         shown = "has no config.json in its metadata"
         raise ManifestError(explain("weights", WEIGHTS_FILE, shown, "adopt the folder again")) from error
-    network = _network(config, tensors_of(weights, WEIGHTS_FILE))
+    return TorchTeacher(_Logits(_network(config, tensors_of(weights, WEIGHTS_FILE))), manifest, batch_size)
 
-    def logits(pixels: Tensor) -> Tensor:
-        found: Tensor = network(pixel_values=pixels).logits
+
+class _Logits(nn.Module):
+    """A classifier of transformers as one of images alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised images [N, C, H, W] -> logits [N, K]."""
+        found: Tensor = self.network(pixel_values=pixels).logits
         return found
-
-    return TorchTeacher(logits, manifest, batch_size)
 
 
 def _network(config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
 
-__all__ = ["Floats", "ShardTeacher", "Teacher", "WithOutputs", "checked"]
+__all__ = ["Floats", "Movable", "ShardTeacher", "Teacher", "WithOutputs", "checked"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,6 +63,19 @@ class WithOutputs(Teacher, Protocol):
 
         Raises:
             TeacherError: where the network fails.
+        """
+        ...
+
+
+@runtime_checkable
+class Movable(Teacher, Protocol):
+    """A teacher whose network may answer on another device than the CPU."""
+
+    def answer_on(self, device: str) -> bool:
+        """Moves the network there; False where it cannot be moved.
+
+        Args:
+            device: name of the device, `cpu` or `cuda`.
         """
         ...
 

@@ -14,6 +14,7 @@ from fedcpsc.errors import TeacherError, explain
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
+from fedcpsc.teachers.on_device import OnDevice
 from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.state_dict import misfit, tensors_of
@@ -60,6 +61,20 @@ class TorchTeacher:
         self._fixed_batch = fixed_batch
         self._probabilities = manifest.probabilities
         self._pixels = Pixels(manifest)
+
+    def answer_on(self, device: str) -> bool:
+        """Moves the network to a device, from which its answers are brought back; False where it cannot be moved.
+
+        Args:
+            device: name of the device, `cpu` or `cuda`.
+
+        Raises:
+            ConfigError: the device is a GPU, and torch sees none.
+        """
+        if not isinstance(self._network, nn.Module):
+            return False
+        self._network = OnDevice(self._network, device, "service.device")
+        return True
 
     @torch.inference_mode()
     def predict(self, images: npt.NDArray[np.uint8]) -> Floats:

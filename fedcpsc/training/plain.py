@@ -17,12 +17,15 @@ from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
 from fedcpsc.losses.outlier_exposure import outlier_exposure
+from fedcpsc.models.device import mixed_precision
+from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import Canaries
 from fedcpsc.training.outliers import Outliers
 from fedcpsc.training.plan import PlainTraining
+from fedcpsc.transfers import uploaded
 
 __all__ = ["Progress", "TrainedTeacher", "train_classifier"]
 
@@ -89,12 +92,13 @@ def train_classifier(
     if len(images) < 2:
         raise DataError(explain("train_size", len(images), "a teacher needs at least 2 images", "use fewer silos"))
     device = torch.device(device)
+    precision = config.precision or ("float32" if device.type == "cpu" else "bfloat16")
     outputs = images.classes + (outliers is not None)
     network = build_classifier(
         architecture, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
     network = network.to(memory_format=torch.channels_last)  # faster on either device
-    pixels, labels = torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
+    pixels, labels = uploaded(images.images, device), uploaded(images.labels, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
     outliers = outliers and outliers.to(device)
     batch_size = min(config.batch_size, len(images))
@@ -111,7 +115,7 @@ def train_classifier(
                 shown = torch.cat([shown, outliers.draw(outliers.beside(len(batch)), stream)])
             x = random_shift(to_pixels(shown), config.shift, stream)
             x = random_flip(x, stream) if config.flip else x
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with mixed_precision(device, precision):
                 loss = _loss(network(x), labels[batch], outliers)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -136,10 +140,11 @@ def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
 
 
 def _optimiser(network: HeadedClassifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
+    rate, decay, weights = config.learning_rate, config.weight_decay, list(network.parameters())
+    fused = fused_on_gpu(weights)
     if plan.optimiser == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+        return torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
+    return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=fused)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -128,7 +128,8 @@ def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts
     if not kind.get("canaries"):
         kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
     outliers = {} if teachers.outliers is None else {"outliers": teachers.outliers.model_dump(mode="json")}
-    return kind | {name: getattr(teachers, name) for name in fields} | outliers
+    precision = {} if teachers.precision is None else {"precision": teachers.precision}
+    return kind | {name: getattr(teachers, name) for name in fields} | outliers | precision
 
 
 def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fedcpsc.models.dcgan import build_generator
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
+from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.white_box.adapter import build_adapter
@@ -68,7 +69,11 @@ class Engine:
         self.z = nn.Parameter(torch.empty(config.batch_size, g.nz, device=device))
         self.generator_optimiser = self._new_adam()
         self.student_optimiser = torch.optim.SGD(
-            student.parameters(), plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
+            student.parameters(),
+            plan.learning_rate,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+            fused=fused_on_gpu(student.parameters()),
         )
         self._norms = batch_norms(teacher) if config.loss.beta else []
 
@@ -177,7 +182,7 @@ class Engine:
     def _new_adam(self) -> torch.optim.Adam:
         plan = self.config.generator
         moved = [*self.generator.parameters(), *self.adapter.parameters(), self.z]
-        return torch.optim.Adam(moved, lr=plan.learning_rate, betas=plan.betas)
+        return torch.optim.Adam(moved, lr=plan.learning_rate, betas=plan.betas, fused=fused_on_gpu(moved))
 
 
 def student_rate(config: WhiteBoxConfig, epoch: int) -> float:

@@ -100,6 +100,14 @@ class WhiteBoxConfig(Strict):
     runtime: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
+    def _one_process_runs_it(self) -> WhiteBoxConfig:
+        for name, value in (("processes", self.runtime.processes), ("compile", self.runtime.compile)):
+            if value != RuntimeConfig.model_fields[name].default:
+                constraint = "is for runs that ask silos: the white-box mode runs as it is, in one process"
+                raise ValueError(explain(f"runtime.{name}", value, constraint, "leave it out"))
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_ends(self) -> WhiteBoxConfig:
         if self.student.warm_up >= self.epochs:
             constraint = f"must be < epochs={self.epochs}"

@@ -18,6 +18,7 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
+from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
@@ -35,6 +36,7 @@ from fedcpsc.runs.result import RESULT_SCHEMA, Network, WhiteBoxResult
 from fedcpsc.runs.sealed import read_sealed, write_sealed
 from fedcpsc.seeding import derive_seed
 from fedcpsc.strict_json import format_json
+from fedcpsc.transfers import uploaded
 from fedcpsc.typed_yaml import load_as, save_config
 from fedcpsc.white_box.engine import Engine, generator_rate, student_rate
 from fedcpsc.white_box.objective import Terms
@@ -83,6 +85,22 @@ def run_white_box(
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     evaluation = load_evaluation(config.data, config.seed)
+    with gpu_arithmetic(device, tf32=config.runtime.tf32):
+        return _run(config, run_dir, device, evaluation, quirks, on_line, tell, resume=resume)
+
+
+def _run(
+    config: WhiteBoxConfig,
+    run_dir: Path,
+    device: torch.device,
+    evaluation: ImageSet | None,
+    quirks: Quirks,
+    on_line: OnLine,
+    tell: Callable[[str], None],
+    *,
+    resume: bool,
+) -> WhiteBoxResult:
+    """The run, once all is checked; arguments as for `run_white_box`."""
     begun = time.monotonic()
     run_dir.mkdir(parents=True, exist_ok=True)
     kept_teacher = run_dir / WHITE_BOX_TEACHER_FILE
@@ -124,8 +142,8 @@ def accuracy(network: Classifier, images: ImageSet) -> float:
     with torch.inference_mode():
         for start in range(0, len(images), _EVALUATION_BATCH):
             part = slice(start, start + _EVALUATION_BATCH)
-            x = to_pixels(torch.from_numpy(images.images[part]).to(device))
-            right += (network(x).argmax(1) == torch.from_numpy(images.labels[part]).to(device)).sum()
+            x = to_pixels(uploaded(images.images[part], device))
+            right += (network(x).argmax(1) == uploaded(images.labels[part], device)).sum()
     network.train(training)
     return right.item() / len(images)
 

@@ -13,6 +13,9 @@ ALONE = "one at a time"
 """Group of the tests that start processes or a browser: they never run beside one another."""
 
 LEFT_OUT: dict[str, dict[str, str]] = {
+    "gpu": {
+        "tests/gpu/": "needs a GPU, and is skipped without one; benchmarks/gpu_check.sh runs it on a CPU to see that it runs",
+    },
     "e2e": {
         "tests/e2e/": "starts Flower's processes, for minutes: Ray alone takes 8 to 18 s to start",
     },
@@ -108,6 +111,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_public_images.py::test_photographs_and_public_pictures_are_both_named_and_a_procedural_run_names_none": "two runs",
         "tests/distillation/test_large_images.py": "draws and fits images of photographs' size",
         "tests/distillation/test_many_silos.py": "measures memory over banks of many silos",
+        "tests/distillation/test_on_device.py": "torch's meta kernels take seconds to import",
         "tests/distillation/test_optimisers.py::test_a_fit_repeats_and_its_loss_falls": "fits of each kind, twice",
         "tests/distillation/test_overlap.py": "whole runs with answers out of order",
         "tests/distillation/test_own_student.py": "whole runs with a module of the caller's own, and torch's exporters",
@@ -135,6 +139,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/models/test_classifiers.py::test_parameter_counts_are_the_published_ones": "the largest networks",
         "tests/models/test_classifiers.py::test_small_architectures_learn": "trains a network of each kind",
         "tests/models/test_classifiers.py::test_the_gradient_reaches_the_image_and_every_parameter": "one pass of every network",
+        "tests/models/test_gpu_settings.py::test_a_fused_step_reads_no_number_from_the_gpu_whatever_the_rate": "torch's fake kernels take seconds to import",
+        "tests/models/test_gpu_settings.py::test_on_a_gpu_the_optimiser_is_fused_and_elsewhere_torchs_choice": "as above",
         "tests/models/test_students.py": "builds torchvision's and timm's networks",
         "tests/privacy/test_accounting.py::test_epsilon_of_a_training": "the numerical accountant over long trainings",
         "tests/privacy/test_accounting.py::test_the_second_opinion_is_opacus": "as above, by Opacus",
@@ -156,6 +162,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/statistical/": "two-sided tests of noise: as many draws as their false-alarm rate asks for, minutes in all",
         "tests/sweep/test_results.py": "draws whole pages and pictures",
         "tests/sweep/test_sweep.py": "makes silos, draws whole pages and pictures",
+        "tests/teachers/test_teacher_on_device.py": "torch's meta kernels take seconds to import",
         "tests/teachers/test_own_resnet18.py": "exports and runs a resnet18 in each format, also at 224x224",
         "tests/teachers/test_recognise_huggingface.py::test_a_folder_says_all_that_a_manifest_needs_and_answers_as_its_owner_knows_it": "imports transformers",
         "tests/teachers/test_recognise_huggingface.py::test_a_folder_that_timm_wrote_is_timms": "builds a resnet18",
@@ -165,8 +172,10 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/training/test_canaries.py": "trains teachers with canaries, with DP-SGD too",
         "tests/training/test_outliers.py": "trains teachers with public outliers",
         "tests/training/test_private_training.py": "trains teachers with DP-SGD",
+        "tests/training/test_training_on_device.py": "torch's meta kernels take seconds to import",
         "tests/training/test_training.py": "trains teachers",
         "tests/white_box/test_white_box_engine.py::test_in_the_generator_phase_only_generator_adapter_and_z_learn": "whole phases of training",
+        "tests/white_box/test_white_box_on_device.py": "torch's meta kernels take seconds to import",
         "tests/white_box/test_white_box_run.py": "whole runs; one trains until it is far above chance",
     },
 }

@@ -83,14 +83,17 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
         (staging / WEIGHTS_FILE).write_bytes(found.weights)
         save_manifest(manifest, staging)
         policy = _with_batch(wishes.policy, manifest, staging)
-        teacher = open_teacher(staging, manifest, policy.service.batch_size)
+        teacher = open_teacher(staging, manifest, policy.service.batch_size, policy.service.device)
         trial = try_under_policy(teacher, manifest, policy)
         seen = None
         if pictures is not None:
             names = (*(manifest.class_names or ()), *([_NONE] if manifest.none_class else []))
             batch = policy.service.batch_size
             seen = look_at_pictures(
-                Path(pictures), manifest, names, lambda as_said: open_teacher(staging, as_said, batch)
+                Path(pictures),
+                manifest,
+                names,
+                lambda as_said: open_teacher(staging, as_said, batch, policy.service.device),
             )
         save_policy(policy, staging / POLICY_FILE)
         with contextlib.closing(begin_ledger(staging)) as ledger:
@@ -175,6 +178,6 @@ def _with_batch(policy: Policy, manifest: Manifest, staging: Path) -> Policy:
     if "batch_size" in policy.service.model_fields_set:
         return policy
     largest = min(_LARGEST_BATCH, policy.images_per_query)
-    teacher = open_teacher(staging, manifest, largest)
+    teacher = open_teacher(staging, manifest, largest, policy.service.device)
     fits = batch_that_fits(teacher, manifest.image_shape, largest)
     return policy.model_copy(update={"service": policy.service.model_copy(update={"batch_size": fits})})
