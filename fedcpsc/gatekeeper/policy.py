@@ -38,7 +38,7 @@ class ServicePolicy(Strict):
     """Settings that change speed and robustness, never the content of an answer.
 
     Attributes:
-        batch_size: number of images per forward pass; null is 500, of images over 64x64 pixels fewer: 10 of 224x224.
+        batch_size: number of images per forward pass; null is 64, of images over 64x64 pixels fewer: 10 of 224x224.
         query_megabytes: most megabytes (10^6 bytes) of a query's images, beside `images_per_query`; one image may
             always be asked about.
         queue: number of requests that may wait at a time; more are refused as busy.

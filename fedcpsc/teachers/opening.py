@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedcpsc.large_images import together
+from fedcpsc.large_images import images_a_pass
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Teacher
@@ -13,12 +13,9 @@ from fedcpsc.teachers.protocol import Teacher
 __all__ = ["default_batch_size", "open_teacher"]
 
 
-_USUAL_BATCH = 500
-
-
 def default_batch_size(image_shape: tuple[int, int, int]) -> int:
-    """Number of images (C, H, W) per forward pass that fit into memory: 500, of images over 64x64 pixels fewer."""
-    return together(_USUAL_BATCH, image_shape)
+    """Number of images (C, H, W) per forward pass: 64, of images over 64x64 pixels fewer."""
+    return images_a_pass(image_shape)  # teachers answer on the CPU
 
 
 def open_teacher(folder: Path, manifest: Manifest, batch_size: int | None = None) -> Teacher:
