@@ -185,8 +185,14 @@ class EvaluationConfig(Strict):
     """Held-out real images, where the run has any. They never steer training."""
 
     held_out: bool = Field(True, description="measure on held-out images; false where nobody has any")
-    every: Positive = Field(1, description="evaluate the student every so many rounds")
-    batch_size: Positive = Field(500, description="images a forward pass")
+    every: Positive | None = Field(
+        None,
+        description="evaluate the student every so many rounds; null: after each where that takes at most some 5 % of the run's work, counted in images that pass through networks, else so rarely; up to 1,000 held-out images after each",
+    )
+    batch_size: Positive | None = Field(
+        None,
+        description="images a forward pass; null: 64 on a CPU, whose cache they fit, of large ones fewer; 512 on a GPU",
+    )
 
 
 class OutputConfig(Strict):

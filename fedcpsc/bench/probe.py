@@ -4,7 +4,8 @@
 It imports of `fedcpsc` only what it measures, never this package: so the same measuring code runs over another
 revision's networks, losses and steps. Jobs come as JSON lines on stdin, replies go as JSON lines to stdout.
 
-    {"do": "student", ...} -> {"ready"}, to each {"go": true} {"wall_s", "cpu_s"}, at the end of stdin {"peak_MiB"}
+    {"do": "student", ...} -> {"ready"}, to each {"go": true} {"wall_s", "cpu_s"}, at the end of stdin {"peak_MiB"};
+                              where there are bare passes to hold it against also {"bare_wall_s", "bare_cpu_s"}
     {"do": "curve", ...}   -> {"final", "split"}; the run's own file of progress lines holds the points
 """
 
@@ -13,14 +14,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import itertools
 import json
+import math
 import os
 import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,18 +33,23 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
 import fedcpsc
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import to_uint8
+from fedcpsc.distillation.evaluate import predict
 from fedcpsc.distillation.selection import select
 from fedcpsc.distillation.steps import BankReader, Member, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise, train_generator
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.registry import build_classifier
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.protocol import codec, messages
 
 _MOST_ROWS = 5000  # of the bank that is fitted to; a step's time does not depend on it
+_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,14 @@ class Work:
         call: function that does the work; returns the tensors that came out.
         units: number of steps or rounds in one call.
         images: number of images that passed through it.
+        bare: function that passes as many images through the same networks, forward and, where the work trains,
+            backward, and does nothing else: the time that the work cannot fall below; None where it has no such bound.
     """
 
     call: Callable[[], Iterable[Tensor]]
     units: int
     images: int
+    bare: Callable[[], None] | None = None
 
 
 class Bench:
@@ -84,22 +95,47 @@ class Bench:
             made = train_generator(synthesis, self.networks, self.classes, self.shape, self.config.seed, self.device)
             return made.state_dict().values()
 
-        return Work(call, self.steps, self.steps * synthesis.batch_size)
+        return Work(call, self.steps, self.steps * synthesis.batch_size, self._bare_generator())
 
     def selection(self) -> Work:
         """Choosing one round's images among its candidates."""
         pool = self._prior_images(self.count * self.config.synthesis.candidates)
         known = "precision" in inspect.signature(select).parameters  # older commits have none
         options: dict[str, Any] = {"precision": self.config.synthesis.precision} if known else {}
-        return Work(lambda: [select(pool, self.networks, self.count, self.device, **options)], 1, len(pool))
+        bare = self._bare_passes(self.networks, len(pool), self.config.synthesis.precision)
+        return Work(lambda: [select(pool, self.networks, self.count, self.device, **options)], 1, len(pool), bare)
 
     def student(self) -> Work:
         """Steps of the student on the bank, as in a round."""
-        return self._fitting(final=False)
+        return self._fitting(self.members[:1], final=False)
+
+    def committee(self) -> Work:
+        """As many steps of every network of the committee."""
+        return self._fitting(self.members, final=False)
 
     def final(self) -> Work:
         """Steps of the final fit: falling rate, averaged weights where configured."""
-        return self._fitting(final=True)
+        return self._fitting(self.members[:1], final=True)
+
+    def evaluation(self) -> Work:
+        """The student's classes of held-out images; their pixels are the prior's, which changes nothing."""
+        images, student = self._prior_images(_HELD_OUT).numpy(), self.networks[0]
+        size = self.config.evaluation.batch_size
+        call = lambda: [torch.from_numpy(predict(student, images, size))]  # noqa: E731
+        return Work(call, 1, len(images), self._bare_passes([student], len(images)))
+
+    def answers(self) -> Work:
+        """A silo's answers to one round's images: query and answer as bytes, the ledger written, the teacher asked."""
+        gatekeeper, network = open_silo(self.config, self.classes, self.shape, self.scratch)
+        images, numbers = self._prior_images(self.count).numpy(), itertools.count()
+
+        def call() -> Iterable[Tensor]:
+            query = messages.Query(f"{next(numbers):032x}", messages.AnswerForm.PROBABILITIES, images)
+            answer = gatekeeper.answer(codec.from_bytes(codec.to_bytes(query)))
+            codec.to_bytes(answer)
+            return [torch.from_numpy(answer.values)]
+
+        return Work(call, 1, self.count, self._bare_passes([network], self.count, device=torch.device("cpu")))
 
     def round(self) -> Work:
         """One whole round without its answers: synthesise, then fit the committee."""
@@ -128,19 +164,77 @@ class Bench:
 
         return Work(call, 1, self.count)
 
-    def _fitting(self, *, final: bool) -> Work:
-        student, plan = self.members[0], self.config.student
+    def _fitting(self, members: Sequence[Member], *, final: bool) -> Work:
+        plan = self.config.student
         reader, pool = self._bank()
-        average = copy.deepcopy(student.network) if final and plan.average > 0 else None
+        average = copy.deepcopy(members[0].network) if final and plan.average > 0 else None
 
         def call() -> Iterable[Tensor]:
-            if final:
-                self._fit(student, reader, pool, self.steps, cosine_from=(0, 100 * self.steps), average=average)
-            else:
-                self._fit(student, reader, pool, self.steps, fresh_share=plan.fresh_share)
-            return _weights([student])
+            for member in members:
+                if final:
+                    self._fit(member, reader, pool, self.steps, cosine_from=(0, 100 * self.steps), average=average)
+                else:
+                    share = plan.fresh_share if member is self.members[0] else 0.0
+                    self._fit(member, reader, pool, self.steps, fresh_share=share)
+            return _weights(members)
 
-        return Work(call, self.steps, self.steps * plan.batch_size)
+        bare = self._bare_steps([member.network for member in members])
+        return Work(call, self.steps, self.steps * plan.batch_size * len(members), bare)
+
+    def _bare_steps(self, networks: Sequence[nn.Module]) -> Callable[[], None]:
+        """Forward and backward passes of as many batches, without data, loss and optimiser."""
+        plan = self.config.student
+        pixels = torch.rand(plan.batch_size, *self.shape, device=self.device)
+        passes = self.steps * (2 if plan.contrastive_weight else 1)
+
+        def call() -> None:
+            for network in networks:
+                network.train()
+                for _ in range(passes):
+                    network.zero_grad(set_to_none=True)
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                        logits = network(pixels)
+                    logits.float().sum().backward()
+
+        return call
+
+    def _bare_generator(self) -> Callable[[], None]:
+        """Forward and backward passes of generator and committee, of as many batches."""
+        plan = self.config.synthesis
+        untrained = plan.model_copy(update={"steps": 0})
+        generator = train_generator(
+            untrained, self.networks, self.classes, self.shape, self.config.seed, self.device
+        ).train()
+        z = torch.randn(plan.batch_size, plan.latent, device=self.device)
+        y = torch.arange(plan.batch_size, device=self.device) % self.classes
+        committee = [copy.deepcopy(network).eval().requires_grad_(False) for network in self.networks]
+
+        def call() -> None:
+            for _ in range(self.steps):
+                generator.zero_grad(set_to_none=True)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                    pixels = generator(z, y)
+                    logits = torch.stack([network(pixels) for network in committee])
+                logits.float().sum().backward()
+
+        return call
+
+    def _bare_passes(
+        self, networks: Sequence[nn.Module], images: int, precision: str = "float32", device: torch.device | None = None
+    ) -> Callable[[], None]:
+        """Forward passes alone of so many images, as they lie in memory already, in evaluation mode."""
+        device = device or self.device
+        together = min(images, 512 if device.type == "cuda" else max(1, min(64, 2**19 // math.prod(self.shape[1:]))))
+        pixels = torch.rand(together, *self.shape, device=device)
+        still = [copy.deepcopy(network).eval() for network in networks]
+
+        def call() -> None:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                for first in range(0, images, together):
+                    for network in still:
+                        network(pixels[: images - first])
+
+        return call
 
     def _fit(self, member: Member, reader: BankReader, pool: npt.NDArray[np.int64], steps: int, **options: Any) -> None:
         fit(member, self.config.student, reader, pool, pool[-self.count :], steps, self.config.seed, **options)
@@ -164,13 +258,42 @@ class Bench:
         return reader, np.arange(rows)
 
 
+def open_silo(config: RunConfig, classes: int, shape: tuple[int, int, int], folder: Path) -> tuple[Any, nn.Module]:
+    """An open gatekeeper in front of an untrained teacher of the configured architecture, and its network."""
+    manifests, policies = (import_module(f"fedcpsc.{name}") for name in ("teachers.manifest", "gatekeeper.policy"))
+    opening = import_module("fedcpsc.gatekeeper.opening")
+    plan = config.teachers
+    architecture = plan.architecture if isinstance(plan.architecture, str) else plan.architecture[0]
+    network = build_classifier(architecture, classes, shape, plan.width, seed=config.seed)
+    weights = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    manifest = manifests.Manifest(
+        silo="bench",
+        population="bench",
+        architecture=architecture,
+        width=plan.width,
+        classes=classes,
+        image_shape=shape,
+        normalisation=manifests.Normalisation(mean=(0.5,) * shape[0], std=(0.5,) * shape[0]),
+        train_size=None,
+        training={},
+        weights_sha256=manifests.sha256_hex(weights),
+        fingerprint="0" * 64,
+        private_class_counts=None,
+    )
+    (folder / manifests.WEIGHTS_FILE).write_bytes(weights)
+    manifests.save_manifest(manifest, folder)
+    policies.save_policy(policies.Policy(answers=10**9, images_per_query=10**6), folder / policies.POLICY_FILE)
+    opening.begin_ledger(folder).close()
+    return opening.open_gatekeeper(folder, tried=False), network
+
+
 def _bank_class() -> Any:
     """The answer bank's class; revisions before `fedcpsc.runs` keep it in `fedcpsc.distillation`."""
     package = "fedcpsc.runs" if find_spec("fedcpsc.runs") else "fedcpsc.distillation"
     return import_module(f"{package}.answer_bank").AnswerBank
 
 
-STAGES = ("prior", "generator", "selection", "student", "final", "round")
+STAGES = ("prior", "generator", "selection", "student", "committee", "final", "evaluation", "answers", "round")
 
 
 def measure(
@@ -199,8 +322,10 @@ def measure(
             }
         )
         on_gpu = bench.device.type == "cuda"
-        for _ in jobs:
-            reply(timed(work, on_gpu))
+        if work.bare is not None:
+            work.bare()  # its own warm-up
+        for number, _ in enumerate(jobs):
+            reply(timed_beside_bare(work, on_gpu, bare_first=number % 2 == 1))
         reply(
             {
                 "peak_MiB": resident("VmHWM"),
@@ -210,12 +335,22 @@ def measure(
         )
 
 
-def timed(work: Work, on_gpu: bool) -> dict[str, float]:
+def timed_beside_bare(work: Work, on_gpu: bool, *, bare_first: bool) -> dict[str, float]:
+    """Seconds of one call, and of its bare passes right before or after it."""
+    if work.bare is None:
+        return timed(work.call, on_gpu)
+    calls: list[Callable[[], object]] = [work.call, work.bare]
+    both = [timed(call, on_gpu) for call in (reversed(calls) if bare_first else calls)]
+    whole, bare = reversed(both) if bare_first else both
+    return {**whole, **{f"bare_{clock}": seconds for clock, seconds in bare.items()}}
+
+
+def timed(call: Callable[[], object], on_gpu: bool) -> dict[str, float]:
     """Seconds of the wall clock and of this process's CPU; what a GPU still works on is waited for."""
     if on_gpu:
         torch.cuda.synchronize()
     cpu, wall = time.process_time(), time.perf_counter()
-    work.call()
+    call()
     if on_gpu:
         torch.cuda.synchronize()
     return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}

@@ -48,10 +48,17 @@ class Ready(TypedDict):
 
 
 class CallTimes(TypedDict):
-    """Seconds of one timed call: of the wall's clock, and of the process's CPU."""
+    """Seconds of one timed call: of the wall's clock, and of the process's CPU.
+
+    Attributes:
+        wall_s, cpu_s: seconds of the call.
+        bare_wall_s, bare_cpu_s: seconds of the bare passes of the same networks; left out where the stage has none.
+    """
 
     wall_s: float
     cpu_s: float
+    bare_wall_s: NotRequired[float]
+    bare_cpu_s: NotRequired[float]
 
 
 class Memory(TypedDict):
@@ -126,16 +133,18 @@ class StageFigures(Memory):
         wall_s, cpu_s: seconds of one unit, a step or a round.
         images_per_second: images by the clock that the figures go by.
         images: number of images in one unit.
+        over_bare: seconds of the stage over those of the bare passes of the same networks; None where it has none.
     """
 
     wall_s: Spread
     cpu_s: Spread
     images_per_second: float
     images: float
+    over_bare: Ratio | None
 
 
 class Ratio(TypedDict):
-    """Seconds an image of the other side over those of this one, by either clock."""
+    """Seconds over seconds, pair by pair of neighbouring calls, by either clock."""
 
     wall_s: Spread
     cpu_s: Spread

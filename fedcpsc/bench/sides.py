@@ -27,7 +27,10 @@ STAGES = {
     "generator": "generator step",
     "selection": "choice among a round's candidates",
     "student": "student step in a round",
+    "committee": "step of every committee network",
     "final": "student step in the final fit",
+    "evaluation": "student on held-out images",
+    "answers": "silo's answers to a round's images",
     "round": "whole round but its answers",
 }
 _THIS, _OTHER = "this", "other"

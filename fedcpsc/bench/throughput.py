@@ -12,7 +12,7 @@ from fedcpsc.bench.children import Child
 from fedcpsc.bench.results import CallTimes, Clock, Memory, Ratio, Ready, Spread, StageFigures, StageRow
 from fedcpsc.bench.sides import STAGES, BenchPlan, Side, image_facts, unmeasurable
 
-__all__ = ["Tell", "clock_of", "measure_stages", "spread"]
+__all__ = ["Tell", "clock_of", "measure_stages", "over_bare", "spread"]
 
 Tell = Callable[[float, str], None]  # share done in [0, 1], and of what
 
@@ -96,7 +96,28 @@ def _figures(said: Ready, calls: list[CallTimes], clock: Clock, memory: Memory) 
     wall, cpu = (spread([seconds / said["units"] for seconds in times[name]]) for name in ("wall_s", "cpu_s"))
     per_unit = said["images"] / said["units"]
     rate = per_unit / (wall if clock == "wall_s" else cpu)["median"]
-    return {"wall_s": wall, "cpu_s": cpu, "images_per_second": rate, "images": per_unit, **memory}
+    return {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "images_per_second": rate,
+        "images": per_unit,
+        "over_bare": over_bare(calls),
+        **memory,
+    }
+
+
+def over_bare(calls: Sequence[CallTimes]) -> Ratio | None:
+    """Seconds of each call over those of the bare passes beside it; None where there are none.
+
+    Args:
+        calls: timed calls of one stage, at least one.
+    """
+    if any("bare_wall_s" not in call or "bare_cpu_s" not in call for call in calls):
+        return None
+    return {
+        "wall_s": spread([call["wall_s"] / call["bare_wall_s"] for call in calls]),
+        "cpu_s": spread([call["cpu_s"] / max(call["bare_cpu_s"], 1e-9) for call in calls]),
+    }
 
 
 def _compare(row: StageRow, said: Sequence[Ready], calls: Sequence[Sequence[CallTimes]]) -> None:

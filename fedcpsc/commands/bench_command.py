@@ -47,7 +47,7 @@ def bench_once(plan: BenchPlan, out: Path, console: Console) -> BenchResult:
 
 
 def bench_table(bench: BenchResult) -> Table:
-    """Each part's time, rate and memory on each side.
+    """Each part's time, rate and memory on each side, and its seconds over those of the bare network passes.
 
     Args:
         bench: content of bench.json.
@@ -59,7 +59,7 @@ def bench_table(bench: BenchResult) -> Table:
         for name, side in bench["sides"].items()
     )
     table.caption = literal("\n".join(sides))
-    for column in ("", "side", "CPU ms" if clock == "cpu_s" else "ms", "least-most", "images/s", "peak MiB"):
+    for column in ("", "side", "CPU ms" if clock == "cpu_s" else "ms", "least-most", "images/s", "peak MiB", "/ bare"):
         table.add_column(column, justify="left" if column in {"", "side"} else "right")
     for row in bench["throughput"]:
         for place, (name, figures) in enumerate(row["sides"].items()):
@@ -68,9 +68,9 @@ def bench_table(bench: BenchResult) -> Table:
             gpu = figures["gpu_peak_MiB"]
             memory = f"{figures['peak_MiB']:,.0f}" + ("" if gpu is None else f", GPU {gpu:,.0f}")
             rate = f"{figures['images_per_second']:,.0f}"
-            table.add_row(
-                "" if place else row["stage"], literal(name), f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory
-            )
+            bare = "-" if (over := figures["over_bare"]) is None else f"{over[clock]['median']:.2f}"
+            cells = [literal(name), f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory, bare]
+            table.add_row("" if place else row["stage"], *cells)
     return table
 
 

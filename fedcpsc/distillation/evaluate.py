@@ -17,7 +17,8 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.distillation.aggregation import aggregate
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.label_sets import LabelSets
-from fedcpsc.large_images import together
+from fedcpsc.large_images import images_a_pass, together
+from fedcpsc.models.folded import for_inference
 from fedcpsc.models.registry import Classifier
 from fedcpsc.transfers import uploaded
 
@@ -52,27 +53,33 @@ class SiloFacts:
     predict: Predict
 
 
-def predict(network: Classifier, images: npt.NDArray[np.uint8], batch_size: int) -> npt.NDArray[np.float32]:
-    """Class probabilities float32 [N, K]; leaves the network's mode as it was.
+def predict(
+    network: Classifier, images: npt.NDArray[np.uint8], batch_size: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Class probabilities float32 [N, K]; leaves the network's mode as it was, and draws no random number.
 
-    On a CPU, fewer than `batch_size` large images go through the network together.
+    Args:
+        network: network in any mode.
+        images: images, uint8 [N, C, H, W].
+        batch_size: number of images that go through the network together, of large ones on a CPU fewer; None for
+            `images_a_pass`.
     """
     device = next(network.parameters()).device
+    size = batch_size or images_a_pass(network.image_shape, on_gpu=device.type == "cuda")
     if device.type == "cpu":
-        batch_size = together(batch_size, network.image_shape)
-    training = network.training
-    network.eval()
-    with torch.inference_mode():
+        size = together(size, network.image_shape)
+    with for_inference([network]) as (passing,), torch.inference_mode():
         parts = [
-            torch.softmax(network(to_pixels(uploaded(images[i : i + batch_size], device))), dim=1)
-            for i in range(0, len(images), batch_size)
+            torch.softmax(passing(to_pixels(uploaded(images[i : i + size], device))), dim=1)
+            for i in range(0, len(images), size)
         ]
-    network.train(training)
     return torch.cat(parts).cpu().numpy()  # the one wait for the device
 
 
-def predicted_classes(network: Classifier, evaluation: ImageSet, batch_size: int) -> npt.NDArray[np.int64]:
-    """Most probable class of each image, int64 [N]."""
+def predicted_classes(
+    network: Classifier, evaluation: ImageSet, batch_size: int | None = None
+) -> npt.NDArray[np.int64]:
+    """Most probable class of each image, int64 [N]; `batch_size` as in `predict`."""
     return np.asarray(predict(network, evaluation.images, batch_size).argmax(1), np.int64)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedcpsc.data.images import ImageSet
@@ -96,6 +98,11 @@ class RoundLoop:
         )
         self.generator: ConditionalGenerator | None = None
         self.schedule = RoundSchedule(OverlapPolicy.of(self.config.queries).max_outstanding)
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64] | None:
+        """Classes that the finished student gave the held-out images, int64 [N]; None where it was not asked."""
+        return self._reporter.predicted
 
     @property
     def seconds(self) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.config import RunConfig
@@ -59,6 +60,7 @@ class Outcome:
         not_joined: number of silos that were expected and did not join.
         turned_away: reasons why silos were not let in, by name.
         public: the server's own pictures that query images were drawn from; None where there are none.
+        predicted: classes that the student gave the held-out images, int64 [N]; None where it was not asked yet.
     """
 
     fitted: BankFit
@@ -72,6 +74,7 @@ class Outcome:
     not_joined: int = 0
     turned_away: Mapping[str, str] = field(default_factory=dict)
     public: PublicNote | None = None
+    predicted: npt.NDArray[np.int64] | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -88,8 +91,10 @@ def student_confusion(run: Outcome) -> Matrix | None:
     """On the held-out images; None where there are none."""
     if run.evaluation is None:
         return None
-    batch_size = run.config.evaluation.batch_size
-    predicted = predicted_classes(run.fitted.student.network, run.evaluation, batch_size)
+    predicted = run.predicted
+    if predicted is None:  # a final fit of no steps has no last line of progress
+        batch_size = run.config.evaluation.batch_size
+        predicted = predicted_classes(run.fitted.student.network, run.evaluation, batch_size)
     return confusion(predicted, run.evaluation, run.bank.classes)
 
 

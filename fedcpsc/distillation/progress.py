@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a run is: one line a round and one a part of the final fit, with the student's accuracy where it is due."""
+"""How far a run is: one line a round and one a part of the final fit, with the student's accuracy where it is due.
+
+When it is due follows from counted work, never from a clock: every machine, and a resumed run, has the same curve.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from fedcpsc.aggregation.reputation import Standing
 from fedcpsc.data.images import ImageSet
@@ -18,9 +24,13 @@ from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.metrics import MetricsLine, SiloLine
 from fedcpsc.runs.suspicion import SuspicionWatch
 
-__all__ = ["Progress", "ProgressReporter"]
+__all__ = ["Progress", "ProgressReporter", "rounds_between"]
 
 Progress: TypeAlias = Callable[[MetricsLine], None]
+
+_EVALUATION_SHARE = 0.05  # of a run's work, at most
+_AFTER_EACH = 1000  # held-out images of which an evaluation is quick whatever the run
+_STEP_PASSES = 3  # an optimiser step costs some three passes of its images: one forward, two backward
 
 
 @dataclass
@@ -36,6 +46,7 @@ class ProgressReporter:
         tell: function called with one line for each event an operator should know.
         asking: whether silos are asked; else their answers are those of earlier runs, and are told round by round.
         turned_away: reasons why silos were not let in, by name.
+        predicted: classes that the finished student gave the held-out images, int64 [N]; None before the last line.
     """
 
     fitted: BankFit
@@ -46,6 +57,7 @@ class ProgressReporter:
     tell: Callable[[str], None]
     asking: bool = True
     turned_away: Mapping[str, str] = field(default_factory=dict)
+    predicted: npt.NDArray[np.int64] | None = field(default=None, init=False)
     _suspicions: SuspicionWatch = field(default_factory=SuspicionWatch)
 
     def report(self, group: range, phase: Literal["round", "final"], final_steps_done: int = 0) -> None:
@@ -59,13 +71,24 @@ class ProgressReporter:
         fitted, config = self.fitted, self.fitted.plan.config
         with fitted.timeline.span("evaluation", group.stop):
             line = self._line(phase, group.stop, final_steps_done)
-            in_rounds = any((r + 1) % config.evaluation.every == 0 for r in group)
-            due = in_rounds if phase == "round" else final_steps_done >= config.final_steps
-            if self.evaluation is not None and due:
+            finished = phase == "final" and final_steps_done >= config.final_steps
+            if self.evaluation is not None and (finished or (phase == "round" and self._is_due(group))):
                 predicted = predicted_classes(fitted.student.network, self.evaluation, config.evaluation.batch_size)
                 line["student_accuracy"] = accuracy(predicted, self.evaluation)
+                self.predicted = predicted if finished else None
             self.progress(line)
         self._tell_of_suspicions()
+
+    def _is_due(self, group: range) -> bool:
+        """Whether the student is evaluated after these rounds, see `evaluation.every`."""
+        config, images = self.fitted.plan.config, 0 if self.evaluation is None else len(self.evaluation)
+        every = config.evaluation.every
+        if every is None:
+            of_all = config.student.committee, 2 * config.synthesis.steps  # a refit is measured where its run was
+            steps = self.fitted.plan.steps_before(self.rounds, *of_all) + config.final_steps
+            passes = steps * config.student.batch_size * _STEP_PASSES
+            every = rounds_between(self.rounds, images, passes)
+        return any((r + 1) % every == 0 for r in group)
 
     def _line(self, phase: Literal["round", "final"], rounds_done: int, final_steps_done: int) -> MetricsLine:
         """All but accuracies. The share of the work that is done is counted in optimiser steps."""
@@ -107,6 +130,23 @@ class ProgressReporter:
         arisen, gone = self._suspicions.changes({silo: why for silo, told in beliefs if (why := told["suspicion"])})
         for line in arisen + gone:
             self.tell(line)
+
+
+def rounds_between(rounds: int, images: int, passes: int) -> int:
+    """Number of rounds from one evaluation to the next, >= 1, where the configuration names none.
+
+    Evaluations, the last one after the final fit counted in, take at most `_EVALUATION_SHARE` of the run's work, but
+    one is made after the last round in any case.
+
+    Args:
+        rounds: number of rounds of the run, >= 1.
+        images: number of held-out images.
+        passes: work of the run, in images that pass through a network.
+    """
+    if images <= _AFTER_EACH:
+        return 1
+    affordable = int(_EVALUATION_SHARE * passes / images) - 1
+    return min(rounds, -(-rounds // max(1, affordable)))
 
 
 def _silo_lines(

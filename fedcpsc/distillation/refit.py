@@ -37,6 +37,7 @@ from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId
 from fedcpsc.errors import ConfigError, FederationError, RunError, explain
 from fedcpsc.files import explained_writes
+from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
@@ -134,6 +135,7 @@ def _fit(
     bank = AnswerBank(
         run_dir / BANK_FOLDER, kept.image_shape, kept.label_sets.classes, silos, kept.label_sets, excluded
     )
+    keep_freed_memory()
     timeline = Timeline(run_dir / TIMELINE_FILE, resumed=False, clock=clock)
     said = {silo: state.description for silo, state in kept.states.items()}
     forms = {silo: state.form for silo, state in kept.states.items()}
@@ -150,7 +152,16 @@ def _fit(
     ensemble = measure_ensemble(fitted, evaluation, facts)
     return leave(
         run_dir,
-        Outcome(fitted, kept.states, evaluation, ensemble, facts or None, lineage=lineage, public=read_public(run_dir)),
+        Outcome(
+            fitted,
+            kept.states,
+            evaluation,
+            ensemble,
+            facts or None,
+            lineage=lineage,
+            public=read_public(run_dir),
+            predicted=reporter.predicted,
+        ),
     )
 
 

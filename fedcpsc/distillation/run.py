@@ -34,6 +34,7 @@ from fedcpsc.distillation.student_start import described_start, student_start
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.files import explained_writes
+from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
@@ -97,6 +98,7 @@ def distill(
     start = student_start(config.student, student)
     check_same_start(run_dir, described_start(start))
     device = choose_device(config.runtime.device)
+    keep_freed_memory()
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     with earlier_answers(config, run_dir, tell) as inherited:
@@ -169,6 +171,7 @@ def distill(
         taking.not_joined,
         taking.turned_away,
         read_public(run_dir),
+        engine.predicted,
     )
     return leave(run_dir, outcome)
 

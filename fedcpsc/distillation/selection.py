@@ -13,16 +13,14 @@ from torch import Tensor
 
 from fedcpsc.config import Precision
 from fedcpsc.data.images import to_pixels
-from fedcpsc.large_images import are_large, together
+from fedcpsc.large_images import are_large, images_a_pass
 from fedcpsc.models.device import forward_float32
-from fedcpsc.models.frozen import frozen
+from fedcpsc.models.folded import for_inference
 from fedcpsc.models.registry import Classifier
 from fedcpsc.transfers import downloaded, uploaded
 
 __all__ = ["Chosen", "choose", "select"]
 
-# images a forward pass: on a CPU the feature maps of more fall out of its cache, and every layer then waits for memory
-_CPU_CHUNK, _GPU_CHUNK = 64, 512
 _BLOCK = 2**27  # bytes of large candidates that lie in memory together
 _ON_DEVICE = 2**32  # bytes of a source's candidates that may lie on a GPU together
 
@@ -130,13 +128,13 @@ def select(
         int64 [count], ascending indices into `pool`, on the device.
     """
     channels, height, width = pool.shape[1:]
-    chunk = together(_CPU_CHUNK, (channels, height, width)) if device.type == "cpu" else _GPU_CHUNK
+    chunk = images_a_pass((channels, height, width), on_gpu=device.type == "cuda")
     guesses, entropies = [], []
-    with frozen(committee), torch.no_grad():
+    with for_inference(committee) as networks, torch.no_grad():
         for part in torch.split(pool, chunk):
             pixels = to_pixels(uploaded(part, device))
             mean = torch.stack(
-                [torch.softmax(forward_float32(net, pixels, precision)[0], dim=1) for net in committee]
+                [torch.softmax(forward_float32(net, pixels, precision)[0], dim=1) for net in networks]
             ).mean(0)
             entropies.append(-(mean * mean.clamp_min(1e-9).log()).sum(1))
             guesses.append(mean.argmax(1))

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from fedcpsc.errors import explain
+from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.guarantee import guarantee_of, initial_budget
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
@@ -73,6 +74,7 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher:
         PolicyError: where the policy cannot be honoured.
         LedgerError: where the ledger is missing, of another population, tampered with, or not writable.
     """
+    keep_freed_memory()
     folder = Path(silo_dir)
     manifest, policy = load_manifest(folder), load_policy(folder / POLICY_FILE)
     if teacher is None:

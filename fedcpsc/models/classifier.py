@@ -50,6 +50,9 @@ class Classifier(nn.Module):
 class HeadedClassifier(Classifier):
     """A network of this project: a body that gives features, and a linear head.
 
+    A module of it that passes a convolution's output to a batch norm alone says so in `followed_by_norm`, a tuple of
+    pairs of names, (convolution, batch norm); of neighbours in an `nn.Sequential` it is known. See `models.folded`.
+
     Args:
         classes: K.
         image_shape: (C, H, W) it was made for.

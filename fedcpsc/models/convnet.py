@@ -33,6 +33,8 @@ class ConvNet(HeadedClassifier):
         norm: channels -> the norm layer.
     """
 
+    followed_by_norm = (("stem", "body.0"),)
+
     def __init__(
         self,
         classes: int,

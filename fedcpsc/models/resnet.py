@@ -21,6 +21,8 @@ class ResNet(HeadedClassifier):
         width: w, 64 as published.
     """
 
+    followed_by_norm = (("stem", "norm"),)
+
     def __init__(
         self, classes: int, image_shape: tuple[int, int, int], blocks: tuple[int, ...], width: int = 64
     ) -> None:
@@ -42,6 +44,8 @@ class ResNet(HeadedClassifier):
 
 
 class _BasicBlock(nn.Module):
+    followed_by_norm = (("first", "first_norm"), ("second", "second_norm"))
+
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)

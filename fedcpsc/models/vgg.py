@@ -20,6 +20,8 @@ class Vgg11(HeadedClassifier):
         image_shape: (C, H, W).
     """
 
+    followed_by_norm = (("stem", "body.0"),)
+
     def __init__(self, classes: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(classes, image_shape, feature_size=512)
         self.stem = nn.Conv2d(image_shape[0], 64, 3, padding=1)

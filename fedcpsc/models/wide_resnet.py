@@ -40,6 +40,8 @@ class WideResNet(HeadedClassifier):
 
 
 class _PreActivationBlock(nn.Module):
+    followed_by_norm = (("first", "second_norm"),)
+
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
         self.first_norm = nn.BatchNorm2d(before)

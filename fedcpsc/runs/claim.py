@@ -38,6 +38,9 @@ from fedcpsc.runs.timeline import read_timeline
 
 __all__ = ["Existing", "check_resumable", "check_run_folder", "claim", "finished", "left_alone", "worked_on_alone"]
 
+_CHANGEABLE = ("runtime.", "output.", "evaluation.every", "evaluation.batch_size")
+"""Beginnings of the keys that a resumed run may have other values of: no student depends on them."""
+
 
 class Existing(Enum):
     """What to do with a run that lies there already."""
@@ -202,7 +205,7 @@ def _check_unchanged(run_dir: Path, config: RunConfig) -> None:
     changed = {
         key: values
         for key, values in changed_values(load_config(run_dir / CONFIG_FILE), config).items()
-        if not key.startswith(("runtime.", "output.")) and key != "aggregation.exclude"  # the student is fitted anew
+        if not key.startswith(_CHANGEABLE) and key != "aggregation.exclude"  # the student is fitted anew
     }
     if changed:
         remedy = "resume with the configuration it began with"

@@ -20,6 +20,7 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.silo_images import images_of_silos, load_silo_train
 from fedcpsc.data.sources import evaluation_images
+from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
@@ -69,6 +70,7 @@ def make_silos(
         PolicyError: where an owner's own `policy.yaml` cannot be honoured, or a training would pass its epsilon.
         SiloError: where a silo's folder cannot be read or written.
     """
+    keep_freed_memory()
     architectures, policies = configured_silos(config, {} if only is not None else _SIMULATED)
     device = choose_device(config.runtime.device)
     silos = range(config.silos.count) if only is None else (only,)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.large_images import together
+from fedcpsc.large_images import images_a_pass
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.manifest import Manifest, read_weights
 from fedcpsc.teachers.protocol import Movable, Teacher
@@ -14,12 +14,9 @@ from fedcpsc.teachers.protocol import Movable, Teacher
 __all__ = ["default_batch_size", "open_teacher"]
 
 
-_USUAL_BATCH = 500
-
-
-def default_batch_size(image_shape: tuple[int, int, int]) -> int:
-    """Number of images (C, H, W) per forward pass that fit into memory: 500, of images over 64x64 pixels fewer."""
-    return together(_USUAL_BATCH, image_shape)
+def default_batch_size(image_shape: tuple[int, int, int], device: str = "cpu") -> int:
+    """Number of images (C, H, W) per forward pass: 64, of images over 64x64 pixels fewer; on a GPU 512."""
+    return images_a_pass(image_shape, on_gpu=device != "cpu")
 
 
 def open_teacher(folder: Path, manifest: Manifest, batch_size: int | None = None, device: str = "cpu") -> Teacher:
@@ -35,7 +32,8 @@ def open_teacher(folder: Path, manifest: Manifest, batch_size: int | None = None
         ManifestError: weights and manifest disagree, or what the format needs is not installed.
         ConfigError: the device is a GPU, and torch sees none, or teachers of this kind answer on the CPU alone.
     """
-    load, together = FORMATS.get(manifest.kind).load, batch_size or default_batch_size(manifest.image_shape)
+    together = batch_size or default_batch_size(manifest.image_shape, device)
+    load = FORMATS.get(manifest.kind).load
     teacher = load(read_weights(folder, manifest), manifest, together)
     if device != "cpu" and not (isinstance(teacher, Movable) and teacher.answer_on(device)):
         constraint = f"a teacher of kind {manifest.kind} answers on the CPU alone"

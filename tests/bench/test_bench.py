@@ -17,7 +17,7 @@ from fedcpsc.bench import benchmark as bench_run
 from fedcpsc.bench.benchmark import run_bench
 from fedcpsc.bench.curve import summarised
 from fedcpsc.bench.sides import BenchPlan, differences, opened_sides
-from fedcpsc.bench.throughput import clock_of, measure_stages
+from fedcpsc.bench.throughput import clock_of, measure_stages, over_bare
 from fedcpsc.commands.bench_command import bench_table, curve_table, ratio_table
 from fedcpsc.errors import ConfigError, RunError
 
@@ -35,7 +35,7 @@ def plan(**changes):
 
 
 def test_stages_are_timed_and_their_memory_taken(tmp_path):
-    only = ("prior", "generator", "selection", "final")  # the others below: each is a process
+    only = ("prior", "generator", "selection", "committee", "final", "evaluation", "answers")  # each is a process
     bench = run_bench(plan(only=only), tmp_path, quiet)
     assert [row["stage"] for row in bench["throughput"]] == list(only)
     assert json.loads((tmp_path / "bench.json").read_text()) == bench
@@ -50,6 +50,22 @@ def test_stages_are_timed_and_their_memory_taken(tmp_path):
         assert figures["images_per_second"] == pytest.approx(figures["images"] / seconds["median"])
         assert 30 < figures["at_rest_MiB"] <= figures["peak_MiB"]
         assert "ratio" not in row
+        if row["stage"] == "prior":
+            assert figures["over_bare"] is None, "no network is passed through"
+        else:
+            over = figures["over_bare"]["cpu_s"]
+            assert 0 < over["least"] <= over["median"] <= over["most"]
+            assert len(over["each"]) == 2
+    said = io.StringIO()
+    Console(file=said, width=120).print(bench_table(bench))
+    assert "/ bare" in said.getvalue()
+
+
+@pytest.mark.parametrize(("bare", "told"), [(0.02, 2.0), (0.08, 0.5)])
+def test_a_stage_is_held_against_the_bare_passes_beside_it(bare, told):
+    calls = [{"wall_s": 0.04, "cpu_s": 0.04, "bare_wall_s": bare, "bare_cpu_s": bare} for _ in range(3)]
+    assert over_bare(calls)["wall_s"]["median"] == pytest.approx(told)
+    assert over_bare([{"wall_s": 0.04, "cpu_s": 0.04}]) is None
 
 
 def test_two_sides_are_compared_by_the_image_in_memory_and_over_whole_runs(tmp_path):

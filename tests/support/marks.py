@@ -56,6 +56,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/teachers/test_manifest.py::test_reading_a_manifest_imports_no_torch": "imports in a process of its own",
         "tests/teachers/test_peak_memory.py": "measures processes of its own",
         "tests/test_start_up.py": "starts commands in processes of their own",
+        "tests/test_freed_memory.py": "counts page faults of processes of its own",
     },
     "slow": {
         "tests/answer_set/test_consent.py::test_nothing_that_is_written_depends_on_what_an_excluded_silo_answered": "two banks that are synced line by line, in each of four cases",
@@ -100,6 +101,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/distillation/test_by_recipe.py": "whole runs, by images and by recipe",
         "tests/distillation/test_contribution.py": "a small federation for each case",
         "tests/distillation/test_denoising.py::test_rows_are_distributions_and_keep_their_order": "a property over many examples",
+        "tests/distillation/test_evaluation_schedule.py": "whole runs, measured after more and after fewer rounds",
         "tests/distillation/test_events.py": "whole runs, cut at several rounds, with TensorBoard's reader",
         "tests/distillation/test_failing_teacher.py": "whole runs",
         "tests/distillation/test_full_disk.py": "whole runs on a disk that is full",
