@@ -6,7 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import accuracy, attacks, audits, choices, costs, deployments, dishonest, resizing, silo_choices
+from benchmarks.tables import (
+    accuracy,
+    attacks,
+    audits,
+    choices,
+    costs,
+    deployments,
+    dishonest,
+    resizing,
+    silo_choices,
+    white_box,
+)
 
 __all__ = ["PAGES", "rewrite"]
 
@@ -63,6 +74,8 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "socket": costs.socket,
     "teacher-formats": silo_choices.teacher_formats,
     "throughput": costs.throughput,
+    "white-box-claims": white_box.claims,
+    "white-box-quirks": white_box.quirks,
     "wire-bytes": costs.wire_bytes,
 }
 

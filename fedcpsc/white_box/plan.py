@@ -100,6 +100,9 @@ class WhiteBoxConfig(Strict):
         "float32",
         description="number format of all passes; weights, batch-norm prior and losses stay float32",
     )
+    emulation: bool = Field(
+        False, description="whether bfloat16 is taken where the machine lacks it, emulated and slower than float32"
+    )
     reference_quirks: bool = Field(
         False, description="do as the authors' code does where it differs from the paper: for parity alone"
     )
