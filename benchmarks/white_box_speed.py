@@ -160,7 +160,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def made(batch: int, quirks: Quirks, precision: Precision) -> Engine:
+def made(teacher: ResNet, batch: int, quirks: Quirks, precision: Precision) -> Engine:
     """An engine whose learning rates are gentle: losses are compared over several rounds."""
     config = WhiteBoxConfig.model_validate(
         {
@@ -172,7 +172,7 @@ def made(batch: int, quirks: Quirks, precision: Precision) -> Engine:
             "generator": {"learning_rate": 1e-5},
         }
     )
-    return Engine(config, settled_teacher(0), torch.device("cpu"), quirks)
+    return Engine(config, copy.deepcopy(teacher), torch.device("cpu"), quirks)
 
 
 def measure(batch: int, rounds: int, threads: int) -> list[dict[str, Any]]:
@@ -182,10 +182,11 @@ def measure(batch: int, rounds: int, threads: int) -> list[dict[str, Any]]:
         AssertionError: where the losses of the engine with the authors' quirks are not the port's.
     """
     theirs = replace(Quirks.all(True), unused_gradients=False)
+    teacher = settled_teacher(0)
     engines = {
-        "the authors' quirks, float32": made(batch, theirs, "float32"),
-        "as published, float32": made(batch, Quirks(), "float32"),
-        "as published, bfloat16": made(batch, Quirks(), "bfloat16"),
+        "the authors' quirks, float32": made(teacher, batch, theirs, "float32"),
+        "as published, float32": made(teacher, batch, Quirks(), "float32"),
+        "as published, bfloat16": made(teacher, batch, Quirks(), "bfloat16"),
     }
     same = engines["the authors' quirks, float32"]
     port = Port(same)
@@ -199,6 +200,8 @@ def measure(batch: int, rounds: int, threads: int) -> list[dict[str, Any]]:
             took = timed(lambda side=sides[name], seed=seed: losses_of(side, seed))  # type: ignore[misc]
             if seed:  # the first warms up
                 seconds[name].append(took)
+        took_now = {name: f"{each[-1][0]:.2f}" for name, each in seconds.items() if each}
+        print(f"round {seed} of {rounds}, CPU seconds: {took_now}", file=sys.stderr, flush=True)
     return [
         {
             "what": "white-box round (1 generator + 1 student step), ResNet-34 -> ResNet-18",
