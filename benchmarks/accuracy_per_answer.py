@@ -39,15 +39,16 @@ def plan_of(path: Path, data: str, only: str = "") -> SweepPlan:
         only: words that the names of the settings must contain.
     """
     plan = load_plan(path)
-    settings = {name: _filled(changes, data) for name, changes in plan.settings.items() if only in name}
-    return plan.model_copy(update={"set": _filled(plan.set, data), "settings": settings})
+    settings = {name: filled(changes, data) for name, changes in plan.settings.items() if only in name}
+    return plan.model_copy(update={"set": filled(plan.set, data), "settings": settings})
 
 
-def _filled(value: Any, data: str) -> Any:
+def filled(value: Any, data: str) -> Any:
+    """A plan's value, or a part of it, with the folder of the data sets in the place of every `{data}`."""
     if isinstance(value, dict):
-        return {key: _filled(part, data) for key, part in value.items()}
+        return {key: filled(part, data) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_filled(part, data) for part in value)
+        return type(value)(filled(part, data) for part in value)
     return value.replace("{data}", data) if isinstance(value, str) else value
 
 

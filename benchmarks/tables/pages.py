@@ -17,6 +17,7 @@ from benchmarks.tables import (
     peers,
     resizing,
     silo_choices,
+    white_box,
 )
 
 __all__ = ["PAGES", "rewrite"]
@@ -82,6 +83,8 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "socket": costs.socket,
     "teacher-formats": silo_choices.teacher_formats,
     "throughput": costs.throughput,
+    "white-box-claims": white_box.claims,
+    "white-box-quirks": white_box.quirks,
     "wire-bytes": costs.wire_bytes,
 }
 

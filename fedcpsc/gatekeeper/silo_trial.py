@@ -26,7 +26,8 @@ def try_under_policy(teacher: Teacher, manifest: Manifest, policy: Policy) -> Tr
         TeacherError: where it fails.
     """
     shape = manifest.image_shape
-    size = min(policy.service.batch_size or default_batch_size(shape), policy.images_of_a_query(shape))
+    usual = policy.service.batch_size or default_batch_size(shape, policy.service.device)
+    size = min(usual, policy.images_of_a_query(shape))
     return try_teacher(teacher, shape, size, from_elsewhere=manifest.origin == "adopted")
 
 

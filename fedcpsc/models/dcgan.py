@@ -63,6 +63,7 @@ def build_generator(
     *,
     seed: int,
     reference_order: bool = False,
+    small_form: bool = False,
 ) -> ConditionalGenerator | DcganGenerator:
     """The seed's generator for images of this size: DCGAN form where both sides have at least 64 pixels.
 
@@ -71,8 +72,9 @@ def build_generator(
         seed: seed of the initialisation; torch's global generators are left alone.
         reference_order: whether norm and tanh stand as in the authors' code, see `ConditionalGenerator`; the DCGAN form
             has no norm beside its tanh.
+        small_form: whether images of any size get the form that is meant for those below 64 pixels.
     """
     with seeded(seed):
-        if min(image_shape[1:]) >= _LARGE:
+        if min(image_shape[1:]) >= _LARGE and not small_form:
             return DcganGenerator(latent, classes, image_shape, width)
         return ConditionalGenerator(latent, classes, image_shape, width, reference_order=reference_order)

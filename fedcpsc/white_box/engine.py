@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.models.dcgan import build_generator
 from fedcpsc.models.device import forward_float32, mixed_precision, to_device
 from fedcpsc.models.frozen import frozen
 from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
 from fedcpsc.white_box.adapter import build_adapter
+from fedcpsc.white_box.conditioning import build_conditioned
 from fedcpsc.white_box.objective import (
     Terms,
     batch_norm_inputs,
@@ -53,13 +53,13 @@ class Engine:
         classes, shape, seed = teacher.classes, teacher.image_shape, config.seed
         plan, g = config.student, config.generator
         student = build_classifier(plan.architecture, classes, shape, plan.width, seed=derive_seed(seed, "student"))
-        generator = build_generator(
-            g.nz,
+        generator = build_conditioned(
+            g,
             classes,
             shape,
-            g.ngf,
             seed=derive_seed(seed, "generator"),
             reference_order=self.quirks.norm_after_tanh,
+            small_form=self.quirks.small_form,
         )
         adapter = build_adapter(student.feature_size, teacher.feature_size, derive_seed(seed, "adapter"))
         self.teacher = to_device(teacher, device).eval().requires_grad_(False)
@@ -97,20 +97,18 @@ class Engine:
 
     def generator_phase(self, stream: torch.Generator) -> Tensor:
         """`generator_steps` of L_G on one batch of z and labels; z itself is moved too. Returns the mean terms, [6]."""
-        y = self._labels(stream)
-        with torch.no_grad():
-            self.z.normal_(generator=stream)
-        if self.quirks.adam_anew:
-            self.generator_optimiser = self._new_adam()
-        else:
-            self.generator_optimiser.state.pop(self.z, None)  # it is another z now
+        quirks = self.quirks
         self.generator.train()
-        looked_through = [self.student] if not self.quirks.unused_gradients else []
-        self.student.eval()
-        self.teacher.requires_grad_(self.quirks.unused_gradients)
-        terms = []
+        self.teacher.requires_grad_(quirks.unused_gradients)
+        y, terms = self._new_draws(stream), []
+        looked_through = [] if quirks.unused_gradients else [self.student]
         with frozen(looked_through), batch_norm_inputs(self._norms) as seen:
-            for _ in range(self.config.generator_steps):
+            self.student.train(quirks.student_in_training)
+            for step in range(self.config.generator_steps):
+                if step and quirks.draws_anew:
+                    y = self._new_draws(stream)
+                if quirks.adam_anew:
+                    self.generator_optimiser = self._new_adam()
                 loss = self._generator_loss(y, seen)
                 self.generator_optimiser.zero_grad()
                 torch.autograd.backward(loss.total)
@@ -124,13 +122,13 @@ class Engine:
         self.student.train()
         terms = []
         for _ in range(self.config.student_steps):
-            y = self._labels(stream)
-            z = torch.empty_like(self.z).normal_(generator=stream)
+            z, y = self._draws(stream)
             with torch.no_grad():
                 x = self._images(z, y)
                 teacher_logits, _ = forward_float32(self.teacher, x, self.config.precision)
             logits, _ = forward_float32(self.student, x, self.config.precision)
-            loss = student_loss(self.config.loss, teacher_logits, logits, y, softmax_twice=self.quirks.softmax_twice)
+            labels = self._pseudo_labels(y, teacher_logits)
+            loss = student_loss(self.config.loss, teacher_logits, logits, labels, quirks=self.quirks)
             self.student_optimiser.zero_grad()
             torch.autograd.backward(loss.total)
             self.student_optimiser.step()
@@ -165,8 +163,15 @@ class Engine:
         logits, features = forward_float32(self.student, x, self.config.precision)
         inputs = [seen[norm] for norm in self._norms]
         student = logits, self.adapter(features)
-        twice = self.quirks.softmax_twice
-        return generator_loss(self.config.loss, teacher, student, y, self._norms, inputs, softmax_twice=twice)
+        labels = self._pseudo_labels(y, teacher[0])
+        return generator_loss(self.config.loss, teacher, student, labels, self._norms, inputs, quirks=self.quirks)
+
+    def _pseudo_labels(self, y: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The labels that images were made for; of a generator that sees none, the classes that the teacher sees, [B].
+
+        Source of the latter: the one-hot loss of DAFL, arXiv 1904.01186.
+        """
+        return teacher_logits.argmax(1) if self.config.generator.condition == "none" else y
 
     def _images(self, z: Tensor, y: Tensor) -> Tensor:
         """float32 [B, C, H, W]."""
@@ -174,10 +179,19 @@ class Engine:
             x: Tensor = self.generator(z, y)
         return x.float()
 
-    def _labels(self, stream: torch.Generator) -> Tensor:
-        """Uniform over the classes, int64 [B]."""
+    def _draws(self, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        """z standard normal, float32 [B, nz], and labels uniform over the classes, int64 [B]."""
         size = (self.config.batch_size,)
-        return torch.randint(0, self.teacher.classes, size, generator=stream, device=self.device)
+        y = torch.randint(0, self.teacher.classes, size, generator=stream, device=self.device)
+        return torch.empty_like(self.z).normal_(generator=stream), y
+
+    def _new_draws(self, stream: torch.Generator) -> Tensor:
+        """Puts a fresh z in the place of the one that was optimised; returns fresh labels, [B]."""
+        z, y = self._draws(stream)
+        with torch.no_grad():
+            self.z.copy_(z)
+        self.generator_optimiser.state.pop(self.z, None)  # Adam's moments were of another z
+        return y
 
     def _new_adam(self) -> torch.optim.Adam:
         plan = self.config.generator

@@ -23,8 +23,14 @@ from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.losses.distillation import kl_divergence, l2_logits, log_l2_norm
 from fedcpsc.losses.synthesis import batch_norm_prior
 from fedcpsc.white_box.plan import LossPlan
+from fedcpsc.white_box.quirks import Quirks
 
 __all__ = ["Terms", "batch_norm_inputs", "batch_norms", "generator_loss", "student_loss"]
+
+_BASE_TEMPERATURE = (
+    0.07  # of the supervised contrast's published implementation, which the authors' code has taken over
+)
+_NO_QUIRKS = Quirks()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +67,7 @@ def generator_loss(
     norms: list[nn.BatchNorm2d],
     norm_inputs: list[Tensor],
     *,
-    softmax_twice: bool = False,
+    quirks: Quirks = _NO_QUIRKS,
 ) -> Terms:
     """L_G.
 
@@ -72,23 +78,25 @@ def generator_loss(
         labels: the pseudo-labels the images were made for, int64 [B].
         norms: the teacher's batch norms.
         norm_inputs: what entered them, [B, C_l, H_l, W_l]; both lists may be empty where beta is 0.
-        softmax_twice: whether softmax is taken twice, see `Quirks`.
+        quirks: departures of the authors' code; of these `softmax_twice`, `l2_detached` and `contrast_scaled` count.
     """
     (t, t_features), (s, s_features) = teacher, student
     nothing = t.new_zeros(())
     kd = kl_divergence(t, s)
-    l2 = l2_logits(t, s, log=plan.log_l2)
+    l2 = l2_logits(t.detach() if quirks.l2_detached else t, s, log=plan.log_l2)
     means, variances = [_of(norm.running_mean) for norm in norms], [_of(norm.running_var) for norm in norms]
     bn = batch_norm_prior(norm_inputs, means, variances) if plan.beta else nothing
     views = (s_features, t_features)
     scl = supervised_contrastive(torch.stack(views), labels, plan.temperature) if plan.gamma else nothing
-    ce = _cross_entropy(t, labels, softmax_twice)
+    if quirks.contrast_scaled:
+        scl = scl * (plan.temperature / _BASE_TEMPERATURE)
+    ce = _cross_entropy(t, labels, quirks.softmax_twice)
     total = -kd - plan.alpha * l2 + plan.beta * bn + plan.gamma * scl + plan.eta * ce
     return Terms(total, kd.detach(), l2.detach(), bn.detach(), scl.detach(), ce.detach())
 
 
 def student_loss(
-    plan: LossPlan, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, *, softmax_twice: bool = False
+    plan: LossPlan, teacher_logits: Tensor, student_logits: Tensor, labels: Tensor, *, quirks: Quirks = _NO_QUIRKS
 ) -> Terms:
     """L_S.
 
@@ -97,12 +105,12 @@ def student_loss(
         teacher_logits: detached, [B, K].
         student_logits: [B, K].
         labels: the pseudo-labels the images were made for, int64 [B].
-        softmax_twice: whether softmax is taken twice, see `Quirks`.
+        quirks: departures of the authors' code; of these `softmax_twice` counts.
     """
     nothing = student_logits.new_zeros(())
     kd = kl_divergence(teacher_logits, student_logits)
     l2 = (log_l2_norm if plan.log_l2 else l2_logits)(teacher_logits, student_logits)
-    ce = _cross_entropy(student_logits, labels, softmax_twice)
+    ce = _cross_entropy(student_logits, labels, quirks.softmax_twice)
     return Terms(kd + plan.alpha * l2 + plan.eta * ce, kd.detach(), l2.detach(), nothing, nothing, ce.detach())
 
 

@@ -17,6 +17,7 @@ from fedcpsc.typed_yaml import Positive, Rate, Strict, Weight
 
 __all__ = ["GeneratorPlan", "LossPlan", "OutputPlan", "StudentPlan", "TeacherPlan", "WhiteBoxConfig"]
 
+Condition = Literal["cfe", "input", "none"]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -40,6 +41,12 @@ class GeneratorPlan(Strict):
 
     nz: Positive = Field(256, description="length of z")
     ngf: Positive = Field(64, description="channels; DCGAN form from 64x64 on, else two upsamplings")
+    condition: Condition = Field(
+        "cfe",
+        description="how the pseudo-label enters. cfe: by a scale and a shift of its own in every norm, as published; "
+        "input: beside z alone; none: not at all, the label is then the class that the teacher sees. "
+        "The latter two are for comparison",
+    )
     learning_rate: Rate = Field(1e-3, description="learning rate of Adam over the generator, the adapter and z itself")
     betas: tuple[Momentum, Momentum] = Field((0.5, 0.999), description="decay rates of Adam's moments")
     milestones: tuple[Positive, ...] = Field((50, 150), description="epochs at which that rate falls to a tenth")
@@ -92,6 +99,9 @@ class WhiteBoxConfig(Strict):
     precision: Precision = Field(
         "float32",
         description="number format of all passes; weights, batch-norm prior and losses stay float32",
+    )
+    emulation: bool = Field(
+        False, description="whether bfloat16 is taken where the machine lacks it, emulated and slower than float32"
     )
     reference_quirks: bool = Field(
         False, description="do as the authors' code does where it differs from the paper: for parity alone"

@@ -20,6 +20,7 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.precision import check_precision
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
 from fedcpsc.runs.layout import (
@@ -74,7 +75,7 @@ def run_white_box(
         quirks: None takes what `config.reference_quirks` asks for.
 
     Raises:
-        ConfigError, DataError, TeacherError: as `make_teacher`.
+        ConfigError, DataError, TeacherError: as `make_teacher`; a ConfigError too where the device lacks `precision`.
         RunError: the folder holds another run, or training diverged.
     """
     quirks = quirks or Quirks.all(config.reference_quirks)
@@ -82,6 +83,7 @@ def run_white_box(
     check_architecture(config.student.architecture)
     _check_folder(run_dir, config, resume=resume)
     device = choose_device(config.runtime.device)
+    check_precision("precision", config.precision, device, emulation=config.emulation)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     evaluation = load_evaluation(config.data, config.seed)

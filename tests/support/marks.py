@@ -176,6 +176,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/training/test_private_training.py": "trains teachers with DP-SGD",
         "tests/training/test_training_on_device.py": "torch's meta kernels take seconds to import",
         "tests/training/test_training.py": "trains teachers",
+        "tests/white_box/test_authors_code.py": "steps of whole ResNets, some in float64: half a minute",
         "tests/white_box/test_white_box_engine.py::test_in_the_generator_phase_only_generator_adapter_and_z_learn": "whole phases of training",
         "tests/white_box/test_white_box_on_device.py": "torch's meta kernels take seconds to import",
         "tests/white_box/test_white_box_run.py": "whole runs; one trains until it is far above chance",

@@ -104,8 +104,8 @@ def test_weight_gradients_are_wasted_only_as_a_quirk():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)  # wasted: nothing else differs
 
 
-def test_adam_begins_anew_each_round_only_as_a_quirk():
-    for quirks, steps in ((Quirks(), 4), (Quirks(adam_anew=True), 2)):
+def test_adam_begins_anew_at_each_generator_step_only_as_a_quirk():
+    for quirks, steps in ((Quirks(), 4), (Quirks(adam_anew=True), 1)):
         made = engine(quirks)
         made.set_rates(3)
         for _ in range(2):
@@ -115,7 +115,32 @@ def test_adam_begins_anew_each_round_only_as_a_quirk():
         assert counted == {steps}
         # which makes the milestones inert
         assert optimiser.param_groups[0]["lr"] == pytest.approx(1e-3 if quirks.adam_anew else 1e-5)
-        assert int(optimiser.state[made.z]["step"]) == 2  # z is another in each round
+        assert int(optimiser.state[made.z]["step"]) == min(steps, 2)  # z is another in each round
+
+
+def test_z_and_labels_are_drawn_anew_at_each_generator_step_only_as_a_quirk(monkeypatch):
+    for quirks, draws in ((Quirks(), 1), (Quirks(draws_anew=True), 2)):
+        made, drawn, seen = engine(quirks), [], []
+        draw, images = made._draws, made._images
+        monkeypatch.setattr(made, "_draws", lambda stream, d=draw, to=drawn: to.append(d(stream)) or to[-1])
+        monkeypatch.setattr(made, "_images", lambda z, y, i=images, to=seen: to.append((z.clone(), y)) or i(z, y))
+        made.generator_phase(stream())
+        assert len(drawn) == draws
+        assert all(torch.equal(y, drawn[min(step, draws - 1)][1]) for step, (_, y) in enumerate(seen))
+        assert torch.equal(seen[1][0], drawn[-1][0]) == quirks.draws_anew  # else it is the z that a step has moved
+        assert int(made.generator_optimiser.state[made.z]["step"]) == 3 - draws
+
+
+def test_the_student_is_in_training_mode_during_generator_steps_only_as_a_quirk():
+    for quirks in (Quirks(), Quirks(student_in_training=True)):
+        made = engine(quirks)
+        before = snapshot(made.student)
+        made.generator_phase(stream())
+        changed = {name for name, tensor in made.student.state_dict().items() if not torch.equal(before[name], tensor)}
+        statistics = {name for name in before if "running_" in name or "num_batches" in name}
+        assert changed == (statistics if quirks.student_in_training else set())
+        assert made.student.training
+        assert all(parameter.requires_grad for parameter in made.student.parameters())
 
 
 def test_the_last_norm_stands_behind_tanh_only_as_a_quirk():
@@ -128,7 +153,7 @@ def test_the_last_norm_stands_behind_tanh_only_as_a_quirk():
 
 
 def test_all_quirks_come_with_the_one_switch():
-    assert engine(reference_quirks=True).quirks == Quirks(True, True, True, True, True)
+    assert engine(reference_quirks=True).quirks == Quirks(**dict.fromkeys(Quirks.names(), True))
     assert engine().quirks == Quirks()
 
 
@@ -153,6 +178,12 @@ def test_large_images_get_the_dcgan_form():
     kernels = sum(a * b * 16 + b for a, b in itertools.pairwise(widths))
     wanted = 9 * 32 * 16 + kernels + (4 * 3 * 9 + 3) + 2 * 10 * sum(widths)
     assert sum(p.numel() for p in large.parameters()) == wanted
+
+
+def test_large_images_get_the_small_form_only_as_a_quirk():
+    for quirks, kind in ((Quirks(), DcganGenerator), (Quirks(small_form=True), ConditionalGenerator)):
+        teacher = build_classifier("convnet", 10, (1, 64, 64), 4, seed=7)
+        assert isinstance(Engine(tiny(), teacher, torch.device("cpu"), quirks).generator, kind)
 
 
 @pytest.mark.parametrize(

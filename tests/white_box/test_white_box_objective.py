@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.white_box.objective import batch_norm_inputs, batch_norms, generator_loss, student_loss
 from fedcpsc.white_box.plan import LossPlan
+from fedcpsc.white_box.quirks import Quirks
 
 B, K, D = 6, 4, 5
 
@@ -89,14 +90,44 @@ def test_the_generators_loss_has_all_five_terms_with_their_signs(drawn, log_l2):
 def test_the_reference_applies_softmax_twice_and_only_then(drawn):
     t, s, t_features, s_features, y = drawn
     plan = LossPlan(beta=0)
-    quirk = student_loss(plan, t, s, y, softmax_twice=True)
+    quirk = student_loss(plan, t, s, y, quirks=Quirks(softmax_twice=True))
     assert quirk.ce.item() == pytest.approx(cross_entropy(torch.softmax(s, 1), y), rel=1e-5)
     assert quirk.kd.item() == student_loss(plan, t, s, y).kd.item()
     both = [
-        generator_loss(plan, (t, t_features), (s, s_features), y, [], [], softmax_twice=twice).ce.item()
+        generator_loss(plan, (t, t_features), (s, s_features), y, [], [], quirks=Quirks(softmax_twice=twice)).ce.item()
         for twice in (False, True)
     ]
     assert both == pytest.approx([cross_entropy(t, y), cross_entropy(torch.softmax(t, 1), y)], rel=1e-5)
+
+
+def test_the_reference_scales_the_contrast_by_its_temperature_and_only_then(drawn):
+    t, s, t_features, s_features, y = drawn
+
+    def scl(temperature, scaled):
+        plan, quirks = LossPlan(beta=0, temperature=temperature), Quirks(contrast_scaled=scaled)
+        return generator_loss(plan, (t, t_features), (s, s_features), y, [], [], quirks=quirks).scl.item()
+
+    assert scl(0.5, True) == pytest.approx(scl(0.5, False) * 0.5 / 0.07, rel=1e-5)
+    assert scl(0.07, True) == scl(0.07, False)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_no_gradient_of_l2_passes_through_the_teacher_only_as_a_quirk(drawn, detached):
+    t, s, t_features, s_features, y = drawn
+    t.requires_grad_()
+    s.requires_grad_()
+    kd_alone, with_l2 = LossPlan(alpha=0, beta=0, gamma=0, eta=0), LossPlan(alpha=3.0, beta=0, gamma=0, eta=0)
+    by_teacher, by_student = [], []
+    for plan in (kd_alone, with_l2):
+        quirks = Quirks(l2_detached=detached)
+        loss = generator_loss(plan, (t, t_features), (s, s_features), y, [], [], quirks=quirks).total
+        teacher, student = torch.autograd.grad(loss, (t, s))
+        by_teacher.append(teacher)
+        by_student.append(student)
+    slope = 3.0 * 2 * (s - t).detach() / t.numel()  # of alpha MSE, by the student's logits
+    torch.testing.assert_close(by_student[1] - by_student[0], -slope, rtol=1e-4, atol=1e-6)
+    of_l2 = torch.zeros_like(slope) if detached else slope
+    torch.testing.assert_close(by_teacher[1] - by_teacher[0], of_l2, rtol=1e-4, atol=1e-6)
 
 
 def test_hooks_see_what_enters_each_batch_norm_and_are_gone_afterwards():
