@@ -84,5 +84,5 @@ def measured(world: World, method: str, calls: int, *, fit_answers: bool = True)
 
 
 def reached(world: World, student: Classifier) -> float:
-    """Accuracy on the test split, in percent."""
+    """Accuracy on the validation images, in percent."""
     return 100 * accuracy(predicted_classes(student, world.evaluation, _TOGETHER), world.evaluation)

@@ -27,8 +27,11 @@ SKEWS = {
     "IID": "silos.partition={kind: iid}",
 }
 _DATA = {
-    "digits": ("configs/digits.yaml", []),
-    "MNIST": ("configs/mnist.yaml", ["data.path={data}/mnist", "data.image_size=16", "data.train_limit=12000"]),
+    "digits": ("configs/digits.yaml", ["data.validation=300"]),
+    "MNIST": (
+        "configs/mnist.yaml",
+        ["data.path={data}/mnist", "data.image_size=16", "data.train_limit=12000", "data.validation=2000"],
+    ),
 }
 _SMALL = [
     "student.width=16",
@@ -76,7 +79,7 @@ class World:
         config: configuration of the run that peers are compared with.
         made: folder of the silos' folders as they were made.
         silos: silos, opened.
-        evaluation: test split.
+        evaluation: validation images, which no silo holds.
         data: folder of the data sets.
     """
 
