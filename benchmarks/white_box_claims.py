@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three claims of CPSC-DFKD, and what each departure of its authors' code is worth, over data sets and seeds.
 
-    python -m benchmarks.white_box_claims benchmarks/plans/white_box_claims.yaml --data ../data --out claims.json
+    python -m benchmarks.white_box_claims benchmarks/white_box_claims.yaml --data ../data --out claims.json
 
 Every run is the product's own (`fedcpsc white-box`). A plan has data sets, settings and quirks; each setting is run on
 each data set, without quirks, and so are the unchanged setting with each quirk alone and with all of them. A row is

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from support.documented import ROOT, blocks
 from support.fakes import FakeSilo
@@ -99,7 +100,7 @@ def test_an_object_that_is_none_is_named_with_its_package(address, text, message
 def test_images_that_are_none_are_refused(drawn, tmp_path, monkeypatch):
     install(monkeypatch, tmp_path / "s", "wild", A_PRIOR.format(drawn=drawn), {PRIORS_GROUP: {"mine": "wild:THING"}})
     with pytest.raises(ConfigError, match=r"prior='mine': must draw float32 \[2, 1, 4, 4\] in \[-1, 1\]"):
-        PRIOR_KINDS.get("mine").images(2, (1, 4, 4), None)
+        PRIOR_KINDS.get("mine").images(2, (1, 4, 4), torch.Generator())
 
 
 @pytest.mark.parametrize("pooled", ["answers", "-answers.sum(0)", "answers.sum(0) * float('nan')"])

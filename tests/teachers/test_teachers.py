@@ -54,7 +54,7 @@ def test_the_usual_batch_is_smaller_for_large_images(tmp_path: Path, monkeypatch
         manifest: Any = SimpleNamespace(kind="torch", image_shape=(3, side, side))
         open_teacher(tmp_path, manifest)
     open_teacher(tmp_path, manifest, batch_size=77)
-    assert given == [500, 500, 56, 10, 1, 77]
+    assert given == [64, 64, 56, 10, 1, 77]
 
 
 def test_normalisation_is_the_manifests(tmp_path: Path) -> None:
