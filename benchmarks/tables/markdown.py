@@ -20,9 +20,11 @@ def read(name: str) -> Any:
 
 
 def table(header: str, rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table; `header` holds the columns' names between bars."""
-    names = header.split(" | ")
-    return [f"| {header} |", "|" + "---|" * len(names), *(f"| {' | '.join(cells)} |" for cells in rows)]
+    """Lines of a Markdown table, or what says that there is none yet; `header` has the columns' names between bars."""
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    if not lines:
+        return ["Not measured yet: the page names the command."]
+    return [f"| {header} |", "|" + "---|" * len(header.split(" | ")), *lines]
 
 
 def spread(mean: float, std: float) -> str:

@@ -224,7 +224,7 @@ def test_a_table_without_rows_says_that_nothing_was_measured(monkeypatch):
         tables.comparison()
         == tables.references()
         == tables.published()
-        == ["Not measured yet: the commands stand below."]
+        == ["Not measured yet: the page names the command."]
     )
 
 
