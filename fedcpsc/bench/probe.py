@@ -194,7 +194,7 @@ class Bench:
                     network.zero_grad(set_to_none=True)
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
                         logits = network(pixels)
-                    logits.float().sum().backward()
+                    torch.autograd.backward(logits.float().sum())
 
         return call
 
@@ -215,7 +215,7 @@ class Bench:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
                     pixels = generator(z, y)
                     logits = torch.stack([network(pixels) for network in committee])
-                logits.float().sum().backward()
+                torch.autograd.backward(logits.float().sum())
 
         return call
 

@@ -69,8 +69,8 @@ def bench_table(bench: BenchResult) -> Table:
             memory = f"{figures['peak_MiB']:,.0f}" + ("" if gpu is None else f", GPU {gpu:,.0f}")
             rate = f"{figures['images_per_second']:,.0f}"
             bare = "-" if (over := figures["over_bare"]) is None else f"{over[clock]['median']:.2f}"
-            cells = [literal(name), f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory, bare]
-            table.add_row("" if place else row["stage"], *cells)
+            part = "" if place else row["stage"]
+            table.add_row(part, literal(name), f"{median:.1f}", f"{least:.1f}-{most:.1f}", rate, memory, bare)
     return table
 
 

@@ -186,8 +186,8 @@ def describe_classes(
 def _sure_of_foreign_classes(label_sets: LabelSets, silos: Sequence[SiloId]) -> list[SiloId]:
     """Silos that cannot say none of these, where another knows nothing of what they know."""
     known = label_sets.known.astype(np.int64)
-    apart = (known @ known.T == 0).any(1)
-    return [silos[i] for i in np.flatnonzero(apart & ~np.array(label_sets.none))]
+    apart = (known @ known.T == 0).any(1) & ~np.array(label_sets.none)
+    return [silo for silo, alone in zip(silos, apart, strict=True) if alone]
 
 
 def answer_forms(joined: Mapping[SiloId, Description], wanted: str) -> dict[SiloId, AnswerForm]:

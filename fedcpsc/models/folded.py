@@ -50,7 +50,7 @@ def folded(network: HeadedClassifier) -> HeadedClassifier:
             if isinstance(convolution, nn.Conv2d) and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
                 _replace(module, before, _joined(convolution, norm))
                 _replace(module, after, nn.Identity())
-    return copied.to(memory_format=copied.memory_format)  # type: ignore[call-overload, no-any-return]
+    return copied.to(memory_format=copied.memory_format)
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
