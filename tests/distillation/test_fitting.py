@@ -95,62 +95,6 @@ def test_without_the_whole_batchs_statistics_the_curves_would_part(bank, monkeyp
     assert (alone - apart).abs().max().item() > 1e-3
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """Settings, a bank and the fit of two processes that go on from test to test, as they do over a run."""
-    settings = config(2, fellows="convnet_gn")
-    bank = made_bank(tmp_path_factory.mktemp("two"))
-    with fitting(settings, bank, CPU) as shared:
-        yield settings, bank, shared
-
-
-def pairs(settings):
-    """The committee twice: for one process, and for two."""
-    return [make_committee(settings.student, 3, (1, 8, 8), 1, CPU) for _ in range(2)]
-
-
-def test_what_processes_share_is_made_once_and_a_job_says_only_what_is_new(two, monkeypatch):
-    """Neither is a network wrapped anew for every few steps, nor its optimiser's state sent again."""
-    settings, bank, shared = two
-    made, sent = [], []
-    wrap, send = data_parallel.DistributedDataParallel, multiprocessing.connection.Connection.send_bytes
-    monkeypatch.setattr(data_parallel, "DistributedDataParallel", lambda views: made.append(views) or wrap(views))
-    monkeypatch.setattr(
-        multiprocessing.connection.Connection, "send_bytes", lambda pipe, job: sent.append(len(job)) or send(pipe, job)
-    )
-    pool, fresh, losses = np.arange(80), np.arange(80, 160), [[], []]
-    alone, together = pairs(settings)
-    for call in range(4):
-        member = call % 2  # by turns, as in a round
-        for how, members, found in ((fit, alone, losses[0]), (shared, together, losses[1])):
-            reader = BankReader(bank, CPU)
-            found.append(how(members[member], settings.student, reader, pool, fresh, 5, call, fresh_share=0.3))
-    assert len(made) == len(together) == 2
-    moments = 2 * 4 * sum(weight.numel() for weight in together[0].network.parameters())
-    assert max(sent[2:]) < min(sent[:2]) < moments, "bytes of a job; of Adam's state in float32"
-    assert (torch.cat(losses[0]) - torch.cat(losses[1])).abs().max().item() < 1e-5
-
-
-def test_targets_that_were_set_between_two_jobs_reach_every_process(two):
-    settings, bank, shared = two
-    alone, together = (members[0] for members in pairs(settings))
-    reader, pool, none, found = BankReader(bank, CPU), np.arange(160), np.zeros(0, np.int64), []
-    for number in range(2):
-        for how, member in ((fit, alone), (shared, together)):
-            found.append(how(member, settings.student, reader, pool, none, 5, number))
-        bank.set_targets(bank.batches[0], np.full((80, 3), 1 / 3, np.float32))
-    assert (found[2] - found[3]).abs().max().item() < 1e-5
-
-
-def test_a_fellow_of_another_architecture_is_shared_too(two):
-    settings, bank, shared = two
-    alone, together = (members[1] for members in pairs(settings))
-    student = pairs(settings)[0][0].network
-    assert list(alone.network.state_dict()) != list(student.state_dict())
-    given = (settings.student, BankReader(bank, CPU), np.arange(80), np.zeros(0, np.int64), 5, 1)
-    assert (shared(together, *given) - fit(alone, *given)).abs().max().item() < 1e-5
-
-
 def test_a_compiled_fit_is_the_fit_and_compiles_a_network_once(bank):
     """With a backend that runs what was traced as it is."""
     traced = []
@@ -208,3 +152,62 @@ def test_more_processes_than_gpus_are_refused(bank):
         fitting(config(2), bank, torch.device("cuda")),
     ):
         pass
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Settings, a bank and the fit of two processes that go on from test to test, as they do over a run.
+
+    A process is in one group at a time: tests that make one of their own stand before those that use this.
+    """
+    settings = config(2, fellows="convnet_gn")
+    bank = made_bank(tmp_path_factory.mktemp("two"))
+    with fitting(settings, bank, CPU) as shared:
+        yield settings, bank, shared
+
+
+def pairs(settings):
+    """The committee twice: for one process, and for two."""
+    return [make_committee(settings.student, 3, (1, 8, 8), 1, CPU) for _ in range(2)]
+
+
+def test_what_processes_share_is_made_once_and_a_job_says_only_what_is_new(two, monkeypatch):
+    """Neither is a network wrapped anew for every few steps, nor its optimiser's state sent again."""
+    settings, bank, shared = two
+    made, sent = [], []
+    wrap, send = data_parallel.DistributedDataParallel, multiprocessing.connection.Connection.send_bytes
+    monkeypatch.setattr(data_parallel, "DistributedDataParallel", lambda views: made.append(views) or wrap(views))
+    monkeypatch.setattr(
+        multiprocessing.connection.Connection, "send_bytes", lambda pipe, job: sent.append(len(job)) or send(pipe, job)
+    )
+    pool, fresh, losses = np.arange(80), np.arange(80, 160), [[], []]
+    alone, together = pairs(settings)
+    for call in range(4):
+        member = call % 2  # by turns, as in a round
+        for how, members, found in ((fit, alone, losses[0]), (shared, together, losses[1])):
+            reader = BankReader(bank, CPU)
+            found.append(how(members[member], settings.student, reader, pool, fresh, 5, call, fresh_share=0.3))
+    assert len(made) == len(together) == 2
+    moments = 2 * 4 * sum(weight.numel() for weight in together[0].network.parameters())
+    assert max(sent[2:]) < min(sent[:2]) < moments, "bytes of a job; of Adam's state in float32"
+    assert (torch.cat(losses[0]) - torch.cat(losses[1])).abs().max().item() < 1e-5
+
+
+def test_targets_that_were_set_between_two_jobs_reach_every_process(two):
+    settings, bank, shared = two
+    alone, together = (members[0] for members in pairs(settings))
+    reader, pool, none, found = BankReader(bank, CPU), np.arange(160), np.zeros(0, np.int64), []
+    for number in range(2):
+        for how, member in ((fit, alone), (shared, together)):
+            found.append(how(member, settings.student, reader, pool, none, 5, number))
+        bank.set_targets(bank.batches[0], np.full((80, 3), 1 / 3, np.float32))
+    assert (found[2] - found[3]).abs().max().item() < 1e-5
+
+
+def test_a_fellow_of_another_architecture_is_shared_too(two):
+    settings, bank, shared = two
+    alone, together = (members[1] for members in pairs(settings))
+    student = pairs(settings)[0][0].network
+    assert list(alone.network.state_dict()) != list(student.state_dict())
+    given = (settings.student, BankReader(bank, CPU), np.arange(80), np.zeros(0, np.int64), 5, 1)
+    assert (shared(together, *given) - fit(alone, *given)).abs().max().item() < 1e-5
