@@ -48,7 +48,7 @@ class Cook(FakeSilo):
 
 
 def run(tmp_path, silo, **changes):
-    changes = {"synthesis__width": 2, **changes}
+    changes = {"synthesis__width": 2, "queries__deadline_s": 60.0, **changes}  # a silo draws images, which takes time
     settings = config(silos__count=1, queries__recipes=True, synthesis__candidates=4, **changes)
     told = []
     result = distill(settings, LocalTransport([silo]), tmp_path, tell=told.append)
