@@ -117,7 +117,7 @@ class Check:
 
             work = Work(steps, bench.steps, bench.steps * config.student.batch_size)
             begun = time.perf_counter()
-            timed(work, self.device.type == "cuda")
+            timed(work.call, self.device.type == "cuda")
             first = time.perf_counter() - begun
             return {"first_s": round(first, 3), "seconds": self.seconds(work), "steps": bench.steps}
 
@@ -126,9 +126,9 @@ class Check:
         activities = [ProfilerActivity.CPU, *([] if self.small else [ProfilerActivity.CUDA])]
         with tempfile.TemporaryDirectory() as folder, gpu_arithmetic(self.device):
             work = Bench(self.config(32), 10, (3, 32, 32), 2, Path(folder)).round()
-            timed(work, not self.small)
+            timed(work.call, not self.small)
             with profile(activities=activities) as seen:
-                wall = timed(work, not self.small)["wall_s"]
+                wall = timed(work.call, not self.small)["wall_s"]
         events = seen.key_averages()
         name = "self_cpu_time_total" if self.small else "self_device_time_total"
         own = sorted(events, key=lambda event: getattr(event, name), reverse=True)
@@ -144,8 +144,8 @@ class Check:
     def seconds(self, work: Work) -> dict[str, float]:
         """Wall-clock seconds of a call: median and range of some, after one to warm up."""
         on_gpu, calls = self.device.type == "cuda", 1 if self.small else 5
-        timed(work, on_gpu)
-        walls = [timed(work, on_gpu)["wall_s"] for _ in range(calls)]
+        timed(work.call, on_gpu)
+        walls = [timed(work.call, on_gpu)["wall_s"] for _ in range(calls)]
         return {"median": statistics.median(walls), "least": min(walls), "most": max(walls)}
 
 
