@@ -21,9 +21,8 @@ from torch import Tensor
 
 from benchmarks.peers.pictures import LATENT, make_generator
 from benchmarks.peers.silos import CountedSilos, PeerError
-from benchmarks.peers.task import Pool, Task
+from benchmarks.peers.task import Pool, Task, fit_share
 from fedcpsc.errors import explain
-from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.losses.synthesis import batch_norm_prior
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.frozen import frozen
@@ -51,12 +50,7 @@ def dense(silos: CountedSilos, task: Task) -> Classifier:
     epochs = min(_EPOCHS, max(1, budget // (batch * _GENERATOR_STEPS)))
     for epoch in range(epochs):
         pool.add(*_invented(silos, student, task, min(_GENERATOR_STEPS, silos.left // batch), batch, epoch))
-        student.train()
-        steps = task.steps * (epoch + 1) // epochs - task.steps * epoch // epochs
-        for pixels, targets in pool.batches(steps, task.batch):
-            optimiser.zero_grad(set_to_none=True)
-            soft_cross_entropy(student(pixels), targets).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        fit_share(student, optimiser, pool, task, epoch, epochs)
     return student
 
 

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 
 from benchmarks.peers.pictures import LATENT, make_generator
 from benchmarks.peers.silos import CountedSilos
-from benchmarks.peers.task import Pool, Task
-from fedcpsc.losses.distillation import soft_cross_entropy
+from benchmarks.peers.task import Pool, Task, fit_share
 from fedcpsc.losses.synthesis import negative_batch_entropy
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.frozen import frozen
@@ -40,12 +39,7 @@ def ideal(silos: CountedSilos, task: Task) -> Classifier:
         count = budget * (epoch + 1) // epochs - budget * epoch // epochs
         images = _invented(student, task, count, epoch)
         pool.add(images, silos.one_teacher(images))
-        student.train()
-        steps = task.steps * (epoch + 1) // epochs - task.steps * epoch // epochs
-        for pixels, targets in pool.batches(steps, task.batch):
-            optimiser.zero_grad(set_to_none=True)
-            soft_cross_entropy(student(pixels), targets).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        fit_share(student, optimiser, pool, task, epoch, epochs)
     return student
 
 

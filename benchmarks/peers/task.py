@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.steps import make_committee
+from fedcpsc.losses.distillation import soft_cross_entropy
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.seeding import derive_seed
 
-__all__ = ["Pool", "Task"]
+__all__ = ["Pool", "Task", "fit_share"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +74,15 @@ class Pool:
         for _ in range(steps):
             rows = torch.randint(len(images), (size,), generator=self._stream)
             yield images[rows], targets[rows]
+
+
+def fit_share(
+    student: Classifier, optimiser: torch.optim.Optimizer, pool: Pool, task: Task, epoch: int, epochs: int
+) -> None:
+    """One epoch's even share of the task's steps, on batches of the pool."""
+    student.train()
+    steps = task.steps * (epoch + 1) // epochs - task.steps * epoch // epochs
+    for pixels, targets in pool.batches(steps, task.batch):
+        optimiser.zero_grad(set_to_none=True)
+        soft_cross_entropy(student(pixels), targets).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
