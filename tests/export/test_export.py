@@ -135,6 +135,15 @@ def test_the_card_names_silos_that_are_doubted_or_left_out(run):
     assert "- Left out by the server's operator, none of their answers used: silo-7." in text
 
 
+def test_the_card_of_a_run_from_before_silos_could_be_left_out_is_written_too(run):
+    path = run / "result.json"
+    result = json.loads(path.read_text())
+    del result["excluded"]
+    path.write_text(json.dumps(result))
+    export_run(run, Format.SAFETENSORS)
+    assert "Left out by" not in (run / "export/README.md").read_text()
+
+
 def test_claims_and_the_audits_public_verdict_stand_in_the_card(run, tmp_path):
     path = run / "result.json"
     result = json.loads(path.read_text())
