@@ -38,8 +38,8 @@ class ServicePolicy(Strict):
     """Settings that change speed and robustness, and an answer by no more than the rounding of floats.
 
     Attributes:
-        batch_size: number of images per forward pass; null is 64, of images over 64x64 pixels fewer: 10 of 224x224; on a
-            GPU 512.
+        batch_size: number of images per forward pass; null is 64, of images over 64x64 pixels fewer: 10 of 224x224; on
+            a GPU 512.
         device: device that the teacher's network answers on: cpu, or cuda for a GPU of the silo's own, which the kinds
             torch, torchvision, timm and huggingface can use. Answers differ in the last digits from a CPU's.
         query_megabytes: most megabytes (10^6 bytes) of a query's images, beside `images_per_query`; one image may
