@@ -6,7 +6,9 @@
 The images are dealt in four parts, and four teachers trained. One run asks the first three silos. A second one begins
 with its answers, and the fourth silo joins. A third run asks the same four silos from the start. All three have the
 same seed, number of images and number of rounds. The ledgers are read before and after each run: that the fourth silo
-alone was charged by the second one is not reported but asserted. Held-out images are the source's test split.
+alone was charged by the second one is not reported but asserted. The final fit of a run that begins with another's
+answers is twice as long; so each of the two is refitted with the other's number of steps as well, which charges nobody.
+Held-out images are the source's test split.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -26,6 +29,7 @@ import torch
 from benchmarks.record import provenance
 from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.sources import evaluation_images
+from fedcpsc.distillation.refit import refit
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.gatekeeper.opening import open_gatekeeper
@@ -35,6 +39,8 @@ from fedcpsc.silos.make import make_silos
 from fedcpsc.simulated.silo_facts import read_silo_facts
 
 RUNS = ("three silos", "a fourth joins", "four from the start")
+JOINED, WHOLE = RUNS[1:]
+REFITS = {f"{JOINED}, final fit half as long": (JOINED, 0.5), f"{WHOLE}, final fit twice as long": (WHOLE, 2)}
 SILOS = 4
 
 
@@ -83,14 +89,29 @@ def compare(config: str, overrides: Sequence[str], seed: int, folder: Path) -> d
     for name, plan, due in plans:
         result, charges = ask(plan, silos, folder / plan.output.name)
         assert charges == due, f"{name}: charged {charges}, not {due}"
-        figures[name] = {
-            "student": result["student"]["accuracy"],
-            "ensemble": result["ensemble"]["accuracy"],
-            "charged": charges,
-            "seconds": result["seconds"]["total"],
-        }
+        figures[name] = _figures(result, charges)
+        print(f"seed {seed}, {name}: {json.dumps(figures[name])}", flush=True)
+    for name, (run, times) in REFITS.items():
+        plan, before = {JOINED: joined, WHOLE: four}[run], charged(silos)
+        student = plan.student.model_copy(update={"final_steps": round(times * plan.final_steps)})
+        changed = plan.model_copy(update={"student": student})
+        source, facts = folder / plan.output.name, read_silo_facts(silos)
+        result = refit(source, changed, folder / "refit", evaluation=evaluation_images(plan), silo_facts=facts)
+        shutil.rmtree(folder / "refit")
+        charges = [after - earlier for earlier, after in zip(before, charged(silos), strict=True)]
+        assert charges == [0] * SILOS, f"{name}: charged {charges}"
+        figures[name] = _figures(result, charges)
         print(f"seed {seed}, {name}: {json.dumps(figures[name])}", flush=True)
     return figures
+
+
+def _figures(result: RunResult, charges: list[int]) -> dict[str, Any]:
+    return {
+        "student": result["student"]["accuracy"],
+        "ensemble": result["ensemble"]["accuracy"],
+        "charged": charges,
+        "seconds": result["seconds"]["total"],
+    }
 
 
 def summary(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -101,9 +122,9 @@ def summary(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "ensemble": _spread([100 * row[name]["ensemble"] for row in each]),
             "charged": each[0][name]["charged"],
         }
-        for name in RUNS
+        for name in (*RUNS, *REFITS)
     }
-    differences = [100 * (row[RUNS[1]]["student"] - row[RUNS[2]]["student"]) for row in each]
+    differences = [100 * (row[JOINED]["student"] - row[WHOLE]["student"]) for row in each]
     return {"runs": runs, "joined_minus_from_the_start": _spread(differences)}
 
 

@@ -34,6 +34,7 @@ STAGES = {
     "round": "whole round but its answers",
 }
 _THIS, _OTHER = "this", "other"
+_PACKAGES = ("fedcpsc", "clients", "server")  # a revision's own, all of them: its commands import one another's
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Side:
         label: name of the side, shown to people.
         config: absolute path of the YAML file.
         overrides: `a.b=c` items.
-        root: folder that holds the package `fedcpsc` to measure.
+        root: folder that holds the packages to measure.
         commit: commit of that source tree, with "-dirty" where it was changed since; None where it has none.
     """
 
@@ -147,7 +148,9 @@ def _extract(revision: str, root: Path, folder: Path) -> str:
             root, "rev-parse", "--verify", "--quiet", "--short=12", "--end-of-options", f"{revision}^{{commit}}"
         )
         found = named.decode().strip()
-        archive = _git(root, "archive", "--format=tar", found, "fedcpsc")
+        held = _git(root, "ls-tree", "-d", "--name-only", found).decode().split()
+        packages = [name for name in _PACKAGES if name == _PACKAGES[0] or name in held]
+        archive = _git(root, "archive", "--format=tar", found, *packages)
     except FileNotFoundError as error:
         raise ConfigError(explain("--against-commit", revision, "needs git", "install git")) from error
     except subprocess.CalledProcessError as error:
