@@ -34,35 +34,53 @@ _COMMAND = [sys.executable, "-P", "-c", "from fedcpsc.cli import main; main()"]
 _FITTING = ("fit", "final", "synthesis")
 
 
-def measure(config: Path, overrides: Sequence[str], against: str, repeats: int) -> dict[str, Any]:
-    """Runs both sides `repeats` times.
+def measure(config: Path, overrides: Sequence[str], against: str, repeats: int, out: Path) -> dict[str, Any]:
+    """Runs both sides until there are `repeats` pairs, and writes the file after each pair.
 
     Args:
         config: YAML file of the run.
         overrides: `a.b=c` items of both sides.
         against: revision of the other side.
         repeats: number of pairs, >= 1.
+        out: JSON file; pairs that it holds, of the same two commits, are not measured again.
     """
     plan = BenchPlan(config, tuple(overrides), against_commit=against)
-    pairs: list[dict[str, Any]] = []
     with opened_sides(plan) as sides, tempfile.TemporaryDirectory(prefix="fedcpsc-whole-") as scratch:
-        first_seed = sides[0].load().seed
-        for number in range(repeats):
+        commits, first_seed = {side.name: side.commit for side in sides}, sides[0].load().seed
+        row = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"commits": commits, "pairs": []}
+        pairs = row["pairs"] if row["commits"] == commits else []
+        for number in range(len(pairs), repeats):
             seed = first_seed + number
-            pair = {}
+            pair: dict[str, Any] = {"seed": seed}
             for side in sides if number % 2 == 0 else reversed(sides):
                 folder = Path(scratch) / f"{side.name}-{seed}"
                 pair[side.name] = _one_run(side, seed, folder)
                 shutil.rmtree(folder)
                 print(f"seed {seed}, {side.name} ({side.commit}): {json.dumps(pair[side.name])}", flush=True)
-            pairs.append({"seed": seed, **pair})
-        commits = {side.name: side.commit for side in sides}
+            pairs.append(pair)
+            row = report(config, overrides, commits, pairs)
+            out.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    return row
+
+
+def report(
+    config: Path, overrides: Sequence[str], commits: dict[str, str | None], pairs: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the file holds.
+
+    Args:
+        config, overrides: arguments of `measure`.
+        commits: commit of each side by its name.
+        pairs: figures of both sides, pair by pair.
+    """
+    # where a data set lies on the machine that measured is nobody else's
+    shown = [item if not item.startswith("data.path=") else "data.path=DATA" for item in overrides]
     return {
         "benchmark": "whole_run_speed",
         "config": config.name,
-        "set": list(overrides),
+        "set": shown,
         "commits": commits,
-        "pairs": pairs,
+        "pairs": list(pairs),
         "ratio": {clock: _ratio(pairs, clock) for clock in ("wall_s", "cpu_s")},
         "accuracy": {name: [pair[name]["accuracy"] for pair in pairs] for name in commits},
         **provenance(),
@@ -122,8 +140,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("whole_run_speed.json"))
     given = parser.parse_args()
-    row = measure(given.config, given.set, given.against, given.repeats)
-    given.out.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    row = measure(given.config, given.set, given.against, given.repeats, given.out)
     print(json.dumps({key: row[key] for key in ("ratio", "accuracy")}, indent=1))
     return 0
 
