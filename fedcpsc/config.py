@@ -330,13 +330,9 @@ class RunConfig(Strict):
 
     @property
     def final_steps(self) -> int:
-        """`student.final_steps` with its blank filled in, likewise.
-
-        Twice as many in a run that begins with another's answers: those were asked for by another committee, and what
-        a fourth silo adds to them takes longer to fit (docs/answers.md has the figures).
-        """
-        given, longer = self.student.final_steps, 1 if self.queries.start_from is None else 2
-        return longer * max(3000, round(0.6 * self.queries.answers_per_silo)) if given is None else given
+        """`student.final_steps` with its blank filled in, likewise."""
+        given = self.student.final_steps
+        return max(3000, round(0.6 * self.queries.answers_per_silo)) if given is None else given
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:

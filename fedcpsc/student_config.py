@@ -64,7 +64,7 @@ class StudentConfig(Strict):
     )
     final_steps: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.6 per answer where that is more; twice that where the run begins with another's answers",
+        description="steps of the student alone on the whole bank, after the last round; null: 3000, or 0.6 per answer where that is more",
     )
     batch_size: Positive = Field(64, description="banked images a step")
     fresh_share: Share = Field(0.3, description="share of each student batch drawn from the newest answers")

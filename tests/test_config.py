@@ -20,10 +20,3 @@ def test_a_larger_budget_is_fitted_for_longer_unless_the_file_says_otherwise(
         }
     )
     assert (config.steps_per_round, config.final_steps) == (in_a_round, in_the_end)
-
-
-@pytest.mark.parametrize(("given", "in_the_end"), [(None, 6000), (25, 25)])
-def test_answers_of_another_run_are_fitted_for_twice_as_long(given, in_the_end):
-    queries = {"answers_per_silo": 5000, "rounds": 20, "start_from": "runs/three"}
-    config = RunConfig.model_validate({"queries": queries, "student": {"final_steps": given}})
-    assert config.final_steps == in_the_end
