@@ -134,7 +134,7 @@ def _ledger(folder: Path, manifest: Manifest, policy: Policy) -> Iterator[Accoun
                 contextlib.closing(Ledger.read(folder / LEDGER_FILE, population=manifest.population))
             )
             return
-        budget = initial_budget(policy)
+        budget = initial_budget(policy, manifest.unit)
         made = Ledger.create(
             Path(empty) / LEDGER_FILE, manifest.population, budget.answers, mu2=budget.mu2, unit=manifest.unit
         )

@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ __all__ = [
     "Refusal",
     "check_version",
     "decode_answers",
+    "judge_of",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -300,6 +301,11 @@ class EvaluationTarget(Protocol):
     def evaluate(self, query: EvaluationQuery) -> EvaluationAnswer | Refusal:
         """How many held-out images a student classifies rightly, or a refusal."""
         ...
+
+
+def judge_of(target: object) -> EvaluationTarget | None:
+    """A target as what judges students; None where it does not, as those that know queries alone."""
+    return cast("EvaluationTarget", target) if callable(getattr(target, "evaluate", None)) else None
 
 
 def check_version(version: str) -> None:
