@@ -72,7 +72,7 @@ class Reply:
 
     Attributes:
         silo: name of the silo that replied.
-        content: answer, number of an evaluation, refusal, or the fact that nothing will come or that what came cannot be read.
+        content: answer, number of an evaluation, refusal, or the fact that nothing will come, or nothing readable came.
         seconds: seconds from sending to arrival, >= 0.
     """
 

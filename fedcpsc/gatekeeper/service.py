@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gatekeeper as a process of the silo's own: one teacher, loaded once, behind a Unix-domain socket.
 
-`POST /describe`, `POST /answer` and `POST /evaluate` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says that
-the process lives, and whether its teacher failed lately. Every reply is a message: what a caller did wrong is a refusal
-code, never an HTTP error text.
+`POST /describe`, `POST /answer` and `POST /evaluate` take and give protocol messages as bytes (`codec.to_bytes`); `GET
+/health` says that the process lives, and whether its teacher failed lately. Every reply is a message: what a caller did
+wrong is a refusal code, never an HTTP error text.
 
 Bounds: who may connect (the socket's file permissions), connections at a time, bytes in a request, seconds to send one
 and to take the reply, queries waiting at a time, and one gatekeeper process for a ledger.
