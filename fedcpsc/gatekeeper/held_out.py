@@ -67,7 +67,7 @@ def read_held_out(folder: Path, section: EvaluationPolicy, manifest: Manifest) -
         form = PictureForm((height, width), channels, manifest.resize, wanted.background)
         found = decode(split.pictures, split.name_of, form, skip_damaged=wanted.skip_damaged)
     except (DataError, OSError) as error:
-        remedy = "fix evaluation.images in the policy, or remove the section evaluation"
+        remedy = "fix evaluation.images in the policy (where it is null, silos.held_out sets them aside), or remove it"
         raise PolicyError(explain("evaluation.images", wanted.path, f"cannot be read ({error})", remedy)) from error
     labels = _own_labels(split, manifest, wanted.path)[found.taken]
     kept, notes = np.arange(len(labels)), [f"{len(found.damaged)} cannot be decoded"] if found.damaged else []
