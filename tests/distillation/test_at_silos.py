@@ -4,13 +4,13 @@
 import json
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from support.fakes import FakeSilo
 from support.inproc_grid import InProcGrid
+from support.judging_silo import JudgingSilo
 from support.tiny_runs import tiny_config
 
 import clients.app
@@ -19,35 +19,10 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.models.sent import network_of_bytes
-from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer
-from fedcpsc.protocol.messages import Refusal
+from fedcpsc.protocol.evaluation import EvaluationAnswer
 from fedcpsc.runs.evaluations import pooled, read_evaluations, silo_evaluation
 from fedcpsc.runs.result import read_result
 from server.flower_transport import FlowerTransport
-
-
-class JudgingSilo(FakeSilo):
-    """Says that `right` of its images are right; counts who is charged."""
-
-    def __init__(self, name, right=80, images=100, sigma=0.0, misbehave=lambda query, count: None, **fields):
-        super().__init__(name, **fields)
-        self.description = replace(self.description, evaluation=EvaluationOffer(5, 5, sigma, images, 10**7))
-        self.right, self.sigma, self.images = right, sigma, images
-        self.judge_misbehaves = misbehave
-        self.students, self.judged = [], {}
-
-    def evaluate(self, query):
-        self.students.append(query)
-        if query.query_id in self.judged:
-            return self.judged[query.query_id]
-        found = self.judge_misbehaves(query, len(self.students))
-        if isinstance(found, RefusalCode):
-            return Refusal(found, query.query_id)
-        if found is not None:
-            return found
-        answer = EvaluationAnswer(query.query_id, self.right, self.sigma, self.images, 5 - len(self.judged) - 1)
-        self.judged[query.query_id] = answer
-        return answer
 
 
 def config(**changes):
