@@ -206,7 +206,7 @@ class SilosConfig(Strict):
     partition: PartitionConfig = PartitionConfig()
     held_out: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="share of each silo's images (of its persons, where data.persons names them) that is kept from training, in the folder held_out of the silo, to judge students on where its policy has a section evaluation; each falls to it by a hash of itself, so that the number varies",
+        description="share of each silo's images (of its persons, where data.persons names them) that is kept from training, in the folder held_out of the silo, to evaluate students on where its policy has a section evaluation; each falls to it by a hash of itself, so that the number varies",
     )
     label_sets: Literal["federation", "own"] = Field(
         "federation",

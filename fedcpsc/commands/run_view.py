@@ -142,13 +142,13 @@ def _judged(result: RunResult) -> list[str]:
     found = result.get("federated_evaluation")
     if found is None:
         return []
-    lines = [f"judged by the silos: {in_one_sentence(found)}"]
+    lines = [f"evaluated by the silos: {in_one_sentence(found)}"]
     for entry in found["silos"][:_MOST_SILOS]:
         if entry["right"] is None:
-            lines.append(f"{entry['id']} has not judged: {printable(str(entry['reason']))}")
+            lines.append(f"{entry['id']} has not evaluated: {printable(str(entry['reason']))}")
         else:
             why = "" if entry["reason"] is None else f" ({printable(entry['reason'])})"
-            lines.append(f"{entry['id']} judged: {judged_in_words(entry)}, {right_in_words(entry)}{why}")
+            lines.append(f"{entry['id']} evaluated: {judged_in_words(entry)}, {right_in_words(entry)}{why}")
     return lines
 
 

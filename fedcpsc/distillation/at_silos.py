@@ -85,7 +85,7 @@ def why_no_silo_can_judge(config: RunConfig, start: Start) -> str | None:
 def tell_of_evaluation(
     config: RunConfig, start: Start, descriptions: Mapping[SiloId, Description], tell: Callable[[str], None]
 ) -> None:
-    """Tells, before anything is asked, who will judge the student, or why nobody can; nothing where nobody is to.
+    """Tells, before anything is asked, who will evaluate the student, or why nobody can; nothing where nobody is to.
 
     Args:
         config: configuration of the run.
@@ -97,10 +97,10 @@ def tell_of_evaluation(
         return
     why = why_no_silo_can_judge(config, start)
     if why is not None:
-        tell(f"evaluation.at_silos: no silo will judge the student: {why}")
+        tell(f"evaluation.at_silos: no silo will evaluate the student: {why}")
         return
     offering = [silo for silo, said in descriptions.items() if said.evaluation is not None and said.evaluation.left]
-    tell(f"evaluation.at_silos: {len(offering)} of {len(descriptions)} silos offer to judge the student at the end")
+    tell(f"evaluation.at_silos: {len(offering)} of {len(descriptions)} silos offer to evaluate the student at the end")
 
 
 def evaluate_at_silos(
@@ -135,7 +135,7 @@ def evaluate_at_silos(
         asking.ask(np.frombuffer(weights, np.uint8))
         return asking.result(tell)
     except Exception as error:  # the student is fitted and paid for, whatever happens here
-        log.exception("the silos could not be asked to judge the student", extra=fields(run=config.output.name))
+        log.exception("the silos could not be asked to evaluate the student", extra=fields(run=config.output.name))
         tell(f"evaluation.at_silos failed, and the run ends without it: {printable(str(error), _LONGEST)}")
         return _without(f"it failed ({type(error).__name__})")
 
@@ -190,7 +190,7 @@ class _Asking:
             if answer is not None and reason is None:
                 reason = _fault(answer, None if said is None else said.evaluation)
             if reason is not None and reason != _NOT_OFFERED:
-                tell(f"{silo} has not judged the student: {reason}")
+                tell(f"{silo} has not evaluated the student: {reason}")
             entries.append(silo_evaluation(silo, answer, reason))
         return {"silos": entries, "pooled": pooled(entries), "reason": None}
 

@@ -61,7 +61,7 @@ from fedcpsc.typed_yaml import save_config
 
 __all__ = ["refit"]
 
-_NOBODY_ASKED = "fedcpsc refit asks no silo anything, and none has judged this student"
+_NOBODY_ASKED = "fedcpsc refit asks no silo anything, and none has evaluated this student"
 
 
 def refit(

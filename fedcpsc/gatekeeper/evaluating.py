@@ -99,11 +99,12 @@ class StudentJudge:
             Refused: with a code; nothing is charged then.
             LedgerError: where the ledger cannot be read or written.
         """
-        network = self._network(query)
+        self._check(query)
         payload, charge = query.payload_hash, self._charge()
         found = self.ledger.recall(query.query_id, payload, charge, principal=query.principal, limit=self._limit)
         if found is None or isinstance(found, Reserved):
             with self._one_at_a_time:
+                network = self._network(query)
                 if found is None:
                     found = self.ledger.reserve(
                         query.query_id,
@@ -146,14 +147,17 @@ class StudentJudge:
     def _charge(self) -> Charge:
         return evaluation_charge(self.section, self.ledger.status().unit)
 
-    def _network(self, query: EvaluationQuery) -> HeadedClassifier:
-        """The student, where it is one of the silo's classes and all of its tensors are what they should be."""
+    def _check(self, query: EvaluationQuery) -> None:
+        """Refuses what is seen at a glance not to be a student for this silo."""
         if len(query.weights) > self.section.max_bytes:
             raise Refused(RefusalCode.STUDENT, f"a student of {len(query.weights)} bytes")
         if len(query.outputs) != self.classes or query.class_names != self.class_names:
             raise Refused(RefusalCode.STUDENT, "of other classes than the silo's")
         if query.image_shape != self.held_out.images.shape[1:]:
             raise Refused(RefusalCode.STUDENT, f"for images {query.image_shape}")
+
+    def _network(self, query: EvaluationQuery) -> HeadedClassifier:
+        """The student, where all of its tensors are what its architecture has."""
         try:
             return network_of_bytes(
                 query.architecture, query.classes, query.image_shape, query.width, query.weights.tobytes()

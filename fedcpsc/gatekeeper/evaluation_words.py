@@ -24,7 +24,7 @@ def evaluation_meaning(section: EvaluationPolicy | None, ledger: Account, delta:
     left, unit = evaluations_left(section, ledger), ledger.status().unit
     size = "is told how many there are" if section.public_size else "is not told how many there are"
     found = [
-        f"Servers may have {left} more students judged on your held-out images (of {section.evaluations} over all"
+        f"Servers may have {left} more students evaluated on your held-out images (of {section.evaluations} over all"
         f" time): of each it learns how many are classified rightly, and {size}."
     ]
     if section.sigma is None or delta is None:
@@ -54,7 +54,7 @@ def evaluation_warnings(section: EvaluationPolicy | None, *, dp: bool) -> list[s
     found = []
     if not dp:
         found.append(
-            "students are judged with exact numbers: from the first on, no later policy can promise an epsilon"
+            "students are evaluated with exact numbers: from the first on, no later policy can promise an epsilon"
         )
     if section.public_size and dp:
         found.append(

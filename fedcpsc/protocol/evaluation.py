@@ -10,7 +10,6 @@ of a safetensors file: tensors, no code, nothing that is unpickled.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +18,14 @@ import numpy.typing as npt
 from fedcpsc.errors import ProtocolError, explain
 from fedcpsc.protocol.common import PROTOCOL_VERSION, DpClaim, check_classes, check_query_id
 
-__all__ = ["LARGEST_COUNT", "LARGEST_WIDTH", "EvaluationAnswer", "EvaluationOffer", "EvaluationQuery"]
+__all__ = ["LARGEST_COUNT", "LARGEST_NOISE", "LARGEST_WIDTH", "EvaluationAnswer", "EvaluationOffer", "EvaluationQuery"]
 
 LARGEST_WIDTH = 4096
 """Channels of a network's first stage."""
 LARGEST_COUNT = 2**40
 """Beyond it no number of images, with or without noise, is believed."""
+LARGEST_NOISE = 1e9
+"""Beyond it no standard deviation of noise is believed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class EvaluationOffer:
     max_bytes: int
 
     def __post_init__(self) -> None:
-        good = self.total >= 1 and self.left >= 0 and math.isfinite(self.sigma) and self.sigma >= 0
+        good = self.total >= 1 and self.left >= 0 and 0 <= self.sigma <= LARGEST_NOISE
         good = good and self.max_bytes >= 1 and (self.held_out is None or 1 <= self.held_out <= LARGEST_COUNT)
         if not good:
             raise ProtocolError(explain("evaluation", vars(self), "is out of bounds", "check the silo's policy"))
@@ -135,7 +136,7 @@ class EvaluationAnswer:
 
     def __post_init__(self) -> None:
         check_query_id(self.query_id)
-        good = abs(self.right) <= LARGEST_COUNT and math.isfinite(self.sigma) and self.sigma >= 0
+        good = abs(self.right) <= LARGEST_COUNT and 0 <= self.sigma <= LARGEST_NOISE
         good = good and (self.held_out is None or 1 <= self.held_out <= LARGEST_COUNT)
         if not good:
             got = f"{self.right} of {self.held_out}, sigma {self.sigma}"

@@ -16,17 +16,17 @@ def in_one_sentence(found: FederatedEvaluation) -> str:
     """
     judged = [entry for entry in found["silos"] if entry["right"] is not None and entry["reason"] is None]
     if found["reason"] is not None:
-        return f"No silo has judged the student: {found['reason']}."
+        return f"No silo has evaluated the student: {found['reason']}."
     if not judged:
-        return "No silo has judged the student."
+        return "No silo has evaluated the student."
     pooled = found["pooled"]
     if pooled is None:
         count = "1 silo has" if len(judged) == 1 else f"{len(judged)} silos have"
-        return f"{count} judged the student, and none tells how many images it has."
-    silos = "1 silo's" if pooled["silos"] == 1 else f"{pooled['silos']} silos'"
+        return f"{count} evaluated the student, and none tells how many images it has."
+    silos = "1 silo has" if pooled["silos"] == 1 else f"{pooled['silos']} silos have"
     return (
         f"{100 * pooled['accuracy']:.1f} % right, standard error {100 * pooled['standard_error']:.1f} points, on"
-        f" {pooled['images']:,} held-out images of {silos} own, by what the silos say."
+        f" {pooled['images']:,} held-out images that {silos}, by their own word."
     )
 
 

@@ -85,7 +85,7 @@ def test_a_student_of_ones_own_cannot_be_sent_which_is_told_before_anything_is_a
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     rules = config()
     result = distill(rules, LocalTransport(silos), tmp_path / "run", tell=tell, student=module)
-    place = next(i for i, line in enumerate(told) if "no silo will judge the student" in line)
+    place = next(i for i, line in enumerate(told) if "no silo will evaluate the student" in line)
     assert asked[place] == 0
     assert "Sequential" in result["federated_evaluation"]["reason"]
     assert silos[0].students == []
@@ -115,7 +115,7 @@ def test_a_silo_that_fails_or_lies_costs_its_own_number_and_no_run(tmp_path, fau
     assert (honest["right"], honest["reason"]) == (80, None)
     assert why in other["reason"]
     assert result["federated_evaluation"]["pooled"]["silos"] == 1
-    assert any(line.startswith("b has not judged the student") for line in told)
+    assert any(line.startswith("b has not evaluated the student") for line in told)
 
 
 def test_one_that_is_busy_or_failed_is_asked_again_under_the_same_id(tmp_path):

@@ -78,7 +78,7 @@ def test_a_student_out_of_bounds_is_no_message(change):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"right": 2**60}, {"right": 0.5}, {"sigma": -1.0}, {"held_out": 0}, {"right": True}]
+    "fields", [{"right": 2**60}, {"right": 0.5}, {"sigma": -1.0}, {"sigma": 1e200}, {"held_out": 0}, {"right": True}]
 )
 def test_an_answer_out_of_bounds_is_no_message(fields):
     scalars, arrays = fields_of(ANSWER)

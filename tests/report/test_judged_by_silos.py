@@ -20,7 +20,7 @@ from fedcpsc.runs.evaluations import pooled, silo_evaluation
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.student import load_student
 
-SENTENCE = "73.3 % right, standard error 4.4 points, on 150 held-out images of 2 silos' own, by what the silos say."
+SENTENCE = "73.3 % right, standard error 4.4 points, on 150 held-out images that 2 silos have, by their own word."
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,21 @@ def terminal(result) -> str:
 def test_the_terminals_table_has_the_pooled_figure_and_each_silos_number(judged):
     shown = terminal(gather(judged).result)
     assert SENTENCE in shown
-    assert "student, by the silos │ 150" in shown or "student, by the silos" in shown
-    assert "a judged: 80.0 % +- 4.0, 80 of 100" in shown
-    assert "b judged: 60.0 % +- 10.5, 30 of 50" in shown
-    assert "c has not judged: it offers none" in shown
+    assert "student, by the silos │ 150 │ │ │ │ 73.3% │" in shown
+    assert "a evaluated: 80.0 % +- 4.0, 80 of 100" in shown
+    assert "b evaluated: 60.0 % +- 10.6, 30 of 50" in shown
+    assert "c has not evaluated: it offers none" in shown
 
 
 def test_the_reports_page_has_a_section_of_it_and_that_it_is_a_claim(judged):
     page = render(gather(judged))
-    for words in ("Judged by the silos", "73.3 % right", "30 of 50", "standard deviation 4 images", "silo&#39;s claim"):
+    for words in (
+        "Evaluated by the silos",
+        "73.3 % right",
+        "30 of 50",
+        "standard deviation 4 images",
+        "silo&#39;s claim",
+    ):
         assert words in page or words.replace("&#39;", "'") in page, words
     assert "exact, and not differentially private" in page
 
@@ -58,14 +64,14 @@ def test_the_model_card_says_it_beside_that_nothing_else_was_measured(judged):
     run = gather(judged)
     card = model_card(run, load_student(run), {}, None)
     assert f"**By the silos, on held-out images of their own:** {SENTENCE}" in card
-    assert "| b | 60.0 % +- 10.5 | 30 of 50 | standard deviation 4 images (no guarantee) |" in card
+    assert "| b | 60.0 % +- 10.6 | 30 of 50 | standard deviation 4 images (no guarantee) |" in card
     assert "| c | none | - | - |" in card
 
 
 def test_a_run_that_asked_nobody_says_nothing_of_it(judged, tmp_path):
     result = distill(tiny_config(evaluation__held_out=False), LocalTransport([FakeSilo("a"), FakeSilo("b")]), tmp_path)
-    assert "judged" not in terminal(result)
-    assert "Judged by the silos" not in render(gather(tmp_path))
+    assert "evaluated" not in terminal(result)
+    assert "Evaluated by the silos" not in render(gather(tmp_path))
 
 
 def test_a_refit_asks_nobody_and_says_so(judged, tmp_path):
@@ -73,7 +79,7 @@ def test_a_refit_asks_nobody_and_says_so(judged, tmp_path):
     config = config.model_copy(update={"output": config.output.model_copy(update={"name": "again"})})
     result = refit(judged, config, tmp_path / "again")
     assert result["federated_evaluation"]["silos"] == []
-    assert "No silo has judged the student: fedcpsc refit asks no silo anything" in terminal(result)
+    assert "No silo has evaluated the student: fedcpsc refit asks no silo anything" in terminal(result)
 
 
 def test_words_for_silos_that_do_not_tell_how_many_images_they_have():
@@ -81,4 +87,4 @@ def test_words_for_silos_that_do_not_tell_how_many_images_they_have():
 
     entry = silo_evaluation("a", EvaluationAnswer("0" * 32, 93, 2.0, None, 1), None)
     found = {"silos": [entry], "pooled": pooled([entry]), "reason": None}
-    assert in_one_sentence(found) == "1 silo has judged the student, and none tells how many images it has."
+    assert in_one_sentence(found) == "1 silo has evaluated the student, and none tells how many images it has."

@@ -32,4 +32,4 @@ def at_silos(run: RunFacts) -> list[Section]:
                 "images and the noise; it does not count that the silos' images differ."
             )
         )
-    return [Section("at-silos", "Judged by the silos", tuple(blocks))]
+    return [Section("at-silos", "Evaluated by the silos", tuple(blocks))]
