@@ -35,8 +35,7 @@ def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
     Raises:
         ConfigError, DataError: where the source cannot be read or dealt as configured.
     """
-    if not 0 <= silo < config.silos.count:
-        raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
+    _check_number(config, silo)
     if config.silos.partition.kind == "own_files":
         return _parts(config, _own_images(config, silo, _own_splits(config, [silo])))[0]
     return next(islice(iterate_silo_images(config), silo, None))
@@ -83,12 +82,19 @@ def parts_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[
     Raises:
         ConfigError, DataError: as `iterate_silo_images`.
     """
+    for silo in silos:
+        _check_number(config, silo)
     if config.silos.partition.kind == "own_files":
         splits = _own_splits(config, sorted(silos))
         for silo in splits:
             yield silo, *_parts(config, _own_images(config, silo, splits))
     elif silos:
         yield from ((silo, *_parts(config, images)) for silo, images in enumerate(_dealt(config)) if silo in silos)
+
+
+def _check_number(config: RunConfig, silo: int) -> None:
+    if not 0 <= silo < config.silos.count:
+        raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
 
 
 def _parts(config: RunConfig, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:
