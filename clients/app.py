@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Flower ClientApp: relays `describe` and `answer` to the silo's gatekeeper, and knows nothing else.
+"""The Flower ClientApp: relays `describe`, `answer` and `evaluate` to the silo's gatekeeper, and knows nothing else.
 
 Whatever happens here, a code leaves and nothing more. Flower itself would send an exception's text, so this app answers
 unknown actions and its own failures before Flower sees them.
@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from clients.node import target_of
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, VersionError
 from fedcpsc.logs import configure_quietly, fields
-from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, QueryTarget, Refusal
+from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, EvaluationQuery, QueryTarget, Refusal, judge_of
 from fedcpsc.protocol.messages import Message as ProtocolMessage
 from fedcpsc.protocol.records import from_records, refusal_error, to_records
 
@@ -27,14 +27,14 @@ __all__ = ["RelayApp", "app"]
 log = logging.getLogger("fedcpsc.clients")
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
-_ACTIONS = frozenset({"query.describe", "query.answer"})
+_ACTIONS = frozenset({"query.describe", "query.answer", "query.evaluate"})
 
 
 class RelayApp(ClientApp):
     """A ClientApp that turns whatever it does not serve, and whatever fails, into a refusal code."""
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Serves `query.describe` and `query.answer`; touches nothing for any other message."""
+        """Serves `query.describe`, `query.answer` and `query.evaluate`; touches nothing for any other message."""
         if message.metadata.message_type not in _ACTIONS:
             return Message(refusal_error(RefusalCode.ACTION), reply_to=message)
         try:
@@ -75,6 +75,19 @@ def answer(message: Message, context: Context) -> Message:
         "relayed a query",
         extra=fields(run=query.run, query_id=query.query_id, images=query.count, code=code, seconds=seconds),
     )
+    return _reply(reply, message)
+
+
+@app.query("evaluate")
+def evaluate(message: Message, context: Context) -> Message:
+    """`EvaluationQuery` -> `EvaluationAnswer` or `Refusal`."""
+    query = _read(message)
+    if not isinstance(query, EvaluationQuery):
+        raise Refused(RefusalCode.MALFORMED)
+    judge = judge_of(_target(message, context))
+    reply = Refusal(RefusalCode.NO_EVALUATION, query.query_id) if judge is None else judge.evaluate(query)
+    code = reply.code.value if isinstance(reply, Refusal) else None
+    log.info("relayed an evaluation", extra=fields(run=query.run, query_id=query.query_id, code=code))
     return _reply(reply, message)
 
 

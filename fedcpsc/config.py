@@ -185,6 +185,10 @@ class EvaluationConfig(Strict):
     """Held-out real images, where the run has any. They never steer training."""
 
     held_out: bool = Field(True, description="measure on held-out images; false where nobody has any")
+    at_silos: bool = Field(
+        False,
+        description="ask each silo that offers it, once and after the final fit, how many held-out images of its own the student classifies rightly; what that costs a silo, its policy says",
+    )
     every: Positive | None = Field(
         None,
         description="evaluate the student every so many rounds; null: after each where that takes at most some 5 % of the run's work, counted in images that pass through networks, else so rarely; up to 1,000 held-out images after each",

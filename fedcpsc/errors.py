@@ -120,9 +120,11 @@ class RefusalCode(StrEnum):
     BUDGET = "budget"  # the whole batch does not fit into what is left
     REPLAY = "replay"  # the query id was used before with another payload
     BUSY = "busy"  # the gatekeeper's queue is full; the same query may be sent again
-    ACTION = "action"  # not `describe` or `answer`
+    ACTION = "action"  # not `describe`, `answer` or `evaluate`
     RECIPE = "recipe"  # recipes are not taken here, this one is too large, or it makes other images; ask with images
     INTERNAL = "internal"  # the silo could not answer; what was charged stays charged
+    NO_EVALUATION = "no_evaluation"  # no students are judged here
+    STUDENT = "student"  # not a student that can be judged here: its network, sizes, classes or tensors; not charged
     OUT_OF_SERVICE = "out_of_service"  # the teacher failed lately; not charged, the same query may be sent again later
 
 

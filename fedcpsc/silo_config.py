@@ -204,6 +204,10 @@ class SilosConfig(Strict):
         description="name of the population whose records a silo holds, for which its budget is kept; {silo} stands for the silo's name",
     )
     partition: PartitionConfig = PartitionConfig()
+    held_out: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="share of each silo's images (of its persons, where data.persons names them) that is kept from training, in the folder held_out of the silo, to evaluate students on where its policy has a section evaluation; each falls to it by a hash of itself, so that the number varies",
+    )
     label_sets: Literal["federation", "own"] = Field(
         "federation",
         description="classes of each teacher: federation: all of the source's, also those that its silo has no image of; own: only the silo's own classes, by partition pathological, class_sets or own_files",

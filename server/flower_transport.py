@@ -18,11 +18,19 @@ from dataclasses import dataclass
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 
-from fedcpsc.distillation.transport import Lost, Reply, SiloId, Traffic, Unreadable, name_is_taken
+from fedcpsc.distillation.transport import Asked, Lost, Reply, SiloId, Traffic, Unreadable, name_is_taken
 from fedcpsc.errors import FederationError, ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.logs import fields
 from fedcpsc.printable import printable
-from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
+from fedcpsc.protocol.messages import (
+    Answer,
+    DescribeRequest,
+    Description,
+    EvaluationAnswer,
+    EvaluationQuery,
+    Message,
+    Refusal,
+)
 from fedcpsc.protocol.records import from_records, payload_bytes, refusal_code_of, to_records
 from server.seats import Seat, seats_of
 
@@ -41,7 +49,7 @@ _FOR_GOOD = frozenset({RefusalCode.VERSION, RefusalCode.ACTION, RefusalCode.MALF
 @dataclass(frozen=True)
 class _Sent:
     silo: SiloId
-    query: AnyQuery
+    query: Asked
     at: float  # monotonic seconds
 
 
@@ -120,7 +128,7 @@ class FlowerTransport:
             time.sleep(_PULL_S)
         return dict(self._known)
 
-    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+    def send(self, queries: Mapping[SiloId, Asked]) -> None:
         """As `SiloTransport.send`.
 
         Raises:
@@ -189,7 +197,7 @@ class FlowerTransport:
                 sent = self._outbox.get(timeout=_PULL_S if in_flight else None)
                 if sent is None:
                     return
-                message = self._send_one(self._seats[sent.silo], sent.query, "answer")
+                message = self._send_one(self._seats[sent.silo], sent.query, _action(sent.query))
                 if message is None:
                     self._arrived(sent, Lost(sent.query.query_id, "could not be sent"))
                 else:
@@ -205,7 +213,7 @@ class FlowerTransport:
                 sent = in_flight.pop(message)
                 self._arrived(sent, Lost(sent.query.query_id, f"no reply within {self._ttl_s:g} s"))
 
-    def _arrived(self, sent: _Sent, content: Answer | Refusal | Lost | Unreadable) -> None:
+    def _arrived(self, sent: _Sent, content: Answer | EvaluationAnswer | Refusal | Lost | Unreadable) -> None:
         self._inbox.put(Reply(sent.silo, content, time.monotonic() - sent.at))
 
     def _send_one(self, seat: Seat, message: Message, action: str) -> str | None:
@@ -252,10 +260,15 @@ class FlowerTransport:
             return _Failed(said, f"reply is not of this protocol: {why}", came=True)
 
 
-def _content(query: AnyQuery, received: Message | _Failed) -> Answer | Refusal | Lost | Unreadable:
+def _action(query: Asked) -> str:
+    return "evaluate" if isinstance(query, EvaluationQuery) else "answer"
+
+
+def _content(query: Asked, received: Message | _Failed) -> Answer | EvaluationAnswer | Refusal | Lost | Unreadable:
     if isinstance(received, Refusal):
         return Refusal(received.code, query.query_id)
-    if isinstance(received, Answer) and received.query_id == query.query_id:
+    wanted = EvaluationAnswer if isinstance(query, EvaluationQuery) else Answer
+    if isinstance(received, wanted) and received.query_id == query.query_id:
         return received
     if isinstance(received, _Failed) and received.came:
         return Unreadable(query.query_id, received.reason)

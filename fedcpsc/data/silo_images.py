@@ -15,14 +15,15 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.partition import partition
 from fedcpsc.data.persons import invented_persons
 from fedcpsc.data.readers.source import SOURCES, Split, read_split
+from fedcpsc.data.set_aside import set_aside
 from fedcpsc.data.sources import as_images, data_root, limited, load_train
 from fedcpsc.errors import ConfigError, DataError, explain
 
-__all__ = ["images_of_silos", "iterate_silo_images", "load_silo_train"]
+__all__ = ["images_of_silos", "iterate_silo_images", "load_silo_train", "parts_of_silos"]
 
 
 def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
-    """The private training images of silo `silo`, in [0, silos.count).
+    """The private training images of silo `silo`, in [0, silos.count), without those set aside (`silos.held_out`).
 
     With `data.persons` every image has its person, who is in no other simulated silo. Whether one person is in the own
     files of two silos cannot be seen.
@@ -34,10 +35,9 @@ def load_silo_train(config: RunConfig, silo: int) -> ImageSet:
     Raises:
         ConfigError, DataError: where the source cannot be read or dealt as configured.
     """
-    if not 0 <= silo < config.silos.count:
-        raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
+    _check_number(config, silo)
     if config.silos.partition.kind == "own_files":
-        return _own_images(config, silo, _own_splits(config, [silo]))
+        return _parts(config, _own_images(config, silo, _own_splits(config, [silo])))[0]
     return next(islice(iterate_silo_images(config), silo, None))
 
 
@@ -48,11 +48,12 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
         ConfigError, DataError: where the source cannot be read or dealt as configured, or silos' own files number their
             classes differently.
     """
-    if config.silos.partition.kind == "own_files":
-        splits = _own_splits(config, range(config.silos.count))
-        for silo in splits:
-            yield _own_images(config, silo, splits)
-        return
+    for _, train, _ in parts_of_silos(config, range(config.silos.count)):
+        yield train
+
+
+def _dealt(config: RunConfig) -> Iterator[ImageSet]:
+    """Each silo's share of one source, whole."""
     whole = load_train(config.data, config.seed)
     persons = config.data.persons
     dealing, silos = config.silos.partition, config.silos
@@ -65,7 +66,12 @@ def iterate_silo_images(config: RunConfig) -> Iterator[ImageSet]:
 
 
 def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet]]:
-    """Number and `load_silo_train` of some silos; no other silo's own files are read.
+    """Number and `load_silo_train` of some silos; arguments and errors as for `parts_of_silos`."""
+    yield from ((silo, train) for silo, train, _ in parts_of_silos(config, silos))
+
+
+def parts_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple[int, ImageSet, ImageSet | None]]:
+    """Number, training images and images set aside of some silos; no other silo's own files are read.
 
     Dealt images are dealt in all parts (`silos.parts`): a silo's share does not depend on which silos are asked for.
 
@@ -76,12 +82,23 @@ def images_of_silos(config: RunConfig, silos: Collection[int]) -> Iterator[tuple
     Raises:
         ConfigError, DataError: as `iterate_silo_images`.
     """
+    for silo in silos:
+        _check_number(config, silo)
     if config.silos.partition.kind == "own_files":
         splits = _own_splits(config, sorted(silos))
         for silo in splits:
-            yield silo, _own_images(config, silo, splits)
+            yield silo, *_parts(config, _own_images(config, silo, splits))
     elif silos:
-        yield from ((silo, images) for silo, images in enumerate(iterate_silo_images(config)) if silo in silos)
+        yield from ((silo, *_parts(config, images)) for silo, images in enumerate(_dealt(config)) if silo in silos)
+
+
+def _check_number(config: RunConfig, silo: int) -> None:
+    if not 0 <= silo < config.silos.count:
+        raise DataError(explain("silo", silo, f"must be in [0, {config.silos.count})", "check the number"))
+
+
+def _parts(config: RunConfig, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:
+    return set_aside(images, config.silos.held_out, config.seed)
 
 
 def _own_splits(config: RunConfig, silos: Iterable[int]) -> dict[int, Split]:

@@ -36,7 +36,7 @@ from fedcpsc.runs.layout import CURVE_FILE, SAMPLES_FILE
 from fedcpsc.runs.lineage import Lineage
 from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.runs.real_pictures import PublicNote
-from fedcpsc.runs.result import RESULT_SCHEMA, Network, RunResult, SiloResult
+from fedcpsc.runs.result import RESULT_SCHEMA, FederatedEvaluation, Network, RunResult, SiloResult
 from fedcpsc.runs.timeline import QUERY, waiting_shares
 
 __all__ = ["Outcome", "describe_details", "describe_run", "save_pictures", "student_confusion"]
@@ -61,6 +61,7 @@ class Outcome:
         turned_away: reasons why silos were not let in, by name.
         public: the server's own pictures that query images were drawn from; None where there are none.
         predicted: classes that the student gave the held-out images, int64 [N]; None where it was not asked yet.
+        at_silos: what the silos say of the student; None where they were not to be asked.
     """
 
     fitted: BankFit
@@ -75,6 +76,7 @@ class Outcome:
     turned_away: Mapping[str, str] = field(default_factory=dict)
     public: PublicNote | None = None
     predicted: npt.NDArray[np.int64] | None = None
+    at_silos: FederatedEvaluation | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -146,6 +148,8 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
         "excluded": list(config.aggregation.exclude),
         "not_judged": why_not_judged(config.aggregation, len(bank.silos), standing),
     }
+    if run.at_silos is not None:
+        result["federated_evaluation"] = run.at_silos
     if run.turned_away:
         result["turned_away"] = dict(run.turned_away)
     if run.lineage is not None:

@@ -23,7 +23,7 @@ from fedcpsc.distillation.silo_state import Sent, SiloState
 from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport, Unreadable
 from fedcpsc.errors import RefusalCode
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, AnyQuery, Query, RecipeQuery, Refusal
+from fedcpsc.protocol.messages import Answer, AnyQuery, EvaluationAnswer, Query, RecipeQuery, Refusal
 from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE, Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_journal import Batch
@@ -210,9 +210,9 @@ class QueryScheduler:
 
     def _handle(self, reply: Reply) -> None:
         state = self.silos.get(reply.silo)
-        if state is None:
-            return
         content = reply.content
+        if state is None or isinstance(content, EvaluationAnswer):  # nobody has asked for one yet
+            return
         sent = state.in_flight.pop(content.query_id, None)
         if sent is None and (batch := self._bank.batch_of(content.query_id)):
             sent = Sent(Part(batch.query_id, batch, batch.rows), self._timeline.now, by_recipe=False)

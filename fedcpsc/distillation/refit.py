@@ -61,6 +61,8 @@ from fedcpsc.typed_yaml import save_config
 
 __all__ = ["refit"]
 
+_NOBODY_ASKED = "fedcpsc refit asks no silo anything, and none has evaluated this student"
+
 
 def refit(
     source: Path,
@@ -161,6 +163,7 @@ def _fit(
             lineage=lineage,
             public=read_public(run_dir),
             predicted=reporter.predicted,
+            at_silos={"silos": [], "pooled": None, "reason": _NOBODY_ASKED} if config.evaluation.at_silos else None,
         ),
     )
 

@@ -15,6 +15,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.unlabelled import Found, PublicPictures, find_pictures, read_found
 from fedcpsc.distillation.aggregation import class_counts
+from fedcpsc.distillation.at_silos import JudgedStudent, evaluate_at_silos, tell_of_evaluation
 from fedcpsc.distillation.ending import leave, measure_ensemble
 from fedcpsc.distillation.evaluate import SiloFacts
 from fedcpsc.distillation.events import check_tensorboard
@@ -107,6 +108,8 @@ def distill(
         silos = list(taking.silos)
         reports = {silo: said.class_report for silo, said in taking.silos.items()}
         counts = class_counts(rule, silos, reports, label_sets)
+        present = {silo: said for silo, said in taking.silos.items() if silo not in taking.absent}
+        tell_of_evaluation(config, start, present, tell)
         public = None if found is None else _public_pictures(config, found, image_shape, tell)
         _begin(run_dir, config, taking, inherited, public, start, resume=resume)
     bank = AnswerBank(
@@ -156,6 +159,10 @@ def distill(
             engine.run()
     finally:
         scheduler.close()
+    judged = JudgedStudent(
+        engine.fitted.student.network, start, bank.label_sets, image_shape, tuple(bank.silos), present
+    )
+    at_silos = evaluate_at_silos(config, judged, transport, run_dir, tell)
     # of a silo that has left, nobody said which teacher lies in its folder now
     facts = None if silo_facts is None else {s: own for s, own in silo_facts.items() if s not in taking.departed}
     ensemble = measure_ensemble(engine.fitted, evaluation, facts)
@@ -172,6 +179,7 @@ def distill(
         taking.turned_away,
         read_public(run_dir),
         engine.predicted,
+        at_silos,
     )
     return leave(run_dir, outcome)
 

@@ -12,13 +12,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from fedcpsc.errors import explain
+from fedcpsc.errors import RefusalCode, explain
 from fedcpsc.protocol.codec import to_bytes
-from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, QueryTarget, Refusal
+from fedcpsc.protocol.messages import (
+    Answer,
+    AnyQuery,
+    DescribeRequest,
+    Description,
+    EvaluationAnswer,
+    EvaluationQuery,
+    QueryTarget,
+    Refusal,
+    judge_of,
+)
 
-__all__ = ["LocalTransport", "Lost", "Reply", "SiloId", "SiloTransport", "Traffic", "Unreadable", "name_is_taken"]
+__all__ = [
+    "Asked",
+    "LocalTransport",
+    "Lost",
+    "Reply",
+    "SiloId",
+    "SiloTransport",
+    "Traffic",
+    "Unreadable",
+    "name_is_taken",
+]
 
 SiloId: TypeAlias = str
+Asked: TypeAlias = AnyQuery | EvaluationQuery
+"""What a silo is sent: images to answer, or a student to judge."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +72,12 @@ class Reply:
 
     Attributes:
         silo: name of the silo that replied.
-        content: answer, refusal, or the fact that nothing will come or that what came cannot be read.
+        content: answer, number of an evaluation, refusal, or the fact that nothing will come, or nothing readable came.
         seconds: seconds from sending to arrival, >= 0.
     """
 
     silo: SiloId
-    content: Answer | Refusal | Lost | Unreadable
+    content: Answer | EvaluationAnswer | Refusal | Lost | Unreadable
     seconds: float
 
 
@@ -89,7 +111,7 @@ class SiloTransport(Protocol):
         """
         ...
 
-    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+    def send(self, queries: Mapping[SiloId, Asked]) -> None:
         """Sends without waiting. Several queries may be in flight at a silo, where the transport answers in order."""
         ...
 
@@ -118,7 +140,7 @@ class LocalTransport:
         self.turned_away: dict[str, str] = {}
         self._targets = list(targets)
         self._by_silo: dict[SiloId, QueryTarget] = {}
-        self._waiting: list[tuple[SiloId, AnyQuery, float]] = []
+        self._waiting: list[tuple[SiloId, Asked, float]] = []
 
     def connect(self, count: int, timeout_s: float) -> dict[SiloId, Description]:
         """Every target that describes itself, at once."""
@@ -136,7 +158,7 @@ class LocalTransport:
                 self._by_silo[description.silo] = target
         return found
 
-    def send(self, queries: Mapping[SiloId, AnyQuery]) -> None:
+    def send(self, queries: Mapping[SiloId, Asked]) -> None:
         """Keeps the queries for the next `receive`."""
         now = time.monotonic()
         self._waiting += [(silo, query, now) for silo, query in queries.items()]
@@ -149,12 +171,12 @@ class LocalTransport:
         if not self._waiting:
             time.sleep(timeout_s)
         replies = []
-        oldest: dict[SiloId, tuple[SiloId, AnyQuery, float]] = {}
+        oldest: dict[SiloId, tuple[SiloId, Asked, float]] = {}
         for kept in self._waiting:
             oldest.setdefault(kept[0], kept)
         self._waiting = [kept for kept in self._waiting if kept is not oldest[kept[0]]]
         for silo, query, sent_at in oldest.values():
-            content = self._by_silo[silo].answer(query)
+            content = _reply_of(self._by_silo[silo], query)
             self.traffic.bytes_sent += len(to_bytes(query))
             self.traffic.bytes_received += len(to_bytes(content))
             replies.append(Reply(silo, content, time.monotonic() - sent_at))
@@ -163,3 +185,10 @@ class LocalTransport:
     def close(self) -> None:
         """Forgets kept queries."""
         self._waiting.clear()
+
+
+def _reply_of(target: QueryTarget, query: Asked) -> Answer | EvaluationAnswer | Refusal:
+    if not isinstance(query, EvaluationQuery):
+        return target.answer(query)
+    judge = judge_of(target)
+    return Refusal(RefusalCode.NO_EVALUATION, query.query_id) if judge is None else judge.evaluate(query)

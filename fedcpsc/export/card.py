@@ -12,6 +12,7 @@ from fedcpsc.export.markdown import template
 from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
+from fedcpsc.runs.evaluation_words import in_one_sentence, judged_in_words, noise_in_words, right_in_words
 from fedcpsc.runs.payments import payments, run_in_words
 from fedcpsc.runs.read import RunFacts
 from fedcpsc.runs.real_pictures import not_free_of_data
@@ -50,11 +51,23 @@ def model_card(
         unprotected=unprotected,
         real_data=not_free_of_data(result.get("real_pictures", ()), result.get("images", 0)),
         payments=payments(run),
+        judged=_judged(result),
         earlier_runs=[] if run.lineage is None else [run_in_words(one) for one in run.lineage.runs],
         input_scale=INPUT_SCALE,
         percent=percent,
         loading=_loading(student),
     )
+
+
+def _judged(result: RunResult) -> dict[str, Any] | None:
+    """What the silos say of the student: a sentence, and a row for each; None where they were not to be asked."""
+    found = result.get("federated_evaluation")
+    if found is None:
+        return None
+    rows = [
+        (entry["id"], judged_in_words(entry), right_in_words(entry), noise_in_words(entry)) for entry in found["silos"]
+    ]
+    return {"sentence": in_one_sentence(found), "rows": rows}
 
 
 def _loading(student: Student) -> str:

@@ -55,6 +55,10 @@ class Account(Protocol):
         """What left the silo beside answers, also what was carried over from another ledger."""
         ...
 
+    def charges_of(self, mechanism: str) -> int:
+        """Number of charges, carried ones too, whose mechanism's name begins so."""
+        ...
+
     def export(self) -> Iterator[Row]:
         """Every row, oldest first."""
         ...

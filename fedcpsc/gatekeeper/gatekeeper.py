@@ -3,6 +3,8 @@
 
     validate > policy > ledger (charge, committed) > teacher > mechanism > answer form > ledger (reply) > answer
 
+A student that is sent to be judged goes to `evaluating.StudentJudge`, in the same order, past the teacher.
+
 A recipe in a query is first turned into its images; from then on the query is treated like any other.
 
 A refusal is a code. All codes but `internal` and `out_of_service` depend only on public quantities; `internal` says
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError
+from fedcpsc.gatekeeper.evaluating import StudentJudge
 from fedcpsc.gatekeeper.guarantee import Guarantee
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.outage import Outage
@@ -41,6 +44,8 @@ from fedcpsc.protocol.messages import (
     ClassReport,
     DescribeRequest,
     Description,
+    EvaluationAnswer,
+    EvaluationQuery,
     Query,
     RecipeQuery,
     Refusal,
@@ -74,6 +79,7 @@ class Gatekeeper:
         class_report: class counts that are shared; None where none are.
         teacher_version: version of the teacher, as the server may know it; None where it may not.
         owner_account: record in which the gnmax kinds note their actual privacy loss, for the owner alone.
+        judge: judge of students on held-out images; None where the policy lets nobody ask for that.
         meter: counter of public quantities, see `metrics.py`.
         outage: whether the teacher failed lately, so that nothing new is charged.
     """
@@ -89,6 +95,7 @@ class Gatekeeper:
     class_report: ClassReport | None = None
     teacher_version: str | None = None
     owner_account: OwnerAccount | None = None
+    judge: StudentJudge | None = None
     meter: Meter = field(default_factory=Unmetered, repr=False)
     outage: Outage = field(default_factory=Outage, repr=False)
     _inference: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -120,6 +127,7 @@ class Gatekeeper:
                 none_class=self.none_class,
                 share_answers=self.policy.share_answers,
                 teacher=self.teacher_version,
+                evaluation=None if self.judge is None else self.judge.offer(),
             )
         except Exception as error:
             return self._refusal(error, None)
@@ -131,6 +139,20 @@ class Gatekeeper:
             return self._answer(self._made(query) if isinstance(query, RecipeQuery) else query)
         except Exception as error:
             return self._refusal(error, query if isinstance(query, AnyQuery) else None)
+
+    def evaluate(self, query: EvaluationQuery) -> EvaluationAnswer | Refusal:
+        """How many held-out images a student classifies rightly; the same query again gets the same number."""
+        try:
+            if not isinstance(query, EvaluationQuery):
+                raise Refused(RefusalCode.MALFORMED, "not a query of this kind")
+            _check_asker(query)
+            if self.judge is None:
+                raise Refused(RefusalCode.NO_EVALUATION, "the policy has no section evaluation")
+            answer = self.judge.evaluate(query)
+            log.info("judged a student", extra=self._asked(query, left=answer.evaluations_left))
+            return answer
+        except Exception as error:
+            return self._refusal(error, query if isinstance(query, EvaluationQuery) else None)
 
     def answers_left(self) -> int:
         """Images that the budget still holds.
@@ -148,10 +170,7 @@ class Gatekeeper:
         """Data-independent: reads the query and the policy alone."""
         if not isinstance(query, AnyQuery):
             raise Refused(RefusalCode.MALFORMED, "not a query")
-        _check_version(query.version)
-        for name in (query.run, query.principal):
-            if not _is_name(name):
-                raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
+        _check_asker(query)
         if query.image_shape != self.teacher.image_shape:
             raise Refused(RefusalCode.MALFORMED, f"images {query.image_shape}, not {self.teacher.image_shape}")
         if query.count > self.images_per_query:
@@ -183,7 +202,7 @@ class Gatekeeper:
             query.payload_hash,
             self._charge(len(query.images)),
             principal=query.principal,
-            limit=self.guarantee.limit,
+            limit=self._limit(),
         )
         if found is None or isinstance(found, Reserved):
             with self._inference:
@@ -209,7 +228,7 @@ class Gatekeeper:
                 self._charge(len(query.images)),
                 principal=query.principal,
                 run=query.run,
-                limit=self.guarantee.limit,
+                limit=self._limit(),
             )
 
     def _store(self, query: Query, scores: Floats, left: int) -> Answer:
@@ -255,7 +274,7 @@ class Gatekeeper:
             sigma=mechanism.sigma,
         )
 
-    def _refusal(self, error: Exception, query: AnyQuery | None) -> Refusal:
+    def _refusal(self, error: Exception, query: AnyQuery | EvaluationQuery | None) -> Refusal:
         code = error.code if isinstance(error, Refused) else RefusalCode.INTERNAL
         if isinstance(error, Refused):
             log.warning("refused a query", extra=self._asked(query, code=code.value, note=str(error)))
@@ -269,7 +288,7 @@ class Gatekeeper:
             code = RefusalCode.INTERNAL  # which makes an older server ask again, too
         return Refusal(code, query.query_id if query else "")
 
-    def _asked(self, query: AnyQuery | None, **more: object) -> LogFields:
+    def _asked(self, query: AnyQuery | EvaluationQuery | None, **more: object) -> LogFields:
         """Who asked for how much, as fields of the log."""
         if query is None:
             return fields(silo=self.silo, **more)
@@ -283,10 +302,18 @@ class Gatekeeper:
         self.meter.wrote_ledger(time.monotonic() - begun)
 
     def _totals(self) -> tuple[int, int]:
-        status, limit = self.ledger.status(), self.guarantee.limit
+        status, limit = self.ledger.status(), self._limit()
         cap = Budget(min(limit.answers, status.budget.answers), min(limit.mu2, status.budget.mu2))
         left = Budget(cap.answers - status.spent.answers, cap.mu2 - status.spent.mu2)
         return self._affordable(cap), max(0, self._affordable(left))
+
+    def _limit(self) -> Budget:
+        """The caps on answers: those of all that is released, without the noise set aside for evaluations."""
+        limit = self.guarantee.limit
+        if self.judge is None or not self.guarantee.mechanism.cost():
+            return limit
+        within = min(limit.mu2, self.ledger.status().budget.mu2)
+        return Budget(limit.answers, max(0, within - self.judge.set_aside()))
 
     def _affordable(self, budget: Budget) -> int:
         """Answers that both parts of a budget hold."""
@@ -296,6 +323,13 @@ class Gatekeeper:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable()
+
+
+def _check_asker(query: AnyQuery | EvaluationQuery) -> None:
+    _check_version(query.version)
+    for name in (query.run, query.principal):
+        if not _is_name(name):
+            raise Refused(RefusalCode.MALFORMED, "run or principal is not printable text of at most 200 characters")
 
 
 def _check_version(version: object) -> None:

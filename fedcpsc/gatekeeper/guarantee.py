@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.composition import Account, largest_mu2
+from fedcpsc.gatekeeper.evaluation_promise import check_rows_known, cost_of_one, cost_to_come
 from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
 from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, NoisyPolicy
@@ -64,24 +65,32 @@ def build_mechanism(policy: Policy, manifest: Manifest) -> Mechanism:
     return mechanism
 
 
-def initial_budget(policy: Policy) -> Budget:
-    """The caps a new ledger begins with under this policy."""
+def initial_budget(policy: Policy, unit: str = "record") -> Budget:
+    """The caps a new ledger begins with under this policy.
+
+    Args:
+        policy: policy of the silo.
+        unit: what one guarantee protects, `record` or `person`.
+    """
     if isinstance(policy.mechanism, NoisyPolicy):
         return Budget(policy.answers, largest_mu2(policy.mechanism.epsilon, policy.mechanism.delta, []))
-    return Budget(policy.answers, count_cost(policy))
+    evaluations = 0 if policy.evaluation is None else policy.evaluation.evaluations
+    return Budget(policy.answers, count_cost(policy) + evaluations * cost_of_one(policy.evaluation, unit))
 
 
 def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarantee:
     """What may be promised under this policy, for this teacher, after all that already left.
 
     The promise is the policy's epsilon. It is kept by holding it against everything the population ever released and
-    everything that may still be: the noisy answers up to their cap, class counts not shown yet, this teacher.
+    everything that may still be: the noisy answers up to their cap, class counts not shown yet, the evaluations of
+    students that the policy allows, this teacher.
 
     Raises:
         PolicyError: naming what stands against the promise, its parts, and the remedy.
     """
     mechanism, section, status = build_mechanism(policy, manifest), policy.mechanism, ledger.status()
     check_counts(policy, status.unit)
+    check_rows_known(policy.evaluation, ledger)
     if policy.share_class_counts and manifest.private_class_counts is None:
         remedy = "set share_class_counts: false; or adopt the model with its counts: fedcpsc adopt --class-counts"
         raise PolicyError(explain("share_class_counts", True, "the class counts of this teacher are not known", remedy))
@@ -96,17 +105,26 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
     # where a public number stands in the proof, the private one decides nothing
     _check_delta(section, proof.records if isinstance(proof, DpSgdProof) else manifest.train_size)
     check_exposures(mechanism.name, ledger)
-    counts = counts_to_share(policy, ledger)
+    counts, evaluations = counts_to_share(policy, ledger), cost_to_come(policy.evaluation, ledger)
+    if policy.evaluation is not None and policy.evaluation.sigma is not None:
+        check_noise("evaluation.sigma", policy.evaluation.sigma)
     own = {manifest.weights_sha256: proof.history} if isinstance(proof, DpSgdProof) else {}
     histories = list({**histories_of(ledger.releases()), **own}.values())
-    cap = status.spent.mu2 + counts  # what is certain to be spent
-    check_promise(section, Parts(status.spent.mu2, counts, histories), "accept that epsilon, or share no class counts")
+    parts = Parts(status.spent.mu2, counts, histories, evaluations)
+    cap = parts.mu2  # what is certain to be spent, or set aside
+    check_promise(section, parts, "accept that epsilon, share no class counts, or allow fewer evaluations")
     if isinstance(section, NoisyPolicy):
         cap = min(status.budget.mu2, largest_mu2(section.epsilon, section.delta, histories))
         if cap == 0:
             raise PolicyError(
                 explain("ledger mu2", 0, "has no budget for noise", "raise it: fedcpsc ledger raise --epsilon")
             )
+    if evaluations and parts.mu2 > min(cap, status.budget.mu2):
+        why = "the ledger's budget does not hold the noise of the evaluations that are left"
+        remedy = "raise it: fedcpsc ledger raise --epsilon; or allow fewer evaluations, or give them more noise"
+        raise PolicyError(
+            explain("evaluation.evaluations", policy.evaluation and policy.evaluation.evaluations, why, remedy)
+        )
     claim = DpClaim(True, section.epsilon, section.delta, status.unit, status.relation, mechanism.name)
     return Guarantee(mechanism, Budget(policy.answers, cap), claim)
 

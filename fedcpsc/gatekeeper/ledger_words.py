@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from fedcpsc.gatekeeper.evaluation_promise import EVALUATION
 from fedcpsc.ledger.budget import MU2_UNIT
 from fedcpsc.ledger.chain import Row
 from fedcpsc.ledger.clock import iso_time
@@ -53,6 +54,7 @@ class LedgerFacts(TypedDict):
         epsilon_spent: epsilon of all that was released; None where some had no guarantee.
         epsilon_by: the same by each accountant.
         answers_without_guarantee: number of answers that no guarantee covers.
+        evaluations: number of students judged on held-out images; their noise is part of mu2.
         newest_row, head: time and hash of the newest row.
         epsilon_realised_private: epsilon that the votes really cost, where it was asked for; None where unknown.
         backup: advice how to copy the ledger, for people.
@@ -67,6 +69,7 @@ class LedgerFacts(TypedDict):
     epsilon_spent: float | None
     epsilon_by: CompositionFacts | None
     answers_without_guarantee: int
+    evaluations: int
     queries: int
     refused: int
     events: int
@@ -97,6 +100,7 @@ def ledger_facts(ledger: LedgerReader) -> LedgerFacts:
         "epsilon_spent": None if released is None else released.epsilon,
         "epsilon_by": None if released is None else released.as_json(),
         "answers_without_guarantee": status.unprotected,
+        "evaluations": ledger.charges_of(EVALUATION),
         "queries": status.queries,
         "refused": status.refused,
         "events": status.events,

@@ -33,7 +33,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make
 from fedcpsc.errors import LedgerError, RefusalCode
 from fedcpsc.gatekeeper.listening import bound_address, bounded_protocol
 from fedcpsc.logs import fields
-from fedcpsc.protocol.messages import Answer, Description, Message, Refusal
+from fedcpsc.protocol.messages import Answer, Description, EvaluationAnswer, Message, Refusal
 
 __all__ = ["LEDGER_SECONDS", "REPLY_SECONDS", "PrometheusMeter", "serving_metrics"]
 
@@ -42,7 +42,12 @@ log = logging.getLogger("fedcpsc.gatekeeper")
 REPLY_SECONDS = (0.1, 1.0, 10.0, 60.0)
 LEDGER_SECONDS = (0.1, 1.0, 10.0)
 _PREFIX = "fedcpsc_gatekeeper_"
-_KINDS: dict[type[Message], str] = {Answer: "answer", Description: "description", Refusal: "refusal"}
+_KINDS: dict[type[Message], str] = {
+    Answer: "answer",
+    Description: "description",
+    EvaluationAnswer: "evaluation",
+    Refusal: "refusal",
+}
 _CONNECTIONS = 8
 _TIMEOUT_S = 10.0
 

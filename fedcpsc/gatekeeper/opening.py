@@ -8,8 +8,10 @@ from pathlib import Path
 
 from fedcpsc.errors import explain
 from fedcpsc.freed_memory import keep_freed_memory
+from fedcpsc.gatekeeper.evaluating import StudentJudge
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
-from fedcpsc.gatekeeper.guarantee import guarantee_of, initial_budget
+from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
+from fedcpsc.gatekeeper.held_out import read_held_out
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
@@ -48,7 +50,7 @@ def create_ledger(folder: Path, population: str, policy: Policy, unit: str = "re
             made.
     """
     check_never_seen(folder, population)
-    budget = initial_budget(policy)
+    budget = initial_budget(policy, unit)
     return Ledger.create(
         folder / LEDGER_FILE,
         population,
@@ -104,10 +106,31 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher:
             class_report=report_class_counts(policy, manifest, ledger, guarantee.limit),
             teacher_version=teacher_version(manifest.weights_sha256, ledger, policy, guarantee),
             owner_account=OwnerAccount(folder / OWNER_FILE),
+            judge=_judge(folder, policy, manifest, ledger, guarantee),
         )
     except BaseException:
         ledger.close()
         raise
+
+
+def _judge(
+    folder: Path, policy: Policy, manifest: Manifest, ledger: Ledger, guarantee: Guarantee
+) -> StudentJudge | None:
+    """The judge of students, where the policy has a section for it; what was left out is in the owner's log."""
+    section = policy.evaluation
+    if section is None:
+        return None
+    held_out = read_held_out(folder, section, manifest)
+    for note in held_out.notes:
+        log.warning("held-out images were left out", extra=fields(silo=manifest.silo, note=note))
+    return StudentJudge(
+        section=section,
+        held_out=held_out,
+        classes=manifest.classes,
+        class_names=manifest.class_names,
+        ledger=ledger,
+        guarantee=guarantee,
+    )
 
 
 def _try(teacher: Teacher, manifest: Manifest, policy: Policy) -> None:

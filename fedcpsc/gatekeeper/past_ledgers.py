@@ -189,8 +189,9 @@ def _charges(source: str, status: Status, rows: Iterator[Row]) -> Iterator[tuple
             note = json.loads(row["note"]) if row["note"] else {}
             proof: Any = {name: note[name] for name in ("epsilon", "delta", "history") if name in note}
             empty = False
+            asker = f"{row['principal']} " if row["principal"] else ""  # two askers may have used one id
             yield (
-                f"{source}: {row['query_id']}",
+                f"{source}: {asker}{row['query_id']}",
                 charge,
                 {**facts, **proof},
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, Union
 from pydantic import Field, field_validator, model_validator
 
 from fedcpsc.errors import ConfigError, PolicyError, explain
+from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy
 from fedcpsc.gatekeeper.mechanisms.mechanism import MECHANISM_KINDS
 from fedcpsc.gatekeeper.mechanisms.none import NoMechanism
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy, MechanismPolicy, Scale
@@ -79,6 +80,7 @@ class Policy(Strict):
             (`teachers.training.records`).
         recipe_queries: whether the silo makes a query's images itself from a recipe, where the server sends one: fewer
             bytes, for the silo's processor time, which is spent even where the images turn out to be others.
+        evaluation: whether students are judged on held-out images of the owner's, and how often; null: they are not.
         high_water_mark: file that detects an old copy of the ledger put back, best on another volume; a relative name
             is in the silo's folder, and null is `ledger.mark` beside the ledger.
         service: settings of the process, which change speed alone.
@@ -95,6 +97,7 @@ class Policy(Strict):
     mechanism: AnyMechanism = NoMechanism()
     public_size: bool = False
     recipe_queries: bool = False
+    evaluation: EvaluationPolicy | None = None
     high_water_mark: str | None = None
     service: ServicePolicy = ServicePolicy()
 
@@ -120,6 +123,19 @@ class Policy(Strict):
             raise ValueError(
                 explain("class_count_sigma", None, "exact counts break the guarantee", "set it, for example 10")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_have_the_noise_that_is_promised(self) -> Policy:
+        if self.evaluation is None:
+            return self
+        sigma, dp = self.evaluation.sigma, isinstance(self.mechanism, DpPolicy)
+        if dp and sigma is None:
+            remedy = "set it, for example 5: the count then is off by about 5 images"
+            raise ValueError(explain("evaluation.sigma", None, "an exact number breaks the guarantee", remedy))
+        if not dp and sigma is not None:
+            constraint = f"noise promises nothing beside mechanism.kind={self.mechanism.kind}, which promises nothing"
+            raise ValueError(explain("evaluation.sigma", sigma, constraint, "leave it out, or choose a dp mechanism"))
         return self
 
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedcpsc.gatekeeper.composition import Account, CompositionFacts, composed_epsilon, released_epsilon
+from fedcpsc.gatekeeper.evaluation_promise import cost_to_come
+from fedcpsc.gatekeeper.evaluation_words import evaluation_meaning, evaluation_warnings
 from fedcpsc.gatekeeper.folder_rights import loose_rights
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
 from fedcpsc.gatekeeper.mechanisms.dp_sgd import DpSgdPolicy
@@ -105,7 +107,8 @@ def check_policy(silo_dir: str | Path, *, tried: bool = False) -> PolicyReport:
         released = released_epsilon(ledger, claim.delta)
         trial = try_in_folder(folder) if tried else None
         training = [] if forecast is None else [forecast.sentence(manifest.population)]
-        sentences = [*_learns(silo, answers), sharing_meaning(silo.policy, dp=claim.dp), *training]
+        judged = evaluation_meaning(policy.evaluation, ledger, claim.delta)
+        sentences = [*_learns(silo, answers), *judged, sharing_meaning(silo.policy, dp=claim.dp), *training]
         return PolicyReport(
             population=manifest.population,
             dp=claim.dp,
@@ -134,7 +137,7 @@ def _ledger(folder: Path, manifest: Manifest, policy: Policy) -> Iterator[Accoun
                 contextlib.closing(Ledger.read(folder / LEDGER_FILE, population=manifest.population))
             )
             return
-        budget = initial_budget(policy)
+        budget = initial_budget(policy, manifest.unit)
         made = Ledger.create(
             Path(empty) / LEDGER_FILE, manifest.population, budget.answers, mu2=budget.mu2, unit=manifest.unit
         )
@@ -149,7 +152,8 @@ def _answers(silo: _Silo) -> int:
     if not each:
         return left
     counts = counts_to_share(silo.policy, silo.ledger)
-    mu2 = min(limit.mu2, status.budget.mu2) - status.spent.mu2 - counts
+    aside = counts + cost_to_come(silo.policy.evaluation, silo.ledger)
+    mu2 = min(limit.mu2, status.budget.mu2) - status.spent.mu2 - aside
     return max(0, min(left, int(mu2 / each)))
 
 
@@ -175,7 +179,7 @@ def _forecast(silo: _Silo) -> _Forecast | None:
         return None
     recorded = silo.manifest.weights_sha256 in histories_of(silo.ledger.releases())
     parts = parts_with(silo.policy, silo.ledger, [] if recorded else [proof.history])
-    after = composed_epsilon((parts.spent + parts.counts) / MU2_UNIT, section.delta, [*parts.histories, proof.history])
+    after = composed_epsilon(parts.mu2 / MU2_UNIT, section.delta, [*parts.histories, proof.history])
     return _Forecast(after.as_json(), section.epsilon, trainings_that_fit(section, parts, proof.history))
 
 
@@ -187,6 +191,9 @@ def _shown(silo: _Silo) -> str:
         first = ", ".join(manifest.class_names[:_NAMES_SHOWN])
         named += f" ({first}{', ...' if len(manifest.class_names) > _NAMES_SHOWN else ''})"
     counts = ", how many records each class has" if policy.share_class_counts else ""
+    if policy.evaluation is not None:
+        counts += ", how many evaluations of students are left, and their noise"
+        counts += ", and how many held-out images there are" if policy.evaluation.public_size else ""
     shape = "x".join(map(str, manifest.image_shape))
     return (
         f"Whoever connects is shown, before any answer: the silo's name {manifest.silo!r}, {named}, images of {shape},"
@@ -252,6 +259,7 @@ def _warnings(silo: _Silo) -> list[str]:
         )
     elif policy.share_class_counts:
         found.append(f"class counts are shared with noise of {policy.class_count_sigma:g} each, and charged")
+    found += evaluation_warnings(policy.evaluation, dp=claim.dp)
     found += sharing_warnings(policy, dp=claim.dp)
     if policy.high_water_mark is None:
         found.append(

@@ -162,7 +162,9 @@ def change_population(folder: str | Path, population: str, reason: str) -> list[
     if place != population:
         delta = getattr(policy.mechanism, "delta", 1e-5)
         words = f"{reason} ({known})"
-        fresh = prepare(folder, policy, old, population, words, initial_budget(policy), manifest.unit, delta)
+        fresh = prepare(
+            folder, policy, old, population, words, initial_budget(policy, manifest.unit), manifest.unit, delta
+        )
         done.append(
             f"a new ledger begins for the population {population!r}: who is in both populations"
             " is protected less, and can lose the sum of both budgets"

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.gatekeeper.composition import Account, Composition, composed_epsilon, exposures
+from fedcpsc.gatekeeper.evaluation_promise import cost_to_come
 from fedcpsc.gatekeeper.mechanisms.sections import DpPolicy
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.ledger.budget import MU2_UNIT
@@ -44,25 +45,34 @@ class Parts:
         spent: sum of mu^2 released so far, in units of 1e-12.
         counts: mu^2 of class counts that the policy shares and that were not shared yet, in the same units.
         histories: accountant's states of every DP-SGD training, this teacher's and a planned one's with them.
+        evaluations: mu^2 of the evaluations that the policy still allows, in the same units.
     """
 
     spent: int
     counts: int
     histories: Sequence[History]
+    evaluations: int = 0
+
+    @property
+    def mu2(self) -> int:
+        """mu^2 of all noisy releases, made and still to come, in units of 1e-12."""
+        return self.spent + self.counts + self.evaluations
 
     def composed(self, delta: float) -> Composition:
         """All of it together."""
-        return composed_epsilon((self.spent + self.counts) / MU2_UNIT, delta, self.histories)
+        return composed_epsilon(self.mu2 / MU2_UNIT, delta, self.histories)
 
     def listed(self, delta: float) -> str:
         """Each part with its own epsilon; they do not simply add up."""
         noisy = composed_epsilon(self.spent / MU2_UNIT, delta, [])
         counts = composed_epsilon(self.counts / MU2_UNIT, delta, [])
+        judged = composed_epsilon(self.evaluations / MU2_UNIT, delta, [])
         trained = composed_epsilon(0.0, delta, self.histories)
         number = len(self.histories)
         parts = [
             f"noisy answers and counts so far {noisy.epsilon:.4g}" if self.spent else "",
             f"class counts still to be shared {counts.epsilon:.4g}" if self.counts else "",
+            f"evaluations of students still to come {judged.epsilon:.4g}" if self.evaluations else "",
             f"{number} DP-SGD teacher{'s' * (number > 1)} {trained.epsilon:.4g}" if number else "",
         ]
         return ", ".join(part for part in parts if part) or "nothing yet"
@@ -96,7 +106,8 @@ def counts_to_share(policy: Policy, ledger: Account) -> int:
 def parts_with(policy: Policy, ledger: Account, more: Sequence[History] = ()) -> Parts:
     """What the population has lost, and would lose with these trainings."""
     histories = [*histories_of(ledger.releases()).values(), *more]
-    return Parts(ledger.status().spent.mu2, counts_to_share(policy, ledger), histories)
+    evaluations = cost_to_come(policy.evaluation, ledger)
+    return Parts(ledger.status().spent.mu2, counts_to_share(policy, ledger), histories, evaluations)
 
 
 def check_exposures(mechanism: str, ledger: Account) -> None:
@@ -159,7 +170,7 @@ def trainings_that_fit(section: DpPolicy, parts: Parts, history: History) -> int
 
     def fits(count: int) -> bool:
         more = [(noise, rate, steps * count) for noise, rate, steps in history]
-        all_of_it = Parts(parts.spent, parts.counts, [*parts.histories, more] if count else parts.histories)
+        all_of_it = replace(parts, histories=[*parts.histories, more] if count else parts.histories)
         return all_of_it.composed(section.delta).epsilon <= section.epsilon * (1 + _ROUNDING)
 
     if not fits(1):

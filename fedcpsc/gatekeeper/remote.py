@@ -14,7 +14,16 @@ import httpx
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.messages import Answer, AnyQuery, DescribeRequest, Description, Message, Refusal
+from fedcpsc.protocol.messages import (
+    Answer,
+    AnyQuery,
+    DescribeRequest,
+    Description,
+    EvaluationAnswer,
+    EvaluationQuery,
+    Message,
+    Refusal,
+)
 
 __all__ = ["SocketGatekeeper"]
 
@@ -22,11 +31,11 @@ log = logging.getLogger("fedcpsc.gatekeeper")
 
 _PIECE = 2**18
 
-Wanted = TypeVar("Wanted", Answer, Description)
+Wanted = TypeVar("Wanted", Answer, Description, EvaluationAnswer)
 
 
 class SocketGatekeeper:
-    """Implements `QueryTarget` over a Unix-domain socket; several threads may call it.
+    """Implements `QueryTarget` and `EvaluationTarget` over a Unix-domain socket; several threads may call it.
 
     A gatekeeper that cannot be reached, or says what is no protocol message, is a refusal with code `internal`: the
     owner finds the reason in the log. One of another major version is a refusal with code `version`, in its version.
@@ -50,6 +59,13 @@ class SocketGatekeeper:
         """Answers the whole query or refuses the whole query."""
         reply = self._call("/answer", query, Answer)
         if isinstance(reply, Refusal) and not reply.query_id:  # refused before it was read
+            return dataclasses.replace(reply, query_id=query.query_id)
+        return reply
+
+    def evaluate(self, query: EvaluationQuery) -> EvaluationAnswer | Refusal:
+        """How many held-out images a student classifies rightly, or a refusal."""
+        reply = self._call("/evaluate", query, EvaluationAnswer)
+        if isinstance(reply, Refusal) and not reply.query_id:
             return dataclasses.replace(reply, query_id=query.query_id)
         return reply
 

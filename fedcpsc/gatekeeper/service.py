@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gatekeeper as a process of the silo's own: one teacher, loaded once, behind a Unix-domain socket.
 
-`POST /describe` and `POST /answer` take and give protocol messages as bytes (`codec.to_bytes`); `GET /health` says that
-the process lives, and whether its teacher failed lately. Every reply is a message: what a caller did wrong is a refusal
-code, never an HTTP error text.
+`POST /describe`, `POST /answer` and `POST /evaluate` take and give protocol messages as bytes (`codec.to_bytes`); `GET
+/health` says that the process lives, and whether its teacher failed lately. Every reply is a message: what a caller did
+wrong is a refusal code, never an HTTP error text.
 
 Bounds: who may connect (the socket's file permissions), connections at a time, bytes in a request, seconds to send one
 and to take the reply, queries waiting at a time, and one gatekeeper process for a ledger.
@@ -39,7 +39,15 @@ from fedcpsc.gatekeeper.policy import ServicePolicy
 from fedcpsc.ledger.ledger import LEDGER_FILE
 from fedcpsc.logs import fields
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.messages import AnyQuery, DescribeRequest, Message, QueryTarget, Refusal
+from fedcpsc.protocol.messages import (
+    AnyQuery,
+    DescribeRequest,
+    EvaluationQuery,
+    EvaluationTarget,
+    Message,
+    QueryTarget,
+    Refusal,
+)
 
 __all__ = ["MEDIA_TYPE", "build_app", "serve"]
 
@@ -48,6 +56,7 @@ MEDIA_TYPE = "application/octet-stream"
 log = logging.getLogger("fedcpsc.gatekeeper")
 
 _HEADER_BYTES = 65_536
+_CLASS_BYTES = 2**20  # of the numbers and names of a student's classes
 
 
 def build_app(
@@ -56,6 +65,9 @@ def build_app(
     max_bytes: int,
     meter: Meter | None = None,
     outage: Outage | None = None,
+    *,
+    judge: EvaluationTarget | None = None,
+    max_student_bytes: int = 0,
 ) -> FastAPI:
     """The web application around a gatekeeper.
 
@@ -65,19 +77,23 @@ def build_app(
         max_bytes: largest size of a request's body, in bytes.
         meter: counter of every reply.
         outage: whether the teacher failed lately, for `GET /health`; None says that it did not.
+        judge: judge of students; None where nobody may ask for that.
+        max_student_bytes: largest size of the body of such a request, in bytes.
     """
     counted = meter or Unmetered()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     waiting = 0
 
-    async def relayed(request: Request, wanted: type[Any] | UnionType, call: Callable[[Any], Message]) -> Response:
+    async def relayed(
+        request: Request, wanted: type[Any] | UnionType, call: Callable[[Any], Message], most: int = max_bytes
+    ) -> Response:
         nonlocal waiting
         begun = time.monotonic()
         if waiting >= limits.queue:  # before the body is read: a full queue holds no more memory
             return sent(Refusal(RefusalCode.BUSY), begun)
         waiting += 1
         try:
-            message = _message(await _body(request, max_bytes, limits.read_timeout_s), wanted)
+            message = _message(await _body(request, most, limits.read_timeout_s), wanted)
             return sent(await run_in_threadpool(call, message), begun)
         except Refused as refused:
             log.warning("refused a request unread", extra=fields(code=refused.code.value, note=str(refused)))
@@ -96,6 +112,12 @@ def build_app(
     @app.post("/answer")
     async def answer(request: Request) -> Response:
         return await relayed(request, AnyQuery, target.answer)
+
+    @app.post("/evaluate")
+    async def evaluate(request: Request) -> Response:
+        if judge is None:
+            return sent(Refusal(RefusalCode.NO_EVALUATION), time.monotonic())
+        return await relayed(request, EvaluationQuery, judge.evaluate, max_student_bytes)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -143,7 +165,7 @@ def serve(
         opened.enter_context(_stopped_by_signals())
         limits = gatekeeper.policy.service
         config = uvicorn.Config(
-            build_app(gatekeeper, limits, _largest(gatekeeper), meter, gatekeeper.outage),
+            _app_of(gatekeeper, meter),
             http=bounded_protocol(limits.read_timeout_s, max(limits.connections, limits.queue + 1)),
             ws="none",
             lifespan="off",
@@ -198,6 +220,20 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 def _largest(gatekeeper: Gatekeeper) -> int:
     return gatekeeper.images_per_query * math.prod(gatekeeper.teacher.image_shape) + _HEADER_BYTES
+
+
+def _app_of(gatekeeper: Gatekeeper, meter: Meter) -> FastAPI:
+    """The web application around a silo's gatekeeper, within the policy's bounds."""
+    judge = gatekeeper.judge
+    return build_app(
+        gatekeeper,
+        gatekeeper.policy.service,
+        _largest(gatekeeper),
+        meter,
+        gatekeeper.outage,
+        judge=None if judge is None else gatekeeper,
+        max_student_bytes=0 if judge is None else judge.section.max_bytes + _HEADER_BYTES + _CLASS_BYTES,
+    )
 
 
 async def _body(request: Request, max_bytes: int, timeout_s: float) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MU2_UNIT", "Budget", "Charge", "Denied", "Reserved", "Status", "Stored"]
+__all__ = ["MU2_UNIT", "Allowance", "Budget", "Charge", "Denied", "Reserved", "Status", "Stored"]
 
 MU2_UNIT = 10**12
 """Sums of mu^2 are kept as whole multiples of 1e-12, each charge rounded up: no float ever accumulates."""
@@ -45,6 +45,19 @@ class Charge:
     model: str = ""
     sensitivity: float = 0.0
     sigma: float = 0.0
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many charges of one sort there may ever be.
+
+    Attributes:
+        mechanism: text that the mechanisms' names of that sort begin with.
+        times: number of such charges over all time, >= 0.
+    """
+
+    mechanism: str
+    times: int
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedcpsc.errors import LedgerError, explain
-from fedcpsc.ledger.budget import MU2_UNIT, Budget, Charge, Denied, Reserved, Status, Stored
+from fedcpsc.ledger.budget import MU2_UNIT, Allowance, Budget, Charge, Denied, Reserved, Status, Stored
 from fedcpsc.ledger.chain import SCHEMA, Row, sha256_hex
 from fedcpsc.ledger.clock import iso_time
 from fedcpsc.ledger.file import connect, durable, translated
@@ -40,7 +40,18 @@ from fedcpsc.ledger.mark import HighWaterMark, default_mark, missing_mark
 from fedcpsc.ledger.owner import LARGEST, LedgerOwner, check_name, recorded
 from fedcpsc.ledger.reading import opened
 
-__all__ = ["LEDGER_FILE", "MU2_UNIT", "Budget", "Charge", "Denied", "Ledger", "Reserved", "Status", "Stored"]
+__all__ = [
+    "LEDGER_FILE",
+    "MU2_UNIT",
+    "Allowance",
+    "Budget",
+    "Charge",
+    "Denied",
+    "Ledger",
+    "Reserved",
+    "Status",
+    "Stored",
+]
 
 LEDGER_FILE = "ledger.sqlite"
 _REFUSALS_KEPT = 10_000  # beyond, refusals are not recorded: strangers must not be able to fill the disk
@@ -206,6 +217,7 @@ class Ledger(LedgerOwner):
         principal: str = "",
         run: str = "",
         limit: Budget | None = None,
+        allowance: Allowance | None = None,
     ) -> Reserved | Stored | Denied:
         """Finds the reply to a query, or charges it; committed when this returns.
 
@@ -216,6 +228,7 @@ class Ledger(LedgerOwner):
             principal: who asks.
             run: name of the run, for the record only.
             limit: a policy's caps; the lower of these and the ledger's own hold.
+            allowance: how many charges of this sort a policy allows over all time; None: as many as the caps hold.
 
         Raises:
             LedgerError: where the ledger cannot be written; nothing was charged.
@@ -227,7 +240,8 @@ class Ledger(LedgerOwner):
                 return self._again(asked, payload, charge, cap)
             spent = Budget(head["answers_spent"] + charge.answers, head["mu2_spent"] + charge.mu2)
             facts = {"principal": principal, "query_id": query_id, "run": run, "payload": payload, **recorded(charge)}
-            if spent.answers > cap.answers or spent.mu2 > cap.mu2:
+            used_up = allowance is not None and self._charges_of(allowance.mechanism) >= allowance.times
+            if used_up or spent.answers > cap.answers or spent.mu2 > cap.mu2:
                 if head["refused"] < _REFUSALS_KEPT:
                     self._append("refused", **facts)
                 return Denied(conflict=False)

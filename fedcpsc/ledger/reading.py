@@ -161,6 +161,15 @@ class LedgerReader:
         """
         return self._of_kind("released", "carried")
 
+    def charges_of(self, mechanism: str) -> int:
+        """Number of charges, carried ones too, whose mechanism's name begins with `mechanism`.
+
+        Raises:
+            LedgerError: where the file cannot be read.
+        """
+        with self._lock, translated(self.path):
+            return self._charges_of(mechanism)
+
     def clock_events(self) -> list[Row]:
         """Rows that record a clock that went back or jumped ahead, oldest first.
 
@@ -250,6 +259,13 @@ class LedgerReader:
     def _holds(self, seq: int, digest: str) -> bool:
         found = self._db.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
         return found is not None and found["hash"] == digest
+
+    def _charges_of(self, mechanism: str) -> int:
+        (count,) = self._db.execute(
+            "SELECT COUNT(*) FROM events WHERE kind IN ('charged', 'carried') AND substr(mechanism, 1, ?) = ?",
+            (len(mechanism), mechanism),
+        ).fetchone()
+        return int(count)
 
     def _asked(self, principal: str, query_id: str) -> Row | None:
         row = self._db.execute(

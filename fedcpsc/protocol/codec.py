@@ -30,6 +30,9 @@ from fedcpsc.protocol.messages import (
     DescribeRequest,
     Description,
     DpClaim,
+    EvaluationAnswer,
+    EvaluationOffer,
+    EvaluationQuery,
     Message,
     Query,
     RecipeQuery,
@@ -46,9 +49,11 @@ _KINDS: dict[str, type[Any]] = {
     "query": Query,
     "recipe_query": RecipeQuery,
     "answer": Answer,
+    "evaluation_query": EvaluationQuery,
+    "evaluation_answer": EvaluationAnswer,
     "refusal": Refusal,
 }
-_ARRAYS = ("images", "values", "indices")
+_ARRAYS = ("images", "values", "indices", "weights")
 
 
 def fields_of(message: Message) -> tuple[Scalars, dict[str, Array]]:
@@ -64,7 +69,7 @@ def fields_of(message: Message) -> tuple[Scalars, dict[str, Array]]:
         elif isinstance(value, Recipe):
             scalars[name], parts = value.to_fields()
             arrays |= {part: np.ascontiguousarray(array) for part, array in parts.items()}
-        elif isinstance(value, DpClaim):
+        elif isinstance(value, DpClaim | EvaluationOffer):
             scalars[name] = vars(value)
         elif isinstance(value, ClassReport):
             scalars[name] = {"counts": list(value.counts), "dp": vars(value.dp)}
@@ -183,6 +188,34 @@ def _image_shape(value: list[object]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**53:
+        raise ProtocolError(explain("number", value, "must be a whole number", "check the sender"))
+    return value
+
+
+def _places(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or len(value) > MAX_CLASSES:
+        raise ProtocolError(explain("outputs", type(value).__name__, "must be a list of numbers", "check the sender"))
+    return tuple(map(_whole, value))
+
+
+def _offer(value: dict[str, Any] | None) -> EvaluationOffer | None:
+    if value is None:
+        return None
+    return EvaluationOffer(
+        total=_whole(value["total"]),
+        left=_whole(value["left"]),
+        sigma=_number(value["sigma"]),
+        held_out=_whole_or_none(value["held_out"]),
+        max_bytes=_whole(value["max_bytes"]),
+    )
+
+
+def _whole_or_none(value: object) -> int | None:
+    return None if value is None else _whole(value)
+
+
 def _class_names(value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
@@ -213,6 +246,14 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "none_class": _flag,
     "share_answers": _flag,
     "teacher": lambda version: None if version is None else _name(version),
+    "evaluation": _offer,
+    "architecture": _text,
+    "width": _whole,
+    "outputs": _places,
+    "right": _integer,
+    "sigma": _number,
+    "held_out": _whole_or_none,
+    "evaluations_left": _whole,
     "claim": _claim,
     "class_report": _class_report,
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages of the query protocol: frozen, versioned, numpy only (no torch, no flwr).
 
-Two exchanges exist: `DescribeRequest -> Description` and `Query -> Answer`. Either may be met with a `Refusal`,
-which is a code. `codec.py` turns them into bytes and back, `records.py` into Flower's records.
+Three exchanges exist: `DescribeRequest -> Description`, `Query -> Answer`, and, since 1.4, `EvaluationQuery ->
+EvaluationAnswer` (`evaluation.py`). Each may be met with a `Refusal`, which is a code. `codec.py` turns them into bytes
+and back, `records.py` into Flower's records.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.protocol.answer_form import AnswerForm
+from fedcpsc.protocol.common import MAX_CLASSES, PROTOCOL_VERSION, TEXT_LIMIT, DpClaim, check_classes, check_query_id
+from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
 from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
@@ -33,6 +36,10 @@ __all__ = [
     "DescribeRequest",
     "Description",
     "DpClaim",
+    "EvaluationAnswer",
+    "EvaluationOffer",
+    "EvaluationQuery",
+    "EvaluationTarget",
     "Message",
     "Query",
     "QueryTarget",
@@ -40,37 +47,11 @@ __all__ = [
     "Refusal",
     "check_version",
     "decode_answers",
+    "judge_of",
 ]
 
-PROTOCOL_VERSION = "1.3"  # major.minor: another major is refused, another minor is tolerated
-
 Array: TypeAlias = npt.NDArray[Any]
-_QUERY_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-MAX_CLASSES = 2**16  # class indices travel as uint16
-TEXT_LIMIT = 200  # characters of any text in a message
-
-
-@dataclass(frozen=True)
-class DpClaim:
-    """What a silo claims of its answers' privacy; `dp=False` claims nothing.
-
-    Attributes:
-        dp: whether the answers are differentially private.
-        epsilon: epsilon that all the silo ever releases of its population stays within, as its policy promises, > 0;
-            None where `dp` is False.
-        delta: delta of the same guarantee, in (0, 1).
-        unit: what is protected, e.g. "record".
-        relation: neighbouring relation, e.g. "add_remove", "replace_one".
-        mechanism: name of the mechanism, e.g. "dp_sgd".
-    """
-
-    dp: bool = False
-    epsilon: float | None = None
-    delta: float | None = None
-    unit: str | None = None
-    relation: str | None = None
-    mechanism: str = "none"
 
 
 @dataclass(frozen=True)
@@ -120,6 +101,7 @@ class Description:
             say so, as older ones, has not agreed.
         teacher: version of its teacher: text that is another one where another teacher answers, and tells nothing
             else of it (since 1.3); None where it does not say.
+        evaluation: that it judges students on held-out images of its own, and how (since 1.4); None where it does not.
     """
 
     silo: str
@@ -137,10 +119,11 @@ class Description:
     none_class: bool = False
     share_answers: bool = False
     teacher: str | None = None
+    evaluation: EvaluationOffer | None = None
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
+        check_classes(self.classes)
         named = self.classes - self.none_class
         if self.class_names is not None and (fault := fault_of_class_names(self.class_names, named)):
             raise ProtocolError(fault)
@@ -172,7 +155,7 @@ class Query:
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
-        _check_query_id(self.query_id)
+        check_query_id(self.query_id)
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape:
             got = f"{self.images.dtype}{list(self.images.shape)}"
             raise ProtocolError(explain("images", got, "must be non-empty uint8 [N, C, H, W]", "quantise to 8 bits"))
@@ -215,7 +198,7 @@ class RecipeQuery:
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:
-        _check_query_id(self.query_id)
+        check_query_id(self.query_id)
         if not _SHA256.fullmatch(self.payload):
             raise ProtocolError(explain("payload", self.payload, "must be a SHA-256", "use Query.payload_hash"))
 
@@ -273,7 +256,7 @@ class Answer:
         if not good or len(self.values) == 0:
             got = f"{self.values.dtype}{list(self.values.shape)}"
             raise ProtocolError(explain("values", got, f"{self.form.value} needs {wanted}", "check the silo's version"))
-        _check_classes(self.classes)
+        check_classes(self.classes)
         shown = self.values if self.form is AnswerForm.LABEL else self.indices
         if shown is not None and int(shown.max()) >= self.classes:
             raise ProtocolError(explain("class", int(shown.max()), f"must be < {self.classes}", "check the silo"))
@@ -295,7 +278,9 @@ class Refusal:
     version: str = PROTOCOL_VERSION
 
 
-Message: TypeAlias = DescribeRequest | Description | Query | RecipeQuery | Answer | Refusal
+Message: TypeAlias = (
+    DescribeRequest | Description | Query | RecipeQuery | Answer | EvaluationQuery | EvaluationAnswer | Refusal
+)
 
 
 class QueryTarget(Protocol):
@@ -308,6 +293,19 @@ class QueryTarget(Protocol):
     def answer(self, query: AnyQuery) -> Answer | Refusal:
         """Answers the whole query or refuses the whole query."""
         ...
+
+
+class EvaluationTarget(Protocol):
+    """Whatever judges students: a `QueryTarget` that can also do this. Never raises for bad input."""
+
+    def evaluate(self, query: EvaluationQuery) -> EvaluationAnswer | Refusal:
+        """How many held-out images a student classifies rightly, or a refusal."""
+        ...
+
+
+def judge_of(target: object) -> EvaluationTarget | None:
+    """A target as what judges students; None where it does not, as those that know queries alone."""
+    return cast("EvaluationTarget", target) if callable(getattr(target, "evaluate", None)) else None
 
 
 def check_version(version: str) -> None:
@@ -347,13 +345,3 @@ def decode_answers(answer: Answer) -> npt.NDArray[np.float32]:
     total = dense.sum(1, keepdims=True)
     uniform = np.full_like(dense, 1.0 / k)
     return np.where(total > 0, dense / np.where(total > 0, total, 1.0), uniform).astype(np.float32)
-
-
-def _check_query_id(query_id: str) -> None:
-    if not _QUERY_ID.fullmatch(query_id):
-        raise ProtocolError(explain("query_id", query_id, "must be 32 lower-case hex digits", "use uuid.uuid4().hex"))
-
-
-def _check_classes(classes: int) -> None:
-    if not 2 <= classes <= MAX_CLASSES:
-        raise ProtocolError(explain("classes", classes, f"must be in [2, {MAX_CLASSES}]", "check the silo"))

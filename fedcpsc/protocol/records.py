@@ -40,6 +40,8 @@ _ERROR_CODES: dict[RefusalCode, int] = {
     RefusalCode.INTERNAL: 108,
     RefusalCode.RECIPE: 109,
     RefusalCode.OUT_OF_SERVICE: 110,
+    RefusalCode.NO_EVALUATION: 111,
+    RefusalCode.STUDENT: 112,
 }
 
 

@@ -13,6 +13,7 @@ from fedcpsc.files import write_whole
 from fedcpsc.report.audit_folder import AuditFacts, read_audit
 from fedcpsc.report.blocks import Section
 from fedcpsc.report.owner_facts import OwnerFacts, read_owner
+from fedcpsc.report.sections import at_silos as at_silos_section
 from fedcpsc.report.sections import audit as audit_section
 from fedcpsc.report.sections import belief, confusion, earlier_runs, outcome, repeat, silos, summary, timing
 from fedcpsc.report.sections import headline as headline_section
@@ -77,6 +78,7 @@ def render(run: RunFacts, audit: AuditFacts | None = None, owner: OwnerFacts | N
         *([owner_section.owners_part(owner)] if owner else []),
         outcome.accuracy(run),
         outcome.outcome(run),
+        *at_silos_section.at_silos(run),
         summary.what_was_run(run),
         belief.belief(run),
         *earlier_runs.earlier_runs(run),

@@ -11,6 +11,7 @@
     student.json           what the student began as, where config.yaml does not say it all, see `student_start.py`
     checkpoint/state.pt    the engine's state after the last round, see `checkpoint.py`
     details.json           confusions and contributions, see `read.py`
+    evaluations.json       which silos were asked to judge the student, and what they said, see `evaluations.py`
     student.safetensors    the student's weights; generator.safetensors beside it where a generator was made
     result.json            the figures of a finished run, written last, see `result.py`
     error.txt              what a failed run died of, see `failure.py`
@@ -34,6 +35,7 @@ __all__ = [
     "DESCRIPTIONS_FILE",
     "DETAILS_FILE",
     "ERROR_FILE",
+    "EVALUATIONS_FILE",
     "EXPORT_FOLDER",
     "FLOWER_LOG",
     "GENERATOR_FILE",
@@ -68,6 +70,7 @@ CHECKPOINT_FILE: Final = "state.pt"
 DESCRIPTIONS_FILE: Final = "descriptions.json"
 PUBLIC_FILE: Final = "public.json"
 DETAILS_FILE: Final = "details.json"
+EVALUATIONS_FILE: Final = "evaluations.json"
 STUDENT_FILE: Final = "student.safetensors"
 STUDENT_START_FILE: Final = "student.json"
 GENERATOR_FILE: Final = "generator.safetensors"

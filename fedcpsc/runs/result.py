@@ -24,9 +24,12 @@ __all__ = [
     "RESULT_SCHEMA",
     "EarlierRunResult",
     "EnsembleResult",
+    "FederatedEvaluation",
     "Network",
+    "PooledEvaluation",
     "RunResult",
     "Seconds",
+    "SiloEvaluation",
     "SiloResult",
     "StartingWeights",
     "WhiteBoxResult",
@@ -156,6 +159,53 @@ class EarlierRunResult(TypedDict):
     answers: dict[str, int]
 
 
+class SiloEvaluation(TypedDict):
+    """What one silo says of the student; a claim of that silo, which nobody can check.
+
+    Attributes:
+        right: number of its held-out images classified rightly, with noise where `sigma` > 0; None where it gave none.
+        sigma: standard deviation of that noise, in images; 0 where the number is exact.
+        images: number of its held-out images; None where it does not tell.
+        accuracy, standard_error: share of right images, in [0, 1], and its standard error, by noise and number of
+            images; None where the number of images is not told.
+        dp, epsilon: whether a guarantee covers the number, and the silo's epsilon for all that it releases.
+        reason: reason why there is no number, or why it is not believed and not pooled; None where it is.
+    """
+
+    id: str
+    right: int | None
+    sigma: float | None
+    images: int | None
+    accuracy: float | None
+    standard_error: float | None
+    dp: bool | None
+    epsilon: float | None
+    reason: str | None
+
+
+class PooledEvaluation(TypedDict):
+    """The images of several silos as one sample; the standard error counts noise and number of images."""
+
+    accuracy: float
+    standard_error: float
+    images: int
+    silos: int
+
+
+class FederatedEvaluation(TypedDict):
+    """What the silos say of the student, on held-out images of their own (`evaluation.at_silos`).
+
+    Attributes:
+        silos: an entry for each silo of the run; none where nobody was asked.
+        pooled: estimate over all silos that tell how many images they have; None where none does.
+        reason: reason why nobody was asked; None where silos were.
+    """
+
+    silos: list[SiloEvaluation]
+    pooled: PooledEvaluation | None
+    reason: str | None
+
+
 class RunResult(TypedDict):
     """The whole file.
 
@@ -176,6 +226,7 @@ class RunResult(TypedDict):
         refit: whether nobody was asked, and the student was fitted to what earlier runs banked; missing where not.
         earlier_runs: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
         images: number of images that were banked; missing in files of earlier versions.
+        federated_evaluation: what the silos say of the student; missing where they were not to be asked.
         real_pictures: real pictures that query images come from; missing where the run is free of all data.
     """
 
@@ -206,6 +257,7 @@ class RunResult(TypedDict):
     refit: NotRequired[bool]
     earlier_runs: NotRequired[list[EarlierRunResult]]
     images: NotRequired[int]
+    federated_evaluation: NotRequired[FederatedEvaluation]
     real_pictures: NotRequired[list[RealPictures]]
 
 

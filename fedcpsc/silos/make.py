@@ -18,7 +18,7 @@ from pathlib import Path
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.reading import ReadingReport
-from fedcpsc.data.silo_images import images_of_silos, load_silo_train
+from fedcpsc.data.silo_images import parts_of_silos
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.policy import Policy
@@ -26,6 +26,7 @@ from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.registry import check_architecture, check_trainable
 from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
+from fedcpsc.silos.held_out import check_held_out, write_held_out
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.teachers.manifest import Manifest
@@ -88,11 +89,8 @@ def make_silos(
         reports = {
             silo: use_adopted(base / str(silo), manifest, evaluation, aliases) for silo, manifest in adopted.items()
         }
-        if only is None:
-            trained = images_of_silos(config, makers)
-        else:
-            trained = iter([(only, load_silo_train(config, only))] if makers else [])
-        for silo, images in trained:
+        for silo, images, held_out in parts_of_silos(config, list(makers)) if makers else ():
+            check_held_out(config.silos.held_out, images.image_shape, held_out, makers[silo].name)
             its = SiloClasses(images.classes, images.class_names, config.teachers.outliers is not None)
             check_fit(adopted, its, images.image_shape, f"{makers[silo].name}'s images")
             said[makers[silo].name] = its
@@ -101,6 +99,8 @@ def make_silos(
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             _check_trainable(config, architecture, images)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
+            if held_out is not None:
+                write_held_out(base / str(silo), held_out)
     return [reports[silo] for silo in silos]
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.picture_sources import pictures, png, write_folder, write_parquet
 
 from fedcpsc.config import RunConfig
-from fedcpsc.data.silo_images import images_of_silos, load_silo_train
+from fedcpsc.data.silo_images import load_silo_train, parts_of_silos
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError
 from fedcpsc.gatekeeper.opening import begin_ledger
@@ -154,10 +154,10 @@ def test_persons_and_records_are_not_counted_in_one_ledger(tmp_path, monkeypatch
     make_silos(config(), tmp_path)
 
     def with_persons(config, wanted):
-        for silo, images in images_of_silos(config, wanted):
-            yield silo, replace(images, persons=np.array([f"p{i // 4}" for i in range(len(images))]))
+        for silo, images, _ in parts_of_silos(config, wanted):
+            yield silo, replace(images, persons=np.array([f"p{i // 4}" for i in range(len(images))])), None
 
-    monkeypatch.setattr(silos, "images_of_silos", with_persons)
+    monkeypatch.setattr(silos, "parts_of_silos", with_persons)
     with pytest.raises(LedgerError, match="unit='person': the ledger .* counts what each record loses"):
         make_silos(config(), tmp_path)
     make_silos(config(), tmp_path / "persons")

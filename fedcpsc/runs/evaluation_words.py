@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What silos say of a student, in words: for the terminal, the report's page and the model card alike."""
+
+from __future__ import annotations
+
+from fedcpsc.runs.result import FederatedEvaluation, SiloEvaluation
+
+__all__ = ["in_one_sentence", "judged_in_words", "noise_in_words", "right_in_words"]
+
+
+def in_one_sentence(found: FederatedEvaluation) -> str:
+    """The pooled estimate, or why there is none.
+
+    Args:
+        found: entry `federated_evaluation` of a result.
+    """
+    judged = [entry for entry in found["silos"] if entry["right"] is not None and entry["reason"] is None]
+    if found["reason"] is not None:
+        return f"No silo has evaluated the student: {found['reason']}."
+    if not judged:
+        return "No silo has evaluated the student."
+    pooled = found["pooled"]
+    if pooled is None:
+        count = "1 silo has" if len(judged) == 1 else f"{len(judged)} silos have"
+        return f"{count} evaluated the student, and none tells how many images it has."
+    silos = "1 silo has" if pooled["silos"] == 1 else f"{pooled['silos']} silos have"
+    return (
+        f"{100 * pooled['accuracy']:.1f} % right, standard error {100 * pooled['standard_error']:.1f} points, on"
+        f" {pooled['images']:,} held-out images that {silos}, by their own word."
+    )
+
+
+def right_in_words(entry: SiloEvaluation) -> str:
+    """A silo's number, such as "93 of 120"; "-" where there is none.
+
+    Args:
+        entry: entry of one silo.
+    """
+    if entry["right"] is None:
+        return "-"
+    return f"{entry['right']:,} of {'an untold number' if entry['images'] is None else format(entry['images'], ',')}"
+
+
+def noise_in_words(entry: SiloEvaluation) -> str:
+    """The noise on a silo's number, and whether a guarantee covers it.
+
+    Args:
+        entry: entry of one silo.
+    """
+    if entry["right"] is None:
+        return "-"
+    if not entry["sigma"]:
+        return "none: the number is exact, and not differentially private"
+    claim = f"epsilon {entry['epsilon']:.4g} for all that it releases" if entry["epsilon"] else "no guarantee"
+    return f"standard deviation {entry['sigma']:g} images ({claim})"
+
+
+def judged_in_words(entry: SiloEvaluation) -> str:
+    """A silo's accuracy with its standard error; else that it tells none, or is not believed.
+
+    Args:
+        entry: entry of one silo.
+    """
+    if entry["reason"] is not None:
+        return "none" if entry["right"] is None else "not believed"
+    if entry["accuracy"] is None or entry["standard_error"] is None:
+        return "not known"
+    return f"{100 * entry['accuracy']:.1f} % +- {100 * entry['standard_error']:.1f}"

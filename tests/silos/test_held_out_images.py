@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images set aside of a silo, those of an owner's own, and a whole run whose student real silos judge."""
+
+import contextlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.inproc_grid import InProcGrid
+from support.judged_students import a_manifest
+from support.picture_sources import png
+
+import clients.app
+from fedcpsc.config import RunConfig
+from fedcpsc.data.images import ImageSet
+from fedcpsc.data.set_aside import set_aside
+from fedcpsc.data.silo_images import load_silo_train, parts_of_silos
+from fedcpsc.distillation.evaluate import accuracy, predicted_classes
+from fedcpsc.distillation.run import distill
+from fedcpsc.errors import PolicyError
+from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy
+from fedcpsc.gatekeeper.held_out import read_held_out
+from fedcpsc.gatekeeper.opening import open_gatekeeper
+from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.runs.read import gather
+from fedcpsc.runs.student import load_student
+from fedcpsc.silos.held_out import write_held_out
+from fedcpsc.silos.make import make_silos
+from fedcpsc.simulated.one_process import run_local
+from fedcpsc.teachers.manifest import load_manifest
+from server.flower_transport import FlowerTransport
+
+
+def config(**sections) -> RunConfig:
+    tree = {
+        "data": {"train_limit": 160, "test_limit": 40},
+        "silos": {
+            "count": 2,
+            "partition": {"kind": "iid"},
+            "policy": {"answers": 500, "evaluation": {"evaluations": 2, "public_size": True}},
+            "held_out": 0.3,
+        },
+        "teachers": {"width": 4, "epochs": 1},
+        "queries": {"answers_per_silo": 40, "rounds": 2},
+        "student": {"width": 4, "steps_per_round": 2, "final_steps": 4, "batch_size": 16},
+        "synthesis": {"steps": 2, "batch_size": 16, "width": 4},
+        "evaluation": {"at_silos": True},
+        "output": {"name": "judged"},
+        "runtime": {"device": "cpu", "threads": 1},
+    }
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values}
+    return RunConfig.model_validate(tree)
+
+
+def some_images(count=200, persons=None) -> ImageSet:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
+    return ImageSet(images, rng.integers(0, 3, count), 3, persons=persons)
+
+
+def keys(images: ImageSet) -> set[bytes]:
+    return {image.tobytes() for image in images.images}
+
+
+def test_one_unit_more_or_less_moves_no_other_to_the_other_side():
+    whole = some_images()
+    train, held = set_aside(whole, 0.3, seed=1)
+    assert keys(train) | keys(held) == keys(whole)
+    assert not keys(train) & keys(held)
+    assert 30 <= len(held) <= 90  # binomial, 200 at 0.3: further off with a chance below 1e-5
+    less_train, less_held = set_aside(whole.subset(np.arange(1, 200)), 0.3, seed=1)
+    assert keys(less_train) == keys(train) - {whole.images[0].tobytes()}
+    assert keys(less_held) == keys(held) - {whole.images[0].tobytes()}
+    assert keys(set_aside(whole, 0.3, seed=2)[1]) != keys(held)
+
+
+def test_a_person_is_set_aside_with_all_images():
+    persons = np.array([f"p{i // 5}" for i in range(200)], np.str_)
+    train, held = set_aside(some_images(persons=persons), 0.3, seed=1)
+    assert not set(train.persons) & set(held.persons)
+    assert len(held) == 5 * held.person_count
+
+
+def test_what_is_set_aside_is_trained_on_by_nobody_and_comes_back_from_the_silos_folder(tmp_path):
+    rules = config()
+    make_silos(rules, tmp_path)
+    for silo, train, held in parts_of_silos(rules, [0, 1]):
+        manifest, section = load_manifest(tmp_path / str(silo)), EvaluationPolicy(evaluations=1)
+        assert manifest.train_size == len(train) == len(load_silo_train(rules, silo))
+        assert not keys(train) & keys(held)
+        found = read_held_out(tmp_path / str(silo), section, manifest)
+        np.testing.assert_array_equal(found.images, held.images)
+        np.testing.assert_array_equal(found.labels, held.labels)
+        assert (tmp_path / str(silo) / "held_out/train.parquet").stat().st_mode & 0o077 == 0
+
+
+def test_of_a_person_only_so_many_images_count_as_the_noise_covers(tmp_path):
+    persons = np.array(["a"] * 7 + ["b"] * 2 + ["c"], np.str_)
+    images = some_images(10, persons=persons)
+    write_held_out(tmp_path, images)
+    manifest = a_manifest(unit="person", class_names=None)
+    found = read_held_out(tmp_path, EvaluationPolicy(evaluations=1, images_per_person=3), manifest)
+    np.testing.assert_array_equal(found.images, images.images[[0, 1, 2, 7, 8, 9]])
+    assert "4 of 10 images" in found.notes[0]
+    write_held_out(tmp_path, replace(images, persons=None))
+    with pytest.raises(PolicyError, match="evaluation.images"):
+        read_held_out(tmp_path, EvaluationPolicy(evaluations=1), manifest)
+
+
+def of_a_folder(**images) -> EvaluationPolicy:
+    return EvaluationPolicy.model_validate({"evaluations": 1, "images": {"path": "mine", **images}})
+
+
+def test_an_owners_own_pictures_are_read_by_the_names_of_their_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    shown = {name: rng.integers(0, 256, (1, 8, 8), dtype=np.uint8) for name in ("cat", "ant")}
+    for name, image in shown.items():
+        (tmp_path / "mine/test" / name).mkdir(parents=True)
+        (tmp_path / "mine/test" / name / "0.png").write_bytes(png(image[0]))
+    found = read_held_out(tmp_path, of_a_folder(), a_manifest())
+    assert sorted(found.labels.tolist()) == [0, 2]  # of ant, bee, cat
+    place = found.labels.tolist().index(2)
+    np.testing.assert_array_equal(found.images[place], shown["cat"])
+    (tmp_path / "mine/test/dog").mkdir()
+    (tmp_path / "mine/test/dog/0.png").write_bytes(png(shown["cat"][0]))
+    with pytest.raises(PolicyError, match="'dog' is no class of the silo"):
+        read_held_out(tmp_path, of_a_folder(), a_manifest())
+    assert len(read_held_out(tmp_path, of_a_folder(classes=("cat", "ant")), a_manifest())) == 2
+    with pytest.raises(PolicyError, match="cannot be read"):
+        read_held_out(tmp_path, of_a_folder(path="nowhere"), a_manifest())
+
+
+def spent(folder) -> list[str]:
+    with contextlib.closing(Ledger.read(folder / LEDGER_FILE)) as ledger:
+        ledger.verify()
+        return [row["mechanism"] for row in ledger.export() if row["kind"] == "charged" and not row["answers"]]
+
+
+def test_a_whole_run_in_one_process_is_judged_by_its_silos(tmp_path):
+    rules = config()
+    make_silos(rules, tmp_path / "silos")
+    result = run_local(rules, tmp_path / "run", tmp_path / "silos", resume=False, on_line=lambda line: None)
+    found = result["federated_evaluation"]
+    network = load_student(gather(tmp_path / "run")).network
+    for entry, (silo, _, held) in zip(found["silos"], parts_of_silos(rules, [0, 1]), strict=True):
+        assert entry["right"] == round(accuracy(predicted_classes(network, held), held) * len(held))
+        assert (entry["images"], entry["dp"], entry["reason"]) == (len(held), False, None)
+        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation exact"]
+    assert found["pooled"]["images"] == sum(entry["images"] for entry in found["silos"])
+
+
+def test_the_same_through_flowers_messages_and_the_clientapp_under_a_dp_policy(tmp_path):
+    noisy = {"evaluations": 2, "public_size": True, "sigma": 3.0}
+    mechanism = {"kind": "noise_only", "sigma": 50.0, "epsilon": 8.0, "accept_large_delta": True}
+    rules = config(silos={"policy": {"answers": 500, "evaluation": noisy, "mechanism": mechanism}})
+    make_silos(rules, tmp_path / "silos")
+    gatekeepers = [open_gatekeeper(tmp_path / "silos" / str(silo)) for silo in range(2)]
+    grid = InProcGrid(clients.app.app, [{"silo-dir": str(tmp_path / "silos" / str(silo))} for silo in range(2)])
+    transport = FlowerTransport(grid, ttl_s=60)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                clients.app, "target_of", lambda node, *_: gatekeepers[int(str(node["silo-dir"]).rpartition("/")[2])]
+            )
+            result = distill(rules, transport, tmp_path / "run")
+    finally:
+        transport.close()
+        grid.close()
+        for gatekeeper in gatekeepers:
+            gatekeeper.close()
+    for silo, entry in enumerate(result["federated_evaluation"]["silos"]):
+        assert (entry["sigma"], entry["dp"], entry["epsilon"], entry["reason"]) == (3.0, True, 8.0, None)
+        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation sigma=3.0 images_per_unit=1"]
