@@ -121,7 +121,12 @@ class SynthesisConfig(Strict):
         description="images made per image asked; of each class the committee sees in them, those it is least sure of are asked",
     )
     moments: tuple[float, float] | None = Field(
-        None, description="public mean and std of pixels scaled to [-1, 1]; null: no moment loss"
+        None,
+        description="public mean and std of the domain's pixels scaled to [-1, 1], to which the priors' tones are bent and the generator is held; null: nobody knows them",
+    )
+    find_tones: bool = Field(
+        True,
+        description="let the silos' answers to the first images say how light the others are to be, beginning at moments where they are given; false: as moments say, or as the priors draw them",
     )
     precision: Precision = Field(
         "float32",

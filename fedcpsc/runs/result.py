@@ -29,6 +29,7 @@ __all__ = [
     "Seconds",
     "SiloResult",
     "StartingWeights",
+    "TonesResult",
     "WhiteBoxResult",
     "check_schema",
     "read_result",
@@ -156,6 +157,13 @@ class EarlierRunResult(TypedDict):
     answers: dict[str, int]
 
 
+class TonesResult(TypedDict):
+    """How light query images were found to be best, see `priors.tones.Tones`: the pixels' mean and its spread."""
+
+    mean: float
+    spread: float
+
+
 class RunResult(TypedDict):
     """The whole file.
 
@@ -177,6 +185,7 @@ class RunResult(TypedDict):
         earlier_runs: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
         images: number of images that were banked; missing in files of earlier versions.
         real_pictures: real pictures that query images come from; missing where the run is free of all data.
+        tones: how light the silos' answers said that query images should be; missing where they were not asked.
     """
 
     schema: NotRequired[int]
@@ -207,6 +216,7 @@ class RunResult(TypedDict):
     earlier_runs: NotRequired[list[EarlierRunResult]]
     images: NotRequired[int]
     real_pictures: NotRequired[list[RealPictures]]
+    tones: NotRequired[TonesResult]
 
 
 class WhiteBoxResult(TypedDict):
