@@ -23,13 +23,15 @@ from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.origins import GENERATOR, PUBLIC
 from fedcpsc.runs.round_plan import RoundPlan
 
-__all__ = ["find_tones", "first_tones", "information", "tones_in_words", "tones_of_round"]
+__all__ = ["GRID", "find_tones", "first_tones", "information", "most_telling", "tones_in_words", "tones_of_round"]
 
 Floats = npt.NDArray[np.float32]
 
+GRID = np.linspace(-0.9, 0.9, 19)
+"""Lightness that is looked at: means of an image's pixels."""
+
 _FIRST = 0.25  # share of the first images that are of any lightness where the domain's is given
 _IMAGES = 200  # images that the search goes by at least
-_GRID = np.linspace(-0.9, 0.9, 19)
 _NEAR, _ENOUGH = 0.15, 10  # standard deviation of the window about a lightness; images in it, at least
 _SHARPNESS = 4  # lightness counts by this power of what the answers tell of it
 _GOOD = 0.75  # given constants stay where answers tell this share of the most
@@ -50,7 +52,7 @@ def tones_of_round(plan: RoundPlan, bank: AnswerBank, round_index: int, seen: in
         seen: number of the first round whose answers may not be used yet.
     """
     config, given = plan.config.synthesis, first_tones(plan.config.synthesis)
-    if not config.find_tones:
+    if not config.finds_tones:
         return None if config.moments is None else given
     if (found := find_tones(plan, bank, seen)) is not None:
         return found
@@ -68,7 +70,7 @@ def find_tones(plan: RoundPlan, bank: AnswerBank, seen: int) -> Tones | None:
         plan, bank, seen: arguments of `tones_of_round`.
     """
     config = plan.config.synthesis
-    if not config.find_tones:
+    if not config.finds_tones:
         return None
     rows = bank.answered_rows(range(seen))
     unchosen = plan.images_before(math.ceil(config.warmup_share * plan.rounds))
@@ -78,16 +80,26 @@ def find_tones(plan: RoundPlan, bank: AnswerBank, seen: int) -> Tones | None:
         return None
     means = bank.images[rows].reshape(len(rows), -1).mean(1) / 127.5 - 1
     told = information(means, np.asarray(bank.targets[rows]))
+    found = most_telling(told)
+    if found is not None and config.moments is not None:
+        at_given = np.interp(config.moments[0], GRID[np.isfinite(told)], told[np.isfinite(told)])
+        if at_given >= _GOOD * np.nanmax(told):
+            return first_tones(config)
+    return found
+
+
+def most_telling(told: npt.NDArray[np.float64]) -> Tones | None:
+    """Tones about the lightness of which answers tell most; None where less than three are known, or nothing was told.
+
+    Args:
+        told: result of `information`.
+    """
     known = np.isfinite(told)
     if known.sum() < 3 or not (most := told[known].max()) > 0:
         return None
-    if config.moments is not None:
-        at_given = np.interp(config.moments[0], _GRID[known], told[known])
-        if at_given >= _GOOD * most:
-            return first_tones(config)
     weights = (told[known] / most) ** _SHARPNESS
-    mean = float(np.average(_GRID[known], weights=weights))
-    spread = math.sqrt(np.average((_GRID[known] - mean) ** 2, weights=weights))
+    mean = float(np.average(GRID[known], weights=weights))
+    spread = math.sqrt(np.average((GRID[known] - mean) ** 2, weights=weights))
     return Tones(round(mean, 3), round(min(1.0, max(SPREAD, spread)), 3))
 
 
@@ -113,7 +125,7 @@ def information(means: npt.NDArray[np.float64], answers: Floats) -> npt.NDArray[
     """
     shares = np.clip(answers.astype(np.float64), 0, None)
     shares /= np.maximum(shares.sum(1, keepdims=True), 1e-9)
-    near = np.exp(-((means[None, :] - _GRID[:, None]) ** 2) / (2 * _NEAR**2))  # [19, n]
+    near = np.exp(-((means[None, :] - GRID[:, None]) ** 2) / (2 * _NEAR**2))  # [19, n]
     total = near.sum(1)
     near /= np.maximum(total, 1e-300)[:, None]
     told = np.maximum(_entropy(near @ shares) - near @ _entropy(shares), 0)
