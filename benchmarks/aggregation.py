@@ -35,6 +35,7 @@ from fedcpsc.distillation.information import Window
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.seeding import derive_seed, numpy_generator
@@ -75,7 +76,7 @@ def ask_silos(config: RunConfig, images: int, silos_root: Path) -> Asked:
     teachers = [open_teacher(folder / str(s), manifest) for s, manifest in enumerate(manifests)]
     stream = torch.Generator().manual_seed(derive_seed(config.seed, "benchmark images"))
     moments, shape = config.synthesis.moments, manifests[0].image_shape
-    drawn = sample_prior(config.synthesis.prior, images, shape, stream, moments[0] if moments else None)
+    drawn = sample_prior(config.synthesis.prior, images, shape, stream, Tones(moments[0]) if moments else None)
     queries = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
     return Asked(evaluation, manifests, teachers, queries)
 

@@ -32,6 +32,7 @@ from fedcpsc.data.sources import load_evaluation
 from fedcpsc.label_sets import LabelSets
 from fedcpsc.models.registry import Classifier
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.tones import Tones
 from fedcpsc.seeding import derive_seed
 from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import train_classifier
@@ -110,7 +111,7 @@ def measure(config: RunConfig, evaluation: ImageSet, tell: Callable[[str], None]
         knows[np.isin(evaluation.labels, places[silo])] = silo
     moments, shape = config.synthesis.moments, evaluation.image_shape
     stream = torch.Generator().manual_seed(derive_seed(config.seed, "benchmark images"))
-    drawn = sample_prior(config.synthesis.prior, 2000, shape, stream, moments[0] if moments else None)
+    drawn = sample_prior(config.synthesis.prior, 2000, shape, stream, Tones(moments[0]) if moments else None)
     priors = [logits(network, to_uint8(drawn).numpy()) for network in networks]
     raw, none = [logits(network, evaluation.images) for network in networks], config.teachers.outliers is not None
     sets = LabelSets(evaluation.classes, evaluation.class_names, tuple(places), (none,) * len(raw))

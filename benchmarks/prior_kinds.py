@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from fedcpsc.choices import PRIORS
 from fedcpsc.data.images import to_uint8
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.tones import Tones
 
 DOMAINS = (("colours, mean -0.05", (3, 32, 32), -0.05), ("greys, mean -0.74 (as MNIST's)", (1, 28, 28), -0.74))
 _COLUMNS, _ROWS, _GAP = 12, 2, 2
@@ -25,7 +26,7 @@ _COLUMNS, _ROWS, _GAP = 12, 2, 2
 
 def sheet(kind: str, shape: tuple[int, int, int], mean: float) -> npt.NDArray[np.uint8]:
     """Images of one kind side by side, uint8 [h, w, 3], on white."""
-    pixels = sample_prior({kind: 1.0}, _COLUMNS * _ROWS, shape, torch.Generator().manual_seed(1), mean)
+    pixels = sample_prior({kind: 1.0}, _COLUMNS * _ROWS, shape, torch.Generator().manual_seed(1), Tones(mean))
     images = to_uint8(pixels).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     framed = np.pad(images, ((0, 0), (0, _GAP), (0, _GAP), (0, 0)), constant_values=255)
     _, height, width, _ = framed.shape

@@ -14,6 +14,7 @@ __all__ = [
     "disjoint",
     "dp_sgd",
     "label_sets",
+    "lightness",
     "outliers",
     "photographs",
     "precision",
@@ -48,6 +49,26 @@ def label_sets() -> list[str]:
 def outliers() -> list[str]:
     """What an output for "none of mine" costs or brings where silos share classes."""
     return accuracy_table(read("outliers.json") or [])
+
+
+def lightness() -> list[str]:
+    """What answers tell about images by their lightness, and what a run would find."""
+    rows = (read("lightness.json") or {"rows": {}})["rows"]
+    shown = [*next(iter(rows.values()))["told"]] if rows else []
+    return table(
+        " | ".join(
+            ("images of the silos, mean of their pixels", *(f"told at {at}" for at in shown), "found", "scatter")
+        ),
+        (
+            (
+                f"{name}, {row['pixels']:.2f}",
+                *(f"{told:.2f}" for told in row["told"].values()),
+                f"**{row['mean']:.2f} +- {row['mean_std']:.2f}**",
+                f"{row['spread']:.2f}",
+            )
+            for name, row in rows.items()
+        ),
+    )
 
 
 def photographs() -> list[str]:

@@ -62,6 +62,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "fourth-silo": deployments.fourth_silo,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,
+    "lightness": accuracy.lightness,
     "large-images": deployments.large_images,
     "many-silos": deployments.many_silos,
     "outliers": accuracy.outliers,

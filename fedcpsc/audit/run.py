@@ -47,6 +47,7 @@ from fedcpsc.data.sources import load_evaluation, load_train
 from fedcpsc.errors import AuditError, explain
 from fedcpsc.models.device import torch_threads
 from fedcpsc.priors.mixture import sample_prior
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.seeding import derive_seed, numpy_generator
 
@@ -135,7 +136,8 @@ def net_of(plan: ShadowsPlan | StudentsPlan, images: ImageSet) -> ShadowNet:
 def public_queries(plan: StudentsPlan, image_shape: tuple[int, int, int], seed: int) -> Images:
     """As many images of the public priors as are ever asked about, uint8 [Q, C, H, W]."""
     stream = torch.Generator().manual_seed(derive_seed(seed, "audit", "queries"))
-    return to_uint8(sample_prior(plan.prior, plan.answers[-1], image_shape, stream, plan.mean)).numpy()
+    tones = None if plan.mean is None else Tones(plan.mean)
+    return to_uint8(sample_prior(plan.prior, plan.answers[-1], image_shape, stream, tones)).numpy()
 
 
 @dataclass

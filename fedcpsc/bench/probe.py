@@ -242,8 +242,8 @@ class Bench:
     def _prior_images(self, count: int) -> Tensor:
         synthesis = self.config.synthesis
         stream = torch.Generator().manual_seed(self.config.seed)
-        mean = synthesis.moments[0] if synthesis.moments else None
-        return to_uint8(sample_prior(synthesis.prior, count, self.shape, stream, mean))
+        tones = _tones(synthesis.moments[0]) if synthesis.moments else None
+        return to_uint8(sample_prior(synthesis.prior, count, self.shape, stream, tones))
 
     def _bank(self) -> tuple[BankReader, npt.NDArray[np.int64]]:
         rows = min(self.config.queries.answers_per_silo, _MOST_ROWS)
@@ -285,6 +285,12 @@ def open_silo(config: RunConfig, classes: int, shape: tuple[int, int, int], fold
     policies.save_policy(policies.Policy(answers=10**9, images_per_query=10**6), folder / policies.POLICY_FILE)
     opening.begin_ledger(folder).close()
     return opening.open_gatekeeper(folder, tried=False), network
+
+
+def _tones(mean: float) -> Any:
+    """What a prior's tones are bent to; revisions before `fedcpsc.priors.tones` take the mean alone."""
+    known = find_spec("fedcpsc.priors.tones")
+    return import_module("fedcpsc.priors.tones").Tones(mean) if known else mean
 
 
 def _bank_class() -> Any:

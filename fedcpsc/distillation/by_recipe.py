@@ -18,6 +18,7 @@ from fedcpsc.config import SynthesisConfig
 from fedcpsc.distillation.selection import Chosen, choose
 from fedcpsc.distillation.synthesis import Synthesised, shares, train_generator
 from fedcpsc.models.registry import Classifier
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes.drawing import draw_candidates, prior_kinds
 from fedcpsc.recipes.weights import pack_weights, recipe_generator
@@ -53,6 +54,7 @@ def synthesise_by_recipe(
     image_shape: tuple[int, int, int],
     seed: int,
     device: torch.device,
+    tones: Tones | None = None,
 ) -> tuple[Synthesised, Source]:
     """As `synthesise`, of prior and generator alone; also what the images are made from."""
     seed = derive_seed(seed, round_index)
@@ -62,7 +64,7 @@ def synthesise_by_recipe(
         from_prior=from_prior * candidates,
         from_generator=(count - from_prior) * candidates,
         mixture=tuple(sorted(config.prior.items())),
-        mean=config.moments[0] if config.moments else None,
+        **({} if tones is None else vars(tones)),
     )
     chosen: list[Chosen] = []
     if from_prior:

@@ -81,7 +81,7 @@ class RoundLoop:
     ) -> None:
         self.plan, self.config, self.bank, self.scheduler = plan, plan.config, bank, scheduler
         self.timeline, self._folder, self._tell = timeline, folder, tell
-        self._images = QueryImages(plan, bank, scheduler.images_per_batch, device, public)
+        self._images = QueryImages(plan, bank, scheduler.images_per_batch, device, public, tell)
         self.fitted = BankFit(
             plan,
             bank,

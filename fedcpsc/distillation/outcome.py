@@ -25,6 +25,7 @@ from fedcpsc.distillation.optimisers import optimiser_in_words
 from fedcpsc.distillation.real_data import real_pictures
 from fedcpsc.distillation.sample_sheet import save_samples
 from fedcpsc.distillation.silo_state import SiloState
+from fedcpsc.distillation.tones import find_tones
 from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.students import match_of
@@ -108,7 +109,7 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
         student: result of `student_confusion`.
         details: result of `describe_details`.
     """
-    config, bank, timeline = run.config, run.bank, run.fitted.timeline
+    config, bank, timeline, plan = run.config, run.bank, run.fitted.timeline, run.fitted.plan
     total, spans = timeline.now, timeline.read()
     share, share_later = waiting_shares(spans, total)
     silos = _silo_results(run, details)
@@ -155,6 +156,8 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
     if run.lineage is not None:
         result["refit"] = run.lineage.kind == "refit"
         result["earlier_runs"] = [earlier.as_result() for earlier in run.lineage.runs]
+    if (run.lineage is None or run.lineage.kind != "refit") and (tones := find_tones(plan, bank, plan.rounds)):
+        result["tones"] = {"mean": tones.mean, "spread": tones.spread}
     if real := real_pictures(config.synthesis.prior, run.public, bank, run.lineage):
         result["real_pictures"] = real
     return result

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedcpsc.data.unlabelled import PublicPictures
 from fedcpsc.distillation.by_recipe import Source, cut_recipe, synthesise_by_recipe
 from fedcpsc.distillation.synthesis import Synthesised, synthesise
 from fedcpsc.distillation.targets import class_entropy
+from fedcpsc.distillation.tones import find_tones, tones_in_words, tones_of_round
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.protocol.recipe import Recipe
@@ -50,6 +51,7 @@ class QueryImages:
         images_per_batch: most images of a batch, >= 1.
         device: device of the committee.
         public: the server's own pictures; None: it has none.
+        tell: function called with one line for each event an operator should know.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class QueryImages:
         images_per_batch: int,
         device: torch.device,
         public: PublicPictures | None = None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._public = public
+        self._public, self._tell = public, tell
+        self._said = False
         self._plan = plan
         self._config = plan.config
         self._bank = bank
@@ -78,7 +82,8 @@ class QueryImages:
             seen: number of the first round whose answers may not be used yet.
         """
         synthesis = self._synthesis_config(seen)
-        made = [self._make_round(synthesis, committee, round_index) for round_index in group]
+        self._say_what_tones_were_found(seen)
+        made = [self._make_round(synthesis, committee, round_index, seen) for round_index in group]
         images = np.concatenate([one.images for one, _ in made])
         pseudo_labels = np.concatenate([one.y for one, _ in made])
         codes = np.concatenate([one.origins for one, _ in made])
@@ -105,20 +110,29 @@ class QueryImages:
         share = min(1.0, 2 * config.synthesis.prior_share + 0.2)
         return config.synthesis.model_copy(update={"prior_share": share})
 
+    def _say_what_tones_were_found(self, seen: int) -> None:
+        found = None if self._said else find_tones(self._plan, self._bank, seen)
+        if found is not None:
+            self._said = True
+            self._tell(tones_in_words(self._config.synthesis, found))
+
     def _make_round(
-        self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int
+        self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int, seen: int
     ) -> tuple[Synthesised, Source | None]:
         """One round's images, and what they can be made from again."""
         config, bank = self._config, self._bank
+        tones = tones_of_round(self._plan, bank, round_index, seen)
+        if tones is not None and synthesis.moments is not None:  # the generator's moments are those of the domain, too
+            synthesis = synthesis.model_copy(update={"moments": (tones.mean, synthesis.moments[1])})
         count, rounds = self._plan.images_of(round_index), self._plan.rounds
         seed = derive_seed(config.seed, "synthesis")
         if config.queries.recipes:
             return synthesise_by_recipe(
                 synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
-                image_shape=bank.image_shape, seed=seed, device=self._device,
+                image_shape=bank.image_shape, seed=seed, device=self._device, tones=tones,
             )  # fmt: skip
         made = synthesise(
             synthesis, committee, count, round_index=round_index, rounds=rounds, classes=bank.classes,
-            image_shape=bank.image_shape, seed=seed, device=self._device, public=self._public,
+            image_shape=bank.image_shape, seed=seed, device=self._device, public=self._public, tones=tones,
         )  # fmt: skip
         return made, None

@@ -37,6 +37,7 @@ from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
 from fedcpsc.models.seeded import seeded
 from fedcpsc.priors.mixture import draw_kinds, sample_kinds
+from fedcpsc.priors.tones import Tones
 from fedcpsc.recipes.drawing import PRIOR_PIXELS, balanced_labels, generator_batch
 from fedcpsc.recipes.weights import seed_projection
 from fedcpsc.runs.origins import GENERATOR, PUBLIC, Codes, codes_of_priors
@@ -75,11 +76,13 @@ def synthesise(
     seed: int,
     device: torch.device,
     public: PublicPictures | None = None,
+    tones: Tones | None = None,
 ) -> Synthesised:
     """One round's query images, all of whose randomness follows from `seed` and `round_index`.
 
     Args:
         public: the server's own pictures; None: it has none.
+        tones: how light images of priors are to be; None leaves them as they are.
     """
     from_public = 0 if public is None else public_count(config, count)
     from_prior, candidates = shares(config, count - from_public, round_index, rounds)
@@ -90,7 +93,7 @@ def synthesise(
     if from_prior:
         stream = torch.Generator().manual_seed(derive_seed(of_round, "prior"))
         kinds: list[Tensor] = []
-        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream, kinds, device)
+        drawn = _prior_chunks(config, from_prior * candidates, image_shape, stream, kinds, device, tones)
         asked.append(choose(drawn, candidates, from_prior, committee, device, config.precision))
         origins.append(codes_of_priors(torch.cat(kinds).numpy()[asked[-1].among]))
     generator = None
@@ -128,6 +131,7 @@ def _prior_chunks(
     stream: torch.Generator,
     kinds: list[Tensor],
     device: torch.device,
+    tones: Tones | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`count` 8-bit images of the prior and their y, -1, on the device: small ones in one go.
 
@@ -135,13 +139,13 @@ def _prior_chunks(
         stream: random generator of the CPU, which says which prior each image is from.
         kinds: list to which each chunk adds the numbers of its images' priors, as `draw_kinds` gives them.
         device: device that images are drawn on, but for priors that can only be drawn on the CPU.
+        tones: how light they are to be; None leaves them as they are.
     """
-    mean = config.moments[0] if config.moments else None
     own = stream if device.type == "cpu" else torch.Generator(device).manual_seed(stream.initial_seed())
     step = together(count, image_shape, PRIOR_PIXELS)
     for start in range(0, count, step):
         kinds.append(draw_kinds(config.prior, min(step, count - start), stream))
-        images = to_uint8(sample_kinds(config.prior, kinds[-1], image_shape, stream, mean, own))
+        images = to_uint8(sample_kinds(config.prior, kinds[-1], image_shape, stream, tones, own))
         yield images, torch.full((len(images),), -1, device=images.device)
 
 

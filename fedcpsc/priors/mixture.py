@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedcpsc.choices import check_mixture
 from fedcpsc.priors.prior import PRIOR_KINDS
+from fedcpsc.priors.tones import Tones, bend_tones
 from fedcpsc.transfers import uploaded
 
 __all__ = ["draw_kinds", "sample_kinds", "sample_prior"]
@@ -20,18 +21,17 @@ def sample_prior(
     count: int,
     image_shape: tuple[int, int, int],
     generator: torch.Generator,
-    mean: float | None = None,
+    tones: Tones | None = None,
 ) -> Tensor:
     """`count` images, each from one prior drawn by weight, in random order.
 
     Args:
-        mean: public mean of the domain's pixels, in [-1, 1]; tones are bent so that images scatter about it. None
-            leaves them as they are.
+        tones: how light the images are to be; None leaves them as they are.
 
     Returns:
         float32 [count, C, H, W] in [-1, 1].
     """
-    return sample_kinds(mixture, draw_kinds(mixture, count, generator), image_shape, generator, mean)
+    return sample_kinds(mixture, draw_kinds(mixture, count, generator), image_shape, generator, tones)
 
 
 def draw_kinds(mixture: Mapping[str, float], count: int, generator: torch.Generator) -> Tensor:
@@ -49,7 +49,7 @@ def sample_kinds(
     kinds: Tensor,
     image_shape: tuple[int, int, int],
     generator: torch.Generator,
-    mean: float | None = None,
+    tones: Tones | None = None,
     on_device: torch.Generator | None = None,
 ) -> Tensor:
     """As `sample_prior`, of images whose priors are drawn already.
@@ -71,31 +71,4 @@ def sample_kinds(
             prior = PRIOR_KINDS.get(name)
             drawn = prior.images(len(rows), image_shape, stream if prior.on_device else generator)
             images.index_copy_(0, uploaded(rows, stream.device), uploaded(drawn, stream.device))
-    return images if mean is None else bend_tones(images, mean, stream)
-
-
-def bend_tones(images: Tensor, mean: float, generator: torch.Generator, spread: float = 0.2) -> Tensor:
-    """Bends each image's tones by a power curve, so that its mean lies near `mean`; [N, C, H, W] in [-1, 1].
-
-    Which tone is the ground and which the figure is drawn so that the rarer tone of the domain is mostly the figure:
-    in a dark domain, light figures on a dark ground.
-
-    Args:
-        mean: public mean of the domain's pixels, in (-1, 1).
-        generator: random generator of the images' device.
-        spread: standard deviation of the images' own means about it.
-    """
-    n, device = len(images), images.device
-    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    tones = ((images - low) / (high - low).clamp_min(1e-3)).clamp(1e-4, 1)  # [0, 1]
-    dark = torch.rand(n, 1, 1, 1, generator=generator, device=device) < (1 - mean) / 2
-    is_dark = tones.mean((1, 2, 3), keepdim=True) < 0.5
-    tones = torch.where(dark == is_dark, tones, (1 - tones).clamp_min(1e-4))
-    normal = torch.randn(n, 1, 1, 1, generator=generator, device=device)
-    wanted = (mean + spread * normal).clamp(-0.97, 0.97) / 2 + 0.5
-    log_low, log_high = (torch.full((n, 1, 1, 1), bound, device=device) for bound in (-3.0, 3.0))
-    for _ in range(16):  # bisection on the logarithm of the power
-        middle = (log_low + log_high) / 2
-        too_light = (tones ** middle.exp()).mean((1, 2, 3), keepdim=True) > wanted
-        log_low, log_high = torch.where(too_light, middle, log_low), torch.where(too_light, log_high, middle)
-    return 2 * tones ** log_low.exp() - 1
+    return images if tones is None else bend_tones(images, tones, stream)

@@ -41,7 +41,8 @@ class Pool:
         seed: seed of all that is random in it, in [0, 2**63).
         from_prior, from_generator: how many images, >= 0, not both 0.
         mixture: names of priors and their weights.
-        mean: public mean of the domain's pixels, in [-1, 1], or None; see `priors.mixture.sample_prior`.
+        mean: mean of the domain's pixels, in [-1, 1]; None leaves the priors' tones as they are.
+        spread, anywhere: further fields of `priors.tones.Tones`, without meaning where there is no mean.
     """
 
     seed: int
@@ -49,12 +50,16 @@ class Pool:
     from_generator: int
     mixture: tuple[tuple[str, float], ...]
     mean: float | None = None
+    spread: float = 0.2
+    anywhere: float = 0.0
 
     def __post_init__(self) -> None:
         whole = all(type(n) is int and n >= 0 for n in (self.seed, self.from_prior, self.from_generator))
         good = whole and self.seed < 2**63 and 0 < self.from_prior + self.from_generator <= _MOST_IMAGES
         good = good and len(self.mixture) <= _MOST_NAMES
         good = good and all(type(name) is str and _number(weight) and weight >= 0 for name, weight in self.mixture)
+        good = good and _number(self.spread) and 0 < self.spread <= 1
+        good = good and _number(self.anywhere) and 0 <= self.anywhere <= 1
         if not good or not (self.mean is None or (_number(self.mean) and -1 <= self.mean <= 1)):
             raise ProtocolError(explain("pool", self, "is out of bounds", "make recipes with fedcpsc.recipes"))
 

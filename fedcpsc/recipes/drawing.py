@@ -21,6 +21,7 @@ from fedcpsc.data.images import to_uint8
 from fedcpsc.large_images import together
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.priors.mixture import draw_kinds, sample_prior
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.recipe import Pool, Recipe
 from fedcpsc.recipes.weights import recipe_generator
 from fedcpsc.seeding import derive_seed
@@ -110,9 +111,10 @@ def _chunks(
     """(first index, images, y) of each chunk of which something is wanted."""
     if pool.from_prior:  # a message must not make a silo import what else is installed there
         check_mixture(dict(pool.mixture), built_in=True)
+    tones = None if pool.mean is None else Tones(pool.mean, pool.spread, pool.anywhere)
     for start, count, stream in _prior_chunks(pool, image_shape):
         if wanted[start : start + count].any():
-            pixels = sample_prior(dict(pool.mixture), count, image_shape, stream, pool.mean)
+            pixels = sample_prior(dict(pool.mixture), count, image_shape, stream, tones)
             yield start, to_uint8(pixels), torch.full((count,), -1)
     if generator is None:
         return

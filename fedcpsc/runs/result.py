@@ -32,6 +32,7 @@ __all__ = [
     "SiloEvaluation",
     "SiloResult",
     "StartingWeights",
+    "TonesResult",
     "WhiteBoxResult",
     "check_schema",
     "read_result",
@@ -206,6 +207,13 @@ class FederatedEvaluation(TypedDict):
     reason: str | None
 
 
+class TonesResult(TypedDict):
+    """How light query images were found to be best, see `priors.tones.Tones`: the pixels' mean and its spread."""
+
+    mean: float
+    spread: float
+
+
 class RunResult(TypedDict):
     """The whole file.
 
@@ -228,6 +236,7 @@ class RunResult(TypedDict):
         images: number of images that were banked; missing in files of earlier versions.
         federated_evaluation: what the silos say of the student; missing where they were not to be asked.
         real_pictures: real pictures that query images come from; missing where the run is free of all data.
+        tones: how light the silos' answers said that query images should be; missing where they were not asked.
     """
 
     schema: NotRequired[int]
@@ -259,6 +268,7 @@ class RunResult(TypedDict):
     images: NotRequired[int]
     federated_evaluation: NotRequired[FederatedEvaluation]
     real_pictures: NotRequired[list[RealPictures]]
+    tones: NotRequired[TonesResult]
 
 
 class WhiteBoxResult(TypedDict):

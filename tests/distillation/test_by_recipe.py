@@ -17,6 +17,7 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.priors.mixture import draw_kinds, sample_prior
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import Query, RecipeQuery, Refusal
 from fedcpsc.recipes.drawing import draw_images, prior_kinds
@@ -67,6 +68,7 @@ def made(round_index, count=30, candidates=4):
         image_shape=SHAPE,
         seed=7,
         device=torch.device("cpu"),
+        tones=Tones(0.0, 0.3, 0.25),
     )
     return settings, images, y, generator, source
 
@@ -150,7 +152,15 @@ def test_origins_of_images_by_recipe_name_the_prior_that_drew_each(tmp_path):
     settings, images, _, _, source = made(4)
     kinds = prior_kinds(source.pool, SHAPE)
     stream = torch.Generator().manual_seed(derive_seed(source.pool.seed, "prior", 0))
-    first = to_uint8(sample_prior(dict(source.pool.mixture), len(kinds), SHAPE, stream, source.pool.mean)).numpy()
+    first = to_uint8(
+        sample_prior(
+            dict(source.pool.mixture),
+            len(kinds),
+            SHAPE,
+            stream,
+            Tones(source.pool.mean, source.pool.spread, source.pool.anywhere),
+        )
+    ).numpy()
     chosen = source.chosen[: len(kinds)]
     np.testing.assert_array_equal(first[chosen], images[: chosen.sum()])
     stream.manual_seed(derive_seed(source.pool.seed, "prior", 0))

@@ -11,6 +11,7 @@ from fedcpsc.errors import ConfigError
 from fedcpsc.priors.colour import jittered, muted
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.priors.prior import PRIOR_KINDS
+from fedcpsc.priors.tones import Tones, bend_tones
 
 
 def stream(seed=0):
@@ -35,7 +36,7 @@ def test_images_of_any_shape_can_be_drawn(name, shape):
     images = PRIOR_KINDS.get(name).images(3, shape, stream())
     assert images.shape == (3, *shape)
     assert images.isfinite().all()
-    assert sample_prior({name: 1.0}, 3, shape, stream(), mean=-0.4).isfinite().all()
+    assert sample_prior({name: 1.0}, 3, shape, stream(), Tones(-0.4)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", PRIORS.built_in())
@@ -70,7 +71,7 @@ def test_faults_are_named():
 @pytest.mark.parametrize("name", ["dead_leaves", "smooth"])  # strokes on a plain ground have no tones to bend
 @pytest.mark.parametrize("mean", [-0.74, 0.0, 0.5])
 def test_bent_images_scatter_about_the_public_mean(name, mean):
-    images = sample_prior({name: 1.0}, 300, (1, 28, 28), stream(), mean)
+    images = sample_prior({name: 1.0}, 300, (1, 28, 28), stream(), Tones(mean))
     assert images.min() >= -1
     assert images.max() <= 1
     own = images.flatten(1).mean(1)
@@ -79,8 +80,30 @@ def test_bent_images_scatter_about_the_public_mean(name, mean):
 
 
 def test_a_dark_domain_shows_light_figures_on_a_dark_ground():
-    images = sample_prior({"strokes": 1.0}, 300, (1, 28, 28), stream(), -0.74)
+    images = sample_prior({"strokes": 1.0}, 300, (1, 28, 28), stream(), Tones(-0.74))
     assert (images.flatten(1).median(1).values < 0).float().mean() > 0.8
+
+
+def test_colours_keep_what_they_differ_from_their_luminance_by():
+    images = 0.4 * torch.rand(200, 3, 16, 16, generator=stream()) - 0.2
+    bent = bend_tones(images, Tones(0.0, 0.01), stream(1))
+    apart = images - images.mean(1, keepdim=True)
+    kept = (bent > -1).all(1, keepdim=True) & (bent < 1).all(1, keepdim=True)  # what left the range is clipped
+    assert kept.float().mean() > 0.8
+    torch.testing.assert_close(((bent - bent.mean(1, keepdim=True)) * kept), apart * kept, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("tones", "spread"), [(Tones(0.1, 0.05), 0.05), (Tones(0.1, 0.3), 0.3), (Tones(0.1, 0.05, 1.0), 0.7)]
+)
+def test_images_scatter_as_far_as_the_tones_say(tones, spread):
+    images = bend_tones(sample_prior({"smooth": 1.0}, 600, (1, 16, 16), stream()), tones, stream(1))
+    own = images.flatten(1).mean(1)
+    quarter, three_quarters = own.quantile(torch.tensor([0.25, 0.75])).tolist()
+    assert (three_quarters - quarter) / 1.35 == pytest.approx(spread, rel=0.25)  # a few cannot be bent so far
+    if tones.anywhere:
+        assert own.min() < -0.8
+        assert own.max() > 0.8
 
 
 def test_muted_colours_keep_the_mean_of_their_channels_and_come_nearer_to_grey():

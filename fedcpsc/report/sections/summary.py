@@ -43,7 +43,7 @@ def what_was_run(run: RunFacts) -> Section:
         ("data", f"{config.data.source}; {_shape(shape)}, {classes} classes{_named(run)}"),
         ("silos", f"{len(run.silos)} of {config.silos.count} joined{_excluded(run)}; {where}"),
         ("asked", f"{queries.answers_per_silo:,} images of each silo in {run.planned_rounds} rounds, {_as_form(run)}"),
-        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}{_public(run)}"),
+        ("query images", f"prior ({', '.join(config.synthesis.prior)}){_generator(run)}{_public(run)}{_tones(run)}"),
         *_real_data(run),
         ("aggregation", f"{config.aggregation.rule}, {_judged(run)}"),
         ("student", _network(run)),
@@ -119,6 +119,14 @@ def _public(run: RunFacts) -> str:
     if public is None:
         return ""
     return f"; {run.config.synthesis.public_share:.0%} from pictures of the server's own ({Path(public.path).name})"
+
+
+def _tones(run: RunFacts) -> str:
+    """How light the silos' answers said that the images should be."""
+    tones = None if run.result is None else run.result.get("tones")
+    if tones is None:
+        return ""
+    return f"; how light, the silos' answers said: pixels of mean {tones['mean']:.2f}, scatter {tones['spread']:.2f}"
 
 
 def _real_data(run: RunFacts) -> list[tuple[str, str]]:
