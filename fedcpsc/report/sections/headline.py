@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from fedcpsc.report.blocks import KeyFigure, Strip, percent
 from fedcpsc.report.sections.outcome import best_teacher
 from fedcpsc.runs.read import RunFacts, Silo
+from fedcpsc.runs.result import PooledEvaluation
 
 __all__ = ["headline", "key_figures"]
 
@@ -20,6 +21,10 @@ def headline(run: RunFacts) -> str:
     classes = run.result.get("classes")
     student = "A student" if classes is None else f"A student of {classes:,} classes"
     reached, ensemble = run.result["student"]["accuracy"], run.result["ensemble"]["accuracy"]
+    pooled = _pooled(run)
+    if reached is None and pooled is not None:
+        right = f"{percent(pooled['accuracy'])} of {pooled['images']:,} held-out images of theirs"
+        return f"{student} was fitted to {whose}; by the silos' own word it is right of {right}."
     if reached is None:
         return f"{student} was fitted to {whose}; without held-out images, how good it is was not measured."
     if ensemble is None:
@@ -42,6 +47,12 @@ def key_figures(run: RunFacts) -> Strip:
     items.append(KeyFigure("answers per silo", f"{most:,}", f"at most, of {len(run.silos)} silos in {rounds}"))
     items.append(_privacy(run.silos))
     return Strip(tuple(items))
+
+
+def _pooled(run: RunFacts) -> PooledEvaluation | None:
+    """What the silos together say of the student; None where they were not asked, or tell too little."""
+    found = None if run.result is None else run.result.get("federated_evaluation")
+    return None if found is None else found["pooled"]
 
 
 def _whose(run: RunFacts) -> str:
@@ -69,6 +80,10 @@ def _student(run: RunFacts) -> KeyFigure:
         known = so_far is not None
         return KeyFigure("student", percent(so_far) if known else "-", "so far" if known else "not measured yet", True)
     value, images = run.result["student"]["accuracy"], run.result.get("evaluation_images")
+    if value is None and (pooled := _pooled(run)) is not None:
+        note = f"by the silos' own word, of {pooled['images']:,} images of theirs"
+        note += f" (standard error {100 * pooled['standard_error']:.1f} points)"
+        return KeyFigure("student", percent(pooled["accuracy"]), note, main=True)
     if value is None or not images:
         return KeyFigure("student", "not measured", "the run had no held-out images", main=True)
     interval = binomtest(round(value * images), images).proportion_ci(0.95, "wilson")
