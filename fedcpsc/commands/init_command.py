@@ -147,7 +147,9 @@ def _of_look(look: FirstLook, stem: str) -> _Start:
     start.tree |= {"data": data, "silos": silos, "synthesis": {"moments": None}}
     for section, key in (("student", "student.shift"), ("runtime", "runtime.threads")):  # right for 8x8 alone
         del start.tree[section], start.reasons[key]
-    start.reasons["synthesis.moments"] = "or two published figures of such pictures, as [-0.05, 0.5]; never your data's"
+    start.reasons["synthesis.moments"] = (
+        "found in the silos' answers; or two published figures of such pictures, as [-0.05, 0.5]; never your data's"
+    )
     if own and not look.held_out:
         start.tree["evaluation"] = {"held_out": False}
         start.reasons["evaluation.held_out"] = "there is no common test/ beside the silos' folders"
