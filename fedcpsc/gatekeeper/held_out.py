@@ -13,8 +13,10 @@ from fedcpsc.data.decode import PictureForm, decode
 from fedcpsc.data.readers.source import Split, read_split
 from fedcpsc.errors import DataError, PolicyError, explain
 from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy, HeldOutImages
+from fedcpsc.gatekeeper.seen_records import number_seen
 from fedcpsc.silo_config import ColumnPersons
 from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.training.sharding import record_ids
 
 __all__ = ["HELD_OUT_FOLDER", "PERSON_COLUMN", "HeldOut", "read_held_out"]
 
@@ -31,7 +33,7 @@ class HeldOut:
     Attributes:
         images: uint8 [N, C, H, W], N >= 1.
         labels: int64 [N], numbers of the silo's own classes.
-        notes: sentences for the owner: what was left out, and why.
+        notes: sentences for the owner: what was left out, and why; and how many images were trained on.
     """
 
     images: npt.NDArray[np.uint8]
@@ -44,6 +46,9 @@ class HeldOut:
 
 def read_held_out(folder: Path, section: EvaluationPolicy, manifest: Manifest) -> HeldOut:
     """The images that a policy names.
+
+    Images that `records.seen` knows are counted all the same, and told of: to leave them out would let one record of
+    the training set move the count by as many images as there are copies of it.
 
     Of a person with more than `images_per_person` images the first ones are kept, in the order of the files: which
     those are depends on no other person, as the count's guarantee asks.
@@ -84,7 +89,10 @@ def read_held_out(folder: Path, section: EvaluationPolicy, manifest: Manifest) -
             )
     if len(kept) == 0:
         raise PolicyError(explain("evaluation.images", wanted.path, "holds no image", "name another place"))
-    return HeldOut(found.images[kept], labels[kept], tuple(notes))
+    images, labels = found.images[kept], labels[kept]
+    if manifest.unit != "person" and (known := number_seen(folder, record_ids(images, labels))):
+        notes.append(f"{known} of {len(labels)} images were trained on here: what is said of students is too good")
+    return HeldOut(images, labels, tuple(notes))
 
 
 def _set_aside(manifest: Manifest) -> HeldOutImages:

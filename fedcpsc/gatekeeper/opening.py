@@ -116,13 +116,13 @@ def open_gatekeeper(silo_dir: str | Path, *, tried: bool | None = None, teacher:
 def _judge(
     folder: Path, policy: Policy, manifest: Manifest, ledger: Ledger, guarantee: Guarantee
 ) -> StudentJudge | None:
-    """The judge of students, where the policy has a section for it; what was left out is in the owner's log."""
+    """The judge of students, where the policy has a section for it; the owner's log says what its images lack."""
     section = policy.evaluation
     if section is None:
         return None
     held_out = read_held_out(folder, section, manifest)
     for note in held_out.notes:
-        log.warning("held-out images were left out", extra=fields(silo=manifest.silo, note=note))
+        log.warning("held-out images", extra=fields(silo=manifest.silo, note=note))
     return StudentJudge(
         section=section,
         held_out=held_out,

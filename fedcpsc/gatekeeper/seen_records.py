@@ -31,7 +31,15 @@ from fedcpsc.errors import LedgerError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.training.sharding import KEY_FILE, read_or_make_key
 
-__all__ = ["SEEN_FILE", "allow_population", "check_never_seen", "check_records", "note_records", "records_seen"]
+__all__ = [
+    "SEEN_FILE",
+    "allow_population",
+    "check_never_seen",
+    "check_records",
+    "note_records",
+    "number_seen",
+    "records_seen",
+]
 
 SEEN_FILE = "records.seen"
 _FORMAT, _VERSION = "fedcpsc records.seen", 1
@@ -138,6 +146,24 @@ def records_seen(folder: str | Path) -> dict[str, int]:
         LedgerError: where the file is damaged.
     """
     return {name: len(one.records) for name, one in _read(Path(folder)).items()}
+
+
+def number_seen(folder: str | Path, ids: list[bytes]) -> int:
+    """How many of these were trained on in this folder, under whatever population's name.
+
+    Args:
+        folder: the silo's folder.
+        ids: id of each record, or of each record's person.
+
+    Raises:
+        LedgerError: where the file is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / SEEN_FILE).exists():
+        return 0
+    seen, key = _read(folder), _key(folder)
+    records = frozenset[bytes]().union(*(one.records for one in seen.values()))
+    return sum(_hash(key, one) in records for one in ids)
 
 
 def _hash(key: bytes, one: bytes) -> bytes:

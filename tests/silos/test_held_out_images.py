@@ -21,6 +21,7 @@ from fedcpsc.errors import PolicyError
 from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy
 from fedcpsc.gatekeeper.held_out import read_held_out
 from fedcpsc.gatekeeper.opening import open_gatekeeper
+from fedcpsc.gatekeeper.seen_records import note_records
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.student import load_student
@@ -28,6 +29,7 @@ from fedcpsc.silos.held_out import write_held_out
 from fedcpsc.silos.make import make_silos
 from fedcpsc.simulated.one_process import run_local
 from fedcpsc.teachers.manifest import load_manifest
+from fedcpsc.training.sharding import record_ids
 from server.flower_transport import FlowerTransport
 
 
@@ -129,6 +131,21 @@ def test_an_owners_own_pictures_are_read_by_the_names_of_their_classes(tmp_path)
     assert len(read_held_out(tmp_path, of_a_folder(classes=("cat", "ant")), a_manifest())) == 2
     with pytest.raises(PolicyError, match="cannot be read"):
         read_held_out(tmp_path, of_a_folder(path="nowhere"), a_manifest())
+
+
+def test_the_owner_is_told_of_images_that_were_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(images):
+        of_class = tmp_path / "mine/test" / ("cat" if number < 5 else "ant")
+        of_class.mkdir(parents=True, exist_ok=True)
+        (of_class / f"{number}.png").write_bytes(png(image[0]))
+    assert read_held_out(tmp_path, of_a_folder(), a_manifest()).notes == ()
+    cats = np.full(4, 2, np.int64)
+    note_records(tmp_path, "patients", record_ids(images[:4], cats))
+    found = read_held_out(tmp_path, of_a_folder(), a_manifest())
+    assert len(found) == 6
+    assert found.notes == ("4 of 6 images were trained on here: what is said of students is too good",)
 
 
 def spent(folder) -> list[str]:
