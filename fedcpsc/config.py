@@ -124,19 +124,14 @@ class SynthesisConfig(Strict):
         None,
         description="public mean and std of the domain's pixels scaled to [-1, 1], to which the priors' tones are bent and the generator is held; null: nobody knows them",
     )
-    find_tones: bool | None = Field(
-        None,
-        description="whether the silos' answers to the first images say how light the others are to be, beginning at moments where they are given; false: as moments say, or as the priors draw them; null: where there are no moments",
+    find_tones: bool = Field(
+        True,
+        description="whether the silos' answers to the first images say how light the others are to be, beginning at moments where they are given; false: as moments say, or as the priors draw them",
     )
     precision: Precision = Field(
         "float32",
         description="floating-point format of passes through generator and committee while images are invented",
     )
-
-    @property
-    def finds_tones(self) -> bool:
-        """`find_tones` with its blank filled in."""
-        return self.moments is None if self.find_tones is None else self.find_tones
 
 
 class AggregationConfig(Strict):

@@ -15,6 +15,7 @@ __all__ = [
     "dp_sgd",
     "label_sets",
     "lightness",
+    "lightness_runs",
     "outliers",
     "photographs",
     "precision",
@@ -69,6 +70,11 @@ def lightness() -> list[str]:
             for name, row in rows.items()
         ),
     )
+
+
+def lightness_runs() -> list[str]:
+    """What students lose where the lightness is not known, or said wrongly, and what finding it brings."""
+    return accuracy_table(read("lightness_runs.json") or [])
 
 
 def photographs() -> list[str]:

@@ -63,6 +63,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,
     "lightness": accuracy.lightness,
+    "lightness-runs": accuracy.lightness_runs,
     "large-images": deployments.large_images,
     "many-silos": deployments.many_silos,
     "outliers": accuracy.outliers,

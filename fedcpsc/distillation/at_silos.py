@@ -30,6 +30,7 @@ from fedcpsc.printable import printable
 from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
 from fedcpsc.protocol.messages import Description, Refusal
 from fedcpsc.runs.evaluations import Evaluations, pooled, read_evaluations, silo_evaluation, write_evaluations
+from fedcpsc.runs.layout import EVALUATIONS_FILE
 from fedcpsc.runs.result import FederatedEvaluation
 
 __all__ = ["JudgedStudent", "evaluate_at_silos", "tell_of_evaluation", "why_no_silo_can_judge"]
@@ -129,7 +130,7 @@ def evaluate_at_silos(
         kept = read_evaluations(run_dir)
         if kept is not None and kept.student != digest:
             why = "an earlier fit of this student was sent to the silos, whose weights differ, and none is asked twice"
-            tell(f"evaluation.at_silos: {why}; delete evaluations.json to ask anew, which is charged anew")
+            tell(f"evaluation.at_silos: {why}; delete {EVALUATIONS_FILE} to ask anew, which is charged anew")
             return _without(why)
         asking = _Asking(config, student, transport, run_dir, kept or Evaluations(digest))
         asking.ask(np.frombuffer(weights, np.uint8))

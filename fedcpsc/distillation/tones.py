@@ -52,7 +52,7 @@ def tones_of_round(plan: RoundPlan, bank: AnswerBank, round_index: int, seen: in
         seen: number of the first round whose answers may not be used yet.
     """
     config, given = plan.config.synthesis, first_tones(plan.config.synthesis)
-    if not config.finds_tones:
+    if not config.find_tones:
         return None if config.moments is None else given
     if (found := find_tones(plan, bank, seen)) is not None:
         return found
@@ -70,7 +70,7 @@ def find_tones(plan: RoundPlan, bank: AnswerBank, seen: int) -> Tones | None:
         plan, bank, seen: arguments of `tones_of_round`.
     """
     config = plan.config.synthesis
-    if not config.finds_tones:
+    if not config.find_tones:
         return None
     rows = bank.answered_rows(range(seen))
     unchosen = plan.images_before(math.ceil(config.warmup_share * plan.rounds))

@@ -57,7 +57,7 @@ def test_a_lightness_of_which_there_are_too_few_images_is_not_known():
 
 @pytest.mark.parametrize("given", [None, [0.6, 0.5]])
 def test_what_is_found_stands_in_for_what_nobody_knew_and_for_a_wrong_constant(tmp_path, given):
-    settings = tiny_config(synthesis__moments=given, synthesis__find_tones=True, queries__answers_per_silo=2000)
+    settings = tiny_config(synthesis__moments=given, queries__answers_per_silo=2000)
     plan, bank = banked(tmp_path, lightness(np.random.default_rng(1), 600), settings)
     found = find_tones(plan, bank, 1)
     assert found.mean == pytest.approx(DARK, abs=0.12)
@@ -67,13 +67,13 @@ def test_what_is_found_stands_in_for_what_nobody_knew_and_for_a_wrong_constant(t
 
 
 def test_a_constant_that_the_answers_do_not_speak_against_stays_to_the_last_digit(tmp_path):
-    settings = tiny_config(synthesis__moments=[-0.66, 0.5], synthesis__find_tones=True, queries__answers_per_silo=2000)
+    settings = tiny_config(synthesis__moments=[-0.66, 0.5], queries__answers_per_silo=2000)
     plan, bank = banked(tmp_path, lightness(np.random.default_rng(1), 600), settings)
     assert find_tones(plan, bank, 1) == Tones(-0.66)
 
 
 def test_until_there_are_answers_any_lightness_is_asked_about_or_a_quarter_where_it_was_given(tmp_path):
-    unknown, given = tiny_config(synthesis__moments=None), tiny_config(synthesis__find_tones=True)
+    unknown, given = tiny_config(synthesis__moments=None), tiny_config()
     bank = AnswerBank(tmp_path, (1, 8, 8), 3, ["silo-1"])
     assert tones_of_round(RoundPlan(unknown), bank, 0, 0) == Tones(0.0, anywhere=1.0)
     assert tones_of_round(RoundPlan(given), bank, 0, 0) == Tones(0.0, anywhere=0.25)
@@ -86,11 +86,6 @@ def test_who_wants_none_of_it_gets_what_was_said(tmp_path, given):
     plan, bank = banked(tmp_path, lightness(np.random.default_rng(1), 600), settings)
     assert find_tones(plan, bank, 1) is None
     assert tones_of_round(plan, bank, 2, 1) == (None if given is None else Tones(0.3))
-
-
-def test_constants_that_were_given_are_taken_at_their_word_unless_the_file_says_otherwise(tmp_path):
-    plan, bank = banked(tmp_path, lightness(np.random.default_rng(1), 600), tiny_config(synthesis__moments=[0.3, 0.5]))
-    assert tones_of_round(plan, bank, 0, 1) == Tones(0.3)
 
 
 def test_a_run_in_a_dark_domain_that_nobody_described_asks_about_dark_images(tmp_path):

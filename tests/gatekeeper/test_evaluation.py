@@ -343,7 +343,7 @@ def test_what_two_neighbours_release_is_no_easier_to_tell_apart_than_the_charge_
 
 
 def test_the_owners_log_holds_no_number(tmp_path, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "fedcpsc")
     gatekeeper = judging(tmp_path, a_policy(EXACT))
     found = gatekeeper.evaluate(sent())
     told = [record for record in caplog.records if "judged a student" in record.getMessage()]
