@@ -59,7 +59,7 @@ def test_the_reports_page_has_a_section_of_it_and_that_it_is_a_claim(judged):
         assert words in page or words.replace("&#39;", "'") in page, words
     assert "exact, and not differentially private" in page
     headline = page.split("<h1>")[1].split("</h1>")[0].replace("\xa0", " ")
-    assert "own word it is right of 73.3 % of 150 held-out images of theirs" in headline
+    assert "own word it classifies 73.3 % of 150 held-out images of theirs rightly" in headline
 
 
 def test_the_model_card_says_it_beside_that_nothing_else_was_measured(judged):

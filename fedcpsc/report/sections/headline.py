@@ -24,7 +24,7 @@ def headline(run: RunFacts) -> str:
     pooled = _pooled(run)
     if reached is None and pooled is not None:
         right = f"{percent(pooled['accuracy'])} of {pooled['images']:,} held-out images of theirs"
-        return f"{student} was fitted to {whose}; by the silos' own word it is right of {right}."
+        return f"{student} was fitted to {whose}; by the silos' own word it classifies {right} rightly."
     if reached is None:
         return f"{student} was fitted to {whose}; without held-out images, how good it is was not measured."
     if ensemble is None:
