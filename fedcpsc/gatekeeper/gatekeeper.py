@@ -23,9 +23,9 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fedcpsc.errors import FedcpscError, ProtocolError, RefusalCode, Refused, SiloError
-from fedcpsc.gatekeeper.evaluating import StudentJudge
 from fedcpsc.gatekeeper.guarantee import Guarantee
 from fedcpsc.gatekeeper.meter import Meter, Unmetered
 from fedcpsc.gatekeeper.outage import Outage
@@ -54,6 +54,9 @@ from fedcpsc.protocol.messages import (
 from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE
 from fedcpsc.teachers.protocol import Teacher
 from fedcpsc.teachers.trial import answers_to_invented
+
+if TYPE_CHECKING:
+    from fedcpsc.gatekeeper.evaluating import StudentJudge
 
 __all__ = ["Gatekeeper"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedcpsc.errors import explain
 from fedcpsc.freed_memory import keep_freed_memory
-from fedcpsc.gatekeeper.evaluating import StudentJudge
 from fedcpsc.gatekeeper.gatekeeper import Gatekeeper
 from fedcpsc.gatekeeper.guarantee import Guarantee, guarantee_of, initial_budget
-from fedcpsc.gatekeeper.held_out import read_held_out
 from fedcpsc.gatekeeper.owner_account import OWNER_FILE, OwnerAccount
 from fedcpsc.gatekeeper.past_ledgers import check_past
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
@@ -24,6 +23,9 @@ from fedcpsc.logs import fields
 from fedcpsc.teachers.manifest import Manifest, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.protocol import Teacher
+
+if TYPE_CHECKING:
+    from fedcpsc.gatekeeper.evaluating import StudentJudge
 
 __all__ = ["begin_ledger", "create_ledger", "open_gatekeeper"]
 
@@ -120,6 +122,9 @@ def _judge(
     section = policy.evaluation
     if section is None:
         return None
+    from fedcpsc.gatekeeper.evaluating import StudentJudge  # noqa: PLC0415 - brings torch
+    from fedcpsc.gatekeeper.held_out import read_held_out  # noqa: PLC0415 - likewise
+
     held_out = read_held_out(folder, section, manifest)
     for note in held_out.notes:
         log.warning("held-out images", extra=fields(silo=manifest.silo, note=note))

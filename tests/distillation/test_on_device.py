@@ -24,6 +24,7 @@ from fedcpsc.distillation.steps import fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise, train_generator
 from fedcpsc.distillation.targets import TargetKeeper
 from fedcpsc.priors.prior import PRIOR_KINDS
+from fedcpsc.priors.tones import Tones
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.runs.timeline import Timeline
@@ -204,7 +205,7 @@ def test_a_prior_of_the_cpu_alone_is_drawn_there_from_the_cpus_stream_and_upload
     settings = config(synthesis__prior={"photographs": 1, "smooth": 1})
     kinds = []
     with pretended_gpu() as waits:
-        chunks = synthesis._prior_chunks(settings.synthesis, 20, SHAPE, torch.Generator(), kinds, PRETENDED)
+        chunks = synthesis._prior_chunks(settings.synthesis, 20, SHAPE, torch.Generator(), kinds, PRETENDED, Tones(0.0))
         ((images, y),) = chunks
     assert images.device == y.device == PRETENDED
     assert (int((kinds[0] == 0).sum()), *SHAPE) in waits.uploads
