@@ -153,6 +153,7 @@ class Bench:
                 image_shape=self.shape,
                 seed=self.config.seed,
                 device=self.device,
+                **self._tones_of_synthesis(),
             )[0]  # older commits give a plain tuple
             for index, member in enumerate(self.members):
                 share = self.config.student.fresh_share if index == 0 else 0.0
@@ -244,6 +245,11 @@ class Bench:
         stream = torch.Generator().manual_seed(self.config.seed)
         tones = _tones(synthesis.moments[0]) if synthesis.moments else None
         return to_uint8(sample_prior(synthesis.prior, count, self.shape, stream, tones))
+
+    def _tones_of_synthesis(self) -> dict[str, Any]:
+        """What `synthesise` is to be told of tones; revisions before `fedcpsc.priors.tones` see to it themselves."""
+        moments = self.config.synthesis.moments
+        return {"tones": _tones(moments[0])} if moments and find_spec("fedcpsc.priors.tones") else {}
 
     def _bank(self) -> tuple[BankReader, npt.NDArray[np.int64]]:
         rows = min(self.config.queries.answers_per_silo, _MOST_ROWS)
