@@ -17,6 +17,7 @@ from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.distillation.tones import find_tones, tones_in_words, tones_of_round
 from fedcpsc.models.generator import ConditionalGenerator
 from fedcpsc.models.registry import Classifier
+from fedcpsc.priors.tones import Tones
 from fedcpsc.protocol.recipe import Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_journal import Batch
@@ -82,8 +83,11 @@ class QueryImages:
             seen: number of the first round whose answers may not be used yet.
         """
         synthesis = self._synthesis_config(seen)
-        self._say_what_tones_were_found(seen)
-        made = [self._make_round(synthesis, committee, round_index, seen) for round_index in group]
+        found = find_tones(self._plan, self._bank, seen)
+        if found is not None and not self._said:
+            self._said = True
+            self._tell(tones_in_words(self._config.synthesis, found))
+        made = [self._make_round(synthesis, committee, round_index, found) for round_index in group]
         images = np.concatenate([one.images for one, _ in made])
         pseudo_labels = np.concatenate([one.y for one, _ in made])
         codes = np.concatenate([one.origins for one, _ in made])
@@ -110,18 +114,12 @@ class QueryImages:
         share = min(1.0, 2 * config.synthesis.prior_share + 0.2)
         return config.synthesis.model_copy(update={"prior_share": share})
 
-    def _say_what_tones_were_found(self, seen: int) -> None:
-        found = None if self._said else find_tones(self._plan, self._bank, seen)
-        if found is not None:
-            self._said = True
-            self._tell(tones_in_words(self._config.synthesis, found))
-
     def _make_round(
-        self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int, seen: int
+        self, synthesis: SynthesisConfig, committee: Sequence[Classifier], round_index: int, found: Tones | None
     ) -> tuple[Synthesised, Source | None]:
         """One round's images, and what they can be made from again."""
         config, bank = self._config, self._bank
-        tones = tones_of_round(self._plan, bank, round_index, seen)
+        tones = tones_of_round(self._plan, round_index, found)
         if tones is not None and synthesis.moments is not None:  # the generator's moments are those of the domain, too
             synthesis = synthesis.model_copy(update={"moments": (tones.mean, synthesis.moments[1])})
         count, rounds = self._plan.images_of(round_index), self._plan.rounds

@@ -42,19 +42,18 @@ def first_tones(config: SynthesisConfig) -> Tones:
     return Tones(0.0, SPREAD, anywhere=1.0) if config.moments is None else Tones(config.moments[0])
 
 
-def tones_of_round(plan: RoundPlan, bank: AnswerBank, round_index: int, seen: int) -> Tones | None:
+def tones_of_round(plan: RoundPlan, round_index: int, found: Tones | None) -> Tones | None:
     """Tones of a round's query images; None leaves those of the priors as they are (`synthesis.find_tones` is off).
 
     Args:
         plan: rounds of the run, with its configuration.
-        bank: bank that holds the answers so far.
         round_index: number of the round, from 0.
-        seen: number of the first round whose answers may not be used yet.
+        found: result of `find_tones` on the answers so far.
     """
     config, given = plan.config.synthesis, first_tones(plan.config.synthesis)
     if not config.find_tones:
         return None if config.moments is None else given
-    if (found := find_tones(plan, bank, seen)) is not None:
+    if found is not None:
         return found
     looking = config.moments is not None and round_index < config.warmup_share * plan.rounds
     return replace(given, anywhere=_FIRST) if looking else given
@@ -67,7 +66,9 @@ def find_tones(plan: RoundPlan, bank: AnswerBank, seen: int) -> Tones | None:
     is unsure of the answers tell less. Where that is fewer than 200 images, some that it chose are looked at as well.
 
     Args:
-        plan, bank, seen: arguments of `tones_of_round`.
+        plan: rounds of the run, with its configuration.
+        bank: bank that holds the answers so far.
+        seen: number of the first round whose answers may not be used yet.
     """
     config = plan.config.synthesis
     if not config.find_tones:

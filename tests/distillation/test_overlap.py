@@ -20,7 +20,7 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.synthesis import synthesise
 from fedcpsc.distillation.targets import TargetKeeper
-from fedcpsc.distillation.tones import tones_of_round
+from fedcpsc.distillation.tones import find_tones, tones_of_round
 from fedcpsc.distillation.transport import LocalTransport, Lost, Reply
 from fedcpsc.errors import RefusalCode
 from fedcpsc.protocol.messages import AnswerForm, Query, decode_answers
@@ -82,7 +82,7 @@ def plain_loop(folder, settings, fakes):
         images, y, _, _ = synthesise(
             settings.synthesis, [m.network for m in members], each, round_index=r, rounds=rounds, classes=3,
             image_shape=(1, 8, 8), seed=derive_seed(settings.seed, "synthesis"), device=device,
-            tones=tones_of_round(RoundPlan(settings), bank, r, r),
+            tones=tones_of_round(RoundPlan(settings), r, find_tones(RoundPlan(settings), bank, r)),
         )  # fmt: skip
         pool, newest = bank.answered_rows(range(r)), bank.answered_rows(range(r - 1, r))
         batch = bank.add_batch(r, images, y)

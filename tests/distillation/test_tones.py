@@ -63,7 +63,7 @@ def test_what_is_found_stands_in_for_what_nobody_knew_and_for_a_wrong_constant(t
     assert found.mean == pytest.approx(DARK, abs=0.12)
     assert found.spread < 0.35
     assert found.anywhere == 0
-    assert tones_of_round(plan, bank, 2, 1) == found
+    assert tones_of_round(plan, 2, find_tones(plan, bank, 1)) == found
 
 
 def test_a_constant_that_the_answers_do_not_speak_against_stays_to_the_last_digit(tmp_path):
@@ -75,9 +75,9 @@ def test_a_constant_that_the_answers_do_not_speak_against_stays_to_the_last_digi
 def test_until_there_are_answers_any_lightness_is_asked_about_or_a_quarter_where_it_was_given(tmp_path):
     unknown, given = tiny_config(synthesis__moments=None), tiny_config()
     bank = AnswerBank(tmp_path, (1, 8, 8), 3, ["silo-1"])
-    assert tones_of_round(RoundPlan(unknown), bank, 0, 0) == Tones(0.0, anywhere=1.0)
-    assert tones_of_round(RoundPlan(given), bank, 0, 0) == Tones(0.0, anywhere=0.25)
-    assert tones_of_round(RoundPlan(given), bank, 3, 0) == first_tones(given.synthesis)
+    assert tones_of_round(RoundPlan(unknown), 0, find_tones(RoundPlan(unknown), bank, 0)) == Tones(0.0, anywhere=1.0)
+    assert tones_of_round(RoundPlan(given), 0, find_tones(RoundPlan(given), bank, 0)) == Tones(0.0, anywhere=0.25)
+    assert tones_of_round(RoundPlan(given), 3, find_tones(RoundPlan(given), bank, 0)) == first_tones(given.synthesis)
 
 
 @pytest.mark.parametrize("given", [None, [0.3, 0.5]])
@@ -85,7 +85,7 @@ def test_who_wants_none_of_it_gets_what_was_said(tmp_path, given):
     settings = tiny_config(synthesis__moments=given, synthesis__find_tones=False, queries__answers_per_silo=2000)
     plan, bank = banked(tmp_path, lightness(np.random.default_rng(1), 600), settings)
     assert find_tones(plan, bank, 1) is None
-    assert tones_of_round(plan, bank, 2, 1) == (None if given is None else Tones(0.3))
+    assert tones_of_round(plan, 2, find_tones(plan, bank, 1)) == (None if given is None else Tones(0.3))
 
 
 def test_a_run_in_a_dark_domain_that_nobody_described_asks_about_dark_images(tmp_path):
