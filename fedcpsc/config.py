@@ -128,9 +128,9 @@ class SynthesisConfig(Strict):
         True,
         description="whether the silos' answers to the first images say how light the others are to be, beginning at moments where they are given; false: as moments say, or as the priors draw them",
     )
-    precision: Precision = Field(
-        "float32",
-        description="floating-point format of passes through generator and committee while images are invented",
+    precision: Precision | None = Field(
+        None,
+        description="floating-point format of passes through generator and committee while images are invented; null as for student.precision",
     )
 
 
@@ -233,6 +233,10 @@ class RuntimeConfig(Strict):
     tf32: bool = Field(
         False,
         description="let a GPU round float32 factors to 10 bits (TF32) in convolutions and products, which torch does by default in convolutions: faster; false keeps float32 what it says",
+    )
+    emulation: bool = Field(
+        False,
+        description="compute in bfloat16 also where the machine has no instructions for it, slower than in float32: to go on with another machine's run, say",
     )
 
 

@@ -105,9 +105,9 @@ class StudentConfig(Strict):
         description="supervised contrast over two student views, classes from the answers (SupCon); the views are never mixed",
     )
     contrastive_temperature: Rate = Field(0.07, description="temperature of the contrastive loss")
-    precision: Precision = Field(
-        "float32",
-        description="floating-point format of passes in the fit; bfloat16 is faster where the machine has it, weights and losses stay float32",
+    precision: Precision | None = Field(
+        None,
+        description="floating-point format of passes in the fit, float32 or bfloat16, weights and losses stay float32; null: bfloat16 where the machine computes in it by itself, which is faster, and the run keeps what it began with",
     )
 
     @field_validator("normalisation", mode="before")

@@ -70,12 +70,22 @@ class Work:
     bare: Callable[[], None] | None = None
 
 
+def _settled(config: RunConfig, device: torch.device) -> RunConfig:
+    """The configuration with the number formats that a run on this device begins with."""
+    if None not in (config.student.precision, config.synthesis.precision):
+        return config  # as in commits that left nothing to the device, and lack the function
+    from fedcpsc.models.precision import with_settled_precision  # noqa: PLC0415
+
+    return with_settled_precision(config, device, before=None, own_student=False)
+
+
 class Bench:
     """A run's committee in front of a bank of prior images with made-up answers."""
 
     def __init__(self, config: RunConfig, classes: int, shape: tuple[int, int, int], steps: int, scratch: Path) -> None:
-        self.config, self.classes, self.shape, self.steps = config, classes, shape, steps
         self.device = choose_device(config.runtime.device)
+        config = _settled(config, self.device)
+        self.config, self.classes, self.shape, self.steps = config, classes, shape, steps
         self.count = max(1, config.queries.answers_per_silo // config.queries.rounds)
         self.members = make_committee(config.student, classes, shape, config.seed, self.device)
         self.networks = [member.network for member in self.members]
@@ -221,7 +231,11 @@ class Bench:
         return call
 
     def _bare_passes(
-        self, networks: Sequence[nn.Module], images: int, precision: str = "float32", device: torch.device | None = None
+        self,
+        networks: Sequence[nn.Module],
+        images: int,
+        precision: str | None = "float32",
+        device: torch.device | None = None,
     ) -> Callable[[], None]:
         """Forward passes alone of so many images, as they lie in memory already, in evaluation mode."""
         device = device or self.device

@@ -68,7 +68,7 @@ class Networks:
         self._kept: list[tuple[Classifier, Callable[..., list[tuple[Tensor, Tensor]]]]] = []
 
     @contextmanager
-    def passes(self, network: Classifier, precision: Precision = "float32") -> Iterator[Passes]:
+    def passes(self, network: Classifier, precision: Precision | None = "float32") -> Iterator[Passes]:
         """How to pass a batch through the network; with other processes they all must, as often, with the same batches.
 
         Entered for the first time together with the others, of torch's default process group: all then have rank 0's
@@ -97,7 +97,7 @@ class Networks:
             for norm in norms:
                 del norm.__dict__["forward"]
 
-    def _wrapped(self, network: Classifier, precision: Precision) -> Callable[..., list[tuple[Tensor, Tensor]]]:
+    def _wrapped(self, network: Classifier, precision: Precision | None) -> Callable[..., list[tuple[Tensor, Tensor]]]:
         for known, wrapped in self._kept:
             if known is network:
                 return wrapped
@@ -137,7 +137,7 @@ def compiled(
 class _SeveralViews(nn.Module):
     """All passes of a step as one: DistributedDataParallel takes one forward for each backward."""
 
-    def __init__(self, network: Classifier, precision: Precision) -> None:
+    def __init__(self, network: Classifier, precision: Precision | None) -> None:
         super().__init__()
         self.network = network
         self.precision = precision

@@ -42,6 +42,7 @@ from fedcpsc.label_sets import LabelSets
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
+from fedcpsc.models.precision import settled_precision
 from fedcpsc.models.student_check import check_student
 from fedcpsc.models.students import Start
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -108,6 +109,7 @@ def refit(
     with ExitStack() as held:
         with inheriting(source, run_dir, tell) as inherited:
             check_changes_of_refit(inherited.config, config)
+            config = _with_precision(config, inherited.config, device)
             kept = _kept(inherited, config, start)
             labelled = _labelled(evaluation, inherited, config, tell)
             tell(inherited.in_words())
@@ -235,6 +237,15 @@ def _labelled(
     except FederationError as error:
         tell(f"nothing is measured on held-out images: {error}")
         return None
+
+
+def _with_precision(config: RunConfig, before: RunConfig, device: torch.device) -> RunConfig:
+    """The configuration with the number formats of the run whose answers are fitted to, where it says nothing else."""
+    asked, emulation = config.student.precision or before.student.precision, config.runtime.emulation
+    of_fit = settled_precision("student.precision", asked, device, emulation=emulation)
+    student = config.student.model_copy(update={"precision": of_fit})
+    synthesis = config.synthesis.model_copy(update={"precision": before.synthesis.precision})
+    return config.model_copy(update={"student": student, "synthesis": synthesis})
 
 
 def _claim(run_dir: Path, existing: Existing) -> None:

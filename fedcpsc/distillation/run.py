@@ -11,7 +11,7 @@ import torch
 
 from fedcpsc.aggregation.rule import RULES
 from fedcpsc.choices import check_mixture
-from fedcpsc.config import RunConfig
+from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.unlabelled import Found, PublicPictures, find_pictures, read_found
 from fedcpsc.distillation.aggregation import class_counts
@@ -39,6 +39,7 @@ from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
+from fedcpsc.models.precision import with_settled_precision
 from fedcpsc.models.students import Start
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -99,6 +100,8 @@ def distill(
     start = student_start(config.student, student)
     check_same_start(run_dir, described_start(start))
     device = choose_device(config.runtime.device)
+    before = load_config(run_dir / CONFIG_FILE) if (run_dir / CONFIG_FILE).exists() else None
+    config = with_settled_precision(config, device, before=before, own_student=start.own is not None)
     keep_freed_memory()
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)

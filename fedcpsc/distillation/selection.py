@@ -46,7 +46,7 @@ def choose(
     count: int,
     committee: Sequence[Classifier],
     device: torch.device,
-    precision: Precision = "float32",
+    precision: Precision | None = "float32",
 ) -> Chosen:
     """Which of one source's candidates are asked about, as `select` says; large images in blocks that fit into memory.
 
@@ -111,7 +111,7 @@ def select(
     committee: Sequence[Classifier],
     count: int,
     device: torch.device,
-    precision: Precision = "float32",
+    precision: Precision | None = "float32",
 ) -> Tensor:
     """The candidates to ask about: the committee's guessed classes evenly, of each those it is least sure of.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.precision import own_precision
 from fedcpsc.transfers import uploaded
 
 __all__ = [
@@ -55,15 +56,17 @@ def to_device(network: Network, device: torch.device) -> Network:
     return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 
-def mixed_precision(device: torch.device, precision: Precision) -> torch.autocast:
+def mixed_precision(device: torch.device, precision: Precision | None) -> torch.autocast:
     """The context for passes through networks: with bfloat16, their products compute in it; weights stay float32.
+
+    None takes the format that the device is fastest in.
 
     Enter it anew for every step: inside, torch keeps the weights it rounded, and would not see what the optimiser did.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=(precision or own_precision(device)) == "bfloat16")
 
 
-def forward_float32(network: Classifier, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+def forward_float32(network: Classifier, x: Tensor, precision: Precision | None) -> tuple[Tensor, Tensor]:
     """(logits [B, K], features [B, D]) of [B, C, H, W], float32 whatever they were computed in: so are all losses."""
     with mixed_precision(x.device, precision):
         logits, features = network.forward_with_features(x)

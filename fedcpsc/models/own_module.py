@@ -68,7 +68,7 @@ def check_own_module(
     *,
     batch_size: int,
     device: torch.device,
-    precision: Precision = "float32",
+    precision: Precision | None = "float32",
 ) -> None:
     """Does nothing where the module can be fitted; tried on a copy, on random images.
 
@@ -111,7 +111,7 @@ def check_own_module(
             _logits(own, module, one, classes, precision)
 
 
-def _logits(own: OwnModule, module: nn.Module, images: Tensor, classes: int, precision: Precision) -> Tensor:
+def _logits(own: OwnModule, module: nn.Module, images: Tensor, classes: int, precision: Precision | None) -> Tensor:
     """The logits of some images, float32.
 
     Raises:
@@ -124,7 +124,10 @@ def _logits(own: OwnModule, module: nn.Module, images: Tensor, classes: int, pre
             logits = module(images)
     except Exception as error:  # whatever a class of the caller's raises
         shown = f"failed {mode} on float32{shape} ({_line(error)})"
-        raise _unfit(own.name, shown, "let it take the federation's images, for any number of them") from error
+        remedy = "let it take the federation's images, for any number of them"
+        if precision == "bfloat16":
+            remedy += ", or set student.precision: float32"
+        raise _unfit(own.name, shown, remedy) from error
     if not isinstance(logits, Tensor):
         shown = f"gives {type(logits).__name__}, must give one tensor of logits"
         raise _unfit(own.name, shown, "wrap it in a module whose forward returns the logits alone")

@@ -9,13 +9,16 @@ from fedcpsc.config import RunConfig
 
 __all__ = ["changed_values", "in_words"]
 
+_LEFT_TO_THE_MACHINE = {"student.precision", "synthesis.precision"}
+"""Keys whose null a run replaces when it begins."""
+
 
 def changed_values(before: RunConfig, now: RunConfig) -> dict[str, tuple[object, object]]:
     """The values that differ, before and now, by their key, as `queries.rounds` or `seed`.
 
     Args:
         before: one configuration.
-        now: the other one.
+        now: the other one; a number format that it leaves to the machine is no change, a run keeps what it began with.
     """
     first, second = before.model_dump(mode="json"), now.model_dump(mode="json")
     found: dict[str, tuple[object, object]] = {}
@@ -25,8 +28,9 @@ def changed_values(before: RunConfig, now: RunConfig) -> dict[str, tuple[object,
                 found[section] = values, second[section]
             continue
         for key, value in values.items():
-            if value != second[section][key]:
-                found[f"{section}.{key}"] = value, second[section][key]
+            name, other = f"{section}.{key}", second[section][key]
+            if value != other and not (other is None and name in _LEFT_TO_THE_MACHINE):
+                found[name] = value, other
     return found
 
 

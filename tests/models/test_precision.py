@@ -1,43 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bfloat16 is refused where the machine would emulate it, unless that is wanted."""
+"""bfloat16 is the default where a machine computes in it, and refused where it would emulate it unasked."""
 
 import pytest
 import torch
+from support.processors import WITH_BFLOAT16, WITHOUT, make_processor
 from support.tiny_white_box import tiny
 
 from fedcpsc.errors import ConfigError
-from fedcpsc.models.precision import bfloat16_is_emulated, check_precision
+from fedcpsc.models.precision import bfloat16_is_emulated, own_precision, settled_precision
+from fedcpsc.typed_yaml import load_as
+from fedcpsc.white_box.plan import WhiteBoxConfig
 from fedcpsc.white_box.run import run_white_box
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.fixture
-def processor(monkeypatch):
-    """Makes the processor one with the given features."""
-
-    def has(**features):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **features})
-
-    return has
-
-
 @pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "avx10_2", "sve_bf16"])
-def test_a_processor_with_instructions_for_bfloat16_computes_in_it(processor, feature):
-    processor(avx2=True, **{feature: True})
+def test_a_processor_with_instructions_for_bfloat16_computes_in_it(monkeypatch, feature):
+    make_processor(monkeypatch, {"avx2": True, feature: True})
     assert not bfloat16_is_emulated(CPU)
-    check_precision("precision", "bfloat16", CPU, emulation=False)
+    assert own_precision(CPU) == settled_precision("precision", None, CPU, emulation=False) == "bfloat16"
+    assert settled_precision("precision", "float32", CPU, emulation=False) == "float32"
 
 
-def test_a_processor_without_them_is_told_and_emulates_it_only_where_that_is_wanted(processor, tmp_path):
-    processor(avx2=True, avx512_f=True, avx512_bf16=False, amx_bf16=False)
+def test_a_processor_without_them_is_told_and_emulates_it_only_where_that_is_wanted(monkeypatch, tmp_path):
+    make_processor(monkeypatch, WITHOUT)
     assert bfloat16_is_emulated(CPU)
-    check_precision("precision", "float32", CPU, emulation=False)
-    check_precision("precision", "bfloat16", CPU, emulation=True)
-    refused = r"precision='?bfloat16'?: this processor has no instructions for it.*emulation=true"
+    assert settled_precision("precision", None, CPU, emulation=False) == "float32"
+    assert settled_precision("precision", "bfloat16", CPU, emulation=True) == "bfloat16"
+    refused = (
+        r"precision='?bfloat16'?: this processor has no instructions for it.*set precision=float32, or runtime\.em"
+    )
     with pytest.raises(ConfigError, match=refused):
         run_white_box(tiny(precision="bfloat16", runtime={"device": "cpu"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_white_box_run_keeps_the_format_it_began_with(monkeypatch, tmp_path):
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    make_processor(monkeypatch, WITH_BFLOAT16)
+    with pytest.raises(KeyboardInterrupt):
+        run_white_box(tiny(), tmp_path, on_line=interrupted)
+    assert load_as(WhiteBoxConfig, tmp_path / "config.yaml").precision == "bfloat16"
+
+    make_processor(monkeypatch, WITHOUT)
+    with pytest.raises(ConfigError, match=r"precision='bfloat16': this processor.*like the one where it began"):
+        run_white_box(tiny(), tmp_path, resume=True)
+    run_white_box(tiny(runtime={"emulation": True}), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("supported", [True, False])
