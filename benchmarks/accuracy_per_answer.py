@@ -20,6 +20,8 @@ from typing import Any
 
 from benchmarks.record import merge
 from fedcpsc.aggregation.rule import RULES
+from fedcpsc.config import load_config
+from fedcpsc.runs.layout import CONFIG_FILE
 from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.runs.result import RunResult, read_result
 from fedcpsc.runs.seeds import best_teacher
@@ -89,6 +91,7 @@ def summary(plan: SweepPlan, setting: Setting, runs: list[PlannedRun], results: 
         "ensemble": ensemble[0],
         "split": "validation" if config.data.validation else "test",
         "device": results[0]["device"],
+        "passes": load_config(runs[0].folder / CONFIG_FILE).student.precision,
         "seconds": round(statistics.mean(result["seconds"]["total"] for result in results), 1),
         "versions": results[0]["versions"],
         "commit": results[0]["commit"],

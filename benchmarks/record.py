@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fedcpsc.models.precision import own_precision
 from fedcpsc.provenance import commit, versions
 
 # one silo whose teacher has hardly been trained: what it knows changes nothing about its speed
@@ -28,7 +31,12 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": versions(),
         "commit": commit(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "passes": own_precision(torch.device("cpu")),  # where the configuration names no format
+        },
     }
 
 
