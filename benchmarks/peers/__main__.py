@@ -5,8 +5,8 @@
     python -m benchmarks.peers --data ../data --sanity --out benchmarks/results/peers_sanity.json
 
 Each method is our own small implementation from its paper; its file says what departs from it. Silos are made by
-fedcpsc itself. A call is an image that passes through a silo's teacher, see `silos.py`. Accuracies are on the test
-split, which no method sees. Rows are written seed by seed, and seeds that the file holds are not measured again.
+fedcpsc itself. A call is an image that passes through a silo's teacher, see `silos.py`. Accuracies are on validation
+images, which no method sees. Rows are written seed by seed, and seeds that the file holds are not measured again.
 
 `own` is the student as the method itself trains it; `fitted` a student of fedcpsc's final fit, on fedcpsc's targets of
 all that the method asked (the last 30,000 images, where it asked more).
