@@ -186,6 +186,6 @@ def _run(request: Request, config: RunConfig, run_dir: Path, silos: Path, *, res
     if request.local:
         from fedcpsc.simulated.one_process import run_local  # noqa: PLC0415
 
-        return run_local(config, run_dir, silos, resume=resume, on_line=view.line)
+        return run_local(config, run_dir, silos, resume=resume, on_line=view.line, tell=view.event)
     overrides, count = list(request.overrides), config.silos.count
     return run_simulation(request.path, overrides, run_dir, silos, count, resume=resume, on_line=view.line)

@@ -29,7 +29,9 @@ _ALARM = "the silos call nearly everything one class: the query images have gone
 
 
 class RunView:
-    """Context manager; `line` takes each line of metrics.jsonl. Without a terminal it prints one line a round.
+    """Context manager; `line` takes each line of metrics.jsonl, `event` what else an operator should know.
+
+    Without a terminal it prints one line a round.
 
     Args:
         console: console to write to.
@@ -66,6 +68,10 @@ class RunView:
         if self._bar:
             self._bar.stop()
 
+    def event(self, event: str) -> None:
+        """Prints a line about something an operator should know."""
+        self._console.print(literal(f"{self._name}: {event}"), highlight=False, soft_wrap=True)
+
     def line(self, line: MetricsLine) -> None:
         """Shows how far the run is."""
         if line["alarm"] and not self._alarmed:
@@ -76,7 +82,7 @@ class RunView:
             for change in arisen:
                 self._console.print("[bold red]alarm[/]:", literal(change), highlight=False, soft_wrap=True)
             for change in gone:
-                self._console.print(literal(f"{self._name}: {change}"), highlight=False, soft_wrap=True)
+                self.event(change)
         if self._bar is not None and self._task is not None:
             state = _short_state(line) if self._narrow else describe_line(line)
             self._bar.update(self._task, completed=line["share_done"], state=state)

@@ -27,7 +27,15 @@ from fedcpsc.simulated.silo_facts import read_silo_facts
 __all__ = ["attempt", "run_local", "run_over"]
 
 
-def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on_line: OnLine) -> RunResult:
+def run_local(
+    config: RunConfig,
+    run_dir: Path,
+    silos: Path,
+    *,
+    resume: bool,
+    on_line: OnLine,
+    tell: Callable[[str], None] = lambda line: None,
+) -> RunResult:
     """Runs it over the silos in a folder, as a program of its own, and returns its result.
 
     Args:
@@ -36,6 +44,7 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
         silos: folder of the silos' folders `0`, `1`, ...
         resume: whether to go on from the checkpoint in `run_dir`.
         on_line: function called with each new line of metrics.jsonl.
+        tell: function called with one line for each event an operator should know.
 
     Raises:
         FedcpscError: the run failed.
@@ -46,7 +55,14 @@ def run_local(config: RunConfig, run_dir: Path, silos: Path, *, resume: bool, on
         try:
             evaluation, facts = evaluation_images(config), read_silo_facts(silos)
             return run_over(
-                config, run_dir, gatekeepers, resume=resume, evaluation=evaluation, silo_facts=facts, on_line=on_line
+                config,
+                run_dir,
+                gatekeepers,
+                resume=resume,
+                evaluation=evaluation,
+                silo_facts=facts,
+                on_line=on_line,
+                tell=tell,
             )
         finally:
             for gatekeeper in gatekeepers:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -84,7 +85,8 @@ def _run(config: RunConfig, job: Job) -> None:
         constraint = "are gone, with the ledgers of what the run in its folder was answered"
         remedy = f"restore them, or delete {run_dir} too and the run begins anew"
         raise RunError(explain("silos", str(silos), constraint, remedy))
-    run_local(config, run_dir, silos, resume=resume, on_line=lambda line: None)
+    tell = partial(print, flush=True)
+    run_local(config, run_dir, silos, resume=resume, on_line=lambda line: None, tell=tell)
 
 
 def _refit(job: Job) -> None:

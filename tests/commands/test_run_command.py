@@ -42,6 +42,11 @@ def test_a_local_run_leaves_what_any_run_leaves_and_is_kept(console):
     assert Path("runs/smoke.previous/result.json").exists()
 
 
+def test_what_an_operator_should_know_is_told_beside_the_rounds(console):
+    run_once(tiny("silos.count=3", "aggregation.exclude=[silo-1]"), console)
+    assert "smoke: silo-1 is excluded: not asked" in console.file.getvalue()
+
+
 def test_each_seed_has_silos_and_a_run_of_its_own(console):
     summary = run_seeds(tiny("seed=3"), 2, console)
     assert summary["seeds"] == [3, 4]

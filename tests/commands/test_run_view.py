@@ -98,6 +98,13 @@ def test_without_a_terminal_each_round_is_one_line_and_the_final_fit_one():
     assert text().count("final fit") == 1
 
 
+def test_an_event_is_one_line_and_no_markup():
+    console, text = printed()
+    with RunView(console, "digits") as view:
+        view.event("silo [bold]x[/] is no longer asked")
+    assert text().splitlines()[-1] == "digits: silo [bold]x[/] is no longer asked"
+
+
 def test_the_alarm_is_told_once_for_each_time_it_starts():
     console, text = printed()
     with RunView(console, "digits") as view:
