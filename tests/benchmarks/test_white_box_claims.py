@@ -48,7 +48,7 @@ class Bright(Classifier):
 def test_the_published_plan_is_valid_and_has_every_quirk_that_can_change_its_students():
     plan = load_as(ClaimsPlan, ROOT / "benchmarks/white_box_claims.yaml")
     runs = list(planned(plan))
-    assert len({run.key for run in runs}) == len(runs) == 3 * 3 * (4 + 6 + 1)
+    assert len({run.key for run in runs}) == len(runs) == 3 * 3 * (5 + 6 + 1)
     for run in runs:
         overrides = white_box_claims.overrides_of(run)
         assert load_as(WhiteBoxConfig, ROOT / plan.config, overrides).seed == run.seed
