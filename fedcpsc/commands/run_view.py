@@ -45,6 +45,7 @@ class RunView:
         self._waits_for = waits_for
         self._alarmed = False
         self._suspicions = SuspicionWatch()
+        self._of_lines: set[str] = set()  # said of silos by the newest line
         self._narrow = console.width < _WIDE
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -69,7 +70,9 @@ class RunView:
             self._bar.stop()
 
     def event(self, event: str) -> None:
-        """Prints a line about something an operator should know."""
+        """Prints a line about something an operator should know, unless the line of metrics.jsonl told it already."""
+        if event in self._of_lines:
+            return
         self._console.print(literal(f"{self._name}: {event}"), highlight=False, soft_wrap=True)
 
     def line(self, line: MetricsLine) -> None:
@@ -83,6 +86,7 @@ class RunView:
                 self._console.print("[bold red]alarm[/]:", literal(change), highlight=False, soft_wrap=True)
             for change in gone:
                 self.event(change)
+            self._of_lines = {*arisen, *gone}
         if self._bar is not None and self._task is not None:
             state = _short_state(line) if self._narrow else describe_line(line)
             self._bar.update(self._task, completed=line["share_done"], state=state)

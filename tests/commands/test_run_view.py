@@ -105,6 +105,18 @@ def test_an_event_is_one_line_and_no_markup():
     assert text().splitlines()[-1] == "digits: silo [bold]x[/] is no longer asked"
 
 
+def test_a_suspicion_that_a_line_has_shown_is_not_told_again_as_an_event():
+    console, text = printed()
+    told = "silo-1 is suspected: contradicted; aggregation.exclude: [silo-1] leaves it out"
+    with RunView(console, "digits") as view:
+        view.line(line(silos={"silo-1": {"answers": 1, "answers_left": 1, "suspicion": "contradicted"}}))
+        view.event(told)
+        view.event("silo-2 is no longer asked")
+    assert text().count("is suspected") == 1
+    assert f"alarm: {told}" in text()
+    assert "silo-2 is no longer asked" in text()
+
+
 def test_the_alarm_is_told_once_for_each_time_it_starts():
     console, text = printed()
     with RunView(console, "digits") as view:
