@@ -65,6 +65,8 @@ def _network(run: RunFacts) -> str:
         words.append(f"{known['weights']['note']} ({known['weights']['file']}, SHA-256 {known['weights']['sha256']})")
     if known is not None and "optimiser" in known:
         words.append(f"fitted by {known['optimiser']}")
+    if config.precision is not None:
+        words.append(f"passes in {config.precision}")
     return "; ".join(words)
 
 
