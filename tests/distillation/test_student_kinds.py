@@ -178,7 +178,8 @@ def test_two_processes_fit_a_librarys_student_as_one_does(bank):
         given = (member, settings.student, BankReader(bank, CPU), np.arange(80), none, 4)
         return torch.cat([how(*given, seed, cosine_from=(seed, 8)) for seed in (0, 4)])
 
-    student = {"architecture": "torchvision/resnet18", "cutmix": 1.0, "schedule": "step", "contrastive_weight": 0.1}
+    student = {"architecture": "torchvision/resnet18", "precision": "float32", "cutmix": 1.0}
+    student |= {"schedule": "step", "contrastive_weight": 0.1}
     alone = losses(config(**student), fit)
     with fitting(config(None, 2, **student), bank, CPU) as shared:
         together = losses(config(None, 2, **student), shared)
