@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.exact_strides import make_strides_exact
 from fedcpsc.models.precision import own_precision
 from fedcpsc.transfers import uploaded
 
@@ -48,12 +49,12 @@ def to_device(network: Network, device: torch.device) -> Network:
     """The network on the device, with channels last in memory: convolutions else rearrange every time.
 
     The same mathematics, but sums run in another order: outputs differ by float rounding. A classifier may want another
-    order in memory (`Classifier.memory_format`).
+    order in memory (`Classifier.memory_format`). It may pass in either precision (`make_strides_exact`).
     """
     wanted = network.memory_format if isinstance(network, Classifier) else torch.channels_last
     if device.type != "cpu":
         network._apply(partial(uploaded, device=device))  # type: ignore[no-untyped-call] # `to` waits at every tensor
-    return network.to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
+    return make_strides_exact(network).to(device=device, memory_format=wanted)  # type: ignore[call-overload, no-any-return]
 
 
 def mixed_precision(device: torch.device, precision: Precision | None) -> torch.autocast:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from fedcpsc.config import Precision
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.device import mixed_precision
+from fedcpsc.models.exact_strides import make_strides_exact
 from fedcpsc.models.seeded import seeded
 
 __all__ = ["GivenStudent", "OwnModule", "check_own_module", "own_module"]
@@ -84,7 +85,7 @@ def check_own_module(
         ConfigError: nothing in it learns, a weight is not finite, it does not take such images, its outputs are not K
             finite logits for each image, or no gradient reaches its weights.
     """
-    module = own.copied().to(device)
+    module = make_strides_exact(own.copied()).to(device)
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     state = module.state_dict()
     if not learning:

@@ -18,6 +18,7 @@ from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
 from fedcpsc.losses.outlier_exposure import outlier_exposure
 from fedcpsc.models.device import mixed_precision
+from fedcpsc.models.exact_strides import make_strides_exact
 from fedcpsc.models.fused import fused_on_gpu
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.seeding import derive_seed
@@ -98,6 +99,8 @@ def train_classifier(
         architecture, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
     ).to(device)
     network = network.to(memory_format=torch.channels_last)  # faster on either device
+    if precision == "bfloat16":
+        make_strides_exact(network)
     pixels, labels = uploaded(images.images, device), uploaded(images.labels, device)
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
     outliers = outliers and outliers.to(device)

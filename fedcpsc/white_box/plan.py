@@ -96,9 +96,9 @@ class WhiteBoxConfig(Strict):
     generator_steps: Positive = Field(6, description="a round, all on the same z and labels; z is optimised too")
     student_steps: Positive = Field(5, description="a round, each on fresh z and labels")
     evaluate_every: Positive = Field(1, description="epochs between evaluations on held-out images")
-    precision: Precision | None = Field(
-        None,
-        description="floating-point format of passes; losses and batch-norm prior stay float32; null as for a student",
+    precision: Precision = Field(
+        "float32",
+        description="floating-point format of passes; losses and batch-norm prior stay float32",
     )
     reference_quirks: bool = Field(
         False, description="do as the authors' code does where it differs from the paper: for parity alone"

@@ -83,7 +83,7 @@ def run_white_box(
     check_architecture(config.student.architecture)
     _check_folder(run_dir, config, resume=resume)
     device = choose_device(config.runtime.device)
-    config = _with_precision(config, device, run_dir)
+    settled_precision("precision", config.precision, device, emulation=config.runtime.emulation, resumed=resume)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     evaluation = load_evaluation(config.data, config.seed)
@@ -173,15 +173,6 @@ def _epoch(engine: Engine, epoch: int) -> dict[str, Any]:
     }
 
 
-def _with_precision(config: WhiteBoxConfig, device: torch.device, run_dir: Path) -> WhiteBoxConfig:
-    """The configuration with the format that it leaves to the machine, or that the run in the folder began in."""
-    resumed = (run_dir / CONFIG_FILE).exists()
-    before = load_as(WhiteBoxConfig, run_dir / CONFIG_FILE).precision if resumed else None
-    asked, emulation = config.precision or before, config.runtime.emulation
-    chosen = settled_precision("precision", asked, device, emulation=emulation, resumed=resumed)
-    return config.model_copy(update={"precision": chosen})
-
-
 def _check_folder(run_dir: Path, config: WhiteBoxConfig, *, resume: bool) -> None:
     saved = run_dir / CONFIG_FILE
     if not saved.exists():
@@ -190,7 +181,6 @@ def _check_folder(run_dir: Path, config: WhiteBoxConfig, *, resume: bool) -> Non
         remedy = "resume it with --resume, or choose another output.name"
         raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
     before, now = load_as(WhiteBoxConfig, saved).model_dump(), config.model_dump()
-    now["precision"] = now["precision"] or before["precision"]  # which is settled when a run begins
     changed = [key for key in now if before[key] != now[key] and key != "runtime"]
     if changed:
         remedy = "resume with the configuration it began with, or give the new run another name"

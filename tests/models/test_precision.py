@@ -3,13 +3,11 @@
 
 import pytest
 import torch
-from support.processors import WITH_BFLOAT16, WITHOUT, make_processor
+from support.processors import WITHOUT, make_processor
 from support.tiny_white_box import tiny
 
 from fedcpsc.errors import ConfigError
 from fedcpsc.models.precision import bfloat16_is_emulated, own_precision, settled_precision
-from fedcpsc.typed_yaml import load_as
-from fedcpsc.white_box.plan import WhiteBoxConfig
 from fedcpsc.white_box.run import run_white_box
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -34,21 +32,6 @@ def test_a_processor_without_them_is_told_and_emulates_it_only_where_that_is_wan
     with pytest.raises(ConfigError, match=refused):
         run_white_box(tiny(precision="bfloat16", runtime={"device": "cpu"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_white_box_run_keeps_the_format_it_began_with(monkeypatch, tmp_path):
-    def interrupted(line):
-        raise KeyboardInterrupt
-
-    make_processor(monkeypatch, WITH_BFLOAT16)
-    with pytest.raises(KeyboardInterrupt):
-        run_white_box(tiny(), tmp_path, on_line=interrupted)
-    assert load_as(WhiteBoxConfig, tmp_path / "config.yaml").precision == "bfloat16"
-
-    make_processor(monkeypatch, WITHOUT)
-    with pytest.raises(ConfigError, match=r"precision='bfloat16': this processor.*like the one where it began"):
-        run_white_box(tiny(), tmp_path, resume=True)
-    run_white_box(tiny(runtime={"emulation": True}), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("supported", [True, False])
