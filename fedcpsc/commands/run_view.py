@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from fedcpsc.commands.long_name import LongName
 from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.printable import printable
 from fedcpsc.runs.evaluation_words import in_one_sentence, judged_in_words, right_in_words
-from fedcpsc.runs.metrics import MetricsLine, describe_line, describe_phase, duration
+from fedcpsc.runs.metrics import MetricsLine, SiloLine, describe_line, describe_phase, describe_stop, duration
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
 
@@ -45,7 +46,9 @@ class RunView:
         self._waits_for = waits_for
         self._alarmed = False
         self._suspicions = SuspicionWatch()
-        self._of_lines: set[str] = set()  # said of silos by the newest line
+        self._events: set[str] = set()
+        self._of_line: set[str] = set()  # said of suspicions by the newest line
+        self._stops: set[str] = set()  # said of silos that are no longer asked
         self._narrow = console.width < _WIDE
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -70,9 +73,12 @@ class RunView:
             self._bar.stop()
 
     def event(self, event: str) -> None:
-        """Prints a line about something an operator should know, unless the line of metrics.jsonl told it already."""
-        if event in self._of_lines:
-            return
+        """Prints a line about something an operator should know, unless a line of metrics.jsonl told it already."""
+        if event not in self._of_line | self._stops:
+            self._print(event)
+        self._events.add(event)
+
+    def _print(self, event: str) -> None:
         self._console.print(literal(f"{self._name}: {event}"), highlight=False, soft_wrap=True)
 
     def line(self, line: MetricsLine) -> None:
@@ -81,17 +87,25 @@ class RunView:
             self._console.print(f"[bold red]alarm[/]: {_ALARM} (class entropy {line['entropy']:.2f})")
         self._alarmed = bool(line["alarm"])
         if "silos" in line:
-            arisen, gone = self._suspicions.changes(suspicions_of(line["silos"]))
-            for change in arisen:
-                self._console.print("[bold red]alarm[/]:", literal(change), highlight=False, soft_wrap=True)
-            for change in gone:
-                self.event(change)
-            self._of_lines = {*arisen, *gone}
+            self._tell_of(line["silos"])
         if self._bar is not None and self._task is not None:
             state = _short_state(line) if self._narrow else describe_line(line)
             self._bar.update(self._task, completed=line["share_done"], state=state)
         elif line["phase"] == "round" or "student_accuracy" in line:
             self._console.print(literal(f"{self._name}: {describe_line(line)}"), highlight=False, soft_wrap=True)
+
+    def _tell_of(self, silos: Mapping[str, SiloLine]) -> None:
+        """Prints what is new about silos: suspicions that arise or go, and who is no longer asked."""
+        arisen, gone = self._suspicions.changes(suspicions_of(silos))
+        for change in arisen:
+            self._console.print("[bold red]alarm[/]:", literal(change), highlight=False, soft_wrap=True)
+        for change in gone:
+            self._print(change)
+        self._of_line = {*arisen, *gone}
+        stops = {describe_stop(name, why) for name, silo in silos.items() if (why := silo.get("stopped"))}
+        for stop in sorted(stops - self._events - self._stops):
+            self._print(stop)
+        self._stops |= stops
 
 
 def _short_state(line: MetricsLine) -> str:

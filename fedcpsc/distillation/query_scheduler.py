@@ -27,6 +27,7 @@ from fedcpsc.protocol.messages import Answer, AnyQuery, EvaluationAnswer, Query,
 from fedcpsc.protocol.recipe import CANDIDATES_PER_IMAGE, Recipe
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_journal import Batch
+from fedcpsc.runs.metrics import describe_stop
 from fedcpsc.runs.timeline import WAITING, Timeline
 
 __all__ = ["QueryScheduler"]
@@ -163,7 +164,7 @@ class QueryScheduler:
         state.left = why
         state.waiting.clear()
         log.warning("a silo is no longer asked", extra=fields(run=self._run, silo=silo, note=why))
-        self._tell(f"{silo} is no longer asked: {why}")
+        self._tell(describe_stop(silo, why))
 
     def close(self) -> None:
         """Puts on record what never came."""

@@ -23,6 +23,7 @@ __all__ = [
     "append_line",
     "describe_line",
     "describe_phase",
+    "describe_stop",
     "duration",
     "read_metrics",
     "upgrade_line",
@@ -95,6 +96,11 @@ class MetricsLine(TypedDict):
 
 
 _LINE = TypeAdapter(MetricsLine)
+
+
+def describe_stop(silo: str, why: str) -> str:
+    """The reason why a silo is no longer asked, as one sentence without its full stop."""
+    return f"{silo} is no longer asked: {why}"
 
 
 def append_line(path: Path, line: MetricsLine) -> None:

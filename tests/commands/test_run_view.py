@@ -117,6 +117,18 @@ def test_a_suspicion_that_a_line_has_shown_is_not_told_again_as_an_event():
     assert "silo-2 is no longer asked" in text()
 
 
+def test_a_silo_that_is_no_longer_asked_is_told_once_by_event_or_line():
+    console, text = printed()
+    stopped = {"answers": 1, "answers_left": 0, "stopped": "budget"}
+    with RunView(console, "digits") as view:
+        view.event("silo-1 is no longer asked: budget")
+        view.line(line(silos={"silo-1": stopped}))
+        view.line(line(silos={"silo-1": stopped, "silo-2": stopped}))
+        view.event("silo-2 is no longer asked: budget")
+    for silo in ("silo-1", "silo-2"):
+        assert text().count(f"digits: {silo} is no longer asked: budget") == 1
+
+
 def test_the_alarm_is_told_once_for_each_time_it_starts():
     console, text = printed()
     with RunView(console, "digits") as view:
