@@ -217,7 +217,7 @@ def test_a_contrast_needs_a_linear_layer_whose_input_are_features(tmp_path):
 
 def test_in_bfloat16_with_a_contrast_it_learns(tmp_path, module):
     changes = {"student__precision": "bfloat16", "student__contrastive_weight": 0.1, "student__average": 0.9}
-    run(tmp_path / "run", module, **changes)
+    run(tmp_path / "run", module, runtime__emulation=True, **changes)
     fitted = load_file(tmp_path / "run/student.safetensors")
     assert fitted["first.weight"].dtype == torch.float32
     assert all(value.isfinite().all() for value in fitted.values())
