@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.units import unit_ids
 
 __all__ = ["set_aside"]
 
@@ -32,17 +32,10 @@ def set_aside(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, Imag
     if share == 0:
         return images, None
     threshold = int(share * 2**64)
-    aside = np.array([_number(unit, seed) < threshold for unit in _units(images)], np.bool_)
+    aside = np.array([_number(unit, seed) < threshold for unit in unit_ids(images)], np.bool_)
     if not aside.any():
         return images, None
     return images.subset(np.flatnonzero(~aside)), images.subset(np.flatnonzero(aside))
-
-
-def _units(images: ImageSet) -> list[bytes]:
-    if images.persons is not None:
-        return [person.encode() for person in images.persons.tolist()]
-    labels: npt.NDArray[np.int64] = images.labels.astype("<i8")
-    return [label.tobytes() + image.tobytes() for label, image in zip(labels, images.images, strict=True)]
 
 
 def _number(unit: bytes, seed: int) -> int:

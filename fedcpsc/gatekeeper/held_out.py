@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from fedcpsc.data.decode import PictureForm, decode
 from fedcpsc.data.readers.source import Split, read_split
+from fedcpsc.data.units import record_ids
 from fedcpsc.errors import DataError, PolicyError, explain
 from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy, HeldOutImages
 from fedcpsc.gatekeeper.seen_records import number_seen
 from fedcpsc.silo_config import ColumnPersons
 from fedcpsc.teachers.manifest import Manifest
-from fedcpsc.training.sharding import record_ids
 
 __all__ = ["HELD_OUT_FOLDER", "PERSON_COLUMN", "HeldOut", "read_held_out"]
 

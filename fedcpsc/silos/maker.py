@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.units import record_ids, unit_ids
 from fedcpsc.errors import DataError, explain
 from fedcpsc.files import durable
 from fedcpsc.gatekeeper.guarantee import check_training
@@ -50,7 +51,6 @@ from fedcpsc.training.plan import (
     training_plan,
     used_settings,
 )
-from fedcpsc.training.sharding import record_ids, unit_ids
 from fedcpsc.training.teacher import train_teacher
 
 __all__ = ["SiloMaker"]

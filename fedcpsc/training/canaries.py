@@ -41,11 +41,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.units import record_ids, unit_numbers
 from fedcpsc.errors import ConfigError, DataError, ManifestError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.privacy.randomness import SecretStream
 from fedcpsc.teachers.manifest import Manifest
-from fedcpsc.training.sharding import record_ids, unit_numbers
 from fedcpsc.typed_yaml import Strict
 
 __all__ = ["CANARIES_FILE", "Canaries", "canary_images", "draw_canaries", "load_canaries", "planted", "save_canaries"]

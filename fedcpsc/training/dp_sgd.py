@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from fedcpsc.data.augment import mirrored, shifted
 from fedcpsc.data.images import ImageSet, to_pixels
+from fedcpsc.data.units import unit_numbers
 from fedcpsc.errors import ConfigError, TeacherError, explain
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
@@ -46,7 +47,7 @@ from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher
 from fedcpsc.training.plan import DpSgdTraining, planned_history
 from fedcpsc.training.public_gradient import PublicGradient
-from fedcpsc.training.sharding import unit_numbers, unit_of
+from fedcpsc.training.sharding import unit_of
 from fedcpsc.training.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
 
 __all__ = ["private_architecture", "train_dp_sgd"]

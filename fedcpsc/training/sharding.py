@@ -11,7 +11,6 @@ nobody can aim records at a chosen shard.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -27,7 +26,7 @@ from fedcpsc.teachers.proof import Unit
 if TYPE_CHECKING:
     from fedcpsc.data.images import ImageSet  # imports torch
 
-__all__ = ["KEY_FILE", "read_or_make_key", "record_ids", "shards_of", "unit_ids", "unit_numbers", "unit_of"]
+__all__ = ["KEY_FILE", "read_or_make_key", "shards_of", "unit_of"]
 
 KEY_FILE = "shard.key"
 
@@ -35,41 +34,6 @@ KEY_FILE = "shard.key"
 def unit_of(images: ImageSet) -> Unit:
     """What a training on these images protects: persons where they are named, else records."""
     return "record" if images.persons is None else "person"
-
-
-def unit_ids(images: ImageSet) -> list[bytes]:
-    """Id of each record's unit, 32 bytes: the record's own (`record_ids`), or SHA-256 of its person's id.
-
-    Args:
-        images: N records.
-    """
-    if images.persons is None:
-        return record_ids(images.images, images.labels)
-    return [hashlib.sha256(person.encode()).digest() for person in images.persons.tolist()]
-
-
-def unit_numbers(images: ImageSet) -> npt.NDArray[np.int64]:
-    """Number of each record's unit, int64 [N] in [0, U). Equal records are as many units.
-
-    Args:
-        images: N records.
-    """
-    if images.persons is None:
-        return np.arange(len(images), dtype=np.int64)
-    return np.unique(images.persons, return_inverse=True)[1].astype(np.int64)
-
-
-def record_ids(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> list[bytes]:
-    """A record's id from its content: equal records share a shard, whatever their order.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        labels: int64 [N].
-    """
-    whole = labels.astype("<i8")
-    return [
-        hashlib.sha256(label.tobytes() + image.tobytes()).digest() for image, label in zip(images, whole, strict=True)
-    ]
 
 
 def shards_of(ids: list[bytes], key: bytes, shards: int) -> npt.NDArray[np.int64]:

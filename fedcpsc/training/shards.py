@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.units import unit_ids, unit_numbers
 from fedcpsc.errors import DataError, explain
 from fedcpsc.models.device import torch_threads
 from fedcpsc.models.registry import HeadedClassifier, build_classifier
@@ -24,7 +25,7 @@ from fedcpsc.teachers.shard_teacher import stacked
 from fedcpsc.training.outliers import Outliers, make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
 from fedcpsc.training.plan import PlainTraining, ShardsTraining
-from fedcpsc.training.sharding import read_or_make_key, shards_of, unit_ids, unit_numbers, unit_of
+from fedcpsc.training.sharding import read_or_make_key, shards_of, unit_of
 
 __all__ = ["train_shards"]
 

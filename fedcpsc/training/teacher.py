@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from fedcpsc.data.images import ImageSet
+from fedcpsc.data.units import unit_numbers
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import draw_canaries, planted
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.outliers import make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
 from fedcpsc.training.plan import DpSgdTraining, ShardsTraining, public_units, training_plan
-from fedcpsc.training.sharding import unit_numbers, unit_of
+from fedcpsc.training.sharding import unit_of
 from fedcpsc.training.shards import train_shards
 
 __all__ = ["train_teacher"]

@@ -15,6 +15,7 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.set_aside import set_aside
 from fedcpsc.data.silo_images import load_silo_train, parts_of_silos
+from fedcpsc.data.units import record_ids
 from fedcpsc.distillation.evaluate import accuracy, predicted_classes
 from fedcpsc.distillation.run import distill
 from fedcpsc.errors import PolicyError
@@ -29,7 +30,6 @@ from fedcpsc.silos.held_out import write_held_out
 from fedcpsc.silos.make import make_silos
 from fedcpsc.simulated.one_process import run_local
 from fedcpsc.teachers.manifest import load_manifest
-from fedcpsc.training.sharding import record_ids
 from server.flower_transport import FlowerTransport
 
 

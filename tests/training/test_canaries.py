@@ -17,6 +17,7 @@ from scipy.stats import binomtest, chi2, chisquare, norm
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.silo_images import load_silo_train
+from fedcpsc.data.units import record_ids, unit_numbers
 from fedcpsc.errors import ConfigError, DataError, ManifestError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.privacy.accounting import gaussian_mu
@@ -33,7 +34,6 @@ from fedcpsc.training.canaries import (
     planted,
     save_canaries,
 )
-from fedcpsc.training.sharding import record_ids, unit_numbers
 
 FALSE_ALARM = 1e-6
 

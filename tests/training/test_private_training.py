@@ -9,6 +9,7 @@ import torch
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet, to_pixels
+from fedcpsc.data.units import record_ids, unit_ids
 from fedcpsc.errors import ConfigError, DataError, PolicyError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.models.registry import build_classifier
@@ -29,7 +30,7 @@ from fedcpsc.training.plan import (
     training_plan,
     used_settings,
 )
-from fedcpsc.training.sharding import record_ids, shards_of, unit_ids
+from fedcpsc.training.sharding import shards_of
 from fedcpsc.training.shards import train_shards
 from fedcpsc.training.teacher import train_teacher
 
