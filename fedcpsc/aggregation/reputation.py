@@ -211,7 +211,11 @@ def _powers(said: Floats, given: Answered, known: npt.NDArray[np.bool_]) -> Floa
 
 def _tempered(answers: Floats, power: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """Answers [S, N, K] raised to each silo's power; classes that it lacks stay 0, and each row keeps its sum."""
-    raised = np.power(np.maximum(answers, _CERTAIN), power[:, None, None]) * known[:, None, :]
+    logs = np.log(np.maximum(answers, _CERTAIN))
+    highest = np.where(known[:, None, :], logs, -np.inf).max(
+        2, keepdims=True
+    )  # of a row: its power is 1, and none underflows
+    raised = np.exp(power[:, None, None] * np.minimum(logs - highest, 0)) * known[:, None, :]
     total = raised.sum(2, keepdims=True)
     tempered: Floats = (raised * (answers.sum(2, keepdims=True) / np.where(total > 0, total, 1))).astype(np.float32)
     return tempered

@@ -149,6 +149,28 @@ def test_confidence_buys_no_weight():
     assert tempered.sum(2) == pytest.approx(np.ones((5, IMAGES)), abs=1e-5)
 
 
+@pytest.mark.parametrize("bits", [8, 32])
+@pytest.mark.parametrize("highest", [0.1001, 0.12, 0.13, 0.2, 0.35])
+@pytest.mark.parametrize("rule", ["uniform", "class_prior_log", "answer_peak_log"])
+def test_one_that_is_hardly_sure_of_anything_beside_certain_ones_stops_no_run(highest, bits, rule):
+    """Its answers are raised to the 50th power to be compared, which float32 cannot hold where they are small."""
+    labels = truth()
+    timid = np.full((IMAGES, CLASSES), (1 - highest) / (CLASSES - 1), np.float32)
+    timid[np.arange(IMAGES), labels] = highest
+    if bits == 8:
+        timid = np.round(timid * 255) / 255
+        timid = (timid / timid.sum(1, keepdims=True)).astype(np.float32)
+    said = np.stack([certain(labels), certain(labels), certain(labels), certain((labels + 1) % CLASSES), timid])
+    with np.errstate(all="raise", under="ignore"):
+        standing = judge(Answers(said), np.ones((5, CLASSES), bool))
+        counts = np.ones((5, CLASSES), np.float32)
+        given = np.ones((5, IMAGES), bool)
+        target = aggregate(said, given, RULES.get(rule), counts=counts, standing=standing, place=0.5)
+    for name in ("power", "reputation", "support", "steadiness", "agreement", "surest"):
+        assert np.isfinite(getattr(standing, name)).all(), name
+    assert (target.argmax(1) == labels).mean() > 0.99
+
+
 def test_one_that_turns_after_honest_rounds_counts_for_nothing_in_the_later_ones():
     said = [teacher(seed) for seed in range(5)]
     half = IMAGES // 3
