@@ -79,7 +79,9 @@ def write(path: Path, pictures: Iterable[tuple[Image.Image, int]]) -> None:
         images.append({"bytes": encoded.getvalue()})
         labels.append(label)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"image": images, "label": labels}), path)
+    begun = path.with_suffix(".part")
+    pq.write_table(pa.table({"image": images, "label": labels}), begun)
+    begun.rename(path)  # whole, or not there
     print(f"{path}: {len(labels):,} pictures", flush=True)
 
 
@@ -90,9 +92,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the folders that are made")
     given = parser.parse_args()
     for name, classes, each in (("letters", string.ascii_uppercase, 16), ("glyphs", _PRINTED, 8)):
-        stream = np.random.default_rng(1)
-        write(given.out / name / "train.parquet", characters(classes, _TRAINING_FONTS, each, stream))
-        write(given.out / name / "test.parquet", characters(classes, _TEST_FONTS, 8, stream))
+        for split, fonts, count, seed in (("train", _TRAINING_FONTS, each, 1), ("test", _TEST_FONTS, 8, 2)):
+            stream = np.random.default_rng(seed)
+            write(given.out / name / f"{split}.parquet", characters(classes, fonts, count, stream))
     for split in ("train", "test"):
         write(given.out / "mnist_negative" / f"{split}.parquet", negatives(given.data / "mnist" / f"{split}.parquet"))
     return 0

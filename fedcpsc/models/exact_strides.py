@@ -4,7 +4,8 @@
 oneDNN errs in bfloat16 where a stride is larger than the image that it moves over, or than its kernel. In version 3.12,
 which torch 2.14 brings, weights of such a convolution that touch no pixel get a gradient that nobody wrote: what lay in
 that memory before, up to infinity. (A 3x3 kernel of stride 2 over a single pixel: torchvision's ResNets on 8x8 images.)
-Forward passes on AMX were wrong where the stride is larger than the kernel (oneDNN, pull request 5494).
+Forward passes on AMX were wrong where the stride is larger than the kernel (oneDNN, pull request 5494). Layers of the
+class `torch.nn.Conv2d` and those derived of it are mended; a module that calls `torch.nn.functional.conv2d` is not.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 from fedcpsc.config import Precision, RunConfig
 from fedcpsc.errors import ConfigError, explain
 
-__all__ = ["bfloat16_is_emulated", "own_precision", "settled_precision", "with_settled_precision"]
+__all__ = ["bfloat16_is_emulated", "check_precision", "own_precision", "settled_precision", "with_settled_precision"]
 
 
 def bfloat16_is_emulated(device: torch.device) -> bool:
@@ -28,27 +28,43 @@ def own_precision(device: torch.device) -> Precision:
     return "float32" if bfloat16_is_emulated(device) else "bfloat16"
 
 
+def check_precision(
+    key: str, precision: Precision, device: torch.device, *, emulation: bool, resumed: bool = False
+) -> None:
+    """Does nothing where the device computes in this format by itself, or may emulate it.
+
+    Args:
+        key: key of the configuration that names the format.
+        precision: the format.
+        device: device of the passes.
+        emulation: whether a format that the device lacks is computed in all the same.
+        resumed: whether a run began in it, so that it cannot be another.
+
+    Raises:
+        ConfigError: the device lacks the format.
+    """
+    if precision == "bfloat16" and not emulation and bfloat16_is_emulated(device):
+        what = "GPU" if device.type == "cuda" else "processor"
+        constraint = f"this {what} has no instructions for it and would be slower than in float32"
+        remedy = "go on with the run on a machine like the one where it began" if resumed else f"set {key}=float32"
+        remedy += ", or runtime.emulation=true to have it emulated"
+        raise ConfigError(explain(key, precision, constraint, remedy))
+
+
 def settled_precision(
     key: str, asked: Precision | None, device: torch.device, *, emulation: bool, resumed: bool = False
 ) -> Precision:
     """The format of a run's passes, which stays the same to its end, on whatever machine it is gone on with.
 
     Args:
-        key: key of the configuration that names the format.
         asked: what the configuration says, or said when the run began; None leaves it to the device.
-        device: device of the passes.
-        emulation: whether a format that the device lacks is computed in all the same.
-        resumed: whether the run began in it, so that it cannot be another.
+        key, device, emulation, resumed: arguments of `check_precision`.
 
     Raises:
         ConfigError: the device lacks the format.
     """
     chosen = asked or own_precision(device)
-    if chosen == "bfloat16" and not emulation and bfloat16_is_emulated(device):
-        what = "GPU" if device.type == "cuda" else "processor"
-        constraint = f"this {what} has no instructions for it and would be slower than in float32"
-        remedy = "go on with the run on a machine like the one where it began" if resumed else f"set {key}=float32"
-        raise ConfigError(explain(key, chosen, constraint, f"{remedy}, or runtime.emulation=true to have it emulated"))
+    check_precision(key, chosen, device, emulation=emulation, resumed=resumed)
     return chosen
 
 

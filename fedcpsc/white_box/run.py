@@ -20,7 +20,7 @@ from fedcpsc.errors import RunError, explain
 from fedcpsc.files import write_whole
 from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
-from fedcpsc.models.precision import settled_precision
+from fedcpsc.models.precision import check_precision
 from fedcpsc.models.registry import Classifier, check_architecture
 from fedcpsc.provenance import commit, versions
 from fedcpsc.runs.layout import (
@@ -83,7 +83,7 @@ def run_white_box(
     check_architecture(config.student.architecture)
     _check_folder(run_dir, config, resume=resume)
     device = choose_device(config.runtime.device)
-    settled_precision("precision", config.precision, device, emulation=config.runtime.emulation, resumed=resume)
+    check_precision("precision", config.precision, device, emulation=config.runtime.emulation, resumed=resume)
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     evaluation = load_evaluation(config.data, config.seed)
