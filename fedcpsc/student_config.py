@@ -42,9 +42,9 @@ class StudentConfig(Strict):
         "convnet",
         description="a name of fedcpsc.models.registry, torchvision/NAME or timm/NAME; an unknown one is refused with the nearest",
     )
-    width: Positive = Field(
-        32,
-        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths",
+    width: Positive | None = Field(
+        None,
+        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths; null: 64 for colour images of up to 64x64 pixels, else 32, and the run keeps what it began with",
     )
     weights: str | None = Field(
         None,
@@ -83,7 +83,10 @@ class StudentConfig(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="steps at the beginning of the final fit over which the learning rate rises from zero"
     )
-    shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
+    shift: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="random shift of student inputs in pixels; what the silos answered is true of the image where it was",
+    )
     flip: bool = Field(
         False, description="random horizontal flips of student inputs, where a mirror image is of the same class"
     )

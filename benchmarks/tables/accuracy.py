@@ -12,6 +12,7 @@ __all__ = [
     "accuracy",
     "aggregation",
     "disjoint",
+    "domains",
     "dp_sgd",
     "label_sets",
     "lightness",
@@ -30,6 +31,28 @@ def accuracy() -> list[str]:
     """Accuracy per answer, one set of data after the other."""
     rows = [row for row in read("accuracy_per_answer.json") or [] if _LABEL_SETS not in row["setting"]]
     return accuracy_table(sorted(rows, key=lambda row: row["setting"].split()[0].lower()))
+
+
+def domains() -> list[str]:
+    """One recipe on pictures of many kinds, with the minutes of a whole run on one core."""
+    rows = sorted(read("domains.json") or [], key=lambda row: -row["mean"])
+    return table(
+        "pictures | silos | answers | best single teacher | ensemble | **student** | short of the ensemble | minutes | seeds",
+        (
+            (
+                row["setting"],
+                f"{row['silos']}",
+                f"{row['answers']:,}",
+                f"{row['teacher']:.1f}",
+                f"{row['ensemble']:.1f}",
+                f"**{spread(row['mean'], row['std'])}**",
+                f"{row['ensemble'] - row['mean']:.1f}",
+                f"{row['seconds'] / 60:.0f}",
+                f"{len(row['seeds'])}",
+            )
+            for row in rows
+        ),
+    )
 
 
 def dp_sgd() -> list[str]:

@@ -37,6 +37,7 @@ PAGES = (
     "docs/threats.md",
     "docs/white_box.md",
     "docs/peers.md",
+    "docs/what_to_expect.md",
     "docs/scale.md",
 )
 _TABLES: dict[str, Callable[[], list[str]]] = {
@@ -58,6 +59,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "dishonest": dishonest.federations,
     "dishonest-attacks": dishonest.attacks,
     "dishonest-rules": dishonest.rules,
+    "domains": accuracy.domains,
     "dp-sgd": accuracy.dp_sgd,
     "fourth-silo": deployments.fourth_silo,
     "inference-speed": costs.inference_speed,
