@@ -37,7 +37,7 @@ def domains() -> list[str]:
     """One recipe on pictures of many kinds, with the minutes of a whole run on one core."""
     rows = sorted(read("domains.json") or [], key=lambda row: -row["mean"])
     return table(
-        "pictures | silos | answers | best single teacher | ensemble | **student** | short of the ensemble | minutes | seeds",
+        "pictures | silos | answers | best single teacher | ensemble | **student** | short of it by | minutes | seeds",
         (
             (
                 row["setting"],
