@@ -16,7 +16,7 @@ from own_teachers import CLASSES, organisations
 import fedcpsc
 
 FIRST, SECOND, SEEDS = "uniform", "answer_peak_log", (1, 2, 3)
-STUDENT = {"width": 8, "final_steps": 800}
+STUDENT = {"width": 8, "shift": 0, "final_steps": 800}
 
 own = organisations()
 accuracies: dict[str, list[float]] = {FIRST: [], SECOND: []}

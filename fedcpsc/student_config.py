@@ -83,10 +83,7 @@ class StudentConfig(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="steps at the beginning of the final fit over which the learning rate rises from zero"
     )
-    shift: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="random shift of student inputs in pixels; what the silos answered is true of the image where it was",
-    )
+    shift: Annotated[int, Field(ge=0)] = Field(1, description="random shift of student inputs in pixels")
     flip: bool = Field(
         False, description="random horizontal flips of student inputs, where a mirror image is of the same class"
     )

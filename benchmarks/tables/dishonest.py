@@ -18,12 +18,16 @@ Row = dict[str, Any]
 
 def federations() -> list[str]:
     """Each federation, over all lies."""
-    rows = _rows("ensemble")
+    rows, students = _rows("ensemble"), _rows("student")
     named = list(dict.fromkeys(row["setting"] for row in rows))
     return table(
         "silos | no liar | one liar, not judged | one liar, certain | soft | on classes with two witnesses "
-        "| one that knows the rule | two of 5, three of 10 | liar named | honest accused, no liar | beside a liar",
-        (_federation(name, [row for row in rows if row["setting"] == name]) for name in named),
+        "| its student | one that knows the rule | its student | two of 5, three of 10 | liar named "
+        "| honest accused, no liar | beside a liar",
+        (
+            _federation(*([row for row in found if row["setting"] == name] for found in (rows, students)))
+            for name in named
+        ),
     )
 
 
@@ -76,20 +80,26 @@ def _rows(what: str) -> list[Row]:
     return [row for row in read("dishonest.json") or [] if row["what"] == what]
 
 
-def _federation(name: str, rows: Sequence[Row]) -> Sequence[str]:
+def _federation(rows: Sequence[Row], students: Sequence[Row]) -> Sequence[str]:
+    lied_to = [
+        [row for row in students if row["liars"] and (row["attack"] == _ADAPTIVE) is knows] for knows in (False, True)
+    ]
+    listed_student, adaptive_student = (_change(found, key="mean", worst="worst") for found in lied_to)
     honest = next((row["rules"] for row in rows if not row["liars"]), None)
     listed = [row for row in rows if row["liars"] and row["attack"] not in {_ADAPTIVE, _COUNTS}]
     one, several = ([row for row in listed if (row["liars"] == 1) == single] for single in (True, False))
     adaptive = [row for row in rows if row["attack"] == _ADAPTIVE and row["liars"] == 1]
     judged = honest[_JUDGED] if honest else {}
     return (
-        name,
+        rows[0]["setting"],
         f"{judged['mean']:+.1f}" if honest else _NOTHING,
         _change(one, _PLAIN),
         _change([row for row in one if row["form"] == "certain"]),
         _change([row for row in one if row["form"] == "soft"]),
         _change(one, key="witnessed", worst="witnessed_worst"),
+        listed_student,
         _change(adaptive),
+        adaptive_student,
         _change(several),
         _share(one, "named"),
         f"{judged['accused']} of {judged['judged']}" if "accused" in judged else _NOTHING,

@@ -39,6 +39,7 @@ _FEWEST_IMAGES = 200  # below, chance agrees with anybody
 _PEAK, _LEAST_IN_PEAK = 0.02, 10  # share, and least number, of the images that a silo is surest of are of a class
 _BEST = 0.2  # share of two silos' common classes on which they are compared
 _USUAL, _LEAST_EDGE, _SPAN = 0.5, 0.2, 0.2  # an edge is 0 up to max(0.5 x the usual agreement, 0.2), 1 from 0.2 above
+_USUAL_OF_ONE = 1 / 3  # in place of 0.5 with three or four silos: the best of so few peers is above what is usual
 _DOUBLED = 2.0  # an expert at the rim of the graph keeps its weight
 _AGREED = 0.4  # agreement on a class from which it counts as full support
 _ALONE = 0.3  # weight, beside the reputations of those who know a class, of a silo's own word on it
@@ -49,6 +50,7 @@ _NO_WORD = 1e-3  # least weight, so that an image that nobody else answered stil
 _GOOD_PART = 0.4  # of a silo's peers: less than one liar's fellow makes up, no more than half the honest
 _DOUBTED = 0.3  # a reputation, or steadiness, below which a silo is named
 _SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.25, 0.5  # when a silo is named for a class
+_ONE_VOICE = 0.2  # how far two others at least see one other class there
 _CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
 _ITERATIONS = 100
 
@@ -66,6 +68,8 @@ class Standing:
         surest: mean of each silo's highest 2 % of answers on each class, float32 [S, K].
         known: which classes each silo knows, bool [S, K].
         unchecked: whether nobody shares a class with the silo, bool [S].
+        contradictions: classes that a silo is sure of while others, who agree on them, say with one voice that what it
+            takes for one is of another, bool [S, K].
     """
 
     power: Floats
@@ -76,6 +80,7 @@ class Standing:
     surest: Floats
     known: Answered
     unchecked: Answered
+    contradictions: Answered
 
     def temper(self, answers: Floats) -> Floats:
         """Answers [S, N, K] no more confident than the median silo's; each row keeps its sum."""
@@ -105,12 +110,8 @@ class Standing:
         return [self._suspicion(silo) for silo in range(len(self.reputation))]
 
     def contradicted(self, silo: int) -> npt.NDArray[np.int64]:
-        """Classes that the silo is sure of and that others, who agree on them, do not see where it does: int64 [n]."""
-        know = self.surest * self.reputation[:, None]
-        own, others = self.surest[silo], know.sum(0) - know[silo]
-        agreed = np.delete(self.support, silo, axis=0).max(0) > _AGREED_ON
-        found = agreed & (own > _SURE * own.max()) & (others > _WITNESSES) & (self.support[silo] < _CONTRADICTED)
-        return np.flatnonzero(found)
+        """Classes on which the silo is contradicted: int64 [n]."""
+        return np.flatnonzero(self.contradictions[silo])
 
     def _suspicion(self, silo: int) -> str | None:
         if self.reputation[silo] < _DOUBTED:
@@ -147,6 +148,7 @@ def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | Non
     backing = np.clip(by_class / _AGREED, 0, 1)
     backing[np.arange(len(said)), np.arange(len(said))] = 0
     support = (_ALONE + np.einsum("tc,stc->sc", know, backing)) / (_ALONE + others)
+    doubted = _doubted(support, peaks, others)
     single = np.float32
     return Standing(
         power=np.minimum(power, 1).astype(single),
@@ -157,7 +159,54 @@ def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | Non
         surest=peaks.astype(single),
         known=known,
         unchecked=unchecked,
+        contradictions=doubted & _seen_as_another(doubted, evened, given, peaks),
     )
+
+
+def _doubted(support: Floats, surest: Floats, others: Floats) -> Answered:
+    """Classes that a silo is sure of, and that others, who agree on them, do not see where it does: bool [S, K].
+
+    Args:
+        support, surest: attributes of the standing.
+        others: how far others know each class, [S, K].
+    """
+    sure = surest > _SURE * surest.max(1, keepdims=True)
+    agreed = np.stack([np.delete(support, silo, axis=0).max(0) for silo in range(len(support))]) > _AGREED_ON
+    return np.asarray(sure & agreed & (others > _WITNESSES) & (support < _CONTRADICTED), bool)
+
+
+def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Floats) -> Answered:
+    """Whether two others at least agree that the images which a silo takes for a class are of another, bool [S, K].
+
+    On images that are nothing in particular, teachers of the same classes often see different ones, each its own: they
+    contradict nobody. One that exchanges classes is contradicted with one voice.
+
+    Args:
+        asked: silos and classes that it is to be found out of, bool [S, K]; False for all others.
+        said: answers as confident as the median silo's, [S, N, K].
+        given: who answered what, [S, N].
+        surest: mean of each silo's highest answers on each class, [S, K].
+    """
+    found = np.zeros_like(asked)
+    mean = (said * given[:, :, None]).sum(1) / np.maximum(given.sum(1), 1)[:, None]
+    for silo, own in np.argwhere(asked):
+        rows = np.flatnonzero(given[silo])
+        top = rows[_highest(said[silo, rows, own])]
+        if len(top) > _PEAK * len(rows):
+            continue  # of few images some of the highest are hardly high
+        both = given[:, top]
+        count = both.sum(1)[:, None]
+        more = (said[:, top] * both[:, :, None]).sum(1) / np.maximum(count, 1) - mean
+        more = np.where(count > 0, more / (surest - mean + 0.05), 0)
+        more[silo], more[:, own] = 0, 0
+        found[silo, own] = np.sort(more, axis=0)[-2].max() > _ONE_VOICE
+    return found
+
+
+def _highest(values: Floats) -> npt.NDArray[np.int64]:
+    """Places of the highest 2 % of a silo's answers on a class, or of the highest 10: int64 [n]."""
+    count = min(len(values), max(_LEAST_IN_PEAK, round(_PEAK * len(values))))
+    return np.argsort(-values, kind="stable")[:count]
 
 
 def believed_counts(reported: Floats, surest: Floats) -> Floats:
@@ -232,10 +281,8 @@ def _agreement_by_class(said: Floats, given: Answered) -> tuple[Floats, Floats]:
         rows = np.flatnonzero(given[t])
         if not len(rows):
             continue
-        highest = min(len(rows), max(_LEAST_IN_PEAK, round(_PEAK * len(rows))))
-        order = np.argsort(-said[t][rows], axis=0, kind="stable")[:highest]
         for c in range(classes):
-            top = rows[order[:, c]]
+            top = rows[_highest(said[t, rows, c])]
             both = given[:, top]
             own = (said[:, top, c] * both).sum(1) / np.maximum(both.sum(1), 1)
             over_highest[:, t, c] = np.where(both.any(1), own - mean[:, c], 0)
@@ -261,7 +308,8 @@ def _reputation(agreement: Floats) -> Floats:
     silos = len(agreement)
     peers = max(1, (silos - 1) // 2)  # as many as an honest majority leaves at least
     usual = float(np.median(-np.sort(-agreement, axis=1)[:, :peers].mean(1)))
-    edges = np.clip((agreement - max(_LEAST_EDGE, _USUAL * usual)) / _SPAN, 0, 1)
+    share = _USUAL if peers > 1 else _USUAL_OF_ONE
+    edges = np.clip((agreement - max(_LEAST_EDGE, share * usual)) / _SPAN, 0, 1)
     if not edges.any():
         return np.ones(silos, np.float32)
     central = np.ones(silos)

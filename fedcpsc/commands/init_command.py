@@ -111,6 +111,7 @@ def _of_digits(stem: str) -> _Start:
         },
         "queries": {"answers_per_silo": 5000, "rounds": 20},
         "synthesis": {"moments": [-0.40, 0.75]},
+        "student": {"shift": 0},
         "aggregation": {"rule": "class_prior_log"},
         "output": {"name": name},
         "runtime": {"threads": 1},
@@ -119,6 +120,7 @@ def _of_digits(stem: str) -> _Start:
         "silos.policy.answers": "the ledger counts over all runs",
         "silos.policy.share_class_counts": "the owners agreed to tell their class counts: see aggregation",
         "synthesis.moments": "of 8-bit digits in general",
+        "student.shift": "a pixel is an eighth of the image: moved, the silos would have answered otherwise",
         "aggregation.rule": "skewed silos mislead a plain mean",
         "runtime.threads": "networks this small only lose by sharing a batch among cores",
     }
@@ -143,7 +145,8 @@ def _of_look(look: FirstLook, stem: str) -> _Start:
         "policy": {"answers": 100_000, "share_class_counts": True},
     }
     start.tree |= {"data": data, "silos": silos, "synthesis": {"moments": None}}
-    del start.tree["runtime"], start.reasons["runtime.threads"]  # right for 8x8 alone
+    for section, key in (("student", "student.shift"), ("runtime", "runtime.threads")):  # right for 8x8 alone
+        del start.tree[section], start.reasons[key]
     start.reasons["synthesis.moments"] = (
         "found in the silos' answers; or two published figures of such pictures, as [-0.05, 0.5]; never your data's"
     )

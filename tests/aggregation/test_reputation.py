@@ -139,6 +139,40 @@ def test_one_that_swaps_two_classes_loses_these_and_keeps_the_others():
     assert accuracy(said, standing) > 0.97
 
 
+def idiosyncratic(seed, share):
+    """A teacher that sees in `share` of the images what all see, and in the others what it alone does."""
+    own = np.random.default_rng(200 + seed).integers(0, CLASSES, IMAGES)
+    alike = np.random.default_rng(300 + seed).random(IMAGES) < share
+    return 0.9 * certain(np.where(alike, truth(), own)) + 0.1 * teacher(seed)
+
+
+def test_honest_silos_that_seldom_see_the_same_accuse_none_of_them():
+    """As teachers of photographs, which agree on few of the images that priors draw."""
+    for shares in ((0.7, 0.7, 0.45), (0.7, 0.6, 0.6), (0.7, 0.6, 0.5, 0.6, 0.7)):
+        standing = standing_of([idiosyncratic(seed, share) for seed, share in enumerate(shares)])
+        assert standing.suspicions() == [None] * len(shares)
+        assert standing.weights.min() > 0.5
+
+
+def test_a_class_that_a_silo_sees_elsewhere_than_others_is_contradicted_only_by_one_voice():
+    said = [teacher(seed) for seed in range(3)]
+    alone = said[2].copy()
+    where = np.random.default_rng(8).random(IMAGES) < 0.1  # images of any class, which it takes for the third
+    alone[truth() == 3] = np.roll(alone[truth() == 3], 4, axis=1)
+    alone[where] = certain(np.full(where.sum(), 3))
+    standing = standing_of([said[0], said[1], alone])
+    assert standing.support[2, 3] < 0.25  # it hardly counts there, and nobody accuses it
+    assert 3 not in standing.contradicted(2)
+    standing = standing_of([said[0], said[1], swapped(said[2], 3, 8)])
+    assert standing.contradicted(2).tolist() == [3, 8]
+
+
+def test_no_class_is_contradicted_on_fewer_images_than_the_highest_two_per_cent_take():
+    said = [teacher(seed)[:400] for seed in range(3)]
+    said[2] = swapped(said[2], 3, 8)
+    assert standing_of(said).contradicted(2).tolist() == []
+
+
 def test_confidence_buys_no_weight():
     said = [teacher(seed) for seed in range(4)] + [certain(teacher(4).argmax(1))]
     standing = standing_of(said)

@@ -214,6 +214,7 @@ def standing(**changes):
         surest=np.ones((4, 2), np.float32),
         known=np.ones((4, 2), bool),
         unchecked=np.zeros(4, bool),
+        contradictions=np.zeros((4, 2), bool),
     )
     return replace(made, **changes)
 
