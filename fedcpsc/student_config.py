@@ -42,9 +42,9 @@ class StudentConfig(Strict):
         "convnet",
         description="a name of fedcpsc.models.registry, torchvision/NAME or timm/NAME; an unknown one is refused with the nearest",
     )
-    width: Positive | None = Field(
-        None,
-        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths; null: 64 for colour images of up to 64x64 pixels, else 32, and the run keeps what it began with",
+    width: Positive = Field(
+        32,
+        description="channels of the first stage of convnet, convnet_gn and resnet18_narrow; the others have their published widths",
     )
     weights: str | None = Field(
         None,

@@ -25,7 +25,7 @@ from fedcpsc.label_sets import LabelSets
 from fedcpsc.logs import fields
 from fedcpsc.models.adapted import stored_tensors
 from fedcpsc.models.classifier import Classifier
-from fedcpsc.models.students import Start, width_of
+from fedcpsc.models.students import Start
 from fedcpsc.printable import printable
 from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
 from fedcpsc.protocol.messages import Description, Refusal
@@ -200,7 +200,7 @@ class _Asking:
         return EvaluationQuery(
             query_id=self.state.ids.setdefault(silo, uuid.uuid4().hex),
             architecture=config.student.architecture,
-            width=width_of(config.student, self.student.image_shape),
+            width=config.student.width,
             classes=label_sets.classes,
             image_shape=self.student.image_shape,
             outputs=label_sets.places[place],

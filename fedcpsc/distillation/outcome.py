@@ -28,7 +28,7 @@ from fedcpsc.distillation.silo_state import SiloState
 from fedcpsc.distillation.tones import find_tones
 from fedcpsc.distillation.transport import SiloId, Traffic
 from fedcpsc.models.generator import ConditionalGenerator
-from fedcpsc.models.students import match_of, width_of
+from fedcpsc.models.students import match_of
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.provenance import commit, peak_memory_mib, versions
 from fedcpsc.runs.answer_bank import AnswerBank
@@ -180,7 +180,7 @@ def _describe_student(run: Outcome, student: Matrix | None) -> Network:
     if own is not None:
         described["own_module"] = True
     elif "/" not in config.architecture:
-        described["width"] = width_of(config, run.bank.image_shape)
+        described["width"] = config.width
     if (weights := run.fitted.start.weights) is not None:
         bank, stored = run.bank, run.fitted.student.network.stored
         matched = match_of(weights, stored, config, bank.classes, bank.image_shape)

@@ -44,7 +44,7 @@ from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.models.precision import settled_precision
 from fedcpsc.models.student_check import check_student
-from fedcpsc.models.students import Start, width_of
+from fedcpsc.models.students import Start
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.bank_copy import copy_bank
 from fedcpsc.runs.bank_view import read_bank
@@ -109,7 +109,7 @@ def refit(
     with ExitStack() as held:
         with inheriting(source, run_dir, tell) as inherited:
             check_changes_of_refit(inherited.config, config)
-            config = _settled(config, inherited.config, device, inherited.bank.image_shape)
+            config = _with_precision(config, inherited.config, device)
             kept = _kept(inherited, config, start)
             labelled = _labelled(evaluation, inherited, config, tell)
             tell(inherited.in_words())
@@ -239,14 +239,11 @@ def _labelled(
         return None
 
 
-def _settled(
-    config: RunConfig, before: RunConfig, device: torch.device, image_shape: tuple[int, int, int]
-) -> RunConfig:
-    """The configuration with what it leaves open: the number formats of the run before, and a width for the images."""
+def _with_precision(config: RunConfig, before: RunConfig, device: torch.device) -> RunConfig:
+    """The configuration with the number formats of the run whose answers are fitted to, where it says nothing else."""
     asked, emulation = config.student.precision or before.student.precision, config.runtime.emulation
     of_fit = settled_precision("student.precision", asked, device, emulation=emulation)
-    width = width_of(config.student, image_shape)
-    student = config.student.model_copy(update={"precision": of_fit, "width": width})
+    student = config.student.model_copy(update={"precision": of_fit})
     synthesis = config.synthesis.model_copy(update={"precision": before.synthesis.precision})
     return config.model_copy(update={"student": student, "synthesis": synthesis})
 

@@ -40,7 +40,7 @@ from fedcpsc.models.arithmetic import gpu_arithmetic
 from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import GivenStudent
 from fedcpsc.models.precision import with_settled_precision
-from fedcpsc.models.students import Start, width_of
+from fedcpsc.models.students import Start
 from fedcpsc.protocol.query_size import images_of_bytes
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.claim import check_run_folder
@@ -108,7 +108,6 @@ def distill(
     with earlier_answers(config, run_dir, tell) as inherited:
         taking = take_part(config, transport, run_dir, evaluation, inherited, start, tell, resume=resume)
         label_sets, image_shape, evaluation = taking.federation
-        config = _with_width(config, before, image_shape)
         silos = list(taking.silos)
         reports = {silo: said.class_report for silo, said in taking.silos.items()}
         counts = class_counts(rule, silos, reports, label_sets)
@@ -186,13 +185,6 @@ def distill(
         at_silos,
     )
     return leave(run_dir, outcome)
-
-
-def _with_width(config: RunConfig, before: RunConfig | None, image_shape: tuple[int, int, int]) -> RunConfig:
-    """The configuration with a width of the student: its own, the first attempt's, or what suits the images."""
-    width = config.student.width or (None if before is None else before.student.width)
-    width = width or width_of(config.student, image_shape)
-    return config.model_copy(update={"student": config.student.model_copy(update={"width": width})})
 
 
 def _public_pictures(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fedcpsc.large_images import are_large
 from fedcpsc.models.adapted import Adapted, head_of
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.libraries import ZOO, Plan, named_network, skeleton
@@ -18,11 +17,10 @@ from fedcpsc.models.registry import build_classifier
 from fedcpsc.models.seeded import seeded
 from fedcpsc.student_config import StudentConfig
 
-__all__ = ["Start", "build_fellow", "build_student", "fellows_of", "match_of", "width_of"]
+__all__ = ["Start", "build_fellow", "build_student", "fellows_of", "match_of"]
 
 _Shape = tuple[int, int, int]
 _COLOURS = 3
-_USUAL, _WIDE = 32, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +34,6 @@ class Start:
 
     own: OwnModule | None = None
     weights: Pretrained | None = None
-
-
-def width_of(config: StudentConfig, image_shape: _Shape) -> int:
-    """`student.width`, where null with its blank filled in: what answers to photographs show takes a wider network.
-
-    Args:
-        config: section `student` of a run's configuration.
-        image_shape: (C, H, W) of the federation's images.
-    """
-    if config.width is not None:
-        return config.width
-    return _WIDE if image_shape[0] > 1 and not are_large(image_shape) else _USUAL
 
 
 def build_student(
@@ -120,7 +106,7 @@ def match_of(
 def _plan(architecture: str, config: StudentConfig, classes: int, image_shape: _Shape) -> Plan:
     channels, height, width = image_shape
     taken = channels if "/" not in architecture or channels != 1 else _COLOURS
-    return Plan(classes, taken, (height, width), width_of(config, image_shape))
+    return Plan(classes, taken, (height, width), config.width)
 
 
 def _built(
@@ -131,7 +117,7 @@ def _built(
     if seed is None:
         return skeleton(library, name, plan).train()
     if library is ZOO:
-        return build_classifier(name, classes, image_shape, plan.width, seed=seed)
+        return build_classifier(name, classes, image_shape, config.width, seed=seed)
     with seeded(seed):
         return library.build(name, plan).train()
 

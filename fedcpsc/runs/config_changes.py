@@ -9,7 +9,7 @@ from fedcpsc.config import RunConfig
 
 __all__ = ["changed_values", "in_words"]
 
-_FILLED_IN = {"student.precision", "student.width", "synthesis.precision"}
+_LEFT_TO_THE_MACHINE = {"student.precision", "synthesis.precision"}
 """Keys whose null a run replaces when it begins."""
 
 
@@ -18,7 +18,7 @@ def changed_values(before: RunConfig, now: RunConfig) -> dict[str, tuple[object,
 
     Args:
         before: one configuration.
-        now: the other one; null is no change where a run fills it in, for it keeps what it began with.
+        now: the other one; a number format that it leaves to the machine is no change, a run keeps what it began with.
     """
     first, second = before.model_dump(mode="json"), now.model_dump(mode="json")
     found: dict[str, tuple[object, object]] = {}
@@ -29,7 +29,7 @@ def changed_values(before: RunConfig, now: RunConfig) -> dict[str, tuple[object,
             continue
         for key, value in values.items():
             name, other = f"{section}.{key}", second[section][key]
-            if value != other and not (other is None and name in _FILLED_IN):
+            if value != other and not (other is None and name in _LEFT_TO_THE_MACHINE):
                 found[name] = value, other
     return found
 
