@@ -11,10 +11,11 @@ at a time, on the images of which each is surest:
    answer on c over t's highest 2 %, less s's mean over all images, relative to the same over s's own highest 2 %; then
    the geometric mean with what it is the other way round. Two silos agree as they do on the fifth of their common
    classes on which they agree best, for of the others one of them may know nothing.
-3. **Reputation.** Agreements become edges between silos: 0 below half of what is usual, 1 from 0.2 above that. A silo's
-   reputation is its eigenvector centrality (Bonacich 1972), doubled and cut at 1. A silo that some others understand
-   keeps its weight, however few share its classes; those who vouch for each other alone are a small component beside
-   the large one of the honest, who are taken to be the majority.
+3. **Reputation.** Agreements become edges between silos: 0 below half of what is usual, 1 from 0.2 above that; of three
+   or four silos, which agree on little, only what is far below the usual is none. A silo's reputation is its
+   eigenvector centrality (Bonacich 1972), doubled and cut at 1. A silo that some others understand keeps its weight,
+   however few share its classes; those who vouch for each other alone are a small component beside the large one of
+   the honest, who are taken to be the majority.
 4. **Support.** On each class a silo counts by how far those that know the class agree with it there: one that swaps two
    classes loses these and keeps the others. A class that nobody else knows stays with the silo that does.
 5. **Steadiness.** In every window of some hundred images, in the order in which they were asked, a silo whose agreement
@@ -39,7 +40,7 @@ _FEWEST_IMAGES = 200  # below, chance agrees with anybody
 _PEAK, _LEAST_IN_PEAK = 0.02, 10  # share, and least number, of the images that a silo is surest of are of a class
 _BEST = 0.2  # share of two silos' common classes on which they are compared
 _USUAL, _LEAST_EDGE, _SPAN = 0.5, 0.2, 0.2  # an edge is 0 up to max(0.5 x the usual agreement, 0.2), 1 from 0.2 above
-_USUAL_OF_ONE = 1 / 3  # in place of 0.5 with three or four silos: the best of so few peers is above what is usual
+_FAR_BELOW = 0.35  # with three or four silos only an agreement so far below the usual one is none
 _DOUBLED = 2.0  # an expert at the rim of the graph keeps its weight
 _AGREED = 0.4  # agreement on a class from which it counts as full support
 _ALONE = 0.3  # weight, beside the reputations of those who know a class, of a silo's own word on it
@@ -50,7 +51,7 @@ _NO_WORD = 1e-3  # least weight, so that an image that nobody else answered stil
 _GOOD_PART = 0.4  # of a silo's peers: less than one liar's fellow makes up, no more than half the honest
 _DOUBTED = 0.3  # a reputation, or steadiness, below which a silo is named
 _SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.25, 0.5  # when a silo is named for a class
-_ONE_VOICE = 0.2  # how far two others at least see one other class there
+_RISE, _ONE_VOICE, _LEAST_COMMON = 0.2, 2 / 3, 5  # and others see one other class there, on images that both answered
 _CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
 _ITERATIONS = 100
 
@@ -159,7 +160,7 @@ def judge(answers: AnswersSoFar, known: npt.NDArray[np.bool_]) -> Standing | Non
         surest=peaks.astype(single),
         known=known,
         unchecked=unchecked,
-        contradictions=doubted & _seen_as_another(doubted, evened, given, peaks),
+        contradictions=_seen_as_another(doubted, evened, given, peaks, know),
     )
 
 
@@ -175,31 +176,38 @@ def _doubted(support: Floats, surest: Floats, others: Floats) -> Answered:
     return np.asarray(sure & agreed & (others > _WITNESSES) & (support < _CONTRADICTED), bool)
 
 
-def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Floats) -> Answered:
-    """Whether two others at least agree that the images which a silo takes for a class are of another, bool [S, K].
+def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Floats, know: Floats) -> Answered:
+    """Of pairs of silo and class, those where most others see one other class in what the silo takes for this one.
 
-    On images that are nothing in particular, teachers of the same classes often see different ones, each its own: they
-    contradict nobody. One that exchanges classes is contradicted with one voice.
+    In images that are nothing in particular, teachers of the same classes often see each another one, and contradict
+    nobody. One that exchanges classes is contradicted with one voice: by two thirds of those that know the other class,
+    weighted, whose answers on it rise there by a fifth of what they rise by where they are surest of it.
 
     Args:
-        asked: silos and classes that it is to be found out of, bool [S, K]; False for all others.
+        asked: pairs to look at, bool [S, K].
         said: answers as confident as the median silo's, [S, N, K].
         given: who answered what, [S, N].
         surest: mean of each silo's highest answers on each class, [S, K].
+        know: the same, times the silo's reputation.
+
+    Returns:
+        bool [S, K]; False for pairs that were not asked about.
     """
     found = np.zeros_like(asked)
     mean = (said * given[:, :, None]).sum(1) / np.maximum(given.sum(1), 1)[:, None]
     for silo, own in np.argwhere(asked):
         rows = np.flatnonzero(given[silo])
-        top = rows[_highest(said[silo, rows, own])]
-        if len(top) > _PEAK * len(rows):
+        if _PEAK * len(rows) < _LEAST_IN_PEAK:
             continue  # of few images some of the highest are hardly high
+        top = rows[_highest(said[silo, rows, own])]
         both = given[:, top]
         count = both.sum(1)[:, None]
-        more = (said[:, top] * both[:, :, None]).sum(1) / np.maximum(count, 1) - mean
-        more = np.where(count > 0, more / (surest - mean + 0.05), 0)
-        more[silo], more[:, own] = 0, 0
-        found[silo, own] = np.sort(more, axis=0)[-2].max() > _ONE_VOICE
+        rise = (said[:, top] * both[:, :, None]).sum(1) / np.maximum(count, 1) - mean
+        weight = know * (count >= _LEAST_COMMON)
+        weight[silo], weight[:, own] = 0, 0
+        seen = weight * (rise > _RISE * (surest - mean + 0.05))
+        enough = weight.sum(0) > _WITNESSES
+        found[silo, own] = bool((enough & (seen.sum(0) > _ONE_VOICE * weight.sum(0))).any())
     return found
 
 
@@ -308,8 +316,10 @@ def _reputation(agreement: Floats) -> Floats:
     silos = len(agreement)
     peers = max(1, (silos - 1) // 2)  # as many as an honest majority leaves at least
     usual = float(np.median(-np.sort(-agreement, axis=1)[:, :peers].mean(1)))
-    share = _USUAL if peers > 1 else _USUAL_OF_ONE
-    edges = np.clip((agreement - max(_LEAST_EDGE, share * usual)) / _SPAN, 0, 1)
+    none = _USUAL * usual
+    if peers == 1:  # the best of two or three, which is more than usual: where silos agree on little, it proves little
+        none = min(none, usual - _FAR_BELOW)
+    edges = np.clip((agreement - max(_LEAST_EDGE, none)) / _SPAN, 0, 1)
     if not edges.any():
         return np.ones(silos, np.float32)
     central = np.ones(silos)
