@@ -51,7 +51,7 @@ _NO_WORD = 1e-3  # least weight, so that an image that nobody else answered stil
 _GOOD_PART = 0.4  # of a silo's peers: less than one liar's fellow makes up, no more than half the honest
 _DOUBTED = 0.3  # a reputation, or steadiness, below which a silo is named
 _SURE, _WITNESSES, _CONTRADICTED, _AGREED_ON = 0.75, 1.2, 0.25, 0.5  # when a silo is named for a class
-_RISE, _ONE_VOICE, _LEAST_COMMON = 0.2, 2 / 3, 5  # and others see one other class there, on images that both answered
+_RISE, _ONE_VOICE = 0.2, 2 / 3  # and others, who answered half of these images, see one other class there
 _CERTAIN = 1e-6  # a probability of 0, so that certainty can be tempered
 _ITERATIONS = 100
 
@@ -181,7 +181,8 @@ def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Flo
 
     In images that are nothing in particular, teachers of the same classes often see each another one, and contradict
     nobody. One that exchanges classes is contradicted with one voice: by two thirds of those that know the other class,
-    weighted, whose answers on it rise there by a fifth of what they rise by where they are surest of it.
+    weighted, whose answers on it rise there by a fifth of what they rise by where they are surest of it. Who answered
+    fewer than half of these images has no voice.
 
     Args:
         asked: pairs to look at, bool [S, K].
@@ -203,7 +204,7 @@ def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Flo
         both = given[:, top]
         count = both.sum(1)[:, None]
         rise = (said[:, top] * both[:, :, None]).sum(1) / np.maximum(count, 1) - mean
-        weight = know * (count >= _LEAST_COMMON)
+        weight = know * (2 * count >= len(top))
         weight[silo], weight[:, own] = 0, 0
         seen = weight * (rise > _RISE * (surest - mean + 0.05))
         enough = weight.sum(0) > _WITNESSES
