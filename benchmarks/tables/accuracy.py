@@ -40,12 +40,7 @@ def domains() -> list[str]:
         "pictures | silos | answers | best single teacher | ensemble | **student** | short of it by | minutes | seeds",
         (
             (
-                row["setting"],
-                f"{row['silos']}",
-                f"{row['answers']:,}",
-                f"{row['teacher']:.1f}",
-                f"{row['ensemble']:.1f}",
-                f"**{spread(row['mean'], row['std'])}**",
+                *_reached(row),
                 f"{row['ensemble'] - row['mean']:.1f}",
                 f"{row['seconds'] / 60:.0f}",
                 f"{len(row['seeds'])}",
@@ -110,18 +105,19 @@ def accuracy_table(rows: list[dict[str, Any]]) -> list[str]:
     """One line a setting."""
     return table(
         "setting | silos | answers | best single teacher | ensemble | **student** | seeds",
-        (
-            (
-                row["setting"],
-                f"{row['silos']}",
-                f"{row['answers']:,}",
-                f"{row['teacher']:.1f}",
-                f"{row['ensemble']:.1f}",
-                f"**{spread(row['mean'], row['std'])}**",
-                f"{len(row['seeds'])}",
-            )
-            for row in rows
-        ),
+        ((*_reached(row), f"{len(row['seeds'])}") for row in rows),
+    )
+
+
+def _reached(row: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of a setting: what it is, and what teachers, ensemble and student reach."""
+    return (
+        row["setting"],
+        f"{row['silos']}",
+        f"{row['answers']:,}",
+        f"{row['teacher']:.1f}",
+        f"{row['ensemble']:.1f}",
+        f"**{spread(row['mean'], row['std'])}**",
     )
 
 

@@ -11,8 +11,8 @@ at a time, on the images of which each is surest:
    answer on c over t's highest 2 %, less s's mean over all images, relative to the same over s's own highest 2 %; then
    the geometric mean with what it is the other way round. Two silos agree as they do on the fifth of their common
    classes on which they agree best, for of the others one of them may know nothing.
-3. **Reputation.** Agreements become edges between silos: 0 below half of what is usual, 1 from 0.2 above that; of three
-   or four silos, which agree on little, only what is far below the usual is none. A silo's reputation is its
+3. **Reputation.** Agreements become edges between silos: 0 below half of what is usual, 1 from 0.2 above that; where
+   three or four silos agree on little, only what is far below the usual is none. A silo's reputation is its
    eigenvector centrality (Bonacich 1972), doubled and cut at 1. A silo that some others understand keeps its weight,
    however few share its classes; those who vouch for each other alone are a small component beside the large one of
    the honest, who are taken to be the majority.
@@ -195,7 +195,7 @@ def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Flo
         bool [S, K]; False for pairs that were not asked about.
     """
     found = np.zeros_like(asked)
-    mean = (said * given[:, :, None]).sum(1) / np.maximum(given.sum(1), 1)[:, None]
+    mean = _mean_answers(said, given)
     for silo, own in np.argwhere(asked):
         rows = np.flatnonzero(given[silo])
         if _PEAK * len(rows) < _LEAST_IN_PEAK:
@@ -210,6 +210,12 @@ def _seen_as_another(asked: Answered, said: Floats, given: Answered, surest: Flo
         enough = weight.sum(0) > _WITNESSES
         found[silo, own] = bool((enough & (seen.sum(0) > _ONE_VOICE * weight.sum(0))).any())
     return found
+
+
+def _mean_answers(said: Floats, given: Answered) -> Floats:
+    """Mean of each silo's answers on each class, [S, K]; 0 for a silo that gave none."""
+    mean: Floats = (said * given[:, :, None]).sum(1) / np.maximum(given.sum(1), 1)[:, None]
+    return mean
 
 
 def _highest(values: Floats) -> npt.NDArray[np.int64]:
@@ -282,8 +288,7 @@ def _tempered(answers: Floats, power: Floats, known: npt.NDArray[np.bool_]) -> F
 def _agreement_by_class(said: Floats, given: Answered) -> tuple[Floats, Floats]:
     """a_st(c), [S, S, K] in [0, 1], and the mean of each silo's highest answers on each class, [S, K]."""
     silos, _, classes = said.shape
-    count = given.sum(1)
-    mean = (said * given[:, :, None]).sum(1) / np.maximum(count, 1)[:, None]
+    mean = _mean_answers(said, given)
     peaks = np.zeros((silos, classes), np.float32)
     over_highest = np.zeros((silos, silos, classes))  # of s, over the highest of t
     for t in range(silos):
