@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from fedcpsc.data.images import to_pixels
+from fedcpsc.distillation.fixed_features import FixedFeatures
+from fedcpsc.models.classifier import HeadedClassifier
 from fedcpsc.transfers import uploaded
 
 __all__ = ["BankReader", "Banked"]
@@ -62,6 +64,7 @@ class BankReader:
         self._targets = _Grown(device)
         self._moment = 0
         self._rows: list[tuple[npt.NDArray[np.int64], Tensor]] = []
+        self._features: dict[type[HeadedClassifier], FixedFeatures] = {}
 
     @property
     def rows(self) -> int:
@@ -96,10 +99,21 @@ class BankReader:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels float32 [B, C, H, W] in [-1, 1] and targets float32 [B, K] of int64 rows [B]."""
-        if self._on_device:
-            return to_pixels(self._images.values[rows]), self._targets.values[rows]
-        index = rows.numpy()
-        return to_pixels(torch.from_numpy(self._bank.images[index])), torch.from_numpy(self._bank.targets[index])
+        images = self._images.values[rows] if self._on_device else torch.from_numpy(self._bank.images[rows.numpy()])
+        return to_pixels(images), self.targets(rows)
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """Targets float32 [B, K] of int64 rows [B]."""
+        return self._targets.values[rows] if self._on_device else torch.from_numpy(self._bank.targets[rows.numpy()])
+
+    def fixed_features(self, network: HeadedClassifier) -> Tensor | None:
+        """Features of every row that no weight changes, float16 [rows, D]; None where memory is too small for them.
+
+        Args:
+            network: network of which only the head learns.
+        """
+        kept = self._features.setdefault(type(network), FixedFeatures(self._bank, self.device))
+        return kept.of_all(network)
 
 
 class _Grown:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedcpsc.config import StudentConfig
 from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.mixing import Blend, Mixing, blended, draw_blend
 from fedcpsc.distillation.bank_reader import BankReader
 from fedcpsc.distillation.data_parallel import Networks, Passes
+from fedcpsc.distillation.fixed_features import may_be_kept
 from fedcpsc.distillation.optimisers import learning_rate, make_optimiser
 from fedcpsc.errors import RunError, explain
 from fedcpsc.losses.contrastive import supervised_contrastive
@@ -121,6 +122,7 @@ def fit(
     )  # every process passes other images: so others are dropped out
     foreign = isinstance(member.network, Adapted)  # it may drop out; networks of this project draw nothing
     streams = seeded(drops, device) if foreign else nullcontext()
+    kept = _kept_features(member.network, config, reader, networks)
     with streams, networks.passes(member.network, config.precision) as passes:
         for step in range(steps):
             rate = config.learning_rate
@@ -131,16 +133,33 @@ def fit(
             chosen = _draw(rows, config.batch_size - from_newest, stream)
             if from_newest:
                 chosen = torch.cat([_draw(newest, from_newest, stream), chosen])
-            pixels, targets = reader.batch(chosen)
             member.optimiser.zero_grad(set_to_none=True)
-            blend = draw_blend(mixing, pixels.shape, random) if mixing.is_on else None
-            loss = student_loss(passes, config, pixels, targets, stream, blend)
+            if kept is not None:
+                head, features = kept
+                loss = soft_cross_entropy(head(features[chosen].float()), reader.targets(chosen))
+            else:
+                pixels, targets = reader.batch(chosen)
+                blend = draw_blend(mixing, pixels.shape, random) if mixing.is_on else None
+                loss = student_loss(passes, config, pixels, targets, stream, blend)
             (loss * networks.rank.world_size).backward()  # type: ignore[no-untyped-call]
             member.optimiser.step()
             losses[step] = loss.detach()
             if average is not None:
                 _move_average(average, member.network, config.average)
     return losses
+
+
+def _kept_features(
+    network: Classifier, config: StudentConfig, reader: BankReader, networks: Networks
+) -> tuple[nn.Linear, Tensor] | None:
+    """What learns, and the banked images' features, where each step would compute the same ones.
+
+    Several processes compute their parts of a batch at each step instead.
+    """
+    if networks.rank.world_size > 1 or not may_be_kept(network, config):
+        return None
+    features = reader.fixed_features(network)
+    return None if features is None else (network.head, features)
 
 
 def check_finite(tensors: Sequence[Tensor], name: str) -> None:

@@ -22,6 +22,8 @@ _ANGLES = 8  # L
 _STRIDE = 2**_SCALES
 _PATHS = 1 + _SCALES * _ANGLES + _ANGLES**2 * _SCALES * (_SCALES - 1) // 2  # 81: orders 0, 1 and 2
 _GROUPS = 27  # of three neighbouring paths, as Tramer & Boneh
+# images whose maps are computed together on a CPU: those of more fall out of its cache, and take twice as long
+_CPU_PIECE = 16
 
 
 class ScatteringClassifier(HeadedClassifier):
@@ -58,6 +60,10 @@ class ScatteringClassifier(HeadedClassifier):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C * 81, H // 4, W // 4], a channel's paths side by side; not negative from order 1 on."""
+        pieces = torch.split(x, _CPU_PIECE) if x.device.type == "cpu" else (x,)
+        return torch.cat([self._coefficients(piece) for piece in pieces])
+
+    def _coefficients(self, x: Tensor) -> Tensor:
         x = F.pad(x, self._margin, mode="replicate")
         spectrum = torch.fft.fft2(x)[:, :, None]  # [B, C, 1, H', W']
         fine = torch.fft.ifft2(spectrum * self.bands[0]).abs()  # [B, C, L, H', W']
