@@ -17,9 +17,11 @@ import numpy.typing as npt
 import torch
 
 from fedcpsc.distillation.fitting import Fit
+from fedcpsc.distillation.pretraining import pretrain, pretraining_steps
 from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import BankReader, Member, check_finite, make_committee
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
+from fedcpsc.distillation.tones import tones_of_round
 from fedcpsc.models.students import Start
 from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.runs.round_plan import RoundPlan
@@ -31,6 +33,7 @@ __all__ = ["BankFit", "Rows"]
 Rows = npt.NDArray[np.int64]
 
 _FINAL_CHUNKS = 20  # progress lines of the final fit
+_PRETRAINING_LINES = 4  # progress lines of the pre-training
 _FIT_CHUNK = 10  # steps between two looks for replies
 _NO_ROWS = np.zeros(0, np.int64)
 
@@ -83,6 +86,34 @@ class BankFit:
     def begin_anew(self) -> None:
         """Puts a new committee, fitted to nothing, in the place of the old one."""
         self.committee = self._new_committee()
+
+    def pretrain(self, tell: Callable[[str], None]) -> None:
+        """Pre-trains the student, which knows no answers yet, on images of the priors.
+
+        Args:
+            tell: function called with a line when it begins, and some more while it lasts.
+
+        Raises:
+            RunError: it diverges.
+        """
+        config = self._config
+        steps = pretraining_steps(config.student, self.student.network, self.start)
+        if steps == 0:
+            return
+        tell(f"the student is pre-trained on images of the priors, in {steps:,} steps")
+
+        def meanwhile(done: int) -> None:
+            self._meanwhile()
+            if done < steps and done % max(1, steps // _PRETRAINING_LINES) == 0:
+                tell(f"pre-training: {done:,} of {steps:,} steps")
+
+        with self.timeline.span("pretraining", 0):
+            losses = pretrain(
+                self.student.network, steps, config.synthesis, seed=derive_seed(config.seed, "pretraining"),
+                device=self.device, precision=config.student.precision, flip=config.student.flip,
+                tones=tones_of_round(self.plan, 0, None), meanwhile=meanwhile,
+            )  # fmt: skip
+        check_finite([losses], "loss of the pre-training")
 
     def fit_rounds(self, group: range, schedule: RoundSchedule) -> None:
         """Fits every member as often as the group has rounds, on the answers that may be used while it is asked about.

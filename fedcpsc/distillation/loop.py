@@ -118,6 +118,8 @@ class RoundLoop:
         """
         fitted = self.fitted
         self._resume()
+        if self.schedule.asked == 0:
+            fitted.pretrain(self._tell)
         while self.schedule.asked < self.plan.rounds:
             group = self._next_group()
             begun_s, waited_s = self.seconds, self.timeline.waited_s
@@ -154,6 +156,7 @@ class RoundLoop:
         """Fits a new committee as often as the one that knew answers of other silos (`aggregation.exclude`)."""
         self._tell("aggregation.exclude is not what it was: the student is fitted anew to the answers that remain")
         self.fitted.begin_anew()
+        self.fitted.pretrain(self._tell)
         self.fitted.aggregate(self.schedule.seen)
         self.fitted.fit_rounds(range(self.schedule.asked), self.schedule)
 

@@ -151,7 +151,7 @@ def _fit(
         plan = RoundPlan.of(config, lineage)
         fitted = BankFit(plan, bank, targets, timeline, fit=fit, device=device, networks=1, start=start)
         reporter = ProgressReporter(fitted, bank.group_ends[-1], kept.states, evaluation, line, tell, asking=False)
-        _work_through(fitted, reporter)
+        _work_through(fitted, reporter, tell)
     facts = {silo: silo_facts[silo] for silo in silos if silo in silo_facts} if silo_facts else None
     ensemble = measure_ensemble(fitted, evaluation, facts)
     return leave(
@@ -290,9 +290,10 @@ def _begin(inherited: Inherited, config: RunConfig, run_dir: Path, start: Start)
     return lineage
 
 
-def _work_through(fitted: BankFit, reporter: ProgressReporter) -> None:
+def _work_through(fitted: BankFit, reporter: ProgressReporter, tell: Callable[[str], None]) -> None:
     """The rounds, in the groups in which they were asked about, and the final fit."""
     schedule = RoundSchedule(OverlapPolicy.of(fitted.plan.config.queries).max_outstanding)
+    fitted.pretrain(tell)
     for end in fitted.bank.group_ends:
         group = range(schedule.asked, end)
         fitted.targets.refresh(schedule.seen)

@@ -17,7 +17,7 @@ from fedcpsc.models.device import choose_device
 from fedcpsc.models.own_module import OwnModule, check_own_module
 from fedcpsc.models.registry import check_network
 from fedcpsc.models.seeded import seeded
-from fedcpsc.models.students import Start, build_fellow, build_student, fellows_of, match_of
+from fedcpsc.models.students import Start, build_fellow, build_student, fellows_of, learns_features, match_of
 
 __all__ = ["check_student"]
 
@@ -69,6 +69,10 @@ def check_student(
             _check_features("synthesis", config.synthesis.contrastive_weight, each, built)
     if student.contrastive_weight > 0:
         _check_features("student", student.contrastive_weight, name, network)
+    if student.pretraining_steps and not learns_features(network):
+        constraint = f"is for features that are learnt, and {name} has none"
+        remedy = "set it to 0"
+        raise ConfigError(explain("student.pretraining_steps", student.pretraining_steps, constraint, remedy))
     if start.weights is not None:
         matched = match_of(start.weights, network.stored, student, classes, image_shape)
         tell(f"student.weights: of {start.weights.path.name} {matched.in_words()}")

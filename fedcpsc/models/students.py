@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedcpsc.models.adapted import Adapted, head_of
-from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.classifier import Classifier, HeadedClassifier
 from fedcpsc.models.libraries import ZOO, Plan, named_network, skeleton
 from fedcpsc.models.own_module import OwnModule
 from fedcpsc.models.pretrained import Match, Pretrained, match, take
@@ -17,7 +17,7 @@ from fedcpsc.models.registry import build_classifier
 from fedcpsc.models.seeded import seeded
 from fedcpsc.student_config import StudentConfig
 
-__all__ = ["Start", "build_fellow", "build_student", "fellows_of", "match_of"]
+__all__ = ["Start", "build_fellow", "build_student", "fellows_of", "learns_features", "match_of"]
 
 _Shape = tuple[int, int, int]
 _COLOURS = 3
@@ -101,6 +101,13 @@ def match_of(
     """
     library, name = named_network(config.architecture, "student.architecture")
     return match(weights, network, library, name, _plan(config.architecture, config, classes, image_shape))
+
+
+def learns_features(network: Classifier) -> bool:
+    """Whether the network has features, and weights that they depend on."""
+    if isinstance(network, Adapted):
+        return network.has_features
+    return not (isinstance(network, HeadedClassifier) and network.only_head_learns)
 
 
 def _plan(architecture: str, config: StudentConfig, classes: int, image_shape: _Shape) -> Plan:

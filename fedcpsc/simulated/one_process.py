@@ -17,6 +17,7 @@ from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.logs import configure_quietly
 from fedcpsc.models.device import torch_threads
 from fedcpsc.models.own_module import GivenStudent
+from fedcpsc.models.scattering import shared_features
 from fedcpsc.protocol.messages import QueryTarget
 from fedcpsc.runs.claim import worked_on_alone
 from fedcpsc.runs.failure import forget_failure, note_failure
@@ -118,7 +119,7 @@ def run_over(
     """
     transport = LocalTransport(gatekeepers)
     try:
-        with torch_threads(0):  # `runtime.threads` holds until the run ends
+        with torch_threads(0), shared_features():  # `runtime.threads` holds until the run ends
             return distill(
                 config,
                 transport,

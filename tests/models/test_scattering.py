@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from fedcpsc.models.registry import build_classifier
-from fedcpsc.models.scattering import ScatteringClassifier, morlet_bank
+from fedcpsc.models.scattering import ScatteringClassifier, morlet_bank, shared_features
 
 
 def coefficients(x):
@@ -77,3 +77,26 @@ def test_only_the_head_learns():
     assert network.head.weight.shape == (10, 81 * 7 * 7)
     assert network.only_head_learns  # the filters are mathematics, not weights
     assert not build_classifier("lenet5", 10, (1, 28, 28), seed=1).only_head_learns
+
+
+def test_networks_that_see_the_same_images_in_turn_share_their_features(monkeypatch):
+    one, other = (build_classifier("scattering", 3, (1, 12, 12), seed=seed).eval() for seed in (1, 2))
+    images = [torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(n)) for n in range(2)]
+    seen, coefficients = [], ScatteringClassifier.coefficients
+    monkeypatch.setattr(
+        ScatteringClassifier, "coefficients", lambda self, x: seen.append(len(x)) or coefficients(self, x)
+    )
+    alone = [[network(x).detach() for network in (one, other)] for x in images]
+    assert len(seen) == 4
+    with shared_features():
+        with torch.inference_mode():
+            together = [[network(x.clone()) for network in (one, other)] for x in images]
+        assert len(seen) == 6
+        one(images[1]).sum().backward()  # what learns computes its own
+    assert len(seen) == 7
+    with torch.inference_mode():
+        one(images[1])
+    assert len(seen) == 8
+    for given, wanted in zip(together, alone, strict=True):
+        for a, b in zip(given, wanted, strict=True):
+            assert torch.equal(a, b)
