@@ -8,10 +8,11 @@ convex model with few directions to noise, whose features owe nothing to any dat
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -30,24 +31,18 @@ _GROUPS = 27  # of three neighbouring paths, as Tramer & Boneh
 _CPU_PIECE = 16
 
 
-@dataclass
-class _Last:
-    """The last images within `shared_features`, and their features."""
-
-    images: Tensor | None = None
-    features: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
-_shared: ContextVar[_Last | None] = ContextVar("shared", default=None)
+_Shown: TypeAlias = deque[tuple[Tensor, Tensor]]  # images, and their features
+_shared: ContextVar[_Shown | None] = ContextVar("shared", default=None)
+_KEPT = 4  # batches of a teacher: those that a query of the usual size is cut into, with room to spare
 
 
 @contextmanager
 def shared_features() -> Iterator[None]:
-    """Within, networks in inference mode that are shown the same images one after the other compute features once.
+    """Within, networks in inference mode that are shown the same few batches in turn compute their features once.
 
     For a federation that is simulated in one process: its silos' teachers answer about the same images in turn.
     """
-    token = _shared.set(_Last())
+    token = _shared.set(deque(maxlen=_KEPT))
     try:
         yield
     finally:
@@ -86,11 +81,12 @@ class ScatteringClassifier(HeadedClassifier):
         shared = (
             _shared.get() if torch.is_inference_mode_enabled() else None
         )  # other tensors may be asked for gradients
-        if shared is not None and shared.images is not None and torch.equal(shared.images, x):
-            return shared.features
+        for images, known in shared or ():
+            if torch.equal(images, x):
+                return known
         features: Tensor = self.norm(self.coefficients(x)).flatten(1)
         if shared is not None:
-            shared.images, shared.features = x.clone(), features
+            shared.append((x.clone(), features))
         return features
 
     def coefficients(self, x: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ def test_networks_that_see_the_same_images_in_turn_share_their_features(monkeypa
     assert len(seen) == 4
     with shared_features():
         with torch.inference_mode():
-            together = [[network(x.clone()) for network in (one, other)] for x in images]
+            by_network = [[network(x.clone()) for x in images] for network in (one, other)]
+        together = [*zip(*by_network, strict=True)]
         assert len(seen) == 6
         one(images[1]).sum().backward()  # what learns computes its own
     assert len(seen) == 7
