@@ -58,9 +58,9 @@ class StudentConfig(Strict):
         None,
         description="architecture of the committee's other networks; null takes the student's, beside a module of the caller's own convnet; a small one saves time beside a large student",
     )
-    pretraining_steps: Annotated[int, Field(ge=0)] | None = Field(
-        None,
-        description="steps of contrast between two views of the priors' images before the first round, from which all but the student's head learns; null: 600 on images in colour, and 0 on grey ones and where the student begins with weights, is a module of the caller's own, or learns nothing but its head",
+    pretraining_steps: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="steps of contrast between two views of the priors' images before the first round, from which all but the student's head learns; 0 leaves them out",
     )
     steps_per_round: Positive | None = Field(
         None,

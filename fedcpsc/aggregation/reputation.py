@@ -340,7 +340,8 @@ def _steadiness(said: Floats, given: Answered, shared: npt.NDArray[np.int64], re
     """For each window of the images and each silo whether its agreement is what it was: [W, S] in [0, 1].
 
     What is left of a silo's agreement with each other one counts by how large that was at best; a silo keeps what it
-    has kept with a good part of them, so that one is not taken to have turned because some that it knows have.
+    has kept with a good part of them, so that one is not taken to have turned because some that it knows have. Nor has
+    one turned that agreed as usual in two windows before and again in two after: what is asked about changes as well.
     """
     silos, windows = len(said), max(1, said.shape[1] // _WINDOW)
     if windows == 1:
@@ -359,8 +360,17 @@ def _steadiness(said: Floats, given: Answered, shared: npt.NDArray[np.int64], re
             if weight[s, peers].sum() > 0:
                 kept[w, s] = _upper(held[w, s, peers] / best[s, peers], weight[s, peers])
     usual = np.median(kept, axis=1, keepdims=True)
-    steady: Floats = np.clip((kept / np.maximum(usual, 1e-12) - _TURNED) / (_STEADY - _TURNED), 0, 1).astype(np.float32)
-    return steady
+    steady = np.clip((kept / np.maximum(usual, 1e-12) - _TURNED) / (_STEADY - _TURNED), 0, 1)
+    again: Floats = np.maximum(steady, np.minimum(_second_so_far(steady), _second_so_far(steady[::-1])[::-1]))
+    return again.astype(np.float32)
+
+
+def _second_so_far(steady: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The second highest value before each window, [W, S]; 0 where there are fewer than two."""
+    seconds = np.zeros_like(steady)
+    for w in range(2, len(steady)):
+        seconds[w] = np.sort(steady[:w], axis=0)[-2]
+    return seconds
 
 
 def _upper(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> float:

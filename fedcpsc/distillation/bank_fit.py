@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from fedcpsc.distillation.fitting import Fit
-from fedcpsc.distillation.pretraining import pretrain, pretraining_steps
+from fedcpsc.distillation.pretraining import pretrain
 from fedcpsc.distillation.round_schedule import RoundSchedule
 from fedcpsc.distillation.steps import BankReader, Member, check_finite, make_committee
 from fedcpsc.distillation.targets import TargetKeeper, class_entropy
@@ -96,8 +96,7 @@ class BankFit:
         Raises:
             RunError: it diverges.
         """
-        config = self._config
-        steps = pretraining_steps(config.student, self.student.network, self.start)
+        config, steps = self._config, self._config.student.pretraining_steps
         if steps == 0:
             return
         tell(f"the student is pre-trained on images of the priors, in {steps:,} steps")

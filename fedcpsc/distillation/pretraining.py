@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.config import Precision, StudentConfig, SynthesisConfig
+from fedcpsc.config import Precision, SynthesisConfig
 from fedcpsc.data.images import to_pixels, to_uint8
 from fedcpsc.data.random_views import random_view
 from fedcpsc.large_images import together
@@ -23,16 +23,14 @@ from fedcpsc.losses.contrastive import supervised_contrastive
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.device import forward_float32
 from fedcpsc.models.seeded import seeded
-from fedcpsc.models.students import Start, learns_features
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.priors.tones import Tones
 from fedcpsc.recipes.drawing import PRIOR_PIXELS
 from fedcpsc.seeding import derive_seed
 from fedcpsc.transfers import uploaded
 
-__all__ = ["pretrain", "pretraining_steps"]
+__all__ = ["pretrain"]
 
-_USUAL = 600  # steps
 _IMAGES, _BYTES = 20_000, 2**27  # images that are drawn for it: so many, or as many as fill so much memory
 _BATCH = 192  # images a step, of which two views each are passed
 _RATE, _WARM_UP = 2e-3, 50  # Adam's highest learning rate, and the steps over which it rises to that
@@ -90,21 +88,6 @@ def pretrain(
             losses[step] = loss.detach()
             meanwhile(step + 1)
     return losses
-
-
-def pretraining_steps(config: StudentConfig, network: Classifier, start: Start) -> int:
-    """`student.pretraining_steps` with its blank filled in.
-
-    Args:
-        config: section `student` of the run's configuration.
-        network: student.
-        start: what it begins as: weights and modules of the caller's own are taken as they are. Nor is a student of
-            grey images pre-trained, which gains nothing by it (docs/recipe.md).
-    """
-    if config.pretraining_steps is not None:
-        return config.pretraining_steps
-    untrained, in_colour = start.own is None and start.weights is None, network.image_shape[0] > 1
-    return _USUAL if untrained and in_colour and learns_features(network) else 0
 
 
 def _share_of_rate(step: int, steps: int) -> float:

@@ -33,7 +33,7 @@ _CPU_PIECE = 16
 
 _Shown: TypeAlias = deque[tuple[Tensor, Tensor]]  # images, and their features
 _shared: ContextVar[_Shown | None] = ContextVar("shared", default=None)
-_KEPT = 4  # batches of a teacher: those that a query of the usual size is cut into, with room to spare
+_KEPT_BYTES = 2**28  # of features: those of a query of the usual size, with room to spare
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def shared_features() -> Iterator[None]:
 
     For a federation that is simulated in one process: its silos' teachers answer about the same images in turn.
     """
-    token = _shared.set(deque(maxlen=_KEPT))
+    token = _shared.set(deque())
     try:
         yield
     finally:
@@ -87,6 +87,8 @@ class ScatteringClassifier(HeadedClassifier):
         features: Tensor = self.norm(self.coefficients(x)).flatten(1)
         if shared is not None:
             shared.append((x.clone(), features))
+            while sum(each.nbytes for _, each in shared) > _KEPT_BYTES:
+                shared.popleft()
         return features
 
     def coefficients(self, x: Tensor) -> Tensor:

@@ -265,6 +265,28 @@ def test_one_that_turns_after_honest_rounds_counts_for_nothing_in_the_later_ones
     assert all(why is None for s, why in enumerate(standing.suspicions()) if s != 1)
 
 
+def dipped(first, last, windows=10, size=500):
+    """Standing of five honest silos of which one says something else in windows `first` to `last`."""
+    said = [teacher(seed, images=windows * size) for seed in range(5)]
+    rows = slice(first * size, (last + 1) * size)
+    said[1][rows] = np.roll(said[1][rows], 1, axis=1)
+    return standing_of(said)
+
+
+@pytest.mark.parametrize("where", [(3, 3), (4, 6), (2, 7)])
+def test_one_that_agrees_again_has_not_turned(where):
+    standing = dipped(*where)
+    assert standing.steadiness[:, 1].min() == 1
+    assert "turned" not in str(standing.suspicions()[1])
+
+
+@pytest.mark.parametrize("where", [(5, 9), (5, 8), (0, 4), (1, 4)])
+def test_one_that_agrees_in_fewer_than_two_windows_before_or_after_has(where):
+    standing = dipped(*where)
+    assert standing.steadiness[where[0] : where[1] + 1, 1].max() < 0.3
+    assert "turned" in standing.suspicions()[1] or standing.reputation[1] < 0.3
+
+
 def test_two_of_five_that_turn_together_do_not_hold_each_other_up():
     said = [teacher(seed) for seed in range(5)]
     half = IMAGES // 2

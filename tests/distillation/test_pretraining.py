@@ -11,23 +11,17 @@ from fedcpsc.config import SynthesisConfig
 from fedcpsc.data.images import to_pixels
 from fedcpsc.data.random_views import random_view
 from fedcpsc.distillation import bank_fit, pretraining
-from fedcpsc.distillation.pretraining import pretrain, pretraining_steps
+from fedcpsc.distillation.pretraining import pretrain
 from fedcpsc.distillation.refit import refit
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError
-from fedcpsc.models.own_module import OwnModule
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.models.student_check import check_student
-from fedcpsc.models.students import Start
 from fedcpsc.runs.timeline import read_timeline
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
-
-
-def student(**changes):
-    return tiny_config(**{f"student__{name}": value for name, value in changes.items()}).student
 
 
 def pretrained(network, steps=30, **changes):
@@ -97,16 +91,6 @@ def test_views_keep_shape_and_range_and_differ(channels):
     if channels == 3:
         plain = ((one - one.mean((2, 3), keepdim=True)).std(1).amax((1, 2)) < 1e-5).float().mean()
         assert 0.1 < plain < 0.35  # a fifth lose their colours, all but the tint
-
-
-def test_which_students_are_pre_trained_where_nothing_is_said():
-    convnet, scattering = build_classifier("convnet", 3, SHAPE), build_classifier("scattering", 3, SHAPE)
-    own = OwnModule(torch.nn.Linear(2, 2), "mine")
-    assert pretraining_steps(student(), convnet, Start()) == pretraining._USUAL
-    assert pretraining_steps(student(), build_classifier("convnet", 3, (1, 16, 16)), Start()) == 0
-    assert pretraining_steps(student(), scattering, Start()) == 0
-    assert pretraining_steps(student(), convnet, Start(own=own)) == 0
-    assert pretraining_steps(student(pretraining_steps=7), convnet, Start(own=own)) == 7
 
 
 def test_what_cannot_be_pre_trained_is_refused():

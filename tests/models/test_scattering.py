@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fedcpsc.models import scattering
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.models.scattering import ScatteringClassifier, morlet_bank, shared_features
 
@@ -101,3 +102,12 @@ def test_networks_that_see_the_same_images_in_turn_share_their_features(monkeypa
     for given, wanted in zip(together, alone, strict=True):
         for a, b in zip(given, wanted, strict=True):
             assert torch.equal(a, b)
+
+
+def test_no_more_features_are_shared_than_memory_is_for(monkeypatch):
+    network = build_classifier("scattering", 3, (1, 12, 12), seed=1).eval()
+    monkeypatch.setattr(scattering, "_KEPT_BYTES", 2 * 5 * network.feature_size * 4)
+    with shared_features(), torch.inference_mode():
+        for n in range(6):
+            network(torch.full((5, 1, 12, 12), n / 6))
+        assert len(scattering._shared.get()) == 2
