@@ -18,13 +18,13 @@ from fedcpsc.aggregation.rule import Answered, Floats
 from fedcpsc.errors import RunError, explain
 from fedcpsc.runs.bank_view import find_bank
 
-__all__ = ["suspicions"]
+__all__ = ["Answers", "suspicions"]
 
 _STEP = 250  # images between two looks
 
 
-class _First:
-    """The first answers of a bank, as the judge takes them."""
+class Answers:
+    """Answers of a bank, as the judge takes them: [S, N, K], and who gave one, [S, N]."""
 
     def __init__(self, said: Floats, given: Answered) -> None:
         self._said, self._given = said, given
@@ -51,7 +51,7 @@ def suspicions(run: Path) -> tuple[int, dict[str, list[tuple[int, str]]]]:
     said, given = (np.concatenate([part[i] for part in parts], 1) for i in range(2))
     looks, found = range(_STEP, said.shape[1] + 1, _STEP), dict[str, list[tuple[int, str]]]()
     for count in looks:
-        standing = judge(_First(said[:, :count], given[:, :count]), bank.label_sets.known)
+        standing = judge(Answers(said[:, :count], given[:, :count]), bank.label_sets.known)
         for silo, why in zip(bank.silos, standing.suspicions() if standing is not None else (), strict=False):
             if why is not None:
                 found.setdefault(silo, []).append((count, why))

@@ -106,6 +106,13 @@ class Standing:
         """Whether no two of the silos that share a class agree: then nobody can tell whom to believe."""
         return not self.unchecked.all() and bool(self.agreement.max() <= _LEAST_EDGE)
 
+    @property
+    def usual_agreement(self) -> float | None:
+        """Median over pairs of silos that share a class of their agreement, in [0, 1]; None where no two do."""
+        first, second = np.triu_indices(len(self.agreement), 1)
+        sharing = (self.known[first] & self.known[second]).any(1)
+        return float(np.median(self.agreement[first, second][sharing])) if sharing.any() else None
+
     def suspicions(self) -> list[str | None]:
         """For each silo what speaks against it, in words; None where nothing does."""
         return [self._suspicion(silo) for silo in range(len(self.reputation))]

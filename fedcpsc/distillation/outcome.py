@@ -20,6 +20,7 @@ from fedcpsc.distillation.bank_fit import BankFit
 from fedcpsc.distillation.belief import describe_beliefs, why_not_judged
 from fedcpsc.distillation.contribution import contribution
 from fedcpsc.distillation.curve import save_curve
+from fedcpsc.distillation.estimate import estimate
 from fedcpsc.distillation.evaluate import Ensemble, Matrix, SiloFacts, accuracy_of, confusion, predicted_classes
 from fedcpsc.distillation.optimisers import optimiser_in_words
 from fedcpsc.distillation.real_data import real_pictures
@@ -151,6 +152,8 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
     }
     if run.at_silos is not None:
         result["federated_evaluation"] = run.at_silos
+    if (estimated := estimate(standing, run.silos.values())) is not None:
+        result["estimate"] = estimated
     if run.turned_away:
         result["turned_away"] = dict(run.turned_away)
     if run.lineage is not None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What silos say of a student, in words: for the terminal, the report's page and the model card alike."""
+"""How good a student is by the silos' word or their agreement, in words: for the terminal, the report's page and the model card alike."""
 
 from __future__ import annotations
 
-from fedcpsc.runs.result import FederatedEvaluation, SiloEvaluation
+from fedcpsc.runs.result import Estimate, FederatedEvaluation, SiloEvaluation
 
-__all__ = ["in_one_sentence", "judged_in_words", "noise_in_words", "right_in_words"]
+__all__ = ["estimate_in_words", "in_one_sentence", "judged_in_words", "noise_in_words", "right_in_words"]
 
 
 def in_one_sentence(found: FederatedEvaluation) -> str:
@@ -27,6 +27,18 @@ def in_one_sentence(found: FederatedEvaluation) -> str:
     return (
         f"{100 * pooled['accuracy']:.1f} % right, standard error {100 * pooled['standard_error']:.1f} points, on"
         f" {pooled['images']:,} held-out images that {silos}, by their own word."
+    )
+
+
+def estimate_in_words(found: Estimate) -> str:
+    """An estimate without test images, and how far to trust it.
+
+    Args:
+        found: entry `estimate` of a result.
+    """
+    return (
+        f"about {100 * found['accuracy']:.0f} % right, estimated without test images: silos agree at"
+        f" {found['agreement']:.2f} on what they know best (mean error of such estimates {100 * found['error']:.0f} points)"
     )
 
 

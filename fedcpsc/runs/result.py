@@ -207,6 +207,20 @@ class FederatedEvaluation(TypedDict):
     reason: str | None
 
 
+class Estimate(TypedDict):
+    """How good the student may be, by how far the silos agree; no test image is looked at.
+
+    Attributes:
+        agreement: median agreement of two silos on what they know best in common, in [0, 1].
+        accuracy: accuracy that students of such federations reached, in [0, 1].
+        error: mean error of such an estimate of pictures that it was not fitted to, in [0, 1].
+    """
+
+    agreement: float
+    accuracy: float
+    error: float
+
+
 class TonesResult(TypedDict):
     """How light query images were found to be best, see `priors.tones.Tones`: the pixels' mean and its spread."""
 
@@ -235,6 +249,7 @@ class RunResult(TypedDict):
         earlier_runs: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
         images: number of images that were banked; missing in files of earlier versions.
         federated_evaluation: what the silos say of the student; missing where they were not to be asked.
+        estimate: how good the student may be, by how far the silos agree; missing where that cannot be told.
         real_pictures: real pictures that query images come from; missing where the run is free of all data.
         tones: how light the silos' answers said that query images should be; missing where they were not asked.
     """
@@ -267,6 +282,7 @@ class RunResult(TypedDict):
     earlier_runs: NotRequired[list[EarlierRunResult]]
     images: NotRequired[int]
     federated_evaluation: NotRequired[FederatedEvaluation]
+    estimate: NotRequired[Estimate]
     real_pictures: NotRequired[list[RealPictures]]
     tones: NotRequired[TonesResult]
 

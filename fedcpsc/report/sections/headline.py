@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from fedcpsc.report.blocks import KeyFigure, Strip, percent
 from fedcpsc.report.sections.outcome import best_teacher
+from fedcpsc.runs.evaluation_words import estimate_in_words
 from fedcpsc.runs.read import RunFacts, Silo
 from fedcpsc.runs.result import PooledEvaluation
 
@@ -85,7 +86,9 @@ def _student(run: RunFacts) -> KeyFigure:
         note += f" (standard error {100 * pooled['standard_error']:.1f} points)"
         return KeyFigure("student", percent(pooled["accuracy"]), note, main=True)
     if value is None or not images:
-        return KeyFigure("student", "not measured", "the run had no held-out images", main=True)
+        note, estimated = "the run had no held-out images", run.result.get("estimate")
+        note += "" if estimated is None else f"; {estimate_in_words(estimated)}"
+        return KeyFigure("student", "not measured", note, main=True)
     interval = binomtest(round(value * images), images).proportion_ci(0.95, "wilson")
     spread = f"{percent(interval.low)} to {percent(interval.high)}"
     note = f"of {images:,} held-out images (95 % interval of that sample {spread}; one seed)"
