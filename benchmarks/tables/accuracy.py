@@ -14,6 +14,7 @@ __all__ = [
     "disjoint",
     "domains",
     "dp_sgd",
+    "estimates",
     "label_sets",
     "lightness",
     "lightness_runs",
@@ -48,6 +49,19 @@ def domains() -> list[str]:
             for row in rows
         ),
     )
+
+
+def estimates() -> list[str]:
+    """What tells a student's accuracy without test images, and how well."""
+    measured = read("estimates.json") or {"found": []}
+    rows = [
+        (one["quantity"], f"{one['rank_runs']:.2f}", f"{one['rank_kinds']:.2f}", f"{one['error']:.1f}")
+        for one in measured["found"]
+    ]
+    if rows:
+        rows.append(("nothing: the mean of the other kinds", "-", "-", f"{measured['guessed']:.1f}"))
+    header = "what the server sees | rank correlation, runs | kinds of pictures | mean error of an estimate, points"
+    return table(header, rows)
 
 
 def dp_sgd() -> list[str]:

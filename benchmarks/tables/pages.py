@@ -61,6 +61,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "dishonest-rules": dishonest.rules,
     "domains": accuracy.domains,
     "dp-sgd": accuracy.dp_sgd,
+    "estimates": accuracy.estimates,
     "fourth-silo": deployments.fourth_silo,
     "inference-speed": costs.inference_speed,
     "mechanisms": silo_choices.mechanisms,

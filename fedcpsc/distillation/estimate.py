@@ -17,7 +17,7 @@ from fedcpsc.distillation.silo_state import SiloState
 from fedcpsc.protocol.messages import AnswerForm
 from fedcpsc.runs.result import Estimate
 
-__all__ = ["ERROR", "LINE", "estimate", "share_right"]
+__all__ = ["ERROR", "FEWEST", "LINE", "estimate", "share_right"]
 
 LINE = (4.97, -5.27)
 """Logarithm of the student's errors in percent: at no agreement, and what full agreement adds."""
@@ -26,16 +26,23 @@ ERROR = 0.06
 """Mean error of the line, of kinds of pictures that it was not fitted to."""
 
 
-def estimate(standing: Standing | None, silos: Iterable[SiloState]) -> Estimate | None:
-    """The estimate; None where silos are not judged or show something else than probabilities without noise.
+FEWEST = 4000
+"""Images that must have been asked about: after fewer, students are worse than the line says."""
+
+
+def estimate(standing: Standing | None, silos: Iterable[SiloState], images: int) -> Estimate | None:
+    """The estimate; None where the line was not measured on such runs.
+
+    That is where silos are not judged, show something else than probabilities without noise, or were asked little.
 
     Args:
         standing: how far each silo may be believed; None where that is not judged.
         silos: states of the silos of the run.
+        images: number of images in the bank.
     """
     agreement = None if standing is None else standing.usual_agreement
     plain = all(s.form is AnswerForm.PROBABILITIES and not s.description.noise_sigma for s in silos)
-    if agreement is None or not plain:
+    if agreement is None or not plain or images < FEWEST:
         return None
     return {
         "agreement": round(agreement, 4),

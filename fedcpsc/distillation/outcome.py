@@ -152,7 +152,7 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
     }
     if run.at_silos is not None:
         result["federated_evaluation"] = run.at_silos
-    if (estimated := estimate(standing, run.silos.values())) is not None:
+    if (estimated := estimate(standing, run.silos.values(), bank.rows)) is not None:
         result["estimate"] = estimated
     if run.turned_away:
         result["turned_away"] = dict(run.turned_away)

@@ -12,7 +12,13 @@ from fedcpsc.export.markdown import template
 from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
-from fedcpsc.runs.evaluation_words import in_one_sentence, judged_in_words, noise_in_words, right_in_words
+from fedcpsc.runs.evaluation_words import (
+    estimate_in_words,
+    in_one_sentence,
+    judged_in_words,
+    noise_in_words,
+    right_in_words,
+)
 from fedcpsc.runs.payments import payments, run_in_words
 from fedcpsc.runs.read import RunFacts
 from fedcpsc.runs.real_pictures import not_free_of_data
@@ -52,6 +58,7 @@ def model_card(
         real_data=not_free_of_data(result.get("real_pictures", ()), result.get("images", 0)),
         payments=payments(run),
         judged=_judged(result),
+        estimate=None if (estimated := result.get("estimate")) is None else estimate_in_words(estimated),
         earlier_runs=[] if run.lineage is None else [run_in_words(one) for one in run.lineage.runs],
         input_scale=INPUT_SCALE,
         percent=percent,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a student is by the silos' word or their agreement, in words: for the terminal, the report's page and the model card alike."""
+"""How good a student is by the silos' word or their agreement: for terminal, page and model card alike."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def estimate_in_words(found: Estimate) -> str:
     Args:
         found: entry `estimate` of a result.
     """
+    accuracy, error = (f"{100 * found[key]:.0f}" for key in ("accuracy", "error"))
     return (
-        f"about {100 * found['accuracy']:.0f} % right, estimated without test images: silos agree at"
-        f" {found['agreement']:.2f} on what they know best (mean error of such estimates {100 * found['error']:.0f} points)"
+        f"about {accuracy} % right, estimated without test images: silos agree at {found['agreement']:.2f} on what they"
+        f" know best (such estimates err by {error} points in the mean)"
     )
 
 
