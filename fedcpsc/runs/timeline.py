@@ -35,8 +35,7 @@ class Span:
         what: kind of span: `waiting`, `query`, or the server's work, one of pretraining, synthesis, fit, targets,
             checkpoint, evaluation, final.
         begin, end: seconds since the run began, begin <= end.
-        round: number of the last round it belongs to, from 1, and 0 before the first; of `waiting` the last round waited
-            for.
+        round: number of the last round it belongs to, from 1, and 0 before the first; of `waiting` the last waited for.
         silo, images, outcome: silo, number of images and outcome of a query; the outcome is `answer`, `late answer`
             (its round was no longer waited for), `lost` or `refused (<code>)`.
     """
