@@ -3,10 +3,10 @@
 
     python -m benchmarks.estimates --out benchmarks/results/estimates.json SWEEP [SWEEP ...]
 
-A sweep is a folder of runs as `benchmarks.accuracy_per_answer --sweeps` leaves it, one kind of pictures each. For every
-quantity: Spearman's rank correlation with the student's accuracy on test images, over all runs and over the kinds'
-means; and the mean error of a straight line through the logarithm of the errors of all other kinds' runs (leave one
-kind out), beside that of guessing their mean.
+A sweep is a folder of runs as `benchmarks.accuracy_per_answer --sweeps` leaves it, one kind of pictures each. Of every
+quantity: Spearman's rank correlation with the student's accuracy on test images, over runs and over kinds' means, and
+with its share of the ensemble's accuracy; and for both the mean error in points of a line through the logits of all
+other kinds' runs (leave one kind out), beside that of guessing a mean.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from benchmarks.record import provenance
 from benchmarks.suspected import Answers
 from fedcpsc.aggregation.reputation import judge
 from fedcpsc.choices import DEFAULT_MIXTURE
-from fedcpsc.data.images import to_pixels, to_uint8
-from fedcpsc.data.random_views import random_view
+from fedcpsc.data.images import to_uint8
+from fedcpsc.distillation.estimate import steadfastness
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import RunError, explain
 from fedcpsc.priors.mixture import sample_prior
@@ -38,7 +38,10 @@ from fedcpsc.runs.student import load_student
 
 Numbers = npt.NDArray[np.float64]
 AGREEMENT = "agreement of silos on what they know best"
-_LEAST = 0.3  # errors in percent: fewer are counted as so many, for their logarithm
+STEADFASTNESS = "student gives fresh images the same class in another view"
+BOTH = "the two together"
+_KNOWN = ("kind", "run", "accuracy", "ensemble")  # what is no quantity that a server sees
+_HIGHEST = 99.7  # percent: more is counted as so much, for its logit
 FRESH = 2000  # images of the default priors that nobody was asked about
 
 
@@ -64,13 +67,11 @@ def quantities(run: Path) -> dict[str, float]:
     alike = float(np.mean([(seen[a] == seen[b]).mean() for a, b in zip(*pairs, strict=True)]))
     targets, images = np.array(bank.targets), np.array(bank.images)
     student = load_student(found).network
-    stream = torch.Generator().manual_seed(1)
-    mixture = dict.fromkeys(DEFAULT_MIXTURE, 1.0)
-    fresh = to_uint8(sample_prior(mixture, FRESH, student.image_shape, stream))
-    view = to_uint8(random_view(to_pixels(fresh), stream))
-    at_fresh, at_view = predict(student, fresh.numpy()), predict(student, view.numpy())
+    stream, mixture = torch.Generator().manual_seed(2), dict.fromkeys(DEFAULT_MIXTURE, 1.0)
+    at_fresh = predict(student, to_uint8(sample_prior(mixture, FRESH, student.image_shape, stream)).numpy())
     return {
         "accuracy": 100 * float(result["student"]["accuracy"]),
+        "ensemble": 100 * float(result["ensemble"]["accuracy"] or 0),
         "class entropy of the bank": _entropy(targets.mean(0)) / np.log(classes),
         AGREEMENT: agreement,
         "images that two silos give one class": alike,
@@ -80,7 +81,7 @@ def quantities(run: Path) -> dict[str, float]:
         "information in silos' answers": float(np.mean([_information(each) for each in said])),
         "student and targets on the bank": float((predict(student, images).argmax(1) == targets.argmax(1)).mean()),
         "confidence of the student on fresh images": float(at_fresh.max(1).mean()),
-        "student on two views of a fresh image": float((at_fresh.argmax(1) == at_view.argmax(1)).mean()),
+        STEADFASTNESS: steadfastness(student),
     }  # fmt: skip
 
 
@@ -93,66 +94,71 @@ def _information(answers: npt.NDArray[np.floating[Any]]) -> float:
     return (_entropy(answers.mean(0)) - _entropy(answers)) / float(np.log(answers.shape[1]))
 
 
-def line(x: Numbers, y: Numbers) -> tuple[float, float]:
-    """The straight line through the logarithm of the errors in percent: its value at 0, and its slope.
+def line(x: Numbers, y: Numbers) -> Numbers:
+    """The line through the logits: its value where all quantities are 0, and what each adds.
 
     Args:
-        x: quantity of each run.
-        y: accuracy of each run in percent.
+        x: quantities of each run, [Q, n].
+        y: percentages, [n].
     """
-    slope, start = np.linalg.lstsq(np.stack([x, np.ones_like(x)], 1), np.log(np.maximum(100 - y, _LEAST)), rcond=None)[
-        0
-    ]
-    return float(start), float(slope)
+    share = np.clip(y, 1, _HIGHEST) / 100
+    design = np.stack([np.ones_like(y), *x], 1)
+    found: Numbers = np.linalg.lstsq(design, np.log(share / (1 - share)), rcond=None)[0]
+    return found
 
 
 def left_out_error(x: Numbers, y: Numbers, kind: npt.NDArray[np.int64]) -> float:
     """Mean absolute error in points, each kind predicted by the line through the other kinds' runs.
 
     Args:
-        x: quantity of each run; of zeros, the line is a mean.
-        y: accuracy of each run in percent.
+        x: quantities of each run, [Q, n]; of none, the line is a mean.
+        y: percentages, [n].
         kind: kind of pictures of each run.
     """
     errors = []
     for held in np.unique(kind):
         rest = kind != held
-        start, slope = line(x[rest], y[rest])
-        errors.append(np.abs(100 - np.minimum(100, np.exp(start + slope * x[~rest])) - y[~rest]).mean())
+        start, *slopes = line(x[:, rest], y[rest])
+        logits = start + sum(slope * each for slope, each in zip(slopes, x[:, ~rest], strict=True))
+        errors.append(np.abs(100 / (1 + np.exp(-logits)) - y[~rest]).mean())
     return float(np.mean(errors))
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """For each quantity its rank correlations and its error, best first.
+    """For each quantity, and for the two of the product together, rank correlations and errors, best first.
 
     Args:
-        rows: `kind`, and the quantities of each run.
+        rows: `kind`, `accuracy`, `ensemble` and the quantities of each run.
     """
     kinds, kind = np.unique([row["kind"] for row in rows], return_inverse=True)
-    accuracy = np.array([row["accuracy"] for row in rows])
+    accuracy, ensemble = (np.array([row[name] for row in rows]) for name in ("accuracy", "ensemble"))
+    share = 100 * np.minimum(1, accuracy / ensemble)
 
     def means(values: Numbers) -> Numbers:
         return np.array([values[kind == k].mean() for k in range(len(kinds))])
 
-    found = []
-    for name in (name for name in rows[0] if name not in ("kind", "run", "accuracy")):
-        values = np.array([row[name] for row in rows])
-        found.append(
-            {
-                "quantity": name,
-                "rank_runs": round(float(spearmanr(values, accuracy).statistic), 2),
-                "rank_kinds": round(float(spearmanr(means(values), means(accuracy)).statistic), 2),
-                "error": round(left_out_error(values, accuracy, kind), 1),
-            }
-        )
-    fitted = line(np.array([row[AGREEMENT] for row in rows]), accuracy)
-    guessed = round(left_out_error(np.zeros(len(rows)), accuracy, kind), 1)
+    def found(name: str, x: Numbers, told: Numbers) -> dict[str, Any]:
+        return {
+            "quantity": name,
+            "rank_runs": round(float(spearmanr(told, accuracy).statistic), 2),
+            "rank_kinds": round(float(spearmanr(means(told), means(accuracy)).statistic), 2),
+            "rank_share": round(float(spearmanr(told, share).statistic), 2),
+            "error": round(left_out_error(x, accuracy, kind), 1),
+            "error_share": round(left_out_error(x, share, kind), 1),
+        }
+
+    each = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in _KNOWN}
+    both = np.stack([each[AGREEMENT], each[STEADFASTNESS]])
+    fitted, nothing = line(both, share), np.zeros((0, len(rows)))
+    all_of_them = [found(name, values[None], values) for name, values in each.items()]
+    all_of_them.append(found(BOTH, both, fitted[0] + fitted[1:] @ both))
     return {
         "kinds": len(kinds),
         "runs": len(rows),
-        "guessed": guessed,
-        "line": [round(each, 3) for each in fitted],
-        "found": sorted(found, key=lambda one: one["error"]),
+        "guessed": round(left_out_error(nothing, accuracy, kind), 1),
+        "guessed_share": round(left_out_error(nothing, share, kind), 1),
+        "line": [round(float(value), 3) for value in fitted],
+        "found": sorted(all_of_them, key=lambda one: float(one["error_share"])),
     }
 
 
@@ -173,8 +179,9 @@ def _main() -> int:
     content = {**summary(rows), "rows": rows, **provenance()}
     given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for one in content["found"]:
-        print(f"{one['quantity']:45} rank {one['rank_runs']:5.2f} / {one['rank_kinds']:5.2f}, error {one['error']}")
-    print(f"the others' mean accuracy: error {content['guessed']}")
+        ranks = " / ".join(f"{one[name]:5.2f}" for name in ("rank_runs", "rank_kinds", "rank_share"))
+        print(f"{one['quantity']:58} ranks {ranks}, errors {one['error']}, {one['error_share']}")
+    print(f"a mean: errors {content['guessed']}, {content['guessed_share']}; line {content['line']}")
     return 0
 
 

@@ -54,14 +54,23 @@ def domains() -> list[str]:
 def estimates() -> list[str]:
     """What tells a student's accuracy without test images, and how well."""
     measured = read("estimates.json") or {"found": []}
+    keys = ("rank_runs", "rank_kinds", "rank_share")
     rows = [
-        (one["quantity"], f"{one['rank_runs']:.2f}", f"{one['rank_kinds']:.2f}", f"{one['error']:.1f}")
+        (one["quantity"], *(f"{one[key]:.2f}" for key in keys), f"{one['error']:.1f}", f"{one['error_share']:.1f}")
         for one in measured["found"]
     ]
     if rows:
-        rows.append(("nothing: the mean of the other kinds", "-", "-", f"{measured['guessed']:.1f}"))
-    header = "what the server sees | rank correlation, runs | kinds of pictures | mean error of an estimate, points"
-    return table(header, rows)
+        guesses = (f"{measured[key]:.1f}" for key in ("guessed", "guessed_share"))
+        rows.append(("nothing: the other kinds' mean", "-", "-", "-", *guesses))
+    columns = (
+        "what the server sees",
+        "rank correlation with accuracy, runs",
+        "kinds",
+        "with the share, runs",
+        "error, accuracy",
+        "error, share",
+    )
+    return table(" | ".join(columns), rows)
 
 
 def dp_sgd() -> list[str]:

@@ -152,7 +152,8 @@ def describe_run(run: Outcome, student: Matrix | None, details: DetailsFile) -> 
     }
     if run.at_silos is not None:
         result["federated_evaluation"] = run.at_silos
-    if (estimated := estimate(standing, run.silos.values(), bank.rows)) is not None:
+    student_network = run.fitted.student.network
+    if (estimated := estimate(standing, run.silos.values(), bank.rows, student_network)) is not None:
         result["estimate"] = estimated
     if run.turned_away:
         result["turned_away"] = dict(run.turned_away)

@@ -36,10 +36,10 @@ def estimate_in_words(found: Estimate) -> str:
     Args:
         found: entry `estimate` of a result.
     """
-    accuracy, error = (f"{100 * found[key]:.0f}" for key in ("accuracy", "error"))
+    share, error = (f"{100 * found[key]:.0f}" for key in ("share", "error"))
     return (
-        f"about {accuracy} % right, estimated without test images: silos agree at {found['agreement']:.2f} on what they"
-        f" know best (such estimates err by {error} points in the mean)"
+        f"estimated without test images: right where the silos together are in about {share} % of cases (such estimates"
+        f" err by {error} points in the mean)"
     )
 
 

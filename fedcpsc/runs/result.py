@@ -208,16 +208,18 @@ class FederatedEvaluation(TypedDict):
 
 
 class Estimate(TypedDict):
-    """How good the student may be, by how far the silos agree; no test image is looked at.
+    """How much of what the silos know the student has, told without test images.
 
     Attributes:
         agreement: median agreement of two silos on what they know best in common, in [0, 1].
-        accuracy: accuracy that students of such federations reached, in [0, 1].
-        error: mean error of such an estimate of pictures that it was not fitted to, in [0, 1].
+        steadfastness: share of images of the priors that the student gives the same class in another view, in [0, 1].
+        share: the student's accuracy as a share of the silos' ensemble's, in [0, 1].
+        error: mean error of such an estimate, of kinds of pictures that it was not fitted to, in [0, 1].
     """
 
     agreement: float
-    accuracy: float
+    steadfastness: float
+    share: float
     error: float
 
 
@@ -249,7 +251,7 @@ class RunResult(TypedDict):
         earlier_runs: earlier runs that answers of the bank came from, the earliest first; missing where there are none.
         images: number of images that were banked; missing in files of earlier versions.
         federated_evaluation: what the silos say of the student; missing where they were not to be asked.
-        estimate: how good the student may be, by how far the silos agree; missing where that cannot be told.
+        estimate: how much of what the silos know the student has; missing where that cannot be told.
         real_pictures: real pictures that query images come from; missing where the run is free of all data.
         tones: how light the silos' answers said that query images should be; missing where they were not asked.
     """
