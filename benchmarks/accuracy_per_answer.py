@@ -108,13 +108,15 @@ class Recorder:
         sweep: the sweep.
         out: JSON file of the rows.
         commit: what to record where there is no git.
+        data: folder of the data sets, which a row calls `{data}` as the plan does; empty where none was filled in.
     """
 
-    def __init__(self, plan: SweepPlan, sweep: Sweep, out: Path, commit: str = "") -> None:
+    def __init__(self, plan: SweepPlan, sweep: Sweep, out: Path, commit: str = "", data: str = "") -> None:
         self._plan = plan
         self._sweep = sweep
         self._out = out
         self._commit = commit
+        self._data = data
         self.rows: dict[str, dict[str, Any]] = {}
 
     def watch(self, progress: Progress) -> None:
@@ -135,6 +137,8 @@ class Recorder:
         if setting.name in self.rows or len(results) < len(runs):
             return
         row = summary(self._plan, setting, runs, results)
+        if self._data:
+            row["set"] = [change.replace(f"={self._data}", "={data}") for change in row["set"]]
         self.rows[setting.name] = row | ({"commit": self._commit} if self._commit else {})
         merge(self._out, [self.rows[setting.name]])
 
@@ -174,7 +178,7 @@ def main() -> int:
             continue
         folder = arguments.sweeps / str(plan.name)
         sweep = expand(plan, folder, [f"runtime.threads={arguments.threads}"], _MOST_RUNS)
-        recorder = Recorder(load_plan(path), sweep, arguments.out, arguments.commit)
+        recorder = Recorder(load_plan(path), sweep, arguments.out, arguments.commit, arguments.data)
         result = run_sweep(sweep, jobs=arguments.workers, made=arguments.silos, watch=recorder.watch, tell=print)
         for setting in sweep.settings:  # also those whose runs were all done before
             recorder.record(setting)

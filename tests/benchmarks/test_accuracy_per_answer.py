@@ -22,7 +22,12 @@ PLAN = {
     "set": ["data.path={data}/mnist"],
     "seeds": [1, 2],
     "settings": {
-        "one teacher": {"silos.count": 1, "silos.partition.kind": "iid", "aggregation.rule": "uniform"},
+        "one teacher": {
+            "silos.count": 1,
+            "silos.partition.kind": "iid",
+            "aggregation.rule": "uniform",
+            "data.path": "{data}/other",
+        },
         "labels": {"queries.form": "label", "silos.policy.forms": ["label"]},
     },
 }
@@ -52,7 +57,7 @@ def test_the_folder_of_the_data_sets_is_filled_in_and_settings_are_chosen_by_nam
 def test_a_row_is_written_as_soon_as_a_setting_has_all_its_seeds_and_has_the_keys_of_every_row(path, tmp_path):
     sweep = expand(plan_of(path, "/data"), tmp_path / "sweep")
     out = tmp_path / "rows.json"
-    recorder = Recorder(load_plan(path), sweep, out, commit="abc")
+    recorder = Recorder(load_plan(path), sweep, out, commit="abc", data="/data")
     one = [run for run in sweep.runs if run.setting.name == "one teacher"]
     end(one[0], 0.90)
     recorder.record(one[0].setting)
@@ -69,6 +74,7 @@ def test_a_row_is_written_as_soon_as_a_setting_has_all_its_seeds_and_has_the_key
         "silos.count=1",
         "silos.partition.kind=iid",
         "aggregation.rule=uniform",
+        "data.path={data}/other",
     ]
     assert accuracy_table([row])[-1].startswith("| one teacher | 1 |")
 
