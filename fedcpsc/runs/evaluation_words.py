@@ -38,8 +38,8 @@ def estimate_in_words(found: Estimate) -> str:
     """
     share, error = (f"{100 * found[key]:.0f}" for key in ("share", "error"))
     return (
-        f"estimated without test images: right where the silos together are in about {share} % of cases (such estimates"
-        f" err by {error} points in the mean)"
+        f"estimated without test images, its accuracy is about {share} % of the silos' ensemble's (such estimates err"
+        f" by {error} points in the mean)"
     )
 
 

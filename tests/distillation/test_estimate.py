@@ -95,7 +95,7 @@ def test_nothing_is_estimated_of_what_it_was_not_measured_on(tmp_path, silos, ch
 def test_the_terminal_and_the_page_tell_it_where_nothing_was_measured(tmp_path):
     result = run(tmp_path, [FakeSilo(name) for name in "abc"])
     words = estimate_in_words(result["estimate"])
-    assert "estimated without test images" in words
+    assert "estimated without test images, its accuracy is about" in words
     console = Console(file=io.StringIO(), width=200)
     console.print(result_table(result))
     assert words in " ".join(console.file.getvalue().split())
