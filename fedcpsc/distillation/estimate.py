@@ -29,7 +29,7 @@ from fedcpsc.runs.result import Estimate
 
 __all__ = ["ERROR", "FEWEST", "LINE", "estimate", "expected_share", "steadfastness"]
 
-LINE = (-3.08, 7.09, 3.73)
+LINE = (-2.77, 7.01, 3.19)
 """Logit of the share: without agreement and steadfastness, and what each of the two adds."""
 
 ERROR = 0.05
