@@ -24,12 +24,13 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.record import provenance
-from benchmarks.suspected import Answers
+from benchmarks.suspected import Answers, answers_of
 from fedcpsc.aggregation.reputation import judge
 from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.data.images import to_uint8
 from fedcpsc.distillation.estimate import steadfastness
 from fedcpsc.distillation.evaluate import predict
+from fedcpsc.distillation.targets import class_entropy
 from fedcpsc.errors import RunError, explain
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.bank_view import find_bank
@@ -52,18 +53,19 @@ def quantities(run: Path) -> dict[str, float]:
         run: folder of the run.
 
     Raises:
-        RunError: it holds no answers, or nothing was measured on test images.
+        RunError: it holds no answers, nothing was measured on test images, or its silos cannot be compared.
     """
     bank, found = find_bank(run), gather(run)
     result = found.result
     if bank is None or result is None or result["student"]["accuracy"] is None:
         raise RunError(explain("run", str(run), "has no answers, or no accuracy", "give the folder of a finished run"))
-    parts = [bank.answers(batch) for batch in bank.batches]
-    said, given = (np.concatenate([part[i] for part in parts], 1) for i in range(2))
-    silos, _, classes = said.shape
+    said, given = answers_of(bank)
     standing = judge(Answers(said, given), bank.label_sets.known)
-    seen, pairs = said.argmax(2), np.triu_indices(silos, 1)
-    agreement = 0.0 if standing is None else standing.usual_agreement or 0.0
+    seen, pairs = said.argmax(2), np.triu_indices(len(said), 1)
+    agreement = None if standing is None else standing.usual_agreement
+    if agreement is None:
+        constraint = "has no three silos that can be compared"
+        raise RunError(explain("run", str(run), constraint, "leave it out: there nothing is estimated"))
     alike = float(np.mean([(seen[a] == seen[b]).mean() for a, b in zip(*pairs, strict=True)]))
     targets, images = np.array(bank.targets), np.array(bank.images)
     student = load_student(found).network
@@ -72,7 +74,7 @@ def quantities(run: Path) -> dict[str, float]:
     return {
         "accuracy": 100 * float(result["student"]["accuracy"]),
         "ensemble": 100 * float(result["ensemble"]["accuracy"] or 0),
-        "class entropy of the bank": _entropy(targets.mean(0)) / np.log(classes),
+        "class entropy of the bank": class_entropy(targets),
         AGREEMENT: agreement,
         "images that two silos give one class": alike,
         "confidence of silos": float(said.max(2).mean()),
@@ -128,10 +130,17 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """For each quantity, and for the two of the product together, rank correlations and errors, best first.
 
     Args:
-        rows: `kind`, `accuracy`, `ensemble` and the quantities of each run.
+        rows: `kind`, `run`, `accuracy`, `ensemble` and the quantities of each run.
+
+    Raises:
+        RunError: of a run the ensemble's accuracy is not known.
     """
     kinds, kind = np.unique([row["kind"] for row in rows], return_inverse=True)
     accuracy, ensemble = (np.array([row[name] for row in rows]) for name in ("accuracy", "ensemble"))
+    if not (ensemble > 0).all():
+        remedy = "leave it out: only a simulation knows the ensemble"
+        unknown = rows[int(np.argmin(ensemble))]["run"]
+        raise RunError(explain("run", unknown, "has no accuracy of the ensemble to compare with", remedy))
     share = 100 * np.minimum(1, accuracy / ensemble)
 
     def means(values: Numbers) -> Numbers:

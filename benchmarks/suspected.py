@@ -16,9 +16,9 @@ import numpy as np
 from fedcpsc.aggregation.reputation import judge
 from fedcpsc.aggregation.rule import Answered, Floats
 from fedcpsc.errors import RunError, explain
-from fedcpsc.runs.bank_view import find_bank
+from fedcpsc.runs.bank_view import BankView, find_bank
 
-__all__ = ["Answers", "suspicions"]
+__all__ = ["Answers", "answers_of", "suspicions"]
 
 _STEP = 250  # images between two looks
 
@@ -35,6 +35,12 @@ class Answers:
         return self._said.copy(), self._given.copy()
 
 
+def answers_of(bank: BankView) -> tuple[Floats, Answered]:
+    """All answers of a bank, [S, N, K], and who gave one, [S, N]."""
+    parts = [bank.answers(batch) for batch in bank.batches]
+    return np.concatenate([said for said, *_ in parts], 1), np.concatenate([given for _, given, *_ in parts], 1)
+
+
 def suspicions(run: Path) -> tuple[int, dict[str, list[tuple[int, str]]]]:
     """Number of looks at a run, and of each silo that was suspected at any: after how many images, and why.
 
@@ -47,8 +53,7 @@ def suspicions(run: Path) -> tuple[int, dict[str, list[tuple[int, str]]]]:
     bank = find_bank(run)
     if bank is None:
         raise RunError(explain("run", str(run), "holds no bank of answers", "give the folder of a run"))
-    parts = [bank.answers(batch) for batch in bank.batches]
-    said, given = (np.concatenate([part[i] for part in parts], 1) for i in range(2))
+    said, given = answers_of(bank)
     looks, found = range(_STEP, said.shape[1] + 1, _STEP), dict[str, list[tuple[int, str]]]()
     for count in looks:
         standing = judge(Answers(said[:, :count], given[:, :count]), bank.label_sets.known)

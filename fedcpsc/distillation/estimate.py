@@ -22,6 +22,7 @@ from fedcpsc.data.images import to_pixels, to_uint8
 from fedcpsc.data.random_views import random_view
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.distillation.silo_state import SiloState
+from fedcpsc.large_images import together
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.protocol.messages import AnswerForm
@@ -39,7 +40,7 @@ FEWEST = 4000
 """Images that must have been asked about: after fewer, students are worse than the line says."""
 
 _IMAGES = 2000
-_SIDES = 64 * 64  # larger images are fewer, so that they take no longer
+_PIXELS = 64 * 64  # of larger images there are fewer, so that they take no longer
 
 
 def estimate(
@@ -77,7 +78,7 @@ def steadfastness(student: Classifier) -> float:
         student: the finished student.
     """
     shape, stream = student.image_shape, torch.Generator().manual_seed(1)
-    count = max(1, min(_IMAGES, _IMAGES * _SIDES // (shape[1] * shape[2])))
+    count = together(_IMAGES, shape, _IMAGES * _PIXELS)
     images = to_uint8(sample_prior(dict.fromkeys(DEFAULT_MIXTURE, 1.0), count, shape, stream))
     views = to_uint8(random_view(to_pixels(images), stream))
     before, after = (predict(student, each.numpy()).argmax(1) for each in (images, views))

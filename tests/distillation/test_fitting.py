@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.fakes import FakeSilo, brightness_probabilities
-from support.tiny_runs import tiny_config
+from support.fakes import FakeSilo
+from support.tiny_runs import brightness_bank, tiny_config
 from torch import nn
 
 from fedcpsc.distillation import data_parallel
@@ -22,7 +22,6 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.steps import BankReader, fit, make_committee
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
-from fedcpsc.runs.answer_bank import AnswerBank
 
 CPU = torch.device("cpu")
 STEPS = 12
@@ -36,16 +35,7 @@ def config(processes=1, **student):
 
 @pytest.fixture
 def bank(tmp_path):
-    return made_bank(tmp_path)
-
-
-def made_bank(folder):
-    bank = AnswerBank(folder / "bank", (1, 8, 8), 3, ["a"])
-    for number in range(2):
-        images = np.random.default_rng(number).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
-        batch = bank.add_batch(number, images, np.zeros(80, np.int64))
-        bank.set_targets(batch, brightness_probabilities(images, 3))
-    return bank
+    return brightness_bank(tmp_path)
 
 
 def curve(settings, bank, how):
@@ -163,7 +153,7 @@ def two(tmp_path_factory):
     A process is in one group at a time: tests that make one of their own stand before those that use this.
     """
     settings = config(2, fellows="convnet_gn")
-    bank = made_bank(tmp_path_factory.mktemp("two"))
+    bank = brightness_bank(tmp_path_factory.mktemp("two"))
     with fitting(settings, bank, CPU) as shared:
         yield settings, bank, shared
 

@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 import torch
-from support.fakes import brightness_probabilities
-from support.tiny_runs import tiny_config
+from support.tiny_runs import brightness_bank, tiny_config
 
 from fedcpsc.data.images import to_pixels
 from fedcpsc.distillation import fixed_features, steps
@@ -26,12 +25,7 @@ def student(**changes):
 
 @pytest.fixture
 def bank(tmp_path):
-    bank = AnswerBank(tmp_path / "bank", (1, 8, 8), 3, ["a"])
-    for number in range(2):
-        images = np.random.default_rng(number).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
-        batch = bank.add_batch(number, images, np.zeros(80, np.int64))
-        bank.set_targets(batch, brightness_probabilities(images, 3))
-    return bank
+    return brightness_bank(tmp_path)
 
 
 def fitted(bank):

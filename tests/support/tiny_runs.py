@@ -10,6 +10,7 @@ from support.fakes import brightness_probabilities
 
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet
+from fedcpsc.runs.answer_bank import AnswerBank
 from fedcpsc.typed_yaml import validate
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -46,3 +47,13 @@ def evaluation(count: int = 60, classes: int = 3, side: int = 8) -> ImageSet:
     level = rng.integers(0, 256, (count, 1, 1, 1))
     images = np.clip(level + rng.integers(-20, 20, (count, 1, side, side)), 0, 255).astype(np.uint8)
     return ImageSet(images, brightness_probabilities(images, classes).argmax(1).astype(np.int64), classes)
+
+
+def brightness_bank(folder: Path) -> AnswerBank:
+    """A bank of two batches of 80 images, 8x8 and grey, with the targets of a teacher of 3 classes."""
+    bank = AnswerBank(folder / "bank", (1, 8, 8), 3, ["a"])
+    for number in range(2):
+        images = np.random.default_rng(number).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
+        batch = bank.add_batch(number, images, np.zeros(80, np.int64))
+        bank.set_targets(batch, brightness_probabilities(images, 3))
+    return bank
