@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -106,9 +107,17 @@ class Browser:
         return done["result"].get("value")
 
     def largest_paint_ms(self) -> float:
-        """Milliseconds from the navigation until the largest part of the first screen was painted."""
+        """Milliseconds from the navigation until the largest part of the first screen was painted.
+
+        Raises:
+            RuntimeError: nothing was painted within ten seconds.
+        """
         wait = "new Promise(done => requestAnimationFrame(() => setTimeout(() => done(window.__paints.slice()), 50)))"
-        return float(max(self.run(wait)))
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:  # a busy browser tells of a paint some time after it
+            if paints := self.run(wait):
+                return float(max(paints))
+        raise RuntimeError("the browser told of no paint within ten seconds")
 
     def picture(self, path: Path, box: tuple[float, float, float, float] | None = None) -> None:
         """Saves the page as a PNG, down to its end.
