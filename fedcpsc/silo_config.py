@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fedcpsc.choices import DATA_SOURCES, DEFAULT_MIXTURE, PRIORS, check_mixture
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.pretrained_normalisation import NamedNormalisation
 from fedcpsc.typed_yaml import OneOf, Positive, Rate, Share, Strict, Weight
 
 __all__ = [
@@ -266,9 +267,19 @@ class TeachersConfig(Strict):
     """How each simulated silo trains its private teacher."""
 
     architecture: str | tuple[str, ...] = Field(
-        "convnet", description="one name for all silos, or a list dealt round-robin"
+        "convnet",
+        description="one name for all silos, or a list dealt round-robin; with weights also torchvision/NAME or timm/NAME",
     )
     width: Positive = Field(24, description="width of the networks; the meaning is that of student.width")
+    weights: str | None = Field(
+        None,
+        description="path of a file of public pretrained weights that every teacher starts from: safetensors, or a state dict of torch.save; null starts from a random initialisation",
+    )
+    normalisation: NamedNormalisation = None
+    frozen: bool = Field(
+        False,
+        description="whether all but the head stays as the weights have it; only the last linear layer is then trained",
+    )
     epochs: Positive = Field(20, description="passes over the silo's images")
     batch_size: Positive = Field(
         64,
@@ -287,3 +298,15 @@ class TeachersConfig(Strict):
         description="kind of training and its fields, checked when the silos are made",
     )
     outliers: OutliersConfig | None = None
+
+    @model_validator(mode="after")
+    def _frozen_has_weights_and_still_images(self) -> TeachersConfig:
+        if self.frozen and self.weights is None:
+            constraint = "keeps the weights that teachers.weights names, and there are none"
+            raise ValueError(explain("frozen", True, constraint, "set teachers.weights, or leave it out"))
+        if self.frozen and (self.shift or self.flip):
+            constraint = (
+                f"computes features once, of images that are not moved: shift is {self.shift}, flip {self.flip}"
+            )
+            raise ValueError(explain("frozen", True, constraint, "set teachers.shift: 0 and teachers.flip: false"))
+        return self

@@ -3,36 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from fedcpsc.errors import explain
+from fedcpsc.pretrained_normalisation import NamedNormalisation
 from fedcpsc.typed_yaml import Positive, Rate, Share, Strict, Weight
 
-__all__ = ["Precision", "PretrainedNormalisation", "StudentConfig"]
+__all__ = ["Precision", "StudentConfig"]
 
 Precision = Literal["float32", "bfloat16"]
-_IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-
-
-class PretrainedNormalisation(Strict):
-    """What the student does to pixels first: `(pixel - mean) / std` with pixels in [0, 1], as its pretrained weights expect.
-
-    `student.normalisation: imagenet` stands for the constants of ImageNet, which most pretrained networks expect. Null,
-    the default, gives the network pixels in [-1, 1]. It is a part of the student, also of an exported one.
-    """
-
-    mean: tuple[float, ...] = Field(
-        description="means that are subtracted, one for all channels or one for each", min_length=1
-    )
-    std: tuple[Rate, ...] = Field(description="standard deviations that are divided by, as many", min_length=1)
-
-    @model_validator(mode="after")
-    def _as_many(self) -> PretrainedNormalisation:
-        if len(self.mean) != len(self.std):
-            raise ValueError(explain("std", list(self.std), f"must be {len(self.mean)} numbers, as mean", "fix either"))
-        return self
 
 
 class StudentConfig(Strict):
@@ -50,7 +31,11 @@ class StudentConfig(Strict):
         None,
         description="path of a file of public pretrained weights that the student starts from: safetensors, or a state dict of torch.save; null starts from a random initialisation",
     )
-    normalisation: PretrainedNormalisation | None = None
+    normalisation: NamedNormalisation = None
+    frozen: bool = Field(
+        False,
+        description="whether all but the head stays as the weights have it; only the last linear layer is then fitted",
+    )
     committee: Annotated[int, Field(ge=1, le=8)] = Field(
         2, description="networks that guide the generator; the first is the student"
     )
@@ -114,15 +99,12 @@ class StudentConfig(Strict):
         description="floating-point format of passes in the fit, float32 or bfloat16, weights and losses stay float32; null: bfloat16 where the machine computes in it by itself, which is faster, and the run keeps what it began with",
     )
 
-    @field_validator("normalisation", mode="before")
-    @classmethod
-    def _by_name(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            if given != "imagenet":
-                constraint = "must be imagenet, or a section with mean and std"
-                raise ValueError(explain("normalisation", given, constraint, "write the constants"))
-            return _IMAGENET
-        return given
+    @model_validator(mode="after")
+    def _frozen_has_weights(self) -> StudentConfig:
+        if self.frozen and self.weights is None:
+            constraint = "keeps the weights that student.weights names, and there are none"
+            raise ValueError(explain("frozen", True, constraint, "set student.weights, or leave it out"))
+        return self
 
     @model_validator(mode="after")
     def _nesterov_has_a_momentum(self) -> StudentConfig:

@@ -220,6 +220,12 @@ def _learns(silo: _Silo, answers: int) -> list[str]:
         f" {claim.relation} ({claim.mechanism}): with and without one {claim.unit}, whatever the server sees is as"
         f" likely up to a factor of e^{claim.epsilon:.3g}, but for a chance of {claim.delta:g}."
     )
+    proof = proof_of(silo.manifest)
+    if isinstance(proof, DpSgdProof) and proof.public_weights is not None:
+        sentences.append(
+            f"The training started from weights (SHA-256 {proof.public_weights[:12]}...) that you called public: none"
+            " of this covers the images that they were made with."
+        )
     released = released_epsilon(silo.ledger, claim.delta)
     if released is not None:
         sentences.append(f"What was released of this population so far comes to {released}.")

@@ -12,12 +12,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import nn
 
 from fedcpsc.models.classifier import Classifier, HeadedClassifier
 from fedcpsc.models.frozen import frozen
+from fedcpsc.models.frozen_body import FrozenBody
 
 __all__ = ["folded", "for_inference"]
 
@@ -26,14 +28,18 @@ __all__ = ["folded", "for_inference"]
 def for_inference(networks: Sequence[Classifier]) -> Iterator[list[Classifier]]:
     """The networks as they are now, in the form in which passes without training are fastest.
 
-    Networks of this project are folded copies, see `folded`. Of others it is not known which layer follows which: they
-    are the given ones, in evaluation mode within the context.
+    Networks of this project are folded copies, see `folded`. Of others it is not known which layer follows which, and a
+    frozen body may be one of them: they are the given ones, in evaluation mode within the context.
 
     Args:
         networks: networks in any mode, which is as it was after the context.
     """
-    with frozen([network for network in networks if not isinstance(network, HeadedClassifier)]):
-        yield [folded(network) if isinstance(network, HeadedClassifier) else network for network in networks]
+    with frozen([network for network in networks if not _foldable(network)]):
+        yield [folded(network) if _foldable(network) else network for network in networks]
+
+
+def _foldable(network: Classifier) -> TypeGuard[HeadedClassifier]:
+    return isinstance(network, HeadedClassifier) and not isinstance(network, FrozenBody)
 
 
 def folded(network: HeadedClassifier) -> HeadedClassifier:

@@ -20,8 +20,6 @@ from fedcpsc.models.state_file import NotAState, read_state_file
 
 __all__ = ["Match", "Pretrained", "match", "read_pretrained", "take"]
 
-_KEY = "student.weights"
-
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
@@ -31,11 +29,13 @@ class Pretrained:
         state: tensors by name.
         path: path of the file.
         sha256: SHA-256 of the file, in hexadecimal digits.
+        key: dotted key of the configuration that names the file, for messages.
     """
 
     state: Mapping[str, Tensor]
     path: Path
     sha256: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,12 @@ class Match:
         return f"{taken}; the head ({', '.join(self.left)}) stays at its initialisation: {why}"
 
 
-def read_pretrained(path: str) -> Pretrained:
+def read_pretrained(path: str, key: str = "student.weights") -> Pretrained:
     """The weights of a file, or of a folder of the Hugging Face hub that holds one.
+
+    Args:
+        path: path of the file, or of the folder.
+        key: dotted key of the configuration that names it, for messages.
 
     Raises:
         ConfigError: it cannot be read, holds anything but one state dict, or numbers that are not finite.
@@ -75,16 +79,18 @@ def read_pretrained(path: str) -> Pretrained:
     except OSError as error:
         constraint = f"cannot be read ({error.strerror})"
         remedy = "check the path, and that this user may read it; weights are never downloaded"
-        raise ConfigError(explain(_KEY, path, constraint, remedy)) from error
+        raise ConfigError(explain(key, path, constraint, remedy)) from error
     except NotAState as error:
-        raise ConfigError(explain(_KEY, path, error.constraint, error.remedy)) from error
-    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+        raise ConfigError(explain(key, path, error.constraint, error.remedy)) from error
+    bad = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
-        raise ConfigError(explain(_KEY, path, f"{bad[0]} holds numbers that are not finite", "use other weights"))
-    return Pretrained(state, file, digest)
+        raise ConfigError(explain(key, path, f"{bad[0]} holds numbers that are not finite", "use other weights"))
+    return Pretrained(state, file, digest, key)
 
 
-def match(weights: Pretrained, network: nn.Module, library: Library, name: str, plan: Plan) -> Match:
+def match(
+    weights: Pretrained, network: nn.Module, library: Library, name: str, plan: Plan, section: str = "student"
+) -> Match:
     """What of a network's weights is in the file.
 
     Args:
@@ -93,6 +99,7 @@ def match(weights: Pretrained, network: nn.Module, library: Library, name: str, 
         library: where the network comes from.
         name: name of the network there.
         plan: what it is built from.
+        section: section of the configuration that names network and file, "student" or "teachers".
 
     Raises:
         ConfigError: the weights are of another network.
@@ -110,8 +117,8 @@ def match(weights: Pretrained, network: nn.Module, library: Library, name: str, 
         return Match(taken, left, {key: found[key] for key in left if key in found})
     architecture = name if library.name == "fedcpsc" else f"{library.name}/{name}"
     constraint = f"does not hold the weights of {architecture} ({_difference(wrong, foreign, found, own)})"
-    remedy = f"they look like those of {nearest_in_words(weights.state)}: set student.architecture to theirs"
-    raise ConfigError(explain(_KEY, str(weights.path), constraint, remedy))
+    remedy = f"they look like those of {nearest_in_words(weights.state)}: set {section}.architecture to theirs"
+    raise ConfigError(explain(weights.key, str(weights.path), constraint, remedy))
 
 
 def take(weights: Pretrained, network: nn.Module, matched: Match) -> None:

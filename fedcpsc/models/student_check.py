@@ -14,6 +14,7 @@ from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.adapted import Adapted
 from fedcpsc.models.classifier import Classifier
 from fedcpsc.models.device import choose_device
+from fedcpsc.models.frozen_body import FrozenBody
 from fedcpsc.models.own_module import OwnModule, check_own_module
 from fedcpsc.models.registry import check_network
 from fedcpsc.models.seeded import seeded
@@ -76,7 +77,8 @@ def check_student(
     if start.weights is not None:
         matched = match_of(start.weights, network.stored, student, classes, image_shape)
         tell(f"student.weights: of {start.weights.path.name} {matched.in_words()}")
-    if start.own is None and isinstance(network, Adapted) and _sees_one_pixel(network):
+    whole = network.network if isinstance(network, FrozenBody) else network
+    if start.own is None and isinstance(whole, Adapted) and _sees_one_pixel(whole):
         sides = f"{image_shape[2]}x{image_shape[1]}"
         tell(
             f"{name} was made for larger images: of {sides} pixels its last convolutions see a single one; networks of"

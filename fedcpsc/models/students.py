@@ -5,22 +5,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from fedcpsc.models.adapted import Adapted, head_of
+from fedcpsc.models.adapted import Adapted
 from fedcpsc.models.classifier import Classifier, HeadedClassifier
-from fedcpsc.models.libraries import ZOO, Plan, named_network, skeleton
+from fedcpsc.models.named import NamedNetwork, adapted
 from fedcpsc.models.own_module import OwnModule
-from fedcpsc.models.pretrained import Match, Pretrained, match, take
-from fedcpsc.models.registry import build_classifier
-from fedcpsc.models.seeded import seeded
+from fedcpsc.models.pretrained import Match, Pretrained, take
 from fedcpsc.student_config import StudentConfig
 
 __all__ = ["Start", "build_fellow", "build_student", "fellows_of", "learns_features", "match_of"]
 
 _Shape = tuple[int, int, int]
-_COLOURS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +52,13 @@ def build_student(
     """
     start = start or Start()
     if start.own is not None:
-        return _adapted(start.own.copied(), config, classes, image_shape, repeat=1)
-    network = _built(config.architecture, "student.architecture", config, classes, image_shape, seed)
+        return adapted(start.own.copied(), config.normalisation, classes, image_shape)
+    named = _student(config, classes, image_shape)
+    network = named.built(seed)
     if start.weights is not None and seed is not None:
-        take(start.weights, network, match_of(start.weights, network, config, classes, image_shape))
-    return _as_classifier(network, config, classes, image_shape)
+        take(start.weights, network, named.match(start.weights, network))
+    made = named.classifier(network)
+    return named.frozen(made) if config.frozen else made
 
 
 def build_fellow(
@@ -72,10 +70,12 @@ def build_fellow(
         ConfigError: there is no such network for such images.
     """
     architecture = fellows_of(config, start)
-    network = _built(architecture, "student.fellows", config, classes, image_shape, seed)
-    if architecture != config.architecture or (start is not None and start.own is not None):
-        config = config.model_copy(update={"normalisation": None})  # which the student alone expects
-    return _as_classifier(network, config, classes, image_shape)
+    as_student = architecture == config.architecture and (start is None or start.own is None)
+    constants = config.normalisation if as_student else None  # which the student alone expects
+    named = NamedNetwork(
+        "student.fellows", architecture, classes, image_shape, config.width, constants, grey_as_colour=True
+    )
+    return named.classifier(named.built(seed))
 
 
 def fellows_of(config: StudentConfig, start: Start | None = None) -> str:
@@ -99,8 +99,7 @@ def match_of(
     Raises:
         ConfigError: the weights are of another network.
     """
-    library, name = named_network(config.architecture, "student.architecture")
-    return match(weights, network, library, name, _plan(config.architecture, config, classes, image_shape))
+    return _student(config, classes, image_shape).match(weights, network)
 
 
 def learns_features(network: Classifier) -> bool:
@@ -110,40 +109,8 @@ def learns_features(network: Classifier) -> bool:
     return not (isinstance(network, HeadedClassifier) and network.only_head_learns)
 
 
-def _plan(architecture: str, config: StudentConfig, classes: int, image_shape: _Shape) -> Plan:
-    channels, height, width = image_shape
-    taken = channels if "/" not in architecture or channels != 1 else _COLOURS
-    return Plan(classes, taken, (height, width), config.width)
-
-
-def _built(
-    architecture: str, key: str, config: StudentConfig, classes: int, image_shape: _Shape, seed: int | None
-) -> nn.Module:
-    library, name = named_network(architecture, key)
-    plan = _plan(architecture, config, classes, image_shape)
-    if seed is None:
-        return skeleton(library, name, plan).train()
-    if library is ZOO:
-        return build_classifier(name, classes, image_shape, config.width, seed=seed)
-    with seeded(seed):
-        return library.build(name, plan).train()
-
-
-def _as_classifier(network: nn.Module, config: StudentConfig, classes: int, image_shape: _Shape) -> Classifier:
-    if isinstance(network, Classifier) and config.normalisation is None:
-        return network
-    repeat = _COLOURS if not isinstance(network, Classifier) and image_shape[0] == 1 else 1
-    return _adapted(network, config, classes, image_shape, repeat)
-
-
-def _adapted(network: nn.Module, config: StudentConfig, classes: int, image_shape: _Shape, repeat: int) -> Adapted:
-    constants = config.normalisation
-    normalisation = None if constants is None else (constants.mean, constants.std)
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    head = None
-    if not isinstance(network, Classifier):
-        channels, height, width = image_shape
-        with seeded(0):
-            head = head_of(network, torch.zeros(2, channels * repeat, height, width, device=device))
-    made = Adapted(network, classes, image_shape, repeat=repeat, normalisation=normalisation, head=head)
-    return made.to(device)
+def _student(config: StudentConfig, classes: int, image_shape: _Shape) -> NamedNetwork:
+    key, normalisation = "student.architecture", config.normalisation
+    return NamedNetwork(
+        key, config.architecture, classes, image_shape, config.width, normalisation, grey_as_colour=True
+    )

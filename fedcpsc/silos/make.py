@@ -24,12 +24,12 @@ from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
-from fedcpsc.models.registry import check_architecture, check_trainable
 from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
 from fedcpsc.silos.held_out import check_held_out, write_held_out
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.training.network import check_architectures, check_begins, public_weights
 from fedcpsc.training.plain import Progress
 from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import validate
@@ -78,7 +78,8 @@ def make_silos(
     adopted = adopted_silos(base, silos)
     evaluation = evaluation_images(config)
     _check_adopted(adopted, evaluation)
-    makers = {silo: SiloMaker(config, silo, base / str(silo), device) for silo in silos if silo not in adopted}
+    weights = public_weights(config.teachers) if len(adopted) < len(silos) else None
+    makers = {silo: SiloMaker(config, silo, base / str(silo), device, weights) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
     said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
@@ -97,7 +98,8 @@ def make_silos(
             check_classes(said, evaluation, aliases)
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
-            _check_trainable(config, architecture, images)
+            outputs = images.classes + its.none_class
+            check_begins(config.teachers, architecture, outputs, images.image_shape, weights)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
             if held_out is not None:
                 write_held_out(base / str(silo), held_out)
@@ -116,9 +118,8 @@ def configured_silos(config: RunConfig, unsaid: Mapping[str, object] = _SIMULATE
     """
     names = config.teachers.architecture
     architectures = [names] if isinstance(names, str) else list(names)
-    for name in architectures:
-        check_architecture(name)
     training_plan(config.teachers)
+    check_architectures(config.teachers, architectures)
     shared, own = config.silos.policy, config.silos.policies or ({},)
     return architectures, [validate(Policy, {**unsaid, **shared, **fields}, "silos.policy") for fields in own]
 
@@ -131,11 +132,6 @@ def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) ->
     elif adopted:
         silo, first = next(iter(adopted.items()))
         check_fit(adopted, classes_of(first), first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
-
-
-def _check_trainable(config: RunConfig, architecture: str, images: ImageSet) -> None:
-    width, batch_size = config.teachers.width, config.teachers.batch_size
-    check_trainable("teachers", architecture, images.classes, images.image_shape, width, batch_size)
 
 
 class _Readings:

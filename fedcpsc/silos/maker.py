@@ -25,6 +25,7 @@ from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.gatekeeper.seen_records import check_records, note_records
 from fedcpsc.ledger.ledger import Ledger
 from fedcpsc.models.arithmetic import gpu_arithmetic
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silos.adopted import accuracy_of
@@ -65,12 +66,14 @@ class SiloMaker:
         silo: number of the silo.
         folder: path of its folder.
         device: device to train on.
+        weights: public weights that the teacher starts from; None where it starts at random.
     """
 
     config: RunConfig
     silo: int
     folder: Path
     device: torch.device
+    weights: Pretrained | None = None
 
     @property
     def name(self) -> str:
@@ -105,7 +108,7 @@ class SiloMaker:
 
         Args:
             images: private images of the silo.
-            architecture: name of the teacher's architecture in `models.registry`.
+            architecture: name of the teacher's network.
             configured: policy of the run's configuration, for where the owner has edited none.
             evaluation: held-out images to measure the teacher with; None measures nothing.
             progress: function that is called with what is being done, a line each time.
@@ -175,6 +178,7 @@ class SiloMaker:
                 self.folder,
                 self.device,
                 public_size=policy.public_size,
+                weights=self.weights,
             )
 
     def _stage(self, made: TrainedTeacher, images: ImageSet, fingerprint: str, policy: Policy | None) -> Manifest:
@@ -201,7 +205,7 @@ class SiloMaker:
                 none_class=self.config.teachers.outliers is not None,
                 image_shape=images.image_shape,
                 resize=self.config.data.resize,
-                normalisation=Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels),  # what `to_pixels` does
+                normalisation=self._normalisation(channels),
                 dataset_id=data,
                 train_size=len(images),
                 training=self._recipe(),
@@ -214,6 +218,14 @@ class SiloMaker:
                 manifest = write_policy(manifest, policy, staged)
             save_manifest(manifest, staged)
         return manifest
+
+    def _normalisation(self, channels: int) -> Normalisation:
+        """The constants of the configuration, else those of `to_pixels`."""
+        given = self.config.teachers.normalisation
+        if given is None:
+            return Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
+        times = channels // len(given.mean)
+        return Normalisation(mean=given.mean * times, std=given.std * times)
 
     def _with_names(self, manifest: Manifest, images: ImageSet) -> Manifest:
         """The manifest of a reused teacher with what the data say today of names and resizing; pixels are the same."""
@@ -235,7 +247,8 @@ class SiloMaker:
         return changed
 
     def _recipe(self) -> TrainingFacts:
-        return {**used_settings(training_plan(self.config.teachers), self.config.teachers), "seed": self.seed}
+        digest = None if self.weights is None else self.weights.sha256
+        return {**used_settings(training_plan(self.config.teachers), self.config.teachers, digest), "seed": self.seed}
 
     def _fingerprint(self, images: ImageSet, architecture: str) -> str:
         parts: dict[str, object] = {

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MANIFEST_FILE",
     "WEIGHTS_FILE",
+    "Digest",
     "Manifest",
     "Normalisation",
     "OldManifest",

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fedcpsc.errors import PolicyError, explain
 from fedcpsc.ledger.chain import Row
-from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.teachers.manifest import Digest, Manifest
 from fedcpsc.typed_yaml import Strict
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class DpSgdProof(Strict):
         records: public number of units that the training was planned for; the true number stands nowhere.
         noise_source: origin of noise and coins (`privacy.randomness.NOISE_SOURCE`).
         history: state of the accountant: (noise multiplier, sample rate, steps).
+        public_weights: SHA-256 of the file of weights that the training started from; None where it started at random.
+            The owner says that they are public: the guarantee covers none of the images that they were made with.
     """
 
     kind: Literal["dp_sgd"] = "dp_sgd"
@@ -46,6 +48,7 @@ class DpSgdProof(Strict):
     records: Annotated[int, Field(ge=1)]
     noise_source: str
     history: tuple[Step, ...] = Field(min_length=1)
+    public_weights: Digest | None = None
 
 
 class ShardsProof(Strict):

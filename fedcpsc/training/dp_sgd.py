@@ -8,8 +8,9 @@ that is added; the rest (division, momentum, learning rate) is post-processing. 
 steps (Abadi et al. 2016, arXiv 1607.00133; Gopi, Lee & Wutschitz 2021, arXiv 2106.02848).
 
 Nothing else depends on the private records: noise, rate, steps and the divisor follow from the configuration
-(`planned_history`); normalisation is public; nothing is selected or stopped by the data. What the proof in the manifest
-says is therefore the same for neighbouring data sets, byte for byte.
+(`planned_history`); normalisation is public, and so must the weights be that a training starts from; nothing is
+selected or stopped by the data. What the proof in the manifest says is therefore the same for neighbouring data sets,
+byte for byte.
 
 | case | what is done |
 |---|---|
@@ -17,6 +18,7 @@ says is therefore the same for neighbouring data sets, byte for byte.
 | more or fewer units than planned | batches are larger or smaller; rate, noise, steps and divisor stay |
 | no units at all | noise alone |
 | a person with many records | one mean gradient, clipped as one |
+| a frozen public network | a fixed function of each image by itself: its batch norms see no private statistics |
 | public outliers | added after the noise: post-processing (`public_gradient`) |
 | weights that are no longer finite | an error: a function of released weights, hence post-processing |
 
@@ -37,39 +39,24 @@ from torch import Tensor, nn
 from fedcpsc.data.augment import mirrored, shifted
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.units import unit_numbers
-from fedcpsc.errors import ConfigError, TeacherError, explain
-from fedcpsc.models.registry import HeadedClassifier, build_classifier
+from fedcpsc.errors import TeacherError, explain
+from fedcpsc.models.classifier import HeadedClassifier
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.privacy.randomness import NOISE_SOURCE, SecretStream
-from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.teachers.proof import DpSgdProof
+from fedcpsc.training.network import begun, private_architecture
 from fedcpsc.training.outliers import make_outliers
-from fedcpsc.training.plain import Progress, TrainedTeacher
+from fedcpsc.training.plain import Progress, TrainedTeacher, fixed_features, has_still_features, trained
 from fedcpsc.training.plan import DpSgdTraining, planned_history
 from fedcpsc.training.public_gradient import PublicGradient
 from fedcpsc.training.sharding import unit_of
 from fedcpsc.training.unit_gradients import GradientSource, HeadGradients, NetworkGradients, clipped_sum, members_of
 
-__all__ = ["private_architecture", "train_dp_sgd"]
+__all__ = ["train_dp_sgd"]
 
 _SECONDS_BETWEEN_LINES = 10.0
-_GROUP_NORM_TWIN = {"convnet": "convnet_gn"}
 _FAR_OFF = 2  # the owner hears of a true number of units so many times the planned one, or so many times less
-
-
-def private_architecture(architecture: str, image_shape: tuple[int, int, int], width: int) -> str:
-    """The architecture itself, or its twin without batch norm: statistics across images have no per-image gradient.
-
-    Raises:
-        ConfigError: where it has batch norm and no twin.
-    """
-    network = build_classifier(architecture, 2, image_shape, width)
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        return architecture
-    if architecture in _GROUP_NORM_TWIN:
-        return _GROUP_NORM_TWIN[architecture]
-    remedy = "use scattering, convnet_gn or lenet5"
-    raise ConfigError(explain("architecture", architecture, "has batch norm, which DP-SGD cannot train", remedy))
 
 
 def train_dp_sgd(
@@ -81,6 +68,7 @@ def train_dp_sgd(
     architecture: str,
     progress: Progress,
     device: torch.device | str = "cpu",
+    weights: Pretrained | None = None,
 ) -> TrainedTeacher:
     """A classifier that is (epsilon, delta)-DP per unit, and with it all its answers.
 
@@ -90,10 +78,11 @@ def train_dp_sgd(
         plan: the guarantee.
         units: public number of units (`public_units`).
         seed: seed of the initialisation and of public outliers alone.
-        architecture: name of an architecture in `models.registry`; `convnet` becomes `convnet_gn`.
+        architecture: name of the network; `convnet` becomes `convnet_gn`, unless its body is frozen.
         progress: function that is called with that, and with how far the training is. For the owner alone: it may say
             how many units there are.
         device: device to train on.
+        weights: public weights that the network starts from; None where it starts at random.
 
     Raises:
         ConfigError: where the architecture has batch norm and no twin, or the plan cannot be kept.
@@ -101,7 +90,8 @@ def train_dp_sgd(
     """
     history = planned_history(plan, config.epochs, config.batch_size, units)
     ((noise_multiplier, rate, steps),) = history
-    chosen = private_architecture(architecture, images.image_shape, config.width)
+    frozen = config.frozen  # its batch norms take no statistics of private images
+    chosen = architecture if frozen else private_architecture(architecture, images.image_shape, config.width)
     if chosen != architecture:
         progress(
             f"{architecture} has batch norm, which DP-SGD cannot train: {chosen}, with group norm, takes its place"
@@ -112,9 +102,7 @@ def train_dp_sgd(
     device, stream = torch.device(device), SecretStream()
     outliers = make_outliers(config, images.image_shape, seed)
     outputs = images.classes + (outliers is not None)
-    network = build_classifier(
-        chosen, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
-    ).to(device)
+    network = begun(config, chosen, outputs, images.image_shape, seed, weights).to(device)
     public = None
     if outliers is not None:
         public = PublicGradient(network, outliers, config, plan.max_grad_norm, seed, device)
@@ -141,12 +129,13 @@ def train_dp_sgd(
         records=units,
         noise_source=NOISE_SOURCE,
         history=tuple(history),
+        public_weights=None if weights is None else weights.sha256,
     )
-    states = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    if not all(torch.isfinite(tensor).all() for tensor in states.values()):
+    made = trained(network, chosen, proof.model_dump(mode="json", exclude_none=True))
+    if not all(torch.isfinite(tensor).all() for tensor in made.states.values()):
         raise TeacherError(explain("teachers.learning_rate", config.learning_rate, "training diverged", "lower it"))
     progress(f"epsilon {plan.epsilon:g} at delta {plan.delta:g} per {proof.unit}, noise {noise_multiplier:.3f}")
-    return TrainedTeacher("torch", chosen, states, proof.model_dump(mode="json"))
+    return made
 
 
 def _source(
@@ -154,11 +143,8 @@ def _source(
 ) -> GradientSource:
     """Where only the head learns and images are not moved about, their features are computed once."""
     pictures, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels)
-    if config.shift == 0 and not config.flip and network.only_head_learns:
-        with torch.no_grad():
-            chunks = torch.split(pictures, 256) if len(pictures) else ()
-            parts = [network.features(to_pixels(part.to(device))).cpu() for part in chunks]
-        features = torch.cat([torch.empty(0, network.feature_size), *parts])
+    if has_still_features(network, config):
+        features = fixed_features(network, pictures.to(device)).cpu()
         return HeadGradients(network.head, features, labels, device)
     return NetworkGradients(network, pictures, labels, lambda raw: _view(raw, config, stream), device)
 

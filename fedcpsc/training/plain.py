@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +17,22 @@ from fedcpsc.data.augment import random_flip, random_shift
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, TeacherError, explain
 from fedcpsc.losses.outlier_exposure import outlier_exposure
+from fedcpsc.models.adapted import stored_tensors
+from fedcpsc.models.classifier import HeadedClassifier
 from fedcpsc.models.device import mixed_precision
 from fedcpsc.models.exact_strides import make_strides_exact
 from fedcpsc.models.fused import fused_on_gpu
-from fedcpsc.models.registry import HeadedClassifier, build_classifier
+from fedcpsc.models.libraries import named_network
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import Canaries
+from fedcpsc.training.network import begun
 from fedcpsc.training.outliers import Outliers
 from fedcpsc.training.plan import PlainTraining
 from fedcpsc.transfers import uploaded
 
-__all__ = ["Progress", "TrainedTeacher", "train_classifier"]
+__all__ = ["Progress", "TrainedTeacher", "fixed_features", "has_still_features", "train_classifier", "trained"]
 
 Progress: TypeAlias = Callable[[str], None]
 """Takes a line of text for whoever waits."""
@@ -43,13 +47,13 @@ class TrainedTeacher:
 
     Attributes:
         kind: kind of teacher, as the manifest has it.
-        architecture: architecture of the network or networks.
+        architecture: architecture of the network or networks, as the manifest has it.
         states: content of the weights file.
         proof: content of the manifest's `privacy`; None where the training claims nothing.
         canaries: roles of the units among the images; None where no canaries were asked for. The owner's secret.
     """
 
-    kind: Literal["torch", "shards"]
+    kind: str
     architecture: str
     states: dict[str, Tensor]
     proof: dict[str, Any] | None
@@ -65,6 +69,7 @@ def train_classifier(
     device: torch.device | str = "cpu",
     plan: PlainTraining | None = None,
     outliers: Outliers | None = None,
+    weights: Pretrained | None = None,
 ) -> HeadedClassifier:
     """A classifier fitted to `images`: cross-entropy, linear warm-up and cosine decay, random shift and flip.
 
@@ -75,11 +80,12 @@ def train_classifier(
         images: the private images, at least 2.
         config: epochs, batch size, learning rate and so on.
         seed: decides initialisation, order and augmentation; torch's global generators are left alone.
-        architecture: a name of `models.registry`.
+        architecture: name of the network.
         progress: function that is called every ten seconds with how far it is.
         device: device to train on.
         plan: plan that names the optimiser; None for Adam.
         outliers: public pictures of none of the classes; None for a classifier of the classes alone.
+        weights: public weights that the network starts from; None where it starts at random.
 
     Returns:
         The network with its last weights, on the CPU, in evaluation mode.
@@ -95,13 +101,12 @@ def train_classifier(
     device = torch.device(device)
     precision = config.precision or ("float32" if device.type == "cpu" else "bfloat16")
     outputs = images.classes + (outliers is not None)
-    network = build_classifier(
-        architecture, outputs, images.image_shape, config.width, seed=derive_seed(seed, "initialisation")
-    ).to(device)
-    network = network.to(memory_format=torch.channels_last)  # faster on either device
+    network = begun(config, architecture, outputs, images.image_shape, seed, weights).to(device)
+    network = network.to(memory_format=network.memory_format)  # channels last is faster on either device
     if precision == "bfloat16":
         make_strides_exact(network)
     pixels, labels = uploaded(images.images, device), uploaded(images.labels, device)
+    features = fixed_features(network, pixels) if outliers is None and has_still_features(network, config) else None
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
     outliers = outliers and outliers.to(device)
     batch_size = min(config.batch_size, len(images))
@@ -113,13 +118,12 @@ def train_classifier(
         network.train()
         loss = torch.zeros(())
         for batch in _batches(len(images), batch_size, stream):
-            shown = pixels[batch]
-            if outliers is not None:
-                shown = torch.cat([shown, outliers.draw(outliers.beside(len(batch)), stream)])
-            x = random_shift(to_pixels(shown), config.shift, stream)
-            x = random_flip(x, stream) if config.flip else x
             with mixed_precision(device, precision):
-                loss = _loss(network(x), labels[batch], outliers)
+                if features is not None:
+                    logits = network.head(features[batch])
+                else:
+                    logits = network(_views(pixels[batch], config, stream, outliers))
+                loss = _loss(logits, labels[batch], outliers)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -134,6 +138,43 @@ def train_classifier(
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
 
 
+def fixed_features(network: HeadedClassifier, images: Tensor) -> Tensor:
+    """Inputs of the head, float32 [N, D], where no weight that is trained changes them.
+
+    Args:
+        network: network of which only the head learns.
+        images: uint8 [N, C, H, W], on the network's device.
+    """
+    with torch.no_grad():
+        parts = [network.features(to_pixels(part)).float() for part in torch.split(images, 256)] if len(images) else []
+    return torch.cat([torch.empty(0, network.feature_size, device=images.device), *parts])
+
+
+def has_still_features(network: HeadedClassifier, config: TeachersConfig) -> bool:
+    """Whether the network's features of an image are the same in every epoch."""
+    return network.only_head_learns and config.shift == 0 and not config.flip
+
+
+def _views(shown: Tensor, config: TeachersConfig, stream: torch.Generator, outliers: Outliers | None) -> Tensor:
+    """What the network sees of a batch: its pixels, moved and mirrored, behind them those of outliers."""
+    if outliers is not None:
+        shown = torch.cat([shown, outliers.draw(outliers.beside(len(shown)), stream)])
+    x = random_shift(to_pixels(shown), config.shift, stream)
+    return random_flip(x, stream) if config.flip else x
+
+
+def trained(network: HeadedClassifier, architecture: str, proof: dict[str, Any] | None) -> TrainedTeacher:
+    """What a training leaves of one network.
+
+    Args:
+        network: network on any device.
+        architecture: name of the network in the configuration.
+        proof: content of the manifest's `privacy`.
+    """
+    library, name = named_network(architecture, "teachers.architecture")
+    return TrainedTeacher(library.kind, name, stored_tensors(network), proof)
+
+
 def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
     """Mean loss over a batch whose first images have `labels`; the others are outliers."""
     own = F.cross_entropy(logits[: len(labels)], labels)
@@ -143,7 +184,8 @@ def _loss(logits: Tensor, labels: Tensor, outliers: Outliers | None) -> Tensor:
 
 
 def _optimiser(network: HeadedClassifier, config: TeachersConfig, plan: PlainTraining) -> torch.optim.Optimizer:
-    rate, decay, weights = config.learning_rate, config.weight_decay, list(network.parameters())
+    rate, decay = config.learning_rate, config.weight_decay
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     fused = fused_on_gpu(weights)
     if plan.optimiser == "sgd":
         return torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)

@@ -114,12 +114,13 @@ def training_plan(config: TeachersConfig) -> TrainingPlan:
     return validate(_KINDS[kind], dict(config.training), "teachers.training")
 
 
-def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts:
+def used_settings(plan: TrainingPlan, teachers: TeachersConfig, weights_sha256: str | None = None) -> TrainingFacts:
     """What a manifest records of a training: the settings that it used, and no others.
 
     Args:
         plan: kind of training and its fields.
         teachers: settings shared by all kinds.
+        weights_sha256: SHA-256 of the public weights that it started from; None where it started at random.
     """
     fields = ["epochs", "batch_size", "learning_rate", "weight_decay", "shift", "flip"]
     if isinstance(plan, DpSgdTraining):
@@ -129,7 +130,12 @@ def used_settings(plan: TrainingPlan, teachers: TeachersConfig) -> TrainingFacts
         kind.pop("canaries", None)  # a teacher without any is the one made before there were canaries
     outliers = {} if teachers.outliers is None else {"outliers": teachers.outliers.model_dump(mode="json")}
     precision = {} if teachers.precision is None else {"precision": teachers.precision}
-    return kind | {name: getattr(teachers, name) for name in fields} | outliers | precision
+    start: TrainingFacts = {}
+    if weights_sha256 is not None:
+        start = {"public_weights": weights_sha256, "frozen": teachers.frozen}
+        if teachers.normalisation is not None:
+            start["normalisation"] = teachers.normalisation.model_dump(mode="json")
+    return kind | {name: getattr(teachers, name) for name in fields} | outliers | precision | start
 
 
 def public_units(plan: DpSgdTraining, units: int, *, public_size: bool) -> int:

@@ -16,12 +16,14 @@ from torch import nn
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.units import unit_ids, unit_numbers
 from fedcpsc.errors import DataError, explain
+from fedcpsc.models.classifier import HeadedClassifier
 from fedcpsc.models.device import torch_threads
-from fedcpsc.models.registry import HeadedClassifier, build_classifier
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.teachers.proof import ShardsProof
 from fedcpsc.teachers.shard_teacher import stacked
+from fedcpsc.training.network import begun
 from fedcpsc.training.outliers import Outliers, make_outliers
 from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
 from fedcpsc.training.plan import PlainTraining, ShardsTraining
@@ -41,6 +43,7 @@ def train_shards(
     progress: Progress,
     folder: Path,
     device: torch.device | str = "cpu",
+    weights: Pretrained | None = None,
 ) -> TrainedTeacher:
     """K classifiers on disjoint shards. They are not private: only mechanisms that noise their votes are.
 
@@ -53,6 +56,7 @@ def train_shards(
         progress: function that is called with how far it is.
         folder: folder of the silo, where its secret key lies.
         device: device to train on.
+        weights: public weights that every network starts from; None where each starts at random.
 
     Raises:
         DataError: where there are fewer than two units a shard on average.
@@ -70,7 +74,7 @@ def train_shards(
         for shard in range(plan.shards):
             own = images.subset((dealt == shard).nonzero()[0])
             its_seed = derive_seed(seed, "shard", shard)
-            networks.append(_of_shard(own, config, plan, its_seed, architecture, device, outliers))
+            networks.append(_of_shard(own, config, plan, its_seed, architecture, device, outliers, weights))
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 progress(f"shard {shard + 1} of {plan.shards}")
@@ -86,13 +90,14 @@ def _of_shard(
     architecture: str,
     device: torch.device | str,
     outliers: Outliers | None,
+    weights: Pretrained | None,
 ) -> HeadedClassifier:
     """A shard's teacher; one with too few images to train on votes for all classes alike, and for none of them."""
     if len(images) >= 2:
         optimiser = PlainTraining(optimiser=plan.optimiser)
-        return train_classifier(images, config, seed, architecture, None, device, optimiser, outliers)
+        return train_classifier(images, config, seed, architecture, None, device, optimiser, outliers, weights)
     outputs = images.classes + (outliers is not None)
-    network = build_classifier(architecture, outputs, images.image_shape, config.width, seed=seed)
+    network = begun(config, architecture, outputs, images.image_shape, seed, weights)
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
     return network.eval()

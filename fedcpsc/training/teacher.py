@@ -13,11 +13,12 @@ import torch
 
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.units import unit_numbers
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.canaries import draw_canaries, planted
 from fedcpsc.training.dp_sgd import train_dp_sgd
 from fedcpsc.training.outliers import make_outliers
-from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier
+from fedcpsc.training.plain import Progress, TrainedTeacher, train_classifier, trained
 from fedcpsc.training.plan import DpSgdTraining, ShardsTraining, public_units, training_plan
 from fedcpsc.training.sharding import unit_of
 from fedcpsc.training.shards import train_shards
@@ -35,6 +36,7 @@ def train_teacher(
     device: torch.device | str = "cpu",
     *,
     public_size: bool = False,
+    weights: Pretrained | None = None,
 ) -> TrainedTeacher:
     """A teacher of the kind that `teachers.training` names, with canaries among its images where that asks for them.
 
@@ -42,11 +44,12 @@ def train_teacher(
         images: the private images.
         config: epochs, batch size, learning rate, kind of training and so on.
         seed: seed of whatever need not be secret.
-        architecture: name of an architecture in `models.registry`.
+        architecture: name of the network.
         progress: function that is called with how far it is. For the owner alone.
         folder: folder of the silo, where its secrets lie.
         device: device to train on.
         public_size: whether the silo's policy makes its number of units public: a DP-SGD plan may then follow from it.
+        weights: public weights that the network starts from; None where it starts at random.
 
     Raises:
         ConfigError: where the kind and the architecture do not fit, the plan cannot be kept, there are too many
@@ -56,7 +59,7 @@ def train_teacher(
     """
     plan = training_plan(config)
     if isinstance(plan, ShardsTraining):
-        return train_shards(images, config, plan, seed, architecture, progress, folder, device)
+        return train_shards(images, config, plan, seed, architecture, progress, folder, device, weights)
     units = int(unit_numbers(images).max(initial=-1)) + 1
     if isinstance(plan, DpSgdTraining):  # from here on the true number has no part in what the proof says
         units = public_units(plan, units, public_size=public_size)
@@ -65,10 +68,9 @@ def train_teacher(
         progress(f"{len(canaries)} {unit_of(images)}s are canaries, where {plan.canaries} were expected")
         images = planted(images, canaries)
     if isinstance(plan, DpSgdTraining):
-        made = train_dp_sgd(images, config, plan, units, seed, architecture, progress, device)
+        made = train_dp_sgd(images, config, plan, units, seed, architecture, progress, device, weights)
     else:
         outliers = make_outliers(config, images.image_shape, seed)
-        network = train_classifier(images, config, seed, architecture, progress, device, plan, outliers)
-        states = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        made = TrainedTeacher("torch", architecture, states, None)
+        network = train_classifier(images, config, seed, architecture, progress, device, plan, outliers, weights)
+        made = trained(network, architecture, None)
     return replace(made, canaries=canaries)

@@ -185,3 +185,19 @@ def test_two_processes_fit_a_librarys_student_as_one_does(bank):
         together = losses(config(None, 2, **student), shared)
     assert (alone - together).abs().max().item() < 2e-3
     assert alone.std() > 0.01
+
+
+def test_a_frozen_student_keeps_all_but_its_head(weights, tmp_path):
+    result = run(tmp_path / "frozen", config(weights, frozen=True, committee=1, shift=0))
+    given, fitted = load_file(weights), load_file(tmp_path / "frozen" / "student.safetensors")
+    assert set(fitted) == set(given)
+    assert [name for name in fitted if not torch.equal(fitted[name], given[name])] == ["fc.bias", "fc.weight"]
+    assert result["student"]["weights"]["left"] == ["fc.weight", "fc.bias"]
+    export_run(tmp_path / "frozen", Format.TORCH_EXPORT, tmp_path / "exported")
+    check = json.loads((tmp_path / "exported" / "export.json").read_text())["formats"][Format.TORCH_EXPORT.value]
+    assert check["max_difference"] <= check["tolerance"]
+
+
+def test_a_frozen_student_needs_weights():
+    with pytest.raises(ConfigError, match=r"keeps the weights that student.weights names.*set student.weights"):
+        config(frozen=True)

@@ -180,3 +180,12 @@ def test_an_owner_is_told_what_handing_answers_on_means_and_cannot_prevent(
     assert ("cannot be called back" in sentence) == bool(policy)
     assert ("Nothing enforces it" in sentence) == (not policy)
     assert sum("share_answers" in warning for warning in found.warnings) == warned
+
+
+def test_the_check_says_that_public_weights_are_the_owners_word(tmp_path: Path) -> None:
+    policy = {"mechanism": {"kind": "dp_sgd", "epsilon": 2.0}}
+    make_folder(tmp_path / "random", policy=policy, privacy=DP_SGD)
+    make_folder(tmp_path / "public", policy=policy, privacy={**DP_SGD, "public_weights": "ab" * 32})
+    told = "SHA-256 abababababab...) that you called public: none of this covers the images that they were made with"
+    assert told in " ".join(check_policy(tmp_path / "public").learns)
+    assert "called public" not in " ".join(check_policy(tmp_path / "random").learns)

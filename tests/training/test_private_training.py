@@ -21,7 +21,8 @@ from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.silos.make import make_silos
 from fedcpsc.teachers.manifest import load_manifest
 from fedcpsc.teachers.proof import proof_of
-from fedcpsc.training.dp_sgd import private_architecture, train_dp_sgd
+from fedcpsc.training.dp_sgd import train_dp_sgd
+from fedcpsc.training.network import private_architecture
 from fedcpsc.training.plan import (
     DpSgdTraining,
     PlainTraining,
