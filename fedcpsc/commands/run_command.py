@@ -158,6 +158,7 @@ def with_absolute_paths(request: Request) -> Request:
     paths = {
         "data.path": config.data.path,
         "queries.start_from": config.queries.start_from,
+        "teachers.weights": config.teachers.weights,
         "student.weights": config.student.weights,
     }
     if config.synthesis.public is not None:

@@ -52,6 +52,7 @@ def test_weights_that_are_not_there_are_told_before_a_teacher_is_trained(console
 
 
 def test_the_path_of_the_weights_is_made_absolute_as_that_of_the_data(console, tmp_path):
-    config = with_absolute_paths(tiny(*STUDENT)).load()
+    config = with_absolute_paths(tiny(*STUDENT, "teachers.weights=public.pth")).load()
     assert config.student.weights == str(tmp_path / "weights.pth")
+    assert config.teachers.weights == str(tmp_path / "public.pth")
     assert with_absolute_paths(tiny()).load() == tiny().load()

@@ -84,6 +84,10 @@ def test_the_report_tells_it_and_leaves_the_machines_path_out(finished, weights)
     text, left_out = public_config(facts.config)
     assert str(weights) not in text
     assert left_out == ["student.weights"]
+    teachers = facts.config.teachers.model_copy(update={"weights": str(weights)})
+    text, left_out = public_config(facts.config.model_copy(update={"teachers": teachers}))
+    assert str(weights) not in text
+    assert left_out == ["teachers.weights", "student.weights"]
 
 
 @pytest.mark.parametrize("file_format", list(Format))

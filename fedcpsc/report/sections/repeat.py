@@ -54,9 +54,10 @@ def public_config(config: RunConfig) -> tuple[str, list[str]]:
     if config.synthesis.public is not None:
         tree["synthesis"]["public"].pop("path")  # whose last part result.json tells
         left_out.append("synthesis.public.path")
-    if config.student.weights:
-        tree["student"]["weights"] = None
-        left_out.append("student.weights")
+    for section, weights in (("teachers", config.teachers.weights), ("student", config.student.weights)):
+        if weights:
+            tree[section]["weights"] = None
+            left_out.append(f"{section}.weights")
     for section in ("silos", "output"):
         if Path(tree[section]["root"]).is_absolute():
             tree[section].pop("root")  # the default serves as well
