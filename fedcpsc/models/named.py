@@ -98,8 +98,15 @@ class NamedNetwork:
             return network
         return adapted(network, self.normalisation, self.classes, self.image_shape, self._repeat)
 
-    def frozen(self, network: Classifier) -> FrozenBody:
+    def frozen(self, network: Classifier, matched: Match | None = None) -> FrozenBody:
         """A network that `classifier` gave, of which only the head is trained.
+
+        A head that no weights were taken for begins at zero, as a logistic regression does: libraries draw heads for
+        small features, and with large ones would begin sure of wrong classes.
+
+        Args:
+            network: network, changed in place.
+            matched: what of its weights was taken from a file; None leaves the head as it is.
 
         Raises:
             ConfigError: it does not end in a linear layer.
@@ -108,6 +115,9 @@ class NamedNetwork:
         if made is None:
             constraint = "does not end in a linear layer, and only such a head can be trained on frozen features"
             raise ConfigError(explain(self.key, self.architecture, constraint, "use another network, such as resnet18"))
+        if matched is not None and matched.left:
+            for parameter in made.head.parameters():
+                nn.init.zeros_(parameter)
         return made
 
 

@@ -54,11 +54,12 @@ def build_student(
     if start.own is not None:
         return adapted(start.own.copied(), config.normalisation, classes, image_shape)
     named = _student(config, classes, image_shape)
-    network = named.built(seed)
+    network, matched = named.built(seed), None
     if start.weights is not None and seed is not None:
-        take(start.weights, network, named.match(start.weights, network))
+        matched = named.match(start.weights, network)
+        take(start.weights, network, matched)
     made = named.classifier(network)
-    return named.frozen(made) if config.frozen else made
+    return named.frozen(made, matched) if config.frozen else made
 
 
 def build_fellow(

@@ -117,9 +117,10 @@ def begun(
         return build_classifier(architecture, outputs, image_shape, config.width, seed=seed)
     named = _named(config, architecture, outputs, image_shape)
     network = named.built(seed)
-    take(weights, network, named.match(weights, network))
+    matched = named.match(weights, network)
+    take(weights, network, matched)
     if config.frozen:
-        return named.frozen(named.classifier(network))
+        return named.frozen(named.classifier(network), matched)
     assert isinstance(network, HeadedClassifier)  # noqa: S101 - `check_architectures` lets no other pass
     return network
 

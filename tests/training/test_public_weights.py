@@ -104,6 +104,14 @@ def test_features_of_a_frozen_network_depend_on_no_other_image(convnet: Path) ->
     ]
 
 
+def test_a_fresh_head_on_frozen_features_begins_at_zero_and_a_given_one_as_it_is(convnet: Path) -> None:
+    config = teachers(weights=str(convnet), frozen=True)
+    fresh, given = (begun(config, "convnet", classes, SHAPE, 1, public_weights(config)).head for classes in (2, 20))
+    assert not fresh.weight.any()
+    assert not fresh.bias.any()
+    assert torch.equal(given.weight, load_file(convnet)["head.weight"])
+
+
 @pytest.mark.parametrize("training", [{"kind": "plain"}, {"kind": "shards", "shards": 3}], ids=["plain", "shards"])
 def test_without_freezing_the_whole_network_is_trained_from_there(
     training: dict[str, object], convnet: Path, tmp_path: Path
