@@ -75,7 +75,8 @@ def y_axis(values: Sequence[float], top: float | None = None, from_zero: bool = 
     if top is None:
         high = highest + _ROOM * (highest - lowest) * 2
     ticks = MaxNLocator(nbins=_TICKS - 1, steps=_STEPS).tick_values(lowest, high)
-    low = max(float(tick) for tick in ticks if tick <= lowest)
+    # the first tick lies below all figures, but for rounding: 100 * 0.57 is a little less than 57
+    low = max((float(tick) for tick in ticks if tick <= lowest), default=float(ticks[0]))
     if lowest - low < _ROOM * (high - low):  # what happens there would lie on the axis
         low = max(0.0, low - float(ticks[1] - ticks[0]))
     return Axis(low, high, tuple(_ticks(low, high)), cut=low > 0)

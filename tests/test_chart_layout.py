@@ -35,6 +35,11 @@ def test_any_figures_have_an_axis(values):
     assert len(axis.labels()) == len(axis.ticks)
 
 
+def test_a_figure_that_rounding_puts_below_a_tick_has_one():
+    axis = y_axis([100 * 0.57, 60.5, 100 * 0.606])  # 56.99999999999999
+    assert axis.low < 57
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
 def test_everything_lies_within_the_axis_and_no_two_ticks_read_the_same(values):
     axis = y_axis(values)

@@ -52,14 +52,19 @@ class Match:
     left: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
 
-    def in_words(self) -> str:
-        """A sentence about it."""
+    def in_words(self, *, frozen: bool = False) -> str:
+        """A sentence about it.
+
+        Args:
+            frozen: whether all but the head stays as it is (`models.frozen_body`).
+        """
         taken = f"{len(self.taken)} tensors are taken"
         if not self.left:
             return f"{taken}: all of the network's, its head's included"
         rows = sorted({shape[0] for shape in self.shapes.values()})
         why = f"in the file it is for {', '.join(map(str, rows))} classes" if rows else "the file has none"
-        return f"{taken}; the head ({', '.join(self.left)}) stays at its initialisation: {why}"
+        begins = "begins at zero" if frozen else "stays at its initialisation"
+        return f"{taken}; the head ({', '.join(self.left)}) {begins}: {why}"
 
 
 def read_pretrained(path: str, key: str = "student.weights") -> Pretrained:

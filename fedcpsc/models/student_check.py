@@ -76,7 +76,7 @@ def check_student(
         raise ConfigError(explain("student.pretraining_steps", student.pretraining_steps, constraint, remedy))
     if start.weights is not None:
         matched = match_of(start.weights, network.stored, student, classes, image_shape)
-        tell(f"student.weights: of {start.weights.path.name} {matched.in_words()}")
+        tell(f"student.weights: of {start.weights.path.name} {matched.in_words(frozen=student.frozen)}")
     whole = network.network if isinstance(network, FrozenBody) else network
     if start.own is None and isinstance(whole, Adapted) and _sees_one_pixel(whole):
         sides = f"{image_shape[2]}x{image_shape[1]}"

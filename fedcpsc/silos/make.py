@@ -85,6 +85,7 @@ def make_silos(
     said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
     check_classes(said, evaluation, aliases)
     report, shown = progress or _silent, _Readings(on_reading)
+    starts: set[str] = set()  # in words, each of which is told once
     shown.add(evaluation)
     with torch_threads(config.runtime.threads):
         reports = {
@@ -99,7 +100,10 @@ def make_silos(
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             outputs = images.classes + its.none_class
-            check_begins(config.teachers, architecture, outputs, images.image_shape, weights)
+            start = check_begins(config.teachers, architecture, outputs, images.image_shape, weights)
+            if start is not None and start not in starts:
+                starts.add(start)
+                report(start)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
             if held_out is not None:
                 write_held_out(base / str(silo), held_out)

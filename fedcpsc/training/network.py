@@ -60,8 +60,8 @@ def check_architectures(config: TeachersConfig, architectures: list[str]) -> Non
 
 def check_begins(
     config: TeachersConfig, architecture: str, classes: int, image_shape: _Shape, weights: Pretrained | None
-) -> None:
-    """Does nothing where such a network can be trained on such images; computes nothing but shapes.
+) -> str | None:
+    """What a network starts from, in words, where it can be trained on such images; computes nothing but shapes.
 
     Args:
         config: section `teachers` of the configuration.
@@ -70,12 +70,15 @@ def check_begins(
         image_shape: shape (C, H, W) of the images.
         weights: what `public_weights` gave.
 
+    Returns:
+        None where it starts at random.
+
     Raises:
         ConfigError: for images that it cannot take, batches that its norm cannot take, or weights of another network.
     """
     if weights is None:
         check_trainable("teachers", architecture, classes, image_shape, config.width, config.batch_size)
-        return
+        return None
     if isinstance(training_plan(config), DpSgdTraining) and not config.frozen:
         architecture = private_architecture(architecture, image_shape, config.width)
     named = _named(config, architecture, classes, image_shape)
@@ -86,9 +89,10 @@ def check_begins(
 
     network = check_network("teachers", architecture, skeleton, image_shape, config.batch_size)
     _check_channels(named, network, weights)
-    named.match(weights, network.stored)
+    matched = named.match(weights, network.stored)
     if config.frozen:
         named.frozen(network)
+    return f"teachers.weights: of {weights.path.name} {matched.in_words(frozen=config.frozen)}"
 
 
 def begun(

@@ -150,7 +150,12 @@ def test_a_silo_with_a_frozen_network_of_a_library_answers_as_that_network_does(
     """Features of images that were normalised as its weights expect, and a manifest from which it opens again."""
     chosen = {"architecture": "torchvision/resnet18", "weights": str(resnet), "normalisation": "imagenet"}
     config = federation({**chosen, "frozen": True}, channels=3, image_size=32)
-    reports = make_silos(config, tmp_path)
+    lines: list[str] = []
+    reports = make_silos(config, tmp_path, lines.append)
+    assert [line for line in lines if line.startswith("teachers.weights")] == [
+        "teachers.weights: of resnet18.safetensors 120 tensors are taken; the head (fc.weight, fc.bias) begins at zero:"
+        " in the file it is for 1000 classes"
+    ]
     manifest = load_manifest(tmp_path / "0")
     assert (manifest.kind, manifest.architecture) == ("torchvision", "resnet18")
     assert manifest.normalisation.mean == (0.485, 0.456, 0.406)
