@@ -131,10 +131,10 @@ class Recorder:
             self.record(task.run.setting)
 
     def record(self, setting: Setting) -> None:
-        """Merges the setting's row, where all its runs are done."""
+        """Merges the setting's row, where all its runs are done; runs that only ask for the others have none."""
         runs = [run for run in self._sweep.runs if run.setting is setting]
         results = [result for run in runs if (result := read_result(run.folder)) is not None]
-        if setting.name in self.rows or len(results) < len(runs):
+        if not runs or setting.name in self.rows or len(results) < len(runs):
             return
         row = summary(self._plan, setting, runs, results)
         if self._data:

@@ -79,6 +79,15 @@ def test_a_row_is_written_as_soon_as_a_setting_has_all_its_seeds_and_has_the_key
     assert accuracy_table([row])[-1].startswith("| one teacher | 1 |")
 
 
+def test_a_run_that_asks_for_all_settings_has_no_row(path, tmp_path):
+    own = PLAN | {"settings": {"default": {}, "mixup": {"student.mixup": 0.2}}, "answers": "shared"}
+    path.write_text(dump_plain(own))
+    sweep = expand(plan_of(path, "/data"), tmp_path / "sweep")
+    recorder = Recorder(load_plan(path), sweep, tmp_path / "rows.json")
+    recorder.record(sweep.banks[0].setting)
+    assert recorder.rows == {}
+
+
 def test_what_was_done_before_is_recorded_too_and_a_failure_is_the_exit_code(path, tmp_path, monkeypatch, capsys):
     def all_but_one(sweep, **given):
         for run in sweep.runs[:-1]:
