@@ -15,6 +15,7 @@ __all__ = [
     "domains",
     "dp_sgd",
     "estimates",
+    "fits",
     "label_sets",
     "lightness",
     "lightness_runs",
@@ -164,6 +165,11 @@ def priors() -> list[str]:
 def precision() -> list[str]:
     """What reduced precision costs in accuracy."""
     return ablation_table("validation images", "ablation_precision.json")
+
+
+def fits() -> list[str]:
+    """What other fits make of the same answers."""
+    return ablation_table("the same answers, validation images", "ablation_fits.json")
 
 
 def ablation_table(about: str, name: str) -> list[str]:

@@ -76,6 +76,7 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "peers-published": peers.published,
     "peers-references": peers.references,
     "peers-sanity": peers.sanity,
+    "fits": accuracy.fits,
     "precision": accuracy.precision,
     "prior-kinds": choices.prior_kinds,
     "priors": accuracy.priors,
