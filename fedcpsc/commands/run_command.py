@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -22,6 +23,9 @@ from fedcpsc.runs.layout import BANK_FOLDER, REPORT_FILE
 from fedcpsc.runs.real_pictures import read_public
 from fedcpsc.runs.result import RunResult
 from fedcpsc.strict_json import format_json
+
+if TYPE_CHECKING:
+    from fedcpsc.data.reading import ReadingReport
 
 __all__ = [
     "Request",
@@ -77,8 +81,11 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
     def show(line: object) -> None:
         console.print(str(line), markup=False, highlight=False, soft_wrap=True)
 
+    def show_reading(reading: ReadingReport) -> None:
+        show("\n".join(reading.lines()))
+
     with console.status("silos") as status:
-        reports = make_silos(config, folder, status.update, only, lambda reading: show("\n".join(reading.lines())))
+        reports = make_silos(config, folder, status.update, only, show_reading, tell=show)
     for report in reports:
         show(report)
     return folder
@@ -99,11 +106,30 @@ def run_once(request: Request, console: Console) -> RunResult:
     result = finished(run_dir, config) if resume else None
     if result is None:
         check_files_are_there(config)
+        if resume and (run_dir / BANK_FOLDER).exists():
+            _check_same_weights(config, run_dir)
         silos = make_teachers(config, console)
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
     show_result(result, run_dir, console)
     return result
+
+
+def _check_same_weights(config: RunConfig, run_dir: Path) -> None:
+    """Does nothing where a run that is gone on with starts from the weights that it began with.
+
+    Raises:
+        RunError: it does not.
+        ConfigError: the weights cannot be read.
+    """
+    if config.student.weights is None and config.teachers.weights is None:
+        return
+    from fedcpsc.distillation.student_start import described_start, student_start  # noqa: PLC0415 - brings torch
+    from fedcpsc.runs.student_start import check_same_start  # noqa: PLC0415 - as above
+    from fedcpsc.silos.make import check_same_weights  # noqa: PLC0415 - as above
+
+    check_same_start(run_dir, described_start(student_start(config.student, None)))
+    check_same_weights(config, Path(config.silos.root).absolute())
 
 
 def show_result(result: RunResult, run_dir: Path, console: Console) -> None:

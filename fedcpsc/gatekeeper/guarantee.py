@@ -125,7 +125,10 @@ def guarantee_of(policy: Policy, manifest: Manifest, ledger: Account) -> Guarant
         raise PolicyError(
             explain("evaluation.evaluations", policy.evaluation and policy.evaluation.evaluations, why, remedy)
         )
-    claim = DpClaim(True, section.epsilon, section.delta, status.unit, status.relation, mechanism.name)
+    name = mechanism.name
+    if isinstance(proof, DpSgdProof) and proof.public_weights is not None:  # which the guarantee does not cover
+        name += f" from public weights {proof.public_weights[:12]}"
+    claim = DpClaim(True, section.epsilon, section.delta, status.unit, status.relation, name)
     return Guarantee(mechanism, Budget(policy.answers, cap), claim)
 
 

@@ -8,17 +8,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from fedcpsc.models.adapted import Adapted
 from fedcpsc.models.classifier import Classifier, HeadedClassifier
 
-__all__ = ["FrozenBody", "frozen_body"]
+__all__ = ["FrozenBody"]
 
 
 class FrozenBody(HeadedClassifier):
     """A classifier in which all but the last linear layer is fixed.
 
     The body stays in evaluation mode, whatever mode is asked for: batch norms keep their running statistics, so that an
-    image's features depend on no other image. No gradient is computed for it.
+    image's features depend on no other image, but for rounding. No gradient is computed for its weights.
 
     Args:
         network: network whose weights the body keeps; it is changed: only its head still requires a gradient.
@@ -50,22 +49,7 @@ class FrozenBody(HeadedClassifier):
         self.head.train(mode)
         return self
 
-    @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> inputs of the head [B, D]."""
-        return self.network.forward_with_features(x)[1]
-
-
-def frozen_body(network: Classifier) -> FrozenBody | None:
-    """The network with all but its head fixed; None where it does not end in a linear layer.
-
-    Args:
-        network: network that is changed.
-    """
-    inner = network.network if isinstance(network, Adapted) else network
-    if isinstance(inner, HeadedClassifier):
-        return FrozenBody(network, inner.head)
-    if not isinstance(network, Adapted) or network.head_name is None:
-        return None
-    head = inner.get_submodule(network.head_name)
-    return FrozenBody(network, head) if isinstance(head, nn.Linear) else None
+        """[B, C, H, W] -> inputs of the head [B, D]; with gradients for images that want them, as a generator does."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return self.network.forward_with_features(x)[1]

@@ -11,8 +11,9 @@ from torch import nn
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.adapted import Adapted, head_of
 from fedcpsc.models.classifier import Classifier
-from fedcpsc.models.frozen_body import FrozenBody, frozen_body
+from fedcpsc.models.frozen_body import FrozenBody
 from fedcpsc.models.libraries import Library, Plan, named_network, skeleton
+from fedcpsc.models.likeness import head_keys
 from fedcpsc.models.pretrained import Match, Pretrained, match
 from fedcpsc.models.seeded import seeded
 from fedcpsc.pretrained_normalisation import PretrainedNormalisation
@@ -109,16 +110,44 @@ class NamedNetwork:
             matched: what of its weights was taken from a file; None leaves the head as it is.
 
         Raises:
-            ConfigError: it does not end in a linear layer.
+            ConfigError: its logits are not those of one linear layer.
         """
-        made = frozen_body(network)
-        if made is None:
+        remedy, name = "use another network, such as resnet18", _head_of(network)
+        head = None if name is None else network.stored.get_submodule(name)
+        if not isinstance(head, nn.Linear):
             constraint = "does not end in a linear layer, and only such a head can be trained on frozen features"
-            raise ConfigError(explain(self.key, self.architecture, constraint, "use another network, such as resnet18"))
-        if matched is not None and matched.left:
-            for parameter in made.head.parameters():
-                nn.init.zeros_(parameter)
+            raise ConfigError(explain(self.key, self.architecture, constraint, remedy))
+        own = {f"{name}.weight", f"{name}.bias"}
+        if others := head_keys(self.library, self.name, self.plan) - own:
+            constraint = f"has more than one head ({', '.join(sorted(others))} beside {name}), and one is trained"
+            raise ConfigError(explain(self.key, self.architecture, constraint, remedy))
+        made = FrozenBody(network, head)
+        for key in own.intersection(matched.left) if matched is not None else ():
+            nn.init.zeros_(head.get_parameter(key.rpartition(".")[2]))
+        if head.weight.device.type != "meta" and not _says_the_same(made):
+            constraint = f"changes what {name} gives, and only a head that gives the logits can be trained"
+            raise ConfigError(explain(self.key, self.architecture, constraint, remedy))
         return made
+
+
+def _head_of(network: Classifier) -> str | None:
+    """Name of the network's last linear layer in its state dict; None where it has none."""
+    if isinstance(network, Adapted) and not isinstance(network.network, Classifier):
+        return network.head_name
+    return "head"
+
+
+def _says_the_same(made: FrozenBody) -> bool:
+    """Whether head and features together give what the whole network gives."""
+    with torch.no_grad(), seeded(0):
+        x = torch.rand(2, *made.image_shape, device=made.head.weight.device) * 2 - 1
+        kept = [parameter.clone() for parameter in made.head.parameters()]
+        for parameter in made.head.parameters():
+            nn.init.normal_(parameter)  # one at zero would hide a difference
+        same = torch.allclose(made(x), made.network(x), rtol=1e-3, atol=1e-3)
+        for parameter, value in zip(made.head.parameters(), kept, strict=True):
+            parameter.copy_(value)
+    return same
 
 
 def adapted(

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from fedcpsc.errors import ConfigError, explain
-from fedcpsc.models.libraries import Library, Plan
+from fedcpsc.models.libraries import ZOO, Library, Plan
 from fedcpsc.models.likeness import head_keys, nearest_in_words
 from fedcpsc.models.state_file import NotAState, read_state_file
 
@@ -78,7 +79,7 @@ def read_pretrained(path: str, key: str = "student.weights") -> Pretrained:
         ConfigError: it cannot be read, holds anything but one state dict, or numbers that are not finite.
     """
     try:
-        state, file = read_state_file(Path(path))
+        state, file = read_state_file(Path(path).expanduser())
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
@@ -87,9 +88,12 @@ def read_pretrained(path: str, key: str = "student.weights") -> Pretrained:
         raise ConfigError(explain(key, path, constraint, remedy)) from error
     except NotAState as error:
         raise ConfigError(explain(key, path, error.constraint, error.remedy)) from error
-    bad = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if bad:
-        raise ConfigError(explain(key, path, f"{bad[0]} holds numbers that are not finite", "use other weights"))
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.to(torch.float32).isfinite().all()):
+            constraint = f"{name} holds numbers that are not finite in float32"
+            raise ConfigError(explain(key, path, constraint, "use other weights"))
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise ConfigError(explain(key, path, f"{name} holds negative variances", "use other weights"))
     return Pretrained(state, file, digest, key)
 
 
@@ -113,6 +117,7 @@ def match(
     own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     counted = {key: shape for key, shape in own.items() if not key.endswith("num_batches_tracked") or key in found}
     other = [key for key, shape in counted.items() if found.get(key) != shape]
+    _check_kinds(weights, network, section)
     foreign = [key for key in found if key not in own]
     heads = head_keys(library, name, plan) if other else frozenset()
     wrong = [key for key in other if key not in heads]
@@ -122,8 +127,26 @@ def match(
         return Match(taken, left, {key: found[key] for key in left if key in found})
     architecture = name if library.name == "fedcpsc" else f"{library.name}/{name}"
     constraint = f"does not hold the weights of {architecture} ({_difference(wrong, foreign, found, own)})"
-    remedy = f"they look like those of {nearest_in_words(weights.state)}: set {section}.architecture to theirs"
+    near = nearest_in_words(weights.state)
+    remedy = f"they look like those of {near}: set {section}.architecture to theirs"
+    if not foreign and all(key in found for key in wrong):
+        what = f"{section}.width and data.image_size" if library is ZOO else "data.image_size"
+        remedy = f"its tensors have these names and other shapes: set {what} to what the file was made for"
     raise ConfigError(explain(weights.key, str(weights.path), constraint, remedy))
+
+
+def _check_kinds(weights: Pretrained, network: nn.Module, section: str) -> None:
+    """Does nothing where the file has no whole numbers in the place of weights, as a quantised network's has.
+
+    Raises:
+        ConfigError: it has.
+    """
+    for key, own in network.state_dict().items():
+        given = weights.state.get(key)
+        if given is not None and own.is_floating_point() and not given.is_floating_point():
+            constraint = f"{key} holds {str(given.dtype).removeprefix('torch.')}, must hold floating-point numbers"
+            remedy = f"use weights that are not quantised, for {section}.architecture as it is"
+            raise ConfigError(explain(weights.key, str(weights.path), constraint, remedy))
 
 
 def take(weights: Pretrained, network: nn.Module, matched: Match) -> None:

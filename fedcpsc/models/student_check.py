@@ -144,6 +144,9 @@ def _check_features(section: str, weight: float, name: str, network: Classifier)
     Raises:
         ConfigError: it has none.
     """
+    if section == "student" and isinstance(network, FrozenBody):
+        constraint = f"contrasts features that are learnt, and those of {name} are frozen"
+        raise ConfigError(explain("student.contrastive_weight", weight, constraint, "set it to 0"))
     if isinstance(network, Adapted) and not network.has_features:
         constraint = f"contrasts features, and {name} ends in no linear layer whose input they would be"
         raise ConfigError(explain(f"{section}.contrastive_weight", weight, constraint, "set it to 0"))

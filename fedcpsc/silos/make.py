@@ -20,21 +20,25 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.silo_images import parts_of_silos
 from fedcpsc.data.sources import evaluation_images
+from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
+from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
+from fedcpsc.silos.folder import PAST
 from fedcpsc.silos.held_out import check_held_out, write_held_out
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
-from fedcpsc.teachers.manifest import Manifest
+from fedcpsc.strict_json import parse_mapping
+from fedcpsc.teachers.manifest import MANIFEST_FILE, Manifest
 from fedcpsc.training.network import check_architectures, check_begins, public_weights
 from fedcpsc.training.plain import Progress
 from fedcpsc.training.plan import training_plan
 from fedcpsc.typed_yaml import validate
 
-__all__ = ["SiloReport", "configured_silos", "make_silos"]
+__all__ = ["SiloReport", "check_same_weights", "configured_silos", "make_silos"]
 
 _SIMULATED = {"share_answers": True}
 """What policies of silos that are all made here say, where the configuration does not: they are one user's own."""
@@ -46,6 +50,7 @@ def make_silos(
     progress: Progress | None = None,
     only: int | None = None,
     on_reading: Callable[[ReadingReport], None] | None = None,
+    tell: Progress | None = None,
 ) -> list[SiloReport]:
     """Makes `<base>/0`, `<base>/1`, ..., using what was adopted and reusing every teacher that matches.
 
@@ -60,6 +65,7 @@ def make_silos(
             where `silos.policy` says so; None makes all, for a simulation.
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
+        tell: function that is called with what teachers start from, a line for each network; None calls `progress`.
 
     Raises:
         ConfigError: for an unknown architecture, one that cannot be trained on such images, or an unknown kind of
@@ -79,13 +85,14 @@ def make_silos(
     evaluation = evaluation_images(config)
     _check_adopted(adopted, evaluation)
     weights = public_weights(config.teachers) if len(adopted) < len(silos) else None
+    _check_public(weights, base)
     makers = {silo: SiloMaker(config, silo, base / str(silo), device, weights) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
     said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
     check_classes(said, evaluation, aliases)
     report, shown = progress or _silent, _Readings(on_reading)
-    starts: set[str] = set()  # in words, each of which is told once
+    starts: set[str | None] = set()  # in words, each of which is told once
     shown.add(evaluation)
     with torch_threads(config.runtime.threads):
         reports = {
@@ -100,14 +107,37 @@ def make_silos(
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             outputs = images.classes + its.none_class
-            start = check_begins(config.teachers, architecture, outputs, images.image_shape, weights)
-            if start is not None and start not in starts:
+            for name in [architecture] if starts else architectures:  # the first time all, before anything is trained
+                start = check_begins(config.teachers, name, outputs, images.image_shape, weights)
+                if start is not None and start not in starts:
+                    (tell or report)(start)
                 starts.add(start)
-                report(start)
             reports[silo] = makers[silo].make(images, architecture, policy, evaluation, report)
             if held_out is not None:
                 write_held_out(base / str(silo), held_out)
     return [reports[silo] for silo in silos]
+
+
+def check_same_weights(config: RunConfig, base: Path) -> None:
+    """Does nothing where the silos' teachers started from the weights that the configuration names.
+
+    Args:
+        config: configuration of a run that is gone on with.
+        base: folder of the silos' folders.
+
+    Raises:
+        ConfigError: the weights cannot be read.
+        RunError: a teacher started from others: it would be made anew, and the run mix the answers of two.
+    """
+    weights = public_weights(config.teachers)
+    now = None if weights is None else weights.sha256
+    for path in base.glob(f"*/{MANIFEST_FILE}"):
+        tree = parse_mapping(path.read_bytes())
+        before = tree.get("training", {}).get("public_weights")
+        if tree.get("origin") == "trained" and before != now:
+            constraint = f"started from other weights, SHA-256 {before} -> {now}"
+            remedy = "resume the run with the file of teachers.weights that it began with"
+            raise RunError(explain("silo", str(path.parent), constraint, remedy))
 
 
 def configured_silos(config: RunConfig, unsaid: Mapping[str, object] = _SIMULATED) -> tuple[list[str], list[Policy]]:
@@ -136,6 +166,20 @@ def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) ->
     elif adopted:
         silo, first = next(iter(adopted.items()))
         check_fit(adopted, classes_of(first), first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
+
+
+def _check_public(weights: Pretrained | None, base: Path) -> None:
+    """Does nothing where the weights are those of no teacher of the silos, now or before.
+
+    Raises:
+        ConfigError: they are: what was trained on private images is not public.
+    """
+    if weights is None:
+        return
+    for manifest in [*base.glob(f"*/{MANIFEST_FILE}"), *base.glob(f"*/{PAST}/*/{MANIFEST_FILE}")]:
+        if parse_mapping(manifest.read_bytes()).get("weights_sha256") == weights.sha256:
+            constraint = f"is a teacher of {manifest.parent}, which private images made"
+            raise ConfigError(explain("teachers.weights", str(weights.path), constraint, "name public weights"))
 
 
 class _Readings:

@@ -80,14 +80,19 @@ def check_begins(
         check_trainable("teachers", architecture, classes, image_shape, config.width, config.batch_size)
         return None
     if isinstance(training_plan(config), DpSgdTraining) and not config.frozen:
-        architecture = private_architecture(architecture, image_shape, config.width)
+        chosen = private_architecture(architecture, image_shape, config.width)
+        if chosen != architecture:
+            constraint = f"has batch norm, which DP-SGD cannot train, and {chosen} takes other weights"
+            remedy = f"set teachers.frozen: true, or give weights of {chosen} and set teachers.architecture to it"
+            raise ConfigError(explain("teachers.architecture", architecture, constraint, remedy))
     named = _named(config, architecture, classes, image_shape)
     _check_constants(config, image_shape[0])
 
     def skeleton() -> Classifier:
         return named.classifier(named.built(None))
 
-    network = check_network("teachers", architecture, skeleton, image_shape, config.batch_size)
+    batch_size = max(config.batch_size, 2) if config.frozen else config.batch_size  # frozen norms need no two images
+    network = check_network("teachers", architecture, skeleton, image_shape, batch_size)
     _check_channels(named, network, weights)
     matched = named.match(weights, network.stored)
     if config.frozen:

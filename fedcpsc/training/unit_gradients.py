@@ -121,7 +121,8 @@ class HeadGradients:
     """
 
     def __init__(self, head: nn.Linear, features: Tensor, labels: Tensor, device: torch.device) -> None:
-        self.parameters = list(head.parameters())  # weight, bias
+        self.parameters = list(head.parameters())  # weight, and bias where it has one
+        self._ones = float(head.bias is not None)  # what the bias adds to each pair's product
         self._head, self._features, self._labels, self._device = head, features, labels, device
 
     @torch.no_grad()
@@ -130,18 +131,19 @@ class HeadGradients:
         if len(rows) == 1:  # perhaps a large unit: its pairs would be many
             errors = [self._errors(piece) for piece in torch.split(rows, _CHUNK, 1)]
             weight = sum((off[0].T @ x[0] for off, x in errors), torch.zeros_like(self._head.weight))
-            bias = sum((off[0].sum(0) for off, _ in errors), torch.zeros_like(self._head.bias))
-            return _clip([part[None] / rows.shape[1] for part in (weight, bias)], max_norm)
+            bias = sum((off[0].sum(0) for off, _ in errors), torch.zeros_like(self._head.weight[:, 0]))
+            parts = (weight, bias)[: len(self.parameters)]
+            return _clip([part[None] / rows.shape[1] for part in parts], max_norm)
         off, x = self._errors(rows)
         off /= rows.shape[1]
         fine, errors64 = x.double(), off.double()
-        pairs = torch.bmm(errors64, errors64.transpose(1, 2)) * (torch.bmm(fine, fine.transpose(1, 2)) + 1)
+        pairs = torch.bmm(errors64, errors64.transpose(1, 2)) * (torch.bmm(fine, fine.transpose(1, 2)) + self._ones)
         norms = pairs.sum((1, 2)).clamp(min=0).sqrt()
         off *= _shares(norms, max_norm).to(off)[:, None, None]
         if not (finite := torch.isfinite(norms)).all():
             off, x = (part.masked_fill(~finite[:, None, None], 0.0) for part in (off, x))
         off = off.flatten(0, 1)
-        return torch.cat([(off.T @ x.flatten(0, 1)).flatten(), off.sum(0)])
+        return torch.cat([(off.T @ x.flatten(0, 1)).flatten(), off.sum(0)][: len(self.parameters)])
 
     def _errors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(softmax - one hot [U, m, K], features [U, m, D])."""

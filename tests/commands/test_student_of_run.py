@@ -12,7 +12,8 @@ from rich.console import Console
 from support.tiny_runs import SMOKE, TINY_SMOKE
 
 from fedcpsc.commands.run_command import Request, run_once, with_absolute_paths
-from fedcpsc.errors import ConfigError
+from fedcpsc.errors import ConfigError, RunError
+from fedcpsc.models.registry import build_classifier
 from fedcpsc.runs.claim import Existing
 
 STUDENT = (
@@ -56,3 +57,21 @@ def test_the_path_of_the_weights_is_made_absolute_as_that_of_the_data(console, t
     assert config.student.weights == str(tmp_path / "weights.pth")
     assert config.teachers.weights == str(tmp_path / "public.pth")
     assert with_absolute_paths(tiny()).load() == tiny().load()
+
+
+@pytest.mark.parametrize("section", ["teachers", "student"])
+def test_a_run_is_not_gone_on_with_from_other_weights_and_no_teacher_is_made_anew(section, console):
+    """Before: teachers were trained again, by DP-SGD at a charge, and the run refused, or mixed their answers."""
+    frozen = (f"{section}.weights=public.pth", f"{section}.frozen=true", f"{section}.shift=0")
+    sizes = {"teachers": "teachers.width=4", "student": "student.width=4"}[section]
+    torch.manual_seed(1)
+    torch.save(build_classifier("convnet", 20, (1, 8, 8), 4).state_dict(), "public.pth")
+    overrides = (*frozen, sizes, "student.committee=1")
+    run_once(tiny(*overrides), console)
+    before = {path: path.read_bytes() for path in Path("silos").rglob("teacher.safetensors")}
+    Path("runs/smoke/result.json").unlink()
+    torch.save(build_classifier("convnet", 20, (1, 8, 8), 4, seed=9).state_dict(), "public.pth")
+    again = Request(SMOKE, (*TINY_SMOKE, *overrides), Existing.RESUME, local=True)
+    with pytest.raises(RunError, match=f"other weights, SHA-256 .*{section}.weights that it began with"):
+        run_once(again, console)
+    assert {path: path.read_bytes() for path in Path("silos").rglob("teacher.safetensors")} == before

@@ -202,6 +202,11 @@ def test_a_frozen_student_keeps_all_but_its_head(weights, tmp_path):
     assert check["max_difference"] <= check["tolerance"]
 
 
+def test_a_contrast_of_frozen_features_is_refused(weights, tmp_path):
+    with pytest.raises(ConfigError, match="contrasts features that are learnt, and those of .* are frozen"):
+        run(tmp_path / "contrast", config(weights, frozen=True, committee=1, contrastive_weight=0.1))
+
+
 def test_a_frozen_student_needs_weights():
     with pytest.raises(ConfigError, match=r"keeps the weights that student.weights names.*set student.weights"):
         config(frozen=True)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Teachers that start from public weights: whole, or with all but the head frozen."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation
 from fedcpsc.errors import ConfigError
+from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.models.registry import build_classifier
+from fedcpsc.protocol.messages import DescribeRequest
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.silos.make import make_silos
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, load_manifest
@@ -24,6 +27,7 @@ from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.proof import DpSgdProof, proof_of
 from fedcpsc.training.network import begun, check_begins, public_weights
 from fedcpsc.training.teacher import train_teacher
+from fedcpsc.training.unit_gradients import HeadGradients
 
 SHAPE = (1, 8, 8)
 DP: dict[str, object] = {"kind": "dp_sgd", "epsilon": 8.0, "delta": 1e-4, "records": 200, "optimiser": "sgd"}
@@ -213,8 +217,13 @@ def test_what_does_not_go_together_is_refused_in_the_file(fields: dict[str, obje
     ("fields", "data", "why"),
     [
         ({"weights": "missing.safetensors"}, {}, "teachers.weights.*cannot be read.*never downloaded"),
-        ({"weights": "{convnet}", "width": 8}, {}, "does not hold the weights of convnet.*set teachers.architecture"),
-        ({"weights": "{convnet}", "training": DP}, {}, "does not hold the weights of convnet_gn"),
+        ({"weights": "{convnet}", "width": 8}, {}, "does not hold the weights of convnet.*set teachers.width and"),
+        (
+            {"weights": "{convnet}", "architecture": "lenet5"},
+            {},
+            "does not hold the weights of lenet5.*set teachers.architecture to theirs",
+        ),
+        ({"weights": "{convnet}", "training": DP}, {}, "convnet_gn takes other weights.*teachers.frozen: true"),
         (
             {"weights": "{convnet}", "frozen": True, "training": {"kind": "shards", "shards": 4}},
             {},
@@ -248,6 +257,102 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(
     with pytest.raises(ConfigError, match=why):
         make_silos(federation(given, **data), tmp_path)
     assert not list(tmp_path.rglob(WEIGHTS_FILE))
+
+
+def test_a_network_with_two_heads_is_refused_for_only_one_would_be_trained(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("repvit_m0_9", num_classes=10)
+    config = teachers(weights="here", frozen=True)
+    weights = Pretrained(network.state_dict(), tmp_path / "here", "0" * 64, "teachers.weights")
+    with pytest.raises(ConfigError, match=r"has more than one head \(head.head.*, and one is trained"):
+        check_begins(config, "timm/repvit_m0_9", 10, (3, 64, 64), weights)
+
+
+def test_a_generator_learns_through_a_frozen_network(convnet: Path) -> None:
+    """Its weights want no gradient; images do."""
+    config = teachers(weights=str(convnet), frozen=True)
+    network = begun(config, "convnet", 20, SHAPE, 1, public_weights(config))
+    x = torch.rand(4, *SHAPE).requires_grad_(True)
+    network(x).square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    body = [p for name, p in network.named_parameters() if "head" not in name]
+    assert all(parameter.grad is None for parameter in body)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("person", [1, 3])
+def test_the_gradients_of_a_head_with_and_without_a_bias_are_those_of_autograd(bias: bool, person: int) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(5, 3, bias=bias)
+    features, labels = torch.randn(12, 5), torch.randint(0, 3, (12,))
+    rows = torch.arange(12).view(-1, person)
+    wanted = torch.zeros(sum(p.numel() for p in head.parameters()), dtype=torch.float64)
+    for unit in rows:
+        loss = torch.nn.functional.cross_entropy(head(features[unit]), labels[unit])
+        flat = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(head.parameters()))]).double()
+        wanted += flat * min(1.0, 0.7 / float(flat.norm()))
+    source = HeadGradients(head, features, labels, torch.device("cpu"))
+    torch.testing.assert_close(source.clipped(rows, 0.7).double(), wanted, rtol=1e-3, atol=1e-4)
+    alone = sum((source.clipped(unit[None], 0.7).double() for unit in rows), torch.zeros_like(wanted))
+    torch.testing.assert_close(alone, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_no_teacher_is_trained_before_every_network_of_a_list_was_looked_at(convnet: Path, tmp_path: Path) -> None:
+    config = federation({"architecture": ["convnet", "lenet5"], "weights": str(convnet), "frozen": True})
+    with pytest.raises(ConfigError, match="does not hold the weights of lenet5"):
+        make_silos(config, tmp_path)
+    assert not list(tmp_path.rglob(WEIGHTS_FILE))
+
+
+@pytest.mark.parametrize("when", ["now", "past"])
+def test_a_silos_own_teacher_is_not_public(when: str, tmp_path: Path) -> None:
+    make_silos(federation({}), tmp_path)
+    stolen = tmp_path / "copied.safetensors"
+    stolen.write_bytes((tmp_path / "1" / WEIGHTS_FILE).read_bytes())
+    if when == "past":
+        make_silos(federation({"epochs": 2}), tmp_path)
+    with pytest.raises(ConfigError, match="is a teacher of .*, which private images made; name public weights"):
+        make_silos(federation({"weights": str(stolen), "frozen": True}), tmp_path)
+
+
+def test_whoever_reads_the_claim_hears_of_the_public_weights(convnet: Path, tmp_path: Path) -> None:
+    records = {**DP, "records": 40, "delta": 1e-3, "epsilon": 8.0}
+    tree = {"frozen": True, "weights": str(convnet), "training": records, "batch_size": 8}
+    config = federation(tree)
+    policy = {"answers": 500, "mechanism": {"kind": "dp_sgd", "epsilon": 9.0, "delta": 1e-3}}
+    config = config.model_copy(update={"silos": config.silos.model_copy(update={"policy": policy})})
+    make_silos(config, tmp_path)
+    weights = public_weights(config.teachers)
+    assert weights is not None
+    with contextlib.closing(open_gatekeeper(tmp_path / "0")) as gatekeeper:
+        said = gatekeeper.describe(DescribeRequest())
+    assert said.claim.mechanism == f"dp_sgd from public weights {weights.sha256[:12]}"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"int8": torch.int8}, "holds int8, must hold floating-point numbers"),
+        ({"huge": 1e300}, "not finite in float32"),
+        ({"variance": -1.0}, "holds negative variances"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_refused(
+    change: dict[str, Any], why: str, convnet: Path, tmp_path: Path
+) -> None:
+    state = load_file(convnet)
+    first = next(name for name, tensor in state.items() if tensor.dim() == 4)
+    variance = next(name for name in state if name.endswith("running_var"))
+    if "int8" in change:
+        state[first] = (10 * state[first]).to(torch.int8)
+    if "huge" in change:
+        state[first] = state[first].double() + 1e300
+    if "variance" in change:
+        state[variance] = state[variance] - 1e6
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(ConfigError, match=why):
+        make_silos(federation({"weights": str(tmp_path / "bad.safetensors"), "frozen": True}), tmp_path / "silos")
 
 
 def test_a_network_without_a_linear_head_has_none_to_train(tmp_path: Path) -> None:
