@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 
 from fedcpsc.models.classifier import Classifier, HeadedClassifier
@@ -51,5 +50,4 @@ class FrozenBody(HeadedClassifier):
 
     def features(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> inputs of the head [B, D]; with gradients for images that want them, as a generator does."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            return self.network.forward_with_features(x)[1]
+        return self.network.forward_with_features(x)[1]
