@@ -20,14 +20,14 @@ from fedcpsc.data.images import ImageSet
 from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.silo_images import parts_of_silos
 from fedcpsc.data.sources import evaluation_images
-from fedcpsc.errors import ConfigError, RunError, explain
+from fedcpsc.errors import ConfigError, ManifestError, RunError, explain
 from fedcpsc.freed_memory import keep_freed_memory
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.label_sets import SiloClasses
 from fedcpsc.models.device import choose_device, torch_threads
 from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.silos.adopted import adopted_silos, check_classes, check_fit, check_names, classes_of, use_adopted
-from fedcpsc.silos.folder import PAST
+from fedcpsc.silos.folder import PAST, standing_teacher
 from fedcpsc.silos.held_out import check_held_out, write_held_out
 from fedcpsc.silos.maker import SiloMaker
 from fedcpsc.silos.report import SiloReport
@@ -85,13 +85,15 @@ def make_silos(
     evaluation = evaluation_images(config)
     _check_adopted(adopted, evaluation)
     weights = public_weights(config.teachers) if len(adopted) < len(silos) else None
-    _check_public(weights, base)
+    if weights is not None:
+        _check_public(weights, base)
     makers = {silo: SiloMaker(config, silo, base / str(silo), device, weights) for silo in silos if silo not in adopted}
     names_of = {silo: manifest.silo for silo, manifest in adopted.items()}
     check_names(names_of | {silo: maker.name for silo, maker in makers.items()})
     said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
     check_classes(said, evaluation, aliases)
     report, shown = progress or _silent, _Readings(on_reading)
+    used = [architectures[silo % len(architectures)] for silo in makers]
     starts: set[str | None] = set()  # in words, each of which is told once
     shown.add(evaluation)
     with torch_threads(config.runtime.threads):
@@ -107,7 +109,7 @@ def make_silos(
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             outputs = images.classes + its.none_class
-            for name in [architecture] if starts else architectures:  # the first time all, before anything is trained
+            for name in [architecture] if starts else used:  # the first time all, before anything is trained
                 start = check_begins(config.teachers, name, outputs, images.image_shape, weights)
                 if start is not None and start not in starts:
                     (tell or report)(start)
@@ -127,17 +129,18 @@ def check_same_weights(config: RunConfig, base: Path) -> None:
 
     Raises:
         ConfigError: the weights cannot be read.
+        ManifestError, SiloError: a silo's folder is damaged, or cannot be read.
         RunError: a teacher started from others: it would be made anew, and the run mix the answers of two.
     """
     weights = public_weights(config.teachers)
     now = None if weights is None else weights.sha256
-    for path in base.glob(f"*/{MANIFEST_FILE}"):
-        tree = parse_mapping(path.read_bytes())
-        before = tree.get("training", {}).get("public_weights")
-        if tree.get("origin") == "trained" and before != now:
+    for silo in range(config.silos.count):
+        old = standing_teacher(base / str(silo))
+        before = None if old is None else old.training.get("public_weights")
+        if old is not None and old.origin == "trained" and before != now:
             constraint = f"started from other weights, SHA-256 {before} -> {now}"
             remedy = "resume the run with the file of teachers.weights that it began with"
-            raise RunError(explain("silo", str(path.parent), constraint, remedy))
+            raise RunError(explain("silo", str(base / str(silo)), constraint, remedy))
 
 
 def configured_silos(config: RunConfig, unsaid: Mapping[str, object] = _SIMULATED) -> tuple[list[str], list[Policy]]:
@@ -168,16 +171,21 @@ def _check_adopted(adopted: dict[int, Manifest], evaluation: ImageSet | None) ->
         check_fit(adopted, classes_of(first), first.image_shape, f"teacher and images of silo {silo} ({first.silo})")
 
 
-def _check_public(weights: Pretrained | None, base: Path) -> None:
+def _check_public(weights: Pretrained, base: Path) -> None:
     """Does nothing where the weights are those of no teacher of the silos, now or before.
 
     Raises:
         ConfigError: they are: what was trained on private images is not public.
+        ManifestError: a manifest is damaged.
     """
-    if weights is None:
-        return
     for manifest in [*base.glob(f"*/{MANIFEST_FILE}"), *base.glob(f"*/{PAST}/*/{MANIFEST_FILE}")]:
-        if parse_mapping(manifest.read_bytes()).get("weights_sha256") == weights.sha256:
+        try:
+            digest = parse_mapping(manifest.read_bytes()).get("weights_sha256")
+        except (OSError, ValueError) as error:
+            raise ManifestError(
+                explain("manifest", str(manifest), f"cannot be read ({error})", "restore it")
+            ) from error
+        if digest == weights.sha256:
             constraint = f"is a teacher of {manifest.parent}, which private images made"
             raise ConfigError(explain("teachers.weights", str(weights.path), constraint, "name public weights"))
 

@@ -144,7 +144,7 @@ def _source(
     """Where only the head learns and images are not moved about, their features are computed once."""
     pictures, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels)
     if has_still_features(network, config):
-        features = fixed_features(network, pictures.to(device)).cpu()
+        features = fixed_features(network, pictures, device)
         return HeadGradients(network.head, features, labels, device)
     return NetworkGradients(network, pictures, labels, lambda raw: _view(raw, config, stream), device)
 

@@ -106,7 +106,8 @@ def train_classifier(
     if precision == "bfloat16":
         make_strides_exact(network)
     pixels, labels = uploaded(images.images, device), uploaded(images.labels, device)
-    features = fixed_features(network, pixels) if outliers is None and has_still_features(network, config) else None
+    still = outliers is None and has_still_features(network, config)
+    features = fixed_features(network, pixels, device) if still else None
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
     outliers = outliers and outliers.to(device)
     batch_size = min(config.batch_size, len(images))
@@ -138,15 +139,17 @@ def train_classifier(
     return network.cpu().to(memory_format=torch.contiguous_format).eval()
 
 
-def fixed_features(network: HeadedClassifier, images: Tensor) -> Tensor:
-    """Inputs of the head, float32 [N, D], where no weight that is trained changes them.
+def fixed_features(network: HeadedClassifier, images: Tensor, device: torch.device) -> Tensor:
+    """Inputs of the head, float32 [N, D], where no weight that is trained changes them; where the images lie.
 
     Args:
         network: network of which only the head learns.
-        images: uint8 [N, C, H, W], on the network's device.
+        images: uint8 [N, C, H, W], on any device.
+        device: device of the network, which never holds more than a piece of them for this.
     """
+    pieces = torch.split(images, 256) if len(images) else ()
     with torch.no_grad():
-        parts = [network.features(to_pixels(part)).float() for part in torch.split(images, 256)] if len(images) else []
+        parts = [network.features(to_pixels(piece.to(device))).float().to(images.device) for piece in pieces]
     return torch.cat([torch.empty(0, network.feature_size, device=images.device), *parts])
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from fedcpsc.config import RunConfig
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.data.sources import load_evaluation
-from fedcpsc.errors import ConfigError
+from fedcpsc.errors import ConfigError, ManifestError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.models.registry import build_classifier
@@ -303,6 +303,24 @@ def test_no_teacher_is_trained_before_every_network_of_a_list_was_looked_at(conv
     with pytest.raises(ConfigError, match="does not hold the weights of lenet5"):
         make_silos(config, tmp_path)
     assert not list(tmp_path.rglob(WEIGHTS_FILE))
+
+
+def test_an_owner_is_asked_for_the_weights_of_its_own_network_alone(convnet: Path, tmp_path: Path) -> None:
+    config = federation({"architecture": ["lenet5", "convnet"], "weights": str(convnet), "frozen": True})
+    (report,) = make_silos(config, tmp_path, only=1)
+    assert report.architecture == "convnet"
+
+
+def test_a_damaged_manifest_of_an_earlier_teacher_is_told_and_nothing_is_trained(convnet: Path, tmp_path: Path) -> None:
+    """By it alone a file could be recognised as that teacher's."""
+    make_silos(federation({}), tmp_path)
+    make_silos(federation({"epochs": 2}), tmp_path)
+    (past,) = (tmp_path / "1" / "past").glob("*/manifest.json")
+    past.write_text("{broken")
+    before = (tmp_path / "0" / WEIGHTS_FILE).read_bytes()
+    with pytest.raises(ManifestError, match="manifest.*cannot be read.*restore it"):
+        make_silos(federation({"weights": str(convnet), "frozen": True}), tmp_path)
+    assert (tmp_path / "0" / WEIGHTS_FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("when", ["now", "past"])
