@@ -66,14 +66,12 @@ def summary(plan: SweepPlan, setting: Setting, runs: list[PlannedRun], results: 
     config = runs[0].config
     partition = config.silos.partition
 
-    def mean_std(values: list[float]) -> tuple[float, float]:
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        return round(100 * statistics.mean(values), 2), round(100 * spread, 2)
-
     each = [result["student"]["accuracy"] or 0.0 for result in results]
-    student = mean_std(each)
-    teacher = mean_std([best_teacher(result) or 0.0 for result in results])
-    ensemble = mean_std([result["ensemble"]["accuracy"] or 0.0 for result in results])
+    student = _mean_std(each)
+    teacher = _mean_std([best_teacher(result) or 0.0 for result in results])
+    ensemble = _mean_std([result["ensemble"]["accuracy"] or 0.0 for result in results])
+    made = [result.get("federated_evaluation", {}).get("adjustment") for result in results]
+    before = [adjustment["accuracy_before"] for adjustment in made if adjustment is not None]
     source = config.data.source
     return {
         "setting": setting.name,
@@ -86,6 +84,7 @@ def summary(plan: SweepPlan, setting: Setting, runs: list[PlannedRun], results: 
         "mean": student[0],
         "std": student[1],
         "each": [round(100 * value, 2) for value in each],
+        **({"before_adjustment": _mean_std(before)} if len(before) == len(results) and None not in before else {}),
         "seeds": [result["seed"] for result in results],
         "teacher": teacher[0],
         "ensemble": ensemble[0],
@@ -98,6 +97,12 @@ def summary(plan: SweepPlan, setting: Setting, runs: list[PlannedRun], results: 
         "config": plan.config,
         "set": [*plan.set, *setting.overrides],
     }
+
+
+def _mean_std(values: list[float]) -> tuple[float, float]:
+    """In per cent."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return round(100 * statistics.mean(values), 2), round(100 * spread, 2)
 
 
 class Recorder:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Federated evaluation: after the final fit each silo that offers it says how many of its own images are right.
 
+Where silos also tell their numbers class by class, the student's class biases are shifted by them, and the silos are
+asked again: what they call better is kept (`logit_adjustment`).
+
 Nothing here can stop or spoil a finished run: a silo that fails, lies or is late costs its own number, and the run ends
 with those that came. A silo's number is its claim, see docs/threats.md.
 """
@@ -9,61 +12,38 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import save
 
 from fedcpsc.config import RunConfig
-from fedcpsc.distillation.transport import Lost, Reply, SiloId, SiloTransport, Unreadable
-from fedcpsc.errors import RefusalCode
-from fedcpsc.label_sets import LabelSets
+from fedcpsc.distillation.evaluation_requests import (
+    LONGEST_REASON,
+    NOT_OFFERED,
+    USED_UP,
+    EvaluationRequests,
+    JudgedStudent,
+)
+from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better
+from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.logs import fields
 from fedcpsc.models.adapted import stored_tensors
-from fedcpsc.models.classifier import Classifier
+from fedcpsc.models.classifier import HeadedClassifier
 from fedcpsc.models.students import Start
 from fedcpsc.printable import printable
-from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
-from fedcpsc.protocol.messages import Description, Refusal
-from fedcpsc.runs.evaluations import Evaluations, pooled, read_evaluations, silo_evaluation, write_evaluations
+from fedcpsc.protocol.messages import Description
+from fedcpsc.runs.evaluation_words import adjustment_in_words
+from fedcpsc.runs.evaluations import Evaluations, pooled, read_evaluations
 from fedcpsc.runs.layout import EVALUATIONS_FILE
-from fedcpsc.runs.result import FederatedEvaluation
+from fedcpsc.runs.result import FederatedEvaluation, LogitAdjustment
 
-__all__ = ["JudgedStudent", "evaluate_at_silos", "tell_of_evaluation", "why_no_silo_can_judge"]
+__all__ = ["evaluate_at_silos", "tell_of_evaluation", "why_no_silo_can_judge"]
 
 log = logging.getLogger("fedcpsc.server")
-
-_LOOK_S = 0.2
-_TRIES = 4
-_LONGEST = 300  # characters of a reason
-_SURE = 12.0  # standard deviations of noise beyond which no honest number lies
-_AGAIN = frozenset({RefusalCode.BUSY, RefusalCode.INTERNAL, RefusalCode.OUT_OF_SERVICE})
-_NOT_OFFERED = "it offers none"
-
-
-@dataclass(frozen=True, eq=False)
-class JudgedStudent:
-    """The student of a run, and the silos that may be asked about it.
-
-    Attributes:
-        network: the fitted student.
-        start: what it began as.
-        label_sets: the silos' classes, in the order of `silos`.
-        image_shape: (C, H, W) of its images.
-        silos: names of the silos of the bank.
-        descriptions: descriptions of the silos that have joined, by name.
-    """
-
-    network: Classifier
-    start: Start
-    label_sets: LabelSets
-    image_shape: tuple[int, int, int]
-    silos: tuple[SiloId, ...]
-    descriptions: Mapping[SiloId, Description]
 
 
 def why_no_silo_can_judge(config: RunConfig, start: Start) -> str | None:
@@ -107,7 +87,9 @@ def tell_of_evaluation(
 def evaluate_at_silos(
     config: RunConfig, student: JudgedStudent, transport: SiloTransport, run_dir: Path, tell: Callable[[str], None]
 ) -> FederatedEvaluation | None:
-    """Asks every silo that offers it, once; None where the configuration does not ask for it.
+    """Asks every silo that offers it; None where the configuration does not ask for it.
+
+    The student's class biases are other ones afterwards where the result has an adjustment with biases.
 
     A run that is gone on with asks under the ids of its earlier attempt, and takes over the numbers that came then: no
     silo charges twice. Where the student is not the same to the bit, nobody is asked again, and the result says so.
@@ -125,19 +107,10 @@ def evaluate_at_silos(
     if why is not None:
         return _without(why)
     try:
-        weights = save(stored_tensors(student.network))
-        digest = hashlib.sha256(weights).hexdigest()
-        kept = read_evaluations(run_dir)
-        if kept is not None and kept.student != digest:
-            why = "an earlier fit of this student was sent to the silos, whose weights differ, and none is asked twice"
-            tell(f"evaluation.at_silos: {why}; delete {EVALUATIONS_FILE} to ask anew, which is charged anew")
-            return _without(why)
-        asking = _Asking(config, student, transport, run_dir, kept or Evaluations(digest))
-        asking.ask(np.frombuffer(weights, np.uint8))
-        return asking.result(tell)
+        return _Evaluation(config, student, transport, run_dir, tell, read_evaluations(run_dir)).result()
     except Exception as error:  # the student is fitted and paid for, whatever happens here
         log.exception("the silos could not be asked to evaluate the student", extra=fields(run=config.output.name))
-        tell(f"evaluation.at_silos failed, and the run ends without it: {printable(str(error), _LONGEST)}")
+        tell(f"evaluation.at_silos failed, and the run ends without it: {printable(str(error), LONGEST_REASON)}")
         return _without(f"it failed ({type(error).__name__})")
 
 
@@ -145,120 +118,111 @@ def _without(reason: str) -> FederatedEvaluation:
     return {"silos": [], "pooled": None, "reason": reason}
 
 
-@dataclass(eq=False)
-class _Asking:
-    """The questions under way."""
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """All questions of a run; `kept` is what the file of an earlier attempt holds, and what this one will."""
 
     config: RunConfig
     student: JudgedStudent
     transport: SiloTransport
     run_dir: Path
-    state: Evaluations
-    waiting: dict[SiloId, EvaluationQuery] = field(default_factory=dict)
-    tries: dict[SiloId, int] = field(default_factory=dict)
-    again_at: dict[SiloId, float] = field(default_factory=dict)
+    tell: Callable[[str], None]
+    kept: list[Evaluations]
 
-    def ask(self, weights: np.ndarray) -> None:
-        """Asks whoever has not said anything yet, and waits for at most `queries.deadline_s`."""
-        self.state.reasons.clear()
-        for place, silo in enumerate(self.student.silos):
-            said, taken = self.student.descriptions.get(silo), silo in self.state.answers
-            why = None if taken else _why_not(said, silo in self.state.ids, len(weights))
-            if why is not None:
-                self.state.reasons[silo] = why
-            if why is None and not taken and said is not None:
-                self.waiting[silo] = self._query(silo, place, said, weights)
-        write_evaluations(self.run_dir, self.state)  # the ids, before the first silo hears of one
-        self.transport.send(self.waiting)
-        deadline = time.monotonic() + self.config.queries.deadline_s
-        while self.waiting and time.monotonic() < deadline:
-            for reply in self.transport.receive(_LOOK_S):
-                self._take(reply)
-            due = [silo for silo, when in self.again_at.items() if when <= time.monotonic()]
-            for silo in due:
-                del self.again_at[silo]
-                self.transport.send({silo: self.waiting[silo]})
-        for silo in self.waiting:
-            self.state.reasons.setdefault(silo, f"no answer within {self.config.queries.deadline_s:g} s")
-        write_evaluations(self.run_dir, self.state)
+    def result(self) -> FederatedEvaluation:
+        first = self._asked(0)
+        if first is None:
+            why = "an earlier fit of this student was sent to the silos, whose weights differ, and none is asked twice"
+            self.tell(f"evaluation.at_silos: {why}; delete {EVALUATIONS_FILE} to ask anew, which is charged anew")
+            return _without(why)
+        last, biases, why_no_more = self._adjusted(first)
+        entries = last.entries()
+        for entry in entries:
+            if entry["reason"] is not None and entry["reason"] != NOT_OFFERED:
+                self.tell(f"{entry['id']} has not evaluated the student: {entry['reason']}")
+        found: FederatedEvaluation = {"silos": entries, "pooled": pooled(entries), "reason": None}
+        if self.config.evaluation.logit_adjustments and self._counts(first):
+            adjustment: LogitAdjustment = {
+                "biases": None if last is first else [round(float(bias), 4) for bias in biases],
+                "shifts": self.kept.index(last.state),
+                "before": pooled(first.entries()),
+                "accuracy_before": self.student.accuracy,
+                "reason": why_no_more,
+            }
+            found["adjustment"] = adjustment
+            self.tell(f"evaluation.at_silos: {adjustment_in_words(found)}")
+        return found
 
-    def result(self, tell: Callable[[str], None]) -> FederatedEvaluation:
-        """What came of it; each silo without a number is told of."""
-        entries = []
-        for silo in self.student.silos:
-            answer, reason = self.state.answers.get(silo), self.state.reasons.get(silo)
-            said = self.student.descriptions.get(silo)
-            if answer is not None and reason is None:
-                reason = _fault(answer, None if said is None else said.evaluation)
-            if reason is not None and reason != _NOT_OFFERED:
-                tell(f"{silo} has not evaluated the student: {reason}")
-            entries.append(silo_evaluation(silo, answer, reason))
-        return {"silos": entries, "pooled": pooled(entries), "reason": None}
+    def _adjusted(self, first: EvaluationRequests) -> tuple[EvaluationRequests, np.ndarray, str | None]:
+        """Shifts the student's biases as long as the silos call it better; what was asked last, and the whole shift."""
+        best, whole = first, np.zeros(self.student.label_sets.classes)
+        for number in range(1, self.config.evaluation.logit_adjustments + 1):
+            counts, left_out = self._counts(best), _left_out(best)
+            begun = self.kept[number].ids if number < len(self.kept) else {}
+            if not counts:
+                return best, whole, None
+            if not begun and len(left_out) == len(self.student.silos):
+                return best, whole, "no silo has an evaluation left to try it with"
+            shift = class_biases(counts)
+            later = self._tried(number, shift, best, left_out)
+            if isinstance(later, str):
+                return best, whole, later
+            best, whole = later, whole + shift
+        return best, whole, None
 
-    def _query(self, silo: SiloId, place: int, said: Description, weights: np.ndarray) -> EvaluationQuery:
-        config, label_sets = self.config, self.student.label_sets
-        return EvaluationQuery(
-            query_id=self.state.ids.setdefault(silo, uuid.uuid4().hex),
-            architecture=config.student.architecture,
-            width=config.student.width,
-            classes=label_sets.classes,
-            image_shape=self.student.image_shape,
-            outputs=label_sets.places[place],
-            weights=weights,
-            class_names=said.class_names,
-            run=config.output.name,
-        )
+    def _tried(
+        self, number: int, shift: np.ndarray, best: EvaluationRequests, left_out: Mapping[SiloId, str]
+    ) -> EvaluationRequests | str:
+        """What the silos say of the student with shifted biases, which it keeps; or why it does not."""
+        network = self.student.network
+        if not isinstance(network, HeadedClassifier):  # whatever else is fitted, no silo can judge
+            raise TypeError(type(network).__name__)
+        bias, kept = network.head.bias, False
+        before = bias.detach().clone()
+        try:
+            with torch.no_grad():
+                bias.add_(torch.from_numpy(shift).to(bias))
+            later = self._asked(number, left_out)
+            if later is None:
+                return "an earlier attempt at this run has tried other biases, and no silo is asked twice"
+            if not is_better(best.believed(), later.believed()):
+                return "the silos did not call more images right with other biases"
+            kept = True
+            return later
+        except Exception as error:  # what the silos said of the student as it was fitted stands
+            log.exception("other class biases could not be tried", extra=fields(run=self.config.output.name))
+            return f"it failed ({type(error).__name__})"
+        finally:
+            if not kept:
+                with torch.no_grad():
+                    bias.copy_(before)
 
-    def _take(self, reply: Reply) -> None:
-        query, content = self.waiting.get(reply.silo), reply.content
-        if query is None or content.query_id != query.query_id:  # a late answer to a query of the run
-            return
-        if isinstance(content, EvaluationAnswer):
-            self.state.answers[reply.silo] = content
-            del self.waiting[reply.silo]
-            write_evaluations(self.run_dir, self.state)
-            return
-        again = isinstance(content, Lost) or (isinstance(content, Refusal) and content.code in _AGAIN)
-        tries = self.tries[reply.silo] = self.tries.get(reply.silo, 0) + 1
-        if again and tries < _TRIES:
-            self.again_at[reply.silo] = time.monotonic() + 2.0 ** (tries - 1)
-            return
-        why = f"refused ({content.code.value})" if isinstance(content, Refusal) else "its reply cannot be read"
-        if isinstance(content, Lost | Unreadable):
-            why = printable(content.reason, _LONGEST)
-        self.state.reasons[reply.silo] = why
-        del self.waiting[reply.silo]
+    def _asked(self, number: int, left_out: Mapping[SiloId, str] | None = None) -> EvaluationRequests | None:
+        """Asks about the student as it is now; None where an earlier attempt has asked about another one."""
+        weights = save(stored_tensors(self.student.network))
+        digest = hashlib.sha256(weights).hexdigest()
+        if number == len(self.kept):
+            self.kept.append(Evaluations(digest))
+        state = self.kept[number]
+        if state.student != digest:
+            return None
+        requests = EvaluationRequests(self.config, self.student, self.transport, self.run_dir, self.kept, state)
+        if number == len(self.kept) - 1:  # what came next was made of the answers that were there then
+            requests.ask(np.frombuffer(weights, np.uint8), left_out)
+        return requests
 
-
-def _why_not(said: Description | None, begun: bool, size: int) -> str | None:
-    """Why a silo is not asked; None where it is.
-
-    Args:
-        said: description of the silo; None where it has not joined.
-        begun: whether an earlier attempt has asked it: it may have been charged, and a replay is free.
-        size: bytes of the student.
-    """
-    if said is None:
-        return "it has not joined"
-    if said.evaluation is None:
-        return _NOT_OFFERED
-    if size > said.evaluation.max_bytes:
-        return f"it takes students of at most {said.evaluation.max_bytes / 1e6:g} MB, this one has {size / 1e6:.3g} MB"
-    if not said.evaluation.left and not begun:
-        return "its evaluations are used up"
-    return None
+    def _counts(self, asked: EvaluationRequests) -> list[SiloCounts]:
+        """What silos that nothing speaks against tell class by class."""
+        found = [
+            SiloCounts.of(answer, self.student.places_of(silo))
+            for silo, answer in asked.believed().items()
+            if silo not in self.student.suspected
+        ]
+        return [counts for counts in found if counts is not None]
 
 
-def _fault(answer: EvaluationAnswer, offer: EvaluationOffer | None) -> str | None:
-    """Why a number is not believed; None where nothing speaks against it.
-
-    Args:
-        answer: what the silo said.
-        offer: what it offered; None where it did not, or has not joined again.
-    """
-    if offer is not None and (answer.sigma, answer.held_out) != (offer.sigma, offer.held_out):
-        return "its noise or its number of images is another than it said before"
-    noise = _SURE * answer.sigma
-    if answer.right < -noise or (answer.held_out is not None and answer.right > answer.held_out + noise):
-        return f"{answer.right} right images cannot be, even with its noise"
-    return None
+def _left_out(asked: EvaluationRequests) -> dict[SiloId, str]:
+    """Why silos are not asked once more, by name: they gave no number, or have no evaluation left."""
+    answers = asked.believed()
+    found = {entry["id"]: entry["reason"] or USED_UP for entry in asked.entries()}
+    return {silo: why for silo, why in found.items() if silo not in answers or not answers[silo].evaluations_left}

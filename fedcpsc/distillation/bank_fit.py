@@ -83,6 +83,14 @@ class BankFit:
         """The committee's first member."""
         return self.committee[0]
 
+    @property
+    def suspected(self) -> frozenset[str]:
+        """Names of the silos that something speaks against, where silos are judged by their answers."""
+        standing = self.targets.standing
+        if standing is None:
+            return frozenset()
+        return frozenset(silo for silo, why in zip(self.bank.silos, standing.suspicions(), strict=True) if why)
+
     def begin_anew(self) -> None:
         """Puts a new committee, fitted to nothing, in the place of the old one."""
         self.committee = self._new_committee()

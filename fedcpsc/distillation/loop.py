@@ -105,6 +105,11 @@ class RoundLoop:
         return self._reporter.predicted
 
     @property
+    def accuracy(self) -> float | None:
+        """The finished student's accuracy on the held-out images, in [0, 1]; None where it was not measured."""
+        return self._reporter.accuracy
+
+    @property
     def seconds(self) -> float:
         """Seconds spent on the run, earlier attempts counted in."""
         return self.timeline.now
@@ -135,6 +140,11 @@ class RoundLoop:
             if not self.scheduler.active and self.schedule.asked >= self.plan.inherited:
                 break  # every budget is spent: what is banked is what there is
         self._fit_student_to_all_answers()
+
+    def report_once_more(self) -> None:
+        """Measures the finished student anew, whose class biases have changed, and tells of it."""
+        last = range(self.plan.rounds - 1, self.plan.rounds)
+        self._reporter.report(last, "final", final_steps_done=self.config.final_steps)
 
     def _resume(self) -> None:
         """Goes on from the checkpoint, where there is one, and asks again what a crash left unanswered."""

@@ -60,6 +60,13 @@ class ProgressReporter:
     predicted: npt.NDArray[np.int64] | None = field(default=None, init=False)
     _suspicions: SuspicionWatch = field(default_factory=SuspicionWatch)
 
+    @property
+    def accuracy(self) -> float | None:
+        """The finished student's accuracy on the held-out images, in [0, 1]; None where it was not measured."""
+        if self.predicted is None or self.evaluation is None:
+            return None
+        return accuracy(self.predicted, self.evaluation)
+
     def report(self, group: range, phase: Literal["round", "final"], final_steps_done: int = 0) -> None:
         """Measures the student where that is due, and passes on one line of progress.
 

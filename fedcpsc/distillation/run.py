@@ -15,9 +15,10 @@ from fedcpsc.config import RunConfig, load_config
 from fedcpsc.data.images import ImageSet
 from fedcpsc.data.unlabelled import Found, PublicPictures, find_pictures, read_found
 from fedcpsc.distillation.aggregation import class_counts
-from fedcpsc.distillation.at_silos import JudgedStudent, evaluate_at_silos, tell_of_evaluation
+from fedcpsc.distillation.at_silos import evaluate_at_silos, tell_of_evaluation
 from fedcpsc.distillation.ending import leave, measure_ensemble
 from fedcpsc.distillation.evaluate import SiloFacts
+from fedcpsc.distillation.evaluation_requests import JudgedStudent
 from fedcpsc.distillation.events import check_tensorboard
 from fedcpsc.distillation.federation import answer_windows
 from fedcpsc.distillation.fitting import fitting
@@ -160,12 +161,21 @@ def distill(
                 start=start,
             )
             engine.run()
+            judged = JudgedStudent(
+                engine.fitted.student.network,
+                start,
+                bank.label_sets,
+                image_shape,
+                tuple(bank.silos),
+                present,
+                engine.fitted.suspected,
+                engine.accuracy,
+            )
+            at_silos = evaluate_at_silos(config, judged, transport, run_dir, tell)
+            if at_silos is not None and (made := at_silos.get("adjustment")) is not None and made["biases"] is not None:
+                engine.report_once_more()
     finally:
         scheduler.close()
-    judged = JudgedStudent(
-        engine.fitted.student.network, start, bank.label_sets, image_shape, tuple(bank.silos), present
-    )
-    at_silos = evaluate_at_silos(config, judged, transport, run_dir, tell)
     # of a silo that has left, nobody said which teacher lies in its folder now
     facts = None if silo_facts is None else {s: own for s, own in silo_facts.items() if s not in taking.departed}
     ensemble = measure_ensemble(engine.fitted, evaluation, facts)

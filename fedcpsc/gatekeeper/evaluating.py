@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges a student on the owner's held-out images, and answers with one number.
+"""Judges a student on the owner's held-out images, and answers with numbers of images.
 
-    check > ledger (charge, committed) > the student sees the images > noise > ledger (reply) > number
+    check > ledger (charge, committed) > the student sees the images > noise > ledger (reply) > numbers
 
 What is sent is checked before anything is charged, by what the asker itself knows: the network's name, its sizes, its
 tensors. A refusal is a code that depends on public quantities alone.
 
 Images pass through the network one at a time: in batches, rounding may make one image's output depend on which others
 lie beside it, and a network made for it could turn that into many images that change with one. An output that is not
-finite counts as wrong. How long it takes shows about how many images there are, which noise does not cover; see
-docs/threats.md.
+finite is wrong, and of no class. How long it takes shows about how many images there are, which noise does not cover;
+see docs/threats.md.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from fedcpsc.ledger.ledger import Allowance, Budget, Charge, Ledger, Reserved, S
 from fedcpsc.models.classifier import HeadedClassifier
 from fedcpsc.models.sent import network_of_bytes
 from fedcpsc.protocol.codec import from_bytes, to_bytes
-from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
+from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery, PerClassCounts
 
-__all__ = ["StudentJudge", "right_images"]
+__all__ = ["StudentJudge", "predictions"]
 
 _NO_CAP = 2**62
 
@@ -82,6 +82,7 @@ class StudentJudge:
             sigma=self.section.sigma or 0.0,
             held_out=self.images,
             max_bytes=self.section.max_bytes,
+            per_class=self.section.per_class,
         )
 
     def set_aside(self) -> int:
@@ -93,7 +94,7 @@ class StudentJudge:
         return cost_to_come(self.section, self.ledger)
 
     def evaluate(self, query: EvaluationQuery) -> EvaluationAnswer:
-        """How many images the student classifies rightly; the same query again gets the same number, uncharged.
+        """How many images the student classifies rightly; the same query again gets the same numbers, uncharged.
 
         Raises:
             Refused: with a code; nothing is charged then.
@@ -126,18 +127,36 @@ class StudentJudge:
         mechanism = self.section.mechanism(self.ledger.status().unit)
         if not mechanism.dp:  # from now on nothing bounds what was disclosed, and the ledger says so for ever
             self.ledger.release(EXACT_EVALUATIONS, Charge(0, private=False, mechanism="exact evaluations"))
-        right = right_images(network, self.held_out, query.outputs)
+        counts = self._counts(predictions(network, self.held_out), query.outputs, query.classes)
+        released = [int(count) for count in mechanism.release(counts)]
         answer = EvaluationAnswer(
             query_id=query.query_id,
-            right=mechanism.release(right),
+            right=released[0],
             sigma=mechanism.sigma,
             held_out=self.images,
             evaluations_left=evaluations_left(self.section, self.ledger),
             claim=self.guarantee.claim,
+            per_class=self._per_class(released[1:]) if self.section.per_class else None,
         )
         mine = to_bytes(answer)
         sent = self.ledger.store(query.query_id, mine, principal=query.principal)
         return answer if sent == mine else _decoded(sent)
+
+    def _counts(
+        self, predicted: npt.NDArray[np.int64], outputs: tuple[int, ...], classes: int
+    ) -> npt.NDArray[np.int64]:
+        """The right images, int64 [1]; by class also the images, the right ones and the predictions, [1 + 2 k + K]."""
+        labels = self.held_out.labels
+        right = predicted == np.asarray(outputs, np.int64)[labels]
+        if not self.section.per_class:
+            return np.array([right.sum()], np.int64)
+        images, of_right = (np.bincount(of, minlength=self.classes) for of in (labels, labels[right]))
+        said = np.bincount(predicted[predicted >= 0], minlength=classes)
+        return np.concatenate([[right.sum()], images, of_right, said]).astype(np.int64)
+
+    def _per_class(self, released: list[int]) -> PerClassCounts:
+        own = self.classes
+        return PerClassCounts(tuple(released[:own]), tuple(released[own : 2 * own]), tuple(released[2 * own :]))
 
     @property
     def _limit(self) -> Budget:
@@ -166,21 +185,20 @@ class StudentJudge:
             raise Refused(RefusalCode.STUDENT, str(error)) from error
 
 
-def right_images(network: HeadedClassifier, held_out: HeldOut, outputs: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Whether each image's largest output is that of its class, bool [N]; each by itself, on the CPU.
+def predictions(network: HeadedClassifier, held_out: HeldOut) -> npt.NDArray[np.int64]:
+    """Output that is largest for each image, int64 [N], -1 where one is not finite; each by itself, on the CPU.
 
     Args:
         network: network in evaluation mode.
         held_out: images with labels.
-        outputs: output of the network that stands for each of the silo's classes.
     """
-    wanted = np.asarray(outputs, np.int64)[held_out.labels]
-    right = np.zeros(len(held_out), np.bool_)
+    found = np.full(len(held_out), -1, np.int64)
     with torch.inference_mode():
         for place, image in enumerate(held_out.images):
             logits = network(to_pixels(torch.from_numpy(image[np.newaxis].copy())))[0]
-            right[place] = bool(logits.isfinite().all()) and int(logits.argmax()) == wanted[place]
-    return right
+            if bool(logits.isfinite().all()):
+                found[place] = int(logits.argmax())
+    return found
 
 
 def _decoded(reply: bytes) -> EvaluationAnswer:

@@ -13,9 +13,11 @@ from fedcpsc.silo_config import Background, ColumnPersons, DataConfig, FilePerso
 from fedcpsc.typed_yaml import Strict
 
 if TYPE_CHECKING:
-    from fedcpsc.privacy.counting import ExactCount, NoisyCount
+    from fedcpsc.privacy.counting import ExactCounts, NoisyCounts
 
 __all__ = ["EvaluationPolicy", "HeldOutImages"]
+
+_HISTOGRAMS_PER_CLASS = 4  # the right ones in all; by class the images, the right ones and what the student says
 
 
 class HeldOutImages(Strict):
@@ -72,8 +74,10 @@ class EvaluationPolicy(Strict):
 
     Attributes:
         evaluations: number of evaluations over all time: of the ledger, all its runs, and all sets of images.
-        sigma: standard deviation of the noise on the number of right images, in images; must be there under a dp
-            mechanism, and null elsewhere: noise without a guarantee promises nothing.
+        sigma: standard deviation of the noise on each number, in images; must be there under a dp mechanism, and null
+            elsewhere: noise without a guarantee promises nothing.
+        per_class: whether numbers are also told class by class: how many images there are, how many are right, and how
+            often the student says the class. With noise an evaluation then costs four times as much.
         images_per_person: most images of one person that are counted, which the noise must cover; of a person with
             more, the first ones are. Not used where records are protected.
         public_size: whether the number of held-out images is public: it is then told to everybody who connects, and
@@ -84,6 +88,7 @@ class EvaluationPolicy(Strict):
 
     evaluations: Annotated[int, Field(ge=1, le=1_000_000)]
     sigma: Scale | None = None
+    per_class: bool = False
     images_per_person: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     public_size: bool = False
     max_megabytes: Annotated[float, Field(gt=0, le=4096)] = 64.0
@@ -102,12 +107,15 @@ class EvaluationPolicy(Strict):
         """
         return self.images_per_person if unit == "person" else 1
 
-    def mechanism(self, unit: str) -> ExactCount | NoisyCount:
-        """What is done to a count before it leaves the silo.
+    def mechanism(self, unit: str) -> ExactCounts | NoisyCounts:
+        """What is done to counts before they leave the silo.
 
         Args:
             unit: what is protected, `record` or `person`.
         """
-        from fedcpsc.privacy.counting import ExactCount, NoisyCount  # noqa: PLC0415 - brings mpmath
+        from fedcpsc.privacy.counting import ExactCounts, NoisyCounts  # noqa: PLC0415 - brings mpmath
 
-        return ExactCount() if self.sigma is None else NoisyCount(exactly(self.sigma), self.images_per_unit(unit))
+        if self.sigma is None:
+            return ExactCounts()
+        histograms = _HISTOGRAMS_PER_CLASS if self.per_class else 1
+        return NoisyCounts(exactly(self.sigma), self.images_per_unit(unit), histograms)

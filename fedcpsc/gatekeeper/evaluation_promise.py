@@ -73,14 +73,15 @@ def evaluation_charge(section: EvaluationPolicy, unit: str) -> Charge:
         section: section `evaluation` of the policy.
         unit: what is protected, `record` or `person`.
     """
-    mechanism, most = section.mechanism(unit), section.images_per_unit(unit)
-    named = f"sigma={section.sigma!r} images_per_unit={most}" if mechanism.dp else "exact"
+    mechanism = section.mechanism(unit)
+    noise = f"sigma={section.sigma!r} images_per_unit={section.images_per_unit(unit)}"
+    named = (noise if mechanism.dp else "exact") + (" per class" if section.per_class else "")
     return Charge(
         answers=0,
         mu2=cost_of_one(section, unit),
         private=mechanism.dp,
         mechanism=f"{EVALUATION}{named}",
-        sensitivity=float(most) if mechanism.dp else 0.0,
+        sensitivity=mechanism.sensitivity,
         sigma=mechanism.sigma,
     )
 

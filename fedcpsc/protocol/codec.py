@@ -34,6 +34,7 @@ from fedcpsc.protocol.messages import (
     EvaluationOffer,
     EvaluationQuery,
     Message,
+    PerClassCounts,
     Query,
     RecipeQuery,
     Refusal,
@@ -69,7 +70,7 @@ def fields_of(message: Message) -> tuple[Scalars, dict[str, Array]]:
         elif isinstance(value, Recipe):
             scalars[name], parts = value.to_fields()
             arrays |= {part: np.ascontiguousarray(array) for part, array in parts.items()}
-        elif isinstance(value, DpClaim | EvaluationOffer):
+        elif isinstance(value, DpClaim | EvaluationOffer | PerClassCounts):
             scalars[name] = vars(value)
         elif isinstance(value, ClassReport):
             scalars[name] = {"counts": list(value.counts), "dp": vars(value.dp)}
@@ -209,7 +210,20 @@ def _offer(value: dict[str, Any] | None) -> EvaluationOffer | None:
         sigma=_number(value["sigma"]),
         held_out=_whole_or_none(value["held_out"]),
         max_bytes=_whole(value["max_bytes"]),
+        per_class=_flag(value.get("per_class", False)),  # missing before version 1.5
     )
+
+
+def _per_class(value: dict[str, Any] | None) -> PerClassCounts | None:
+    if value is None:
+        return None
+    return PerClassCounts(*(_integers(value[name]) for name in ("images", "right", "predicted")))
+
+
+def _integers(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or len(value) > MAX_CLASSES:
+        raise ProtocolError(explain("per_class", type(value).__name__, "must be lists of numbers", "check the sender"))
+    return tuple(map(_integer, value))
 
 
 def _whole_or_none(value: object) -> int | None:
@@ -254,6 +268,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "sigma": _number,
     "held_out": _whole_or_none,
     "evaluations_left": _whole,
+    "per_class": _per_class,
     "claim": _claim,
     "class_report": _class_report,
 }

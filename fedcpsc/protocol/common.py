@@ -10,7 +10,7 @@ from fedcpsc.errors import ProtocolError, explain
 
 __all__ = ["MAX_CLASSES", "PROTOCOL_VERSION", "TEXT_LIMIT", "DpClaim", "check_classes", "check_query_id"]
 
-PROTOCOL_VERSION = "1.4"  # major.minor: another major is refused, another minor is tolerated
+PROTOCOL_VERSION = "1.5"  # major.minor: another major is refused, another minor is tolerated
 MAX_CLASSES = 2**16  # class indices travel as uint16
 TEXT_LIMIT = 200  # characters of any text in a message
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Federated evaluation: a student is sent to a silo, and one number comes back.
+"""Federated evaluation: a student is sent to a silo, and numbers of images come back.
 
     EvaluationQuery -> EvaluationAnswer, or a Refusal
 
@@ -16,9 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
-from fedcpsc.protocol.common import PROTOCOL_VERSION, DpClaim, check_classes, check_query_id
+from fedcpsc.protocol.common import MAX_CLASSES, PROTOCOL_VERSION, DpClaim, check_classes, check_query_id
 
-__all__ = ["LARGEST_COUNT", "LARGEST_NOISE", "LARGEST_WIDTH", "EvaluationAnswer", "EvaluationOffer", "EvaluationQuery"]
+__all__ = [
+    "LARGEST_COUNT",
+    "LARGEST_NOISE",
+    "LARGEST_WIDTH",
+    "EvaluationAnswer",
+    "EvaluationOffer",
+    "EvaluationQuery",
+    "PerClassCounts",
+]
 
 LARGEST_WIDTH = 4096
 """Channels of a network's first stage."""
@@ -35,9 +43,10 @@ class EvaluationOffer:
     Attributes:
         total: number of evaluations that its policy allows over all time, >= 1.
         left: number of them that are left, >= 0.
-        sigma: standard deviation of the noise on the number of right images; 0 where the number is exact.
+        sigma: standard deviation of the noise on each number of images; 0 where the numbers are exact.
         held_out: number of its held-out images, >= 1; None where that is not public.
         max_bytes: largest student that it takes, in bytes of the safetensors file, >= 1.
+        per_class: whether it also tells its numbers class by class.
     """
 
     total: int
@@ -45,6 +54,7 @@ class EvaluationOffer:
     sigma: float
     held_out: int | None
     max_bytes: int
+    per_class: bool = False
 
     def __post_init__(self) -> None:
         good = self.total >= 1 and self.left >= 0 and 0 <= self.sigma <= LARGEST_NOISE
@@ -113,6 +123,30 @@ class EvaluationQuery:
 
 
 @dataclass(frozen=True)
+class PerClassCounts:
+    """Numbers of held-out images class by class, each with noise where the answer has some.
+
+    Attributes:
+        images: number of images of each of the silo's k own classes.
+        right: number of those that the student classifies rightly, of each of them.
+        predicted: number of images that the student gives each of its K classes; those whose outputs are not finite
+            are in none.
+    """
+
+    images: tuple[int, ...]
+    right: tuple[int, ...]
+    predicted: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        good = len(self.images) == len(self.right) >= 1 and 2 <= len(self.predicted) <= MAX_CLASSES
+        good = good and len(self.images) <= len(self.predicted)
+        if not good or any(abs(count) > LARGEST_COUNT for count in (*self.images, *self.right, *self.predicted)):
+            got = f"{len(self.images)}, {len(self.right)} and {len(self.predicted)} numbers"
+            constraint = f"must be k, k and K >= k whole numbers of at most {LARGEST_COUNT}, K <= {MAX_CLASSES}"
+            raise ProtocolError(explain("per_class", got, constraint, "check the silo"))
+
+
+@dataclass(frozen=True)
 class EvaluationAnswer:
     """How many held-out images of a silo a student classified rightly.
 
@@ -120,10 +154,12 @@ class EvaluationAnswer:
         query_id: id of the query answered.
         right: number of images classified rightly, with noise where `sigma` > 0: then it may be below 0, or larger than
             the number of images.
-        sigma: standard deviation of the noise before its rounding to a whole number; 0 where `right` is exact.
+        sigma: standard deviation of the noise on each number, before its rounding to a whole one; 0 where they are
+            exact.
         held_out: number of held-out images; None where that is not public.
         evaluations_left: number of evaluations that are left in the silo's budget after this one.
-        claim: claim of privacy; its epsilon covers this number together with all else that the silo releases.
+        claim: claim of privacy; its epsilon covers these numbers together with all else that the silo releases.
+        per_class: numbers class by class; None where the silo does not tell them.
     """
 
     query_id: str
@@ -132,6 +168,7 @@ class EvaluationAnswer:
     held_out: int | None
     evaluations_left: int
     claim: DpClaim = field(default_factory=DpClaim)
+    per_class: PerClassCounts | None = None
     version: str = PROTOCOL_VERSION
 
     def __post_init__(self) -> None:

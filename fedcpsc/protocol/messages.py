@@ -21,7 +21,7 @@ from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ProtocolError, RefusalCode, VersionError, explain
 from fedcpsc.protocol.answer_form import AnswerForm
 from fedcpsc.protocol.common import MAX_CLASSES, PROTOCOL_VERSION, TEXT_LIMIT, DpClaim, check_classes, check_query_id
-from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
+from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery, PerClassCounts
 from fedcpsc.protocol.recipe import Recipe
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "EvaluationQuery",
     "EvaluationTarget",
     "Message",
+    "PerClassCounts",
     "Query",
     "QueryTarget",
     "RecipeQuery",

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from fedcpsc.runs.result import Estimate, FederatedEvaluation, SiloEvaluation
 
-__all__ = ["estimate_in_words", "in_one_sentence", "judged_in_words", "noise_in_words", "right_in_words"]
+__all__ = [
+    "adjustment_in_words",
+    "estimate_in_words",
+    "in_one_sentence",
+    "judged_in_words",
+    "noise_in_words",
+    "right_in_words",
+]
 
 
 def in_one_sentence(found: FederatedEvaluation) -> str:
@@ -28,6 +35,29 @@ def in_one_sentence(found: FederatedEvaluation) -> str:
         f"{100 * pooled['accuracy']:.1f} % right, standard error {100 * pooled['standard_error']:.1f} points, on"
         f" {pooled['images']:,} held-out images that {silos}, by their own word."
     )
+
+
+def adjustment_in_words(found: FederatedEvaluation, accuracy: float | None = None) -> str:
+    """What was done to the student's class biases, and what it brought; "" where silos told nothing class by class.
+
+    Args:
+        found: entry `federated_evaluation` of a result.
+        accuracy: the student's accuracy on the server's held-out images, in [0, 1]; None where it is not told.
+    """
+    if (made := found.get("adjustment")) is None:
+        return ""
+    if made["biases"] is None:
+        return f"The student's class biases are as they were fitted: {made['reason']}."
+    before, after, measured = made["before"], found["pooled"], made["accuracy_before"]
+    steps = []
+    if before is not None and after is not None:
+        steps.append(
+            f"{100 * after['accuracy']:.1f} % right on the silos' images, {100 * before['accuracy']:.1f} % before"
+        )
+    if measured is not None and accuracy is not None:
+        steps.append(f"{100 * accuracy:.1f} % on the server's, {100 * measured:.1f} % before")
+    brought = f": {'; '.join(steps)}" if steps else ", which then called more images right"
+    return f"The student's class biases were shifted by the silos' counts class by class{brought}."
 
 
 def estimate_in_words(found: Estimate) -> str:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""evaluations.json: which silos were asked to judge the student, under which ids, and what they said.
+"""evaluations.json: which silos were asked to judge which student, under which ids, and what they said.
 
 It is on the disk before the first silo is asked: a run that is gone on with asks under the same ids, and no silo
-charges twice. It belongs to one student, by the SHA-256 of its weights.
+charges twice. Each entry belongs to one student, by the SHA-256 of its weights: the fitted one, then those with other
+class biases (`distillation.logit_adjustment`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fedcpsc.errors import ProtocolError, RunError, explain
 from fedcpsc.files import durable
@@ -23,12 +24,12 @@ from fedcpsc.strict_json import format_json, parse_mapping
 
 __all__ = ["Evaluations", "pooled", "read_evaluations", "silo_evaluation", "write_evaluations"]
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2  # 1 held a single student
 
 
 @dataclass
 class Evaluations:
-    """What was asked of whom.
+    """What was asked of whom about one student.
 
     Attributes:
         student: SHA-256 of the weights that are judged, in hexadecimal digits.
@@ -43,21 +44,27 @@ class Evaluations:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def write_evaluations(run_dir: Path, evaluations: Evaluations) -> None:
+def write_evaluations(run_dir: Path, students: Sequence[Evaluations]) -> None:
     """Writes the file, whole or not at all, and hands it to the disk.
+
+    Args:
+        run_dir: folder of the run.
+        students: what was asked about each student, the fitted one first.
 
     Raises:
         OSError: it cannot be written.
     """
     path = run_dir / EVALUATIONS_FILE
-    answers = {silo: fields_of(answer)[0] for silo, answer in evaluations.answers.items()}
-    tree = {"schema": _SCHEMA, **vars(evaluations), "answers": answers}
+    entries = [
+        {**vars(student), "answers": {silo: fields_of(answer)[0] for silo, answer in student.answers.items()}}
+        for student in students
+    ]
     with durable(path) as file:
-        file.write((format_json(tree, path, indent=1) + "\n").encode())
+        file.write((format_json({"schema": _SCHEMA, "students": entries}, path, indent=1) + "\n").encode())
 
 
-def read_evaluations(run_dir: Path) -> Evaluations | None:
-    """The file's content; None where no silo was asked yet.
+def read_evaluations(run_dir: Path) -> list[Evaluations]:
+    """The file's content, the fitted student first; empty where no silo was asked yet.
 
     Raises:
         RunError: the file is damaged, cannot be read, or was written by a newer version.
@@ -66,14 +73,18 @@ def read_evaluations(run_dir: Path) -> Evaluations | None:
     try:
         tree = parse_mapping(path.read_bytes())
         check_schema(tree, path, _SCHEMA)
-        read = {str(silo): from_fields(fields, {}) for silo, fields in tree["answers"].items()}
-        answers = {silo: answer for silo, answer in read.items() if isinstance(answer, EvaluationAnswer)}
-        return Evaluations(str(tree["student"]), dict(tree["ids"]), answers, dict(tree["reasons"]))
+        return [_read(entry) for entry in tree.get("students", [tree])]
     except FileNotFoundError:
-        return None
+        return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ProtocolError) as error:
         remedy = f"restore it, or delete {path.name}: silos are then asked anew, which they charge anew"
         raise RunError(explain("run", str(path), f"is damaged or cannot be read ({error!r})", remedy)) from error
+
+
+def _read(tree: Mapping[str, Any]) -> Evaluations:
+    read = {str(silo): from_fields(fields, {}) for silo, fields in tree["answers"].items()}
+    answers = {silo: answer for silo, answer in read.items() if isinstance(answer, EvaluationAnswer)}
+    return Evaluations(str(tree["student"]), dict(tree["ids"]), answers, dict(tree["reasons"]))
 
 
 def silo_evaluation(silo: str, answer: EvaluationAnswer | None, reason: str | None) -> SiloEvaluation:

@@ -25,6 +25,7 @@ __all__ = [
     "EarlierRunResult",
     "EnsembleResult",
     "FederatedEvaluation",
+    "LogitAdjustment",
     "Network",
     "PooledEvaluation",
     "RunResult",
@@ -193,6 +194,24 @@ class PooledEvaluation(TypedDict):
     silos: int
 
 
+class LogitAdjustment(TypedDict):
+    """What was added to the student's class biases, by the silos' counts (`evaluation.logit_adjustments`).
+
+    Attributes:
+        biases: number added to the logit of each class, of mean 0, in all shifts; None where none was kept.
+        shifts: number of shifts that were kept, >= 0.
+        before: pooled estimate of the student without; None where no silo tells how many images it has.
+        accuracy_before: accuracy of the student without, on the server's held-out images; None without any.
+        reason: reason why no other, or no further, biases were tried or kept.
+    """
+
+    biases: list[float] | None
+    shifts: int
+    before: PooledEvaluation | None
+    accuracy_before: float | None
+    reason: str | None
+
+
 class FederatedEvaluation(TypedDict):
     """What the silos say of the student, on held-out images of their own (`evaluation.at_silos`).
 
@@ -200,11 +219,14 @@ class FederatedEvaluation(TypedDict):
         silos: an entry for each silo of the run; none where nobody was asked.
         pooled: estimate over all silos that tell how many images they have; None where none does.
         reason: reason why nobody was asked; None where silos were.
+        adjustment: what was added to the student's class biases; missing where silos told nothing class by class, or
+            it was not wished for.
     """
 
     silos: list[SiloEvaluation]
     pooled: PooledEvaluation | None
     reason: str | None
+    adjustment: NotRequired[LogitAdjustment]
 
 
 class Estimate(TypedDict):

@@ -14,7 +14,7 @@ from support.judging_silo import JudgingSilo
 from support.tiny_runs import tiny_config
 
 import clients.app
-from fedcpsc.distillation import at_silos
+from fedcpsc.distillation import evaluation_requests
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import RefusalCode
@@ -145,7 +145,7 @@ def test_a_run_that_is_gone_on_with_asks_under_the_same_ids_and_nobody_charges_t
     silos[1].judge_misbehaves = dies
     with pytest.raises(Died):
         run(folder, silos)
-    kept = read_evaluations(folder)
+    (kept,) = read_evaluations(folder)
     assert set(kept.ids) == {"a", "b"}  # on the disk before the first of them heard of one
     assert not (folder / "result.json").exists()
     silos[1].judge_misbehaves = lambda query, count: None
@@ -163,15 +163,25 @@ def test_another_student_is_not_sent_again_by_itself(tmp_path):
     run(folder, silos)
     (folder / "result.json").unlink()
     tree = json.loads((folder / "evaluations.json").read_text())
-    (folder / "evaluations.json").write_text(json.dumps({**tree, "student": "0" * 64}))
+    tree["students"][0]["student"] = "0" * 64
+    (folder / "evaluations.json").write_text(json.dumps(tree))
     result = run(folder, silos, resume=True, told=told)
     assert "weights differ" in result["federated_evaluation"]["reason"]
     assert any("delete evaluations.json" in line for line in told)
     assert [len(silo.students) for silo in silos] == [1, 1]
 
 
+def test_a_file_of_an_earlier_version_held_a_single_student(tmp_path):
+    run(tmp_path, [JudgingSilo("a"), JudgingSilo("b")])
+    path = tmp_path / "evaluations.json"
+    tree = json.loads(path.read_text())
+    before = read_evaluations(tmp_path)
+    path.write_text(json.dumps({"schema": 1, **tree["students"][0]}))
+    assert read_evaluations(tmp_path) == before
+
+
 def test_whatever_goes_wrong_the_run_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(at_silos, "write_evaluations", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr(evaluation_requests, "write_evaluations", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     silos = [JudgingSilo("a"), JudgingSilo("b")]
     result = run(tmp_path / "run", silos)
     assert result["federated_evaluation"] == {"silos": [], "pooled": None, "reason": "it failed (OSError)"}

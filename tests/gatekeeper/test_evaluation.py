@@ -38,7 +38,7 @@ from fedcpsc.gatekeeper.ledger_words import readable
 from fedcpsc.ledger.ledger import MU2_UNIT, Charge, Ledger
 from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import gaussian_epsilon
-from fedcpsc.privacy.counting import NoisyCount
+from fedcpsc.privacy.counting import NoisyCounts
 from fedcpsc.protocol.codec import to_bytes
 from fedcpsc.protocol.messages import AnswerForm, DescribeRequest, EvaluationAnswer, Query, Refusal
 
@@ -92,7 +92,7 @@ def test_outputs_say_which_of_the_students_classes_are_the_silos_own(tmp_path):
 def test_the_same_evaluation_again_gets_the_same_bytes_uncharged_and_looks_at_no_image(tmp_path, monkeypatch):
     gatekeeper = judging(tmp_path, a_policy(NOISY, mechanism=NOISE_ONLY))
     first, spent = gatekeeper.evaluate(sent()), gatekeeper.ledger.status().spent
-    monkeypatch.setattr(evaluating, "right_images", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(evaluating, "predictions", lambda *_: pytest.fail("looked again"))
     assert to_bytes(gatekeeper.evaluate(sent())) == to_bytes(first)
     assert gatekeeper.ledger.status().spent == spent
     assert code(gatekeeper.evaluate(sent(network=a_student(1)))) is RefusalCode.REPLAY
@@ -109,7 +109,7 @@ def test_it_is_charged_durably_before_the_student_sees_an_image_and_a_crash_is_n
             seen.append(other.status().spent.mu2)
         raise MemoryError
 
-    monkeypatch.setattr(evaluating, "right_images", dies)
+    monkeypatch.setattr(evaluating, "predictions", dies)
     assert code(gatekeeper.evaluate(sent())) is RefusalCode.INTERNAL
     cost = MU2_UNIT // 25
     assert seen == [cost]
@@ -171,7 +171,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_is_no_student_for_this_silo_is_refused_at_the_door_uncharged(tmp_path, what, monkeypatch):
-    monkeypatch.setattr(evaluating, "right_images", lambda *_: pytest.fail("it was let in"))
+    monkeypatch.setattr(evaluating, "predictions", lambda *_: pytest.fail("it was let in"))
     gatekeeper = judging(tmp_path, a_policy({**EXACT, "max_megabytes": 2.0}))
     asked = sent(**HOSTILE[what])
     assert gatekeeper.evaluate(asked) == Refusal(RefusalCode.STUDENT, asked.query_id)
@@ -204,10 +204,10 @@ def test_an_output_that_is_not_finite_counts_as_wrong_and_is_no_error(tmp_path):
 
 def test_each_image_is_judged_by_itself_whatever_lies_beside_it(tmp_path):
     images = held_out_images(9)
-    whole = evaluating.right_images(a_student().eval(), images, (0, 1, 2))
+    whole = evaluating.predictions(a_student().eval(), images)
     for place in range(9):
         alone = HeldOut(images.images[place : place + 1], images.labels[place : place + 1])
-        assert evaluating.right_images(a_student().eval(), alone, (0, 1, 2)).tolist() == [whole[place]]
+        assert evaluating.predictions(a_student().eval(), alone).tolist() == [whole[place]]
 
 
 # What is promised ----------------------------------------------------------------------------------------------------
@@ -316,8 +316,7 @@ def test_after_rows_were_lost_nobody_knows_how_many_evaluations_there_were(tmp_p
 def test_the_noise_is_as_large_as_it_says_and_no_larger(sigma):
     """Two-sided: a variance of 4000 draws lies within 12 % of the rounded Gaussian's but for a chance of 1e-7."""
     mechanism = a_policy({**NOISY, "sigma": sigma}, mechanism=NOISE_ONLY).evaluation.mechanism("record")
-    right = np.arange(40) < 30
-    drawn = np.array([mechanism.release(right) for _ in range(4000)])
+    drawn = np.array([mechanism.release(np.array([30]))[0] for _ in range(4000)])
     variance = sigma**2 + 1 / 12
     assert abs(drawn.mean() - 30) < 5.4 * math.sqrt(variance / 4000)
     assert 0.88 < drawn.var() / variance < 1.12
@@ -332,11 +331,10 @@ def test_what_two_neighbours_release_is_no_easier_to_tell_apart_than_the_charge_
     from fedcpsc.audit.bounds import two_world_mu
 
     most, draws = 6, 40_000
-    mechanism = NoisyCount(Fraction(4), most)
+    mechanism = NoisyCounts(Fraction(4), most)
     mu = math.sqrt(mechanism.cost())
     assert mu == 1.5
-    without, with_ = np.zeros(30, bool), np.arange(30) < most
-    a, b = (np.array([mechanism.release(right) for _ in range(draws)]) for right in (without, with_))
+    a, b = (np.array([mechanism.release(np.array([right]))[0] for _ in range(draws)]) for right in (0, most))
     false, missed = int((a > most / 2).sum()), int((b <= most / 2).sum())
     proven = two_world_mu(false, draws, missed, draws, 1 - 2e-6)
     assert 0.8 * mu < proven <= mu

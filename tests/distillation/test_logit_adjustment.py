@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class biases by the silos' counts: what they are, who can steer them, and that a run keeps only what is better."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.fakes import FakeSilo
+from support.judging_silo import CountingSilo, JudgingSilo, bright_images
+from support.tiny_runs import tiny_config
+
+from fedcpsc.distillation import at_silos
+from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better
+from fedcpsc.distillation.run import distill
+from fedcpsc.distillation.transport import LocalTransport
+from fedcpsc.models.sent import network_of_bytes
+from fedcpsc.protocol.evaluation import EvaluationAnswer, PerClassCounts
+from fedcpsc.runs.evaluation_words import adjustment_in_words
+
+SHIFT = np.array([2.0, -0.5, -1.5])
+
+
+def counts(images, predicted, sigma=0.0):
+    return SiloCounts(np.array(images, float), np.array(predicted, float), sigma)
+
+
+def answer(right, held_out=100, per_class=None):
+    return EvaluationAnswer("0" * 32, right, 0.0, held_out, 3, per_class=per_class)
+
+
+# What is added ------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_that_is_said_twice_as_often_as_it_is_loses_half_of_its_odds():
+    found = class_biases([counts([999, 999, 999], [1999, 499, 499])])
+    np.testing.assert_allclose(found, [-np.log(4) * 2 / 3, np.log(4) / 3, np.log(4) / 3], atol=1e-12)
+    assert abs(found.sum()) < 1e-12
+
+
+def test_shifts_bring_back_the_shares_that_the_images_have():
+    """Two-sided: of a student with known biases, the counts of 3,000 images give them back to 0.15."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 30_000)
+    logits = rng.normal(0, 1.5, (30_000, 3))
+    logits[np.arange(30_000), labels] += 2
+    told, shift = logits + SHIFT, np.zeros(3)
+    for _ in range(4):
+        predicted = np.bincount((told + shift).argmax(1), minlength=3)
+        shift += class_biases([counts(np.bincount(labels, minlength=3), predicted)])
+    np.testing.assert_allclose(shift, -(SHIFT - SHIFT.mean()), atol=0.15)
+
+
+def test_noise_alone_moves_nothing():
+    rng = np.random.default_rng(1)
+    plain, noisy = [], []
+    for _ in range(300):
+        predicted = 30 + rng.normal(0, 25, 10)
+        plain.append(np.abs(class_biases([counts([30] * 10, predicted)])).mean())
+        noisy.append(np.abs(class_biases([counts([30] * 10, predicted, 25.0)])).mean())
+    assert np.mean(plain) > 0.5
+    assert np.mean(noisy) < 0.25
+
+
+def test_a_silo_that_says_it_has_more_images_than_all_others_counts_as_much_as_the_median():
+    honest = [counts([50, 50], [50, 50])] * 4
+    one = class_biases([*honest, counts([50, 50], [90, 10])])
+    boasting = class_biases([*honest, counts([500_000, 500_000], [900_000, 100_000])])
+    np.testing.assert_allclose(one, boasting, atol=0.01)
+
+
+def test_no_class_is_shifted_without_bounds():
+    found = class_biases([counts([10**6, 0], [0, 10**6])])
+    assert found.tolist() == [2.0, -2.0]
+
+
+def test_a_silos_own_classes_lie_where_the_federation_has_them():
+    told = PerClassCounts((5, 7), (4, 6), (1, 2, 3, 6))
+    found = SiloCounts.of(answer(10, 12, told), (3, 0))
+    assert found.images.tolist() == [7, 0, 0, 5]
+    assert found.predicted.tolist() == [1, 2, 3, 6]
+    assert SiloCounts.of(answer(10, 12), (3, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        ([80, 80, 80], [82, 81, 80], True),
+        ([80, 80, 80], [80, 80, 80], False),
+        ([80, 80, 80], [100, 78, 79], False),  # one alone says so, and the others lose
+        ([80, 80], [90, 78], True),  # of two nobody can be outvoted
+        ([80], [81], True),
+        ([], [], False),
+    ],
+)
+def test_more_images_must_be_right_and_not_by_one_silos_word_alone(before, after, wanted):
+    first = {str(silo): answer(right) for silo, right in enumerate(before)}
+    then = {str(silo): answer(right) for silo, right in enumerate(after)}
+    assert is_better(first, then) is wanted
+
+
+def test_only_silos_that_judged_both_are_compared():
+    assert not is_better({"a": answer(80), "b": answer(10)}, {"a": answer(79)})
+
+
+# In a run -----------------------------------------------------------------------------------------------------------
+
+
+def run(folder, silos, *, told=None, resume=False, **changes):
+    told = [] if told is None else told
+    rules = tiny_config(
+        silos__count=len(silos), evaluation__at_silos=True, evaluation__held_out=False,
+        **{"queries__deadline_s": 5.0} | changes,
+    )  # fmt: skip
+    return distill(rules, LocalTransport(silos), folder, resume=resume, tell=told.append)
+
+
+def three(**fields):
+    return [CountingSilo(name, bright_images(60, seed), **fields) for seed, name in enumerate("abc")]
+
+
+@pytest.fixture
+def biased(monkeypatch):
+    """The fitted student as it is on photographs: some classes come out too often."""
+    judged = at_silos._Evaluation.result
+
+    def result(self):
+        if not self.kept:
+            with torch.no_grad():
+                self.student.network.head.bias.add_(torch.from_numpy(SHIFT).float())
+        return judged(self)
+
+    monkeypatch.setattr(at_silos._Evaluation, "result", result)
+
+
+def rights(silos, folder):
+    weights = (folder / "student.safetensors").read_bytes()
+    network = network_of_bytes("convnet", 3, (1, 8, 8), 4, weights)
+    from fedcpsc.gatekeeper.evaluating import predictions
+
+    return [int((predictions(network, s.held_out) == s.held_out.labels).sum()) for s in silos]
+
+
+def test_a_biased_student_is_shifted_judged_again_and_written(tmp_path, biased):
+    silos, told = three(), []
+    found = run(tmp_path, silos, told=told, student__final_steps=150)["federated_evaluation"]
+    made = found["adjustment"]
+    assert [len(silo.judged) for silo in silos] == [2, 2, 2]
+    assert found["pooled"]["accuracy"] > made["before"]["accuracy"] + 0.05
+    assert made["biases"][0] < made["biases"][2]
+    assert [entry["right"] for entry in found["silos"]] == rights(silos, tmp_path)
+    assert made["reason"] is None
+    assert any("class biases were shifted" in line for line in told)
+    assert "% before" in adjustment_in_words(found)
+
+
+def test_what_the_silos_do_not_call_better_is_undone(tmp_path):
+    def worse(told, before):
+        if not before:
+            return replace(told, predicted=(10, 40, 10))
+        return replace(told, right=tuple(max(0, right - 5) for right in told.right))
+
+    silos = three(says=worse)
+    found = run(tmp_path, silos)["federated_evaluation"]
+    assert found["adjustment"]["biases"] is None
+    assert "did not call more images right" in found["adjustment"]["reason"]
+    first = network_of_bytes("convnet", 3, (1, 8, 8), 4, silos[0].students[0].weights.tobytes())
+    stored = network_of_bytes("convnet", 3, (1, 8, 8), 4, (tmp_path / "student.safetensors").read_bytes())
+    assert torch.equal(first.head.bias, stored.head.bias)
+    assert [entry["right"] for entry in found["silos"]] == rights(silos, tmp_path)
+
+
+def test_one_dishonest_silo_can_neither_steer_the_student_nor_have_it_kept(tmp_path):
+    def lies(told, before):
+        if not before:
+            return replace(told, images=(58, 1, 1), right=(20, 0, 0), predicted=(1, 1, 58))
+        return replace(told, images=(60, 0, 0), right=(60, 0, 0), predicted=(60, 0, 0))
+
+    honest = three()[:2]
+    run(tmp_path / "without", [*honest, JudgingSilo("c")], evaluation__logit_adjustments=0)
+    before = sum(rights(honest, tmp_path / "without"))
+    silos = [*three()[:2], CountingSilo("c", bright_images(60, 2), says=lies)]
+    run(tmp_path / "with", silos)
+    assert sum(rights(silos[:2], tmp_path / "with")) >= before
+
+
+def test_silos_without_a_second_evaluation_are_not_asked_for_one(tmp_path, biased):
+    silos = three(evaluations=1)
+    found = run(tmp_path, silos)["federated_evaluation"]
+    assert [len(silo.judged) for silo in silos] == [1, 1, 1]
+    assert found["adjustment"]["biases"] is None
+    assert "no silo has an evaluation left" in found["adjustment"]["reason"]
+
+
+def test_it_is_left_out_where_nobody_tells_of_classes_or_it_is_not_wished_for(tmp_path):
+    plain = [JudgingSilo("a"), JudgingSilo("b"), FakeSilo("c")]
+    assert "adjustment" not in run(tmp_path / "plain", plain)["federated_evaluation"]
+    silos = three()
+    found = run(tmp_path / "off", silos, evaluation__logit_adjustments=0)["federated_evaluation"]
+    assert "adjustment" not in found
+    assert [len(silo.judged) for silo in silos] == [1, 1, 1]
+
+
+def test_a_run_cut_while_it_tried_is_gone_on_with_and_nobody_charges_twice(tmp_path):
+    class Died(BaseException):
+        pass
+
+    def dies(query, count):
+        if count == 2:
+            raise Died
+
+    def biased_counts(told, before):
+        return replace(told, predicted=(10, 40, 10)) if not before else told
+
+    silos = [*three(says=biased_counts)[:2], CountingSilo("c", bright_images(60, 2), misbehave=dies)]
+    with pytest.raises(Died):
+        run(tmp_path, silos)
+    assert len(json.loads((tmp_path / "evaluations.json").read_text())["students"]) == 2
+    silos[2].judge_misbehaves = lambda query, count: None
+    run(tmp_path, silos, resume=True)
+    assert [len(silo.judged) for silo in silos] == [2, 2, 2]
+
+
+WRONG = {
+    "other classes": PerClassCounts((30, 30), (1, 1), (20, 20, 20)),
+    "more right than there are": PerClassCounts((20, 20, 20), (21, 0, 0), (20, 20, 20)),
+    "another sum": PerClassCounts((20, 20, 21), (1, 0, 0), (20, 20, 20)),
+    "more said than there are": PerClassCounts((20, 20, 20), (1, 0, 0), (20, 20, 21)),
+    "below zero": PerClassCounts((20, 20, 20), (2, 0, -1), (20, 20, 20)),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_numbers_that_contradict_one_another_are_shown_and_move_nothing(tmp_path, what):
+    silos = [*three()[:2], CountingSilo("c", bright_images(60, 2), says=lambda told, before: WRONG[what])]
+    found = run(tmp_path, silos)["federated_evaluation"]
+    assert "contradict one another" in found["silos"][2]["reason"]
+    assert len(silos[2].judged) == 1
+    assert found["pooled"]["silos"] == 2
