@@ -24,7 +24,8 @@ import shutil
 from pathlib import Path
 
 from fedcpsc.errors import SiloError, explain
-from fedcpsc.files import sync
+from fedcpsc.files import private_folder, sync
+from fedcpsc.gatekeeper.held_out import HELD_OUT_FOLDER
 from fedcpsc.gatekeeper.opening import create_ledger
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy, load_policy, mark_path
 from fedcpsc.gatekeeper.releases import record_training
@@ -67,10 +68,22 @@ def replicate(made: Path, folder: Path) -> Manifest:
             if (made / name).exists():
                 shutil.copy2(made / name, partial / name)
                 sync(partial / name)
+        _copy_held_out(made / HELD_OUT_FOLDER, partial / HELD_OUT_FOLDER)
         sync(partial)
         partial.rename(folder)
         sync(folder.parent)
     return manifest
+
+
+def _copy_held_out(made: Path, folder: Path) -> None:
+    """Copies the images that were set aside of the silo's (`silos.held_out`), where there are any."""
+    if not made.exists():
+        return
+    private_folder(folder)
+    for file in made.iterdir():
+        shutil.copy2(file, folder / file.name)
+        sync(folder / file.name)
+    sync(folder)
 
 
 def check_copyable(policy: Policy) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from fedcpsc.config import RunConfig
 from fedcpsc.errors import SiloError
+from fedcpsc.gatekeeper.held_out import HELD_OUT_FOLDER
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.policy import POLICY_FILE, Policy
 from fedcpsc.gatekeeper.seen_records import records_seen
@@ -45,6 +46,21 @@ def ledger_of(folder):
 def charge(folder, answers):
     with ledger_of(folder) as ledger:
         ledger.reserve(f"{answers:032x}", "a" * 64, Charge(answers))
+
+
+def test_a_copy_judges_students_on_the_images_that_were_set_aside(tmp_path):
+    policy = {"answers": 500, "evaluation": {"evaluations": 2, "public_size": True}}
+    make_silos(config(silos={"policy": policy, "held_out": 0.3}), tmp_path / "made")
+    made, copy = tmp_path / "made/0", tmp_path / "copy/0"
+    replicate(made, copy)
+    assert (copy / HELD_OUT_FOLDER).stat().st_mode & 0o077 == 0
+    offers = []
+    for folder in (made, copy):
+        gatekeeper = open_gatekeeper(folder)
+        offers.append(gatekeeper.describe(DescribeRequest()).evaluation)
+        gatekeeper.close()
+    assert offers[0] == offers[1]
+    assert offers[0].held_out > 0
 
 
 def test_a_copy_has_the_teacher_and_the_whole_budget_and_what_it_spends_is_its_own(made, tmp_path):
