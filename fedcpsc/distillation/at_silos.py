@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -28,11 +30,11 @@ from fedcpsc.distillation.evaluation_requests import (
     EvaluationRequests,
     JudgedStudent,
 )
-from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better
+from fedcpsc.distillation.logit_adjustment import FIRST_STEP, SiloCounts, class_biases, is_better
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.logs import fields
 from fedcpsc.models.adapted import stored_tensors
-from fedcpsc.models.classifier import HeadedClassifier
+from fedcpsc.models.classifier import Classifier, HeadedClassifier
 from fedcpsc.models.students import Start
 from fedcpsc.printable import printable
 from fedcpsc.protocol.messages import Description
@@ -135,67 +137,50 @@ class _Evaluation:
             why = "an earlier fit of this student was sent to the silos, whose weights differ, and none is asked twice"
             self.tell(f"evaluation.at_silos: {why}; delete {EVALUATIONS_FILE} to ask anew, which is charged anew")
             return _without(why)
-        last, biases, why_no_more = self._adjusted(first)
-        entries = last.entries()
+        made = self._adjusted(first)
+        entries = made.judged.entries()
         for entry in entries:
             if entry["reason"] is not None and entry["reason"] != NOT_OFFERED:
                 self.tell(f"{entry['id']} has not evaluated the student: {entry['reason']}")
         found: FederatedEvaluation = {"silos": entries, "pooled": pooled(entries), "reason": None}
         if self.config.evaluation.logit_adjustments and self._counts(first):
             adjustment: LogitAdjustment = {
-                "biases": None if last is first else [round(float(bias), 4) for bias in biases],
-                "shifts": self.kept.index(last.state),
+                "biases": [round(float(bias), 4) for bias in made.biases] if made.shifts else None,
+                "shifts": made.shifts,
                 "before": pooled(first.entries()),
                 "accuracy_before": self.student.accuracy,
-                "reason": why_no_more,
+                "reason": made.reason,
             }
             found["adjustment"] = adjustment
             self.tell(f"evaluation.at_silos: {adjustment_in_words(found)}")
         return found
 
-    def _adjusted(self, first: EvaluationRequests) -> tuple[EvaluationRequests, np.ndarray, str | None]:
-        """Shifts the student's biases as long as the silos call it better; what was asked last, and the whole shift."""
-        best, whole = first, np.zeros(self.student.label_sets.classes)
-        for number in range(1, self.config.evaluation.logit_adjustments + 1):
-            counts, left_out = self._counts(best), _left_out(best)
-            begun = self.kept[number].ids if number < len(self.kept) else {}
-            if not counts:
-                return best, whole, None
-            if not begun and len(left_out) == len(self.student.silos):
-                return best, whole, "no silo has an evaluation left to try it with"
-            shift = class_biases(counts)
-            later = self._tried(number, shift, best, left_out)
-            if isinstance(later, str):
-                return best, whole, later
-            best, whole = later, whole + shift
-        return best, whole, None
-
-    def _tried(
-        self, number: int, shift: np.ndarray, best: EvaluationRequests, left_out: Mapping[SiloId, str]
-    ) -> EvaluationRequests | str:
-        """What the silos say of the student with shifted biases, which it keeps; or why it does not."""
-        network = self.student.network
-        if not isinstance(network, HeadedClassifier):  # whatever else is fitted, no silo can judge
-            raise TypeError(type(network).__name__)
-        bias, kept = network.head.bias, False
-        before = bias.detach().clone()
+    def _adjusted(self, first: EvaluationRequests) -> _Adjusted:
+        """Shifts the student's class biases, asks about it, and keeps what the silos call better."""
+        made, step = _Adjusted(first, np.zeros(self.student.label_sets.classes)), FIRST_STEP
         try:
-            with torch.no_grad():
-                bias.add_(torch.from_numpy(shift).to(bias))
-            later = self._asked(number, left_out)
-            if later is None:
-                return "an earlier attempt at this run has tried other biases, and no silo is asked twice"
-            if not is_better(best.believed(), later.believed()):
-                return "the silos did not call more images right with other biases"
-            kept = True
-            return later
-        except Exception as error:  # what the silos said of the student as it was fitted stands
+            for number in range(1, self.config.evaluation.logit_adjustments + 1):
+                counts, left_out = self._counts(made.judged), self._left_out(made.judged)
+                begun = number < len(self.kept)
+                if not counts or (not begun and len(left_out) == len(self.student.silos)):
+                    made.reason = "no silo has an evaluation left to try others with"
+                    break
+                shift = class_biases(counts, step)
+                with _shifted(self.student.network, shift) as keep:
+                    later = self._asked(number, left_out)
+                    if later is None:
+                        made.reason = "an earlier attempt at this run has tried others, and no silo is asked twice"
+                        break
+                    if is_better(made.judged.believed(), later.believed()):
+                        keep()
+                        made = _Adjusted(later, made.biases + shift, made.shifts + 1)
+                    else:
+                        step /= 2
+                        made.reason = "the silos did not call more images right with others"
+        except Exception as error:  # what the silos have said of the student as it is stands
             log.exception("other class biases could not be tried", extra=fields(run=self.config.output.name))
-            return f"it failed ({type(error).__name__})"
-        finally:
-            if not kept:
-                with torch.no_grad():
-                    bias.copy_(before)
+            made.reason = f"it failed ({type(error).__name__})"
+        return made
 
     def _asked(self, number: int, left_out: Mapping[SiloId, str] | None = None) -> EvaluationRequests | None:
         """Asks about the student as it is now; None where an earlier attempt has asked about another one."""
@@ -220,9 +205,50 @@ class _Evaluation:
         ]
         return [counts for counts in found if counts is not None]
 
+    def _left_out(self, asked: EvaluationRequests) -> dict[SiloId, str]:
+        """Why silos are not asked once more, by name: they gave no number, or have no evaluation left."""
+        found = {}
+        for entry in asked.entries():
+            left = [one.answers[entry["id"]].evaluations_left for one in self.kept if entry["id"] in one.answers]
+            if entry["reason"] is not None or not min(left, default=0):
+                found[entry["id"]] = entry["reason"] or USED_UP
+        return found
 
-def _left_out(asked: EvaluationRequests) -> dict[SiloId, str]:
-    """Why silos are not asked once more, by name: they gave no number, or have no evaluation left."""
-    answers = asked.believed()
-    found = {entry["id"]: entry["reason"] or USED_UP for entry in asked.entries()}
-    return {silo: why for silo, why in found.items() if silo not in answers or not answers[silo].evaluations_left}
+
+@dataclass(eq=False)
+class _Adjusted:
+    """What came of the shifts so far.
+
+    Attributes:
+        judged: questions about the student as it is.
+        biases: what was added to its class biases, [K].
+        shifts: number of shifts that were kept.
+        reason: reason why the last was not kept, or no more were tried; None where nothing was in the way.
+    """
+
+    judged: EvaluationRequests
+    biases: npt.NDArray[np.float64]
+    shifts: int = 0
+    reason: str | None = None
+
+
+@contextmanager
+def _shifted(network: Classifier, shift: npt.NDArray[np.float64]) -> Iterator[Callable[[], None]]:
+    """Adds to the biases of a network's head, [K]; undone at the end, unless the function that it gives is called."""
+    if not isinstance(network, HeadedClassifier):  # whatever else is fitted, no silo can judge
+        raise TypeError(type(network).__name__)
+    bias, kept = network.head.bias, False
+    before = bias.detach().clone()
+
+    def keep() -> None:
+        nonlocal kept
+        kept = True
+
+    try:
+        with torch.no_grad():
+            bias.add_(torch.from_numpy(shift).to(bias))
+        yield keep
+    finally:
+        if not kept:
+            with torch.no_grad():
+                bias.copy_(before)
