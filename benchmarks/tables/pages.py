@@ -42,6 +42,7 @@ PAGES = (
 )
 _TABLES: dict[str, Callable[[], list[str]]] = {
     "ablation": accuracy.ablation,
+    "adjusted": accuracy.adjusted,
     "aggregation": accuracy.aggregation,
     "aggregation-rules": choices.rules,
     "compression": costs.compression,

@@ -16,7 +16,13 @@ from fedcpsc.commands.literal import literal
 from fedcpsc.commands.long_name import LongName
 from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.printable import printable
-from fedcpsc.runs.evaluation_words import estimate_in_words, in_one_sentence, judged_in_words, right_in_words
+from fedcpsc.runs.evaluation_words import (
+    adjustment_in_words,
+    estimate_in_words,
+    in_one_sentence,
+    judged_in_words,
+    right_in_words,
+)
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, describe_line, describe_phase, describe_stop, duration
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
@@ -168,6 +174,8 @@ def _judged(result: RunResult) -> list[str]:
         estimated, measured = result.get("estimate"), result["student"]["accuracy"] is not None
         return [] if estimated is None or measured else [f"student: {estimate_in_words(estimated)}"]
     lines = [f"evaluated by the silos: {in_one_sentence(found)}"]
+    if told := adjustment_in_words(found, result["student"]["accuracy"]):
+        lines.append(told)
     for entry in found["silos"][:_MOST_SILOS]:
         if entry["right"] is None:
             lines.append(f"{entry['id']} has not evaluated: {printable(str(entry['reason']))}")

@@ -30,7 +30,7 @@ from fedcpsc.distillation.evaluation_requests import (
     EvaluationRequests,
     JudgedStudent,
 )
-from fedcpsc.distillation.logit_adjustment import FIRST_STEP, SiloCounts, class_biases, is_better
+from fedcpsc.distillation.logit_adjustment import FIRST_STEP, SiloCounts, class_biases, is_better, recall
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.logs import fields
 from fedcpsc.models.adapted import stored_tensors
@@ -143,7 +143,9 @@ class _Evaluation:
             if entry["reason"] is not None and entry["reason"] != NOT_OFFERED:
                 self.tell(f"{entry['id']} has not evaluated the student: {entry['reason']}")
         found: FederatedEvaluation = {"silos": entries, "pooled": pooled(entries), "reason": None}
-        if self.config.evaluation.logit_adjustments and self._counts(first):
+        if counts := self._counts(made.judged):
+            found["recall"] = recall(counts)
+        if self.config.evaluation.logit_adjustments and counts:
             adjustment: LogitAdjustment = {
                 "biases": [round(float(bias), 4) for bias in made.biases] if made.shifts else None,
                 "shifts": made.shifts,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fedcpsc.protocol.evaluation import EvaluationAnswer
 
-__all__ = ["FIRST_STEP", "SiloCounts", "class_biases", "is_better"]
+__all__ = ["FIRST_STEP", "SiloCounts", "class_biases", "is_better", "recall"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,6 +32,7 @@ _FIRST = 2.0  # images that each class is taken to have, and to be given, before
 _NOISES = 2.0  # standard deviations of the noise that are added to them: what noise alone may be moves nothing
 _LARGEST = 2.0  # of the logarithm of a ratio: with fewer images than that takes, noise alone brings it about
 _SILOS_TO_OUTVOTE_ONE = 3
+_TOLD = 4.0  # a class with fewer images than so many standard deviations of the noise has no share worth telling
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +41,13 @@ class SiloCounts:
 
     Attributes:
         images: number of its held-out images of each class, with noise, [K].
+        right: number of those that the student classifies rightly, with noise, [K].
         predicted: number of its images that the student gives each class, with noise, [K].
         sigma: standard deviation of the noise on each number.
     """
 
     images: Floats
+    right: Floats
     predicted: Floats
     sigma: float
 
@@ -59,9 +62,9 @@ class SiloCounts:
         told = answer.per_class
         if told is None:
             return None
-        images = np.zeros(len(told.predicted))
-        images[list(places)] = told.images
-        return cls(images, np.array(told.predicted, np.float64), answer.sigma)
+        images, right = np.zeros((2, len(told.predicted)))
+        images[list(places)], right[list(places)] = told.images, told.right
+        return cls(images, right, np.array(told.predicted, np.float64), answer.sigma)
 
 
 def class_biases(counts: Sequence[SiloCounts], step: float) -> Floats:
@@ -83,6 +86,22 @@ def class_biases(counts: Sequence[SiloCounts], step: float) -> Floats:
     biases: Floats = step * np.clip(np.log(have / say), -_LARGEST, _LARGEST)
     biases -= biases.mean()
     return biases
+
+
+def recall(counts: Sequence[SiloCounts]) -> list[float | None]:
+    """Share of each class's images that the student classifies rightly, all silos together, in [0, 1], K of them.
+
+    None where there is no image of a class, or so few that noise outweighs them.
+
+    Args:
+        counts: counts of the silos, at least one.
+    """
+    images, right = np.sum([one.images for one in counts], 0), np.sum([one.right for one in counts], 0)
+    noise = float(np.linalg.norm([one.sigma for one in counts]))
+    return [
+        round(min(1.0, max(0.0, float(r / i))), 4) if i >= max(1.0, _TOLD * noise) else None
+        for r, i in zip(right, images, strict=True)
+    ]
 
 
 def is_better(before: Mapping[str, EvaluationAnswer], after: Mapping[str, EvaluationAnswer]) -> bool:

@@ -13,6 +13,7 @@ from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent
 from fedcpsc.runs.evaluation_words import (
+    adjustment_in_words,
     estimate_in_words,
     in_one_sentence,
     judged_in_words,
@@ -74,7 +75,8 @@ def _judged(result: RunResult) -> dict[str, Any] | None:
     rows = [
         (entry["id"], judged_in_words(entry), right_in_words(entry), noise_in_words(entry)) for entry in found["silos"]
     ]
-    return {"sentence": in_one_sentence(found), "rows": rows}
+    told = adjustment_in_words(found, result["student"]["accuracy"])
+    return {"sentence": " ".join(filter(None, (in_one_sentence(found), told))), "rows": rows}
 
 
 def _loading(student: Student) -> str:

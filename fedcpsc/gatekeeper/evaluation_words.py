@@ -27,18 +27,23 @@ def evaluation_meaning(section: EvaluationPolicy | None, ledger: Account, delta:
         f"Servers may have {left} more students evaluated on your held-out images (of {section.evaluations} over all"
         f" time): of each it learns how many are classified rightly, and {size}."
     ]
+    if section.per_class:
+        found.append(
+            "It also learns, class by class, how many there are, how many are classified rightly, and how often the"
+            " student says the class: servers improve students by that (each try is one evaluation)."
+        )
     if section.sigma is None or delta is None:
         return [
             *found,
-            "That number is exact, and nothing bounds what it gives away: a student made for it can tell whether one"
-            " image, with its label, is among yours.",
+            "Those numbers are exact, and nothing bounds what they give away: a student made for it can tell whether"
+            " one image, with its label, is among yours.",
         ]
     alone = composed_epsilon(cost_to_come(section, ledger) / MU2_UNIT, delta, []).epsilon
     return [
         *found,
-        f"That number has noise of standard deviation {section.sigma:g}, for at most {section.images_per_unit(unit)}"
-        f" image(s) of one {unit}. All that are left come to epsilon {alone:.4g} by themselves; they are part of the"
-        " promise, and their noise is set aside.",
+        f"Each number has noise of standard deviation {section.sigma:g}, for at most {section.images_per_unit(unit)}"
+        f" image(s) of one {unit}{_four_times(section)}. All that are left come to epsilon {alone:.4g} by"
+        " themselves; they are part of the promise, and their noise is set aside.",
     ]
 
 
@@ -62,3 +67,7 @@ def evaluation_warnings(section: EvaluationPolicy | None, *, dp: bool) -> list[s
             " the others can see whether one more is there"
         )
     return found
+
+
+def _four_times(section: EvaluationPolicy) -> str:
+    return ", and an evaluation costs four times as much as without classes" if section.per_class else ""

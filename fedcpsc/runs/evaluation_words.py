@@ -52,7 +52,8 @@ def adjustment_in_words(found: FederatedEvaluation, accuracy: float | None = Non
     steps = []
     if before is not None and after is not None:
         steps.append(
-            f"{100 * after['accuracy']:.1f} % right on the silos' images, {100 * before['accuracy']:.1f} % before"
+            f"{100 * after['accuracy']:.1f} % right on the silos' images, which chose it,"
+            f" {100 * before['accuracy']:.1f} % before"
         )
     if measured is not None and accuracy is not None:
         steps.append(f"{100 * accuracy:.1f} % on the server's, {100 * measured:.1f} % before")

@@ -219,6 +219,8 @@ class FederatedEvaluation(TypedDict):
         silos: an entry for each silo of the run; none where nobody was asked.
         pooled: estimate over all silos that tell how many images they have; None where none does.
         reason: reason why nobody was asked; None where silos were.
+        recall: share of each class's images that are classified rightly, over all silos that tell their counts class by
+            class, in [0, 1]; None for a class with too few; missing where no silo tells.
         adjustment: what was added to the student's class biases; missing where silos told nothing class by class, or
             it was not wished for.
     """
@@ -226,6 +228,7 @@ class FederatedEvaluation(TypedDict):
     silos: list[SiloEvaluation]
     pooled: PooledEvaluation | None
     reason: str | None
+    recall: NotRequired[list[float | None]]
     adjustment: NotRequired[LogitAdjustment]
 
 

@@ -12,7 +12,7 @@ from support.judging_silo import CountingSilo, JudgingSilo, bright_images
 from support.tiny_runs import tiny_config
 
 from fedcpsc.distillation import at_silos
-from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better
+from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better, recall
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.models.sent import network_of_bytes
@@ -23,7 +23,7 @@ SHIFT = np.array([2.0, -0.5, -1.5])
 
 
 def counts(images, predicted, sigma=0.0):
-    return SiloCounts(np.array(images, float), np.array(predicted, float), sigma)
+    return SiloCounts(np.array(images, float), np.minimum(images, predicted), np.array(predicted, float), sigma)
 
 
 def answer(right, held_out=100, per_class=None):
@@ -81,6 +81,11 @@ def test_a_silos_own_classes_lie_where_the_federation_has_them():
     assert found.images.tolist() == [7, 0, 0, 5]
     assert found.predicted.tolist() == [1, 2, 3, 6]
     assert SiloCounts.of(answer(10, 12), (3, 0)) is None
+
+
+def test_recall_is_told_of_classes_with_more_images_than_noise():
+    assert recall([counts([10, 0, 4], [5, 9, 8]), counts([10, 0, 0], [10, 0, 0])]) == [0.75, None, 1.0]
+    assert recall([counts([100, 19], [50, 19], sigma=5.0)]) == [0.5, None]
 
 
 @pytest.mark.parametrize(

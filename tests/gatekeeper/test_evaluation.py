@@ -3,9 +3,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ from fedcpsc.models.registry import build_classifier
 from fedcpsc.privacy.accounting import gaussian_epsilon
 from fedcpsc.privacy.counting import NoisyCounts
 from fedcpsc.protocol.codec import to_bytes
+from fedcpsc.protocol.evaluation import PerClassCounts
 from fedcpsc.protocol.messages import AnswerForm, DescribeRequest, EvaluationAnswer, Query, Refusal
 
 EXACT = {"evaluations": 2, "public_size": True}
@@ -87,6 +90,37 @@ def test_outputs_say_which_of_the_students_classes_are_the_silos_own(tmp_path):
     found = gatekeeper.evaluate(sent(network=network, classes=5, outputs=(4, 0, 2)))
     told = predicted_classes(network, ImageSet(images.images, images.labels, 5))
     assert found.right == int((told == np.array([4, 0, 2])[images.labels]).sum())
+
+
+def test_class_by_class_where_the_policy_says_so(tmp_path):
+    images = held_out_images()
+    network = build_classifier("convnet", 5, SHAPE, 2, seed=3)
+    gatekeeper = judging(tmp_path, a_policy({**EXACT, "per_class": True}), images)
+    assert gatekeeper.describe(DescribeRequest()).evaluation.per_class
+    found = gatekeeper.evaluate(sent(network=network, classes=5, outputs=(4, 0, 2)))
+    told = predicted_classes(network, ImageSet(images.images, images.labels, 5))
+    right = told == np.array([4, 0, 2])[images.labels]
+    assert found.per_class == PerClassCounts(
+        tuple(int((images.labels == own).sum()) for own in range(3)),
+        tuple(int(right[images.labels == own].sum()) for own in range(3)),
+        tuple(int((told == output).sum()) for output in range(5)),
+    )
+    assert found.right == right.sum()
+    assert gatekeeper.evaluate(sent(network=network, classes=5, outputs=(4, 0, 2))) == found
+    (tmp_path / "plain").mkdir()
+    plain = judging(tmp_path / "plain", a_policy(EXACT), images)
+    assert not plain.describe(DescribeRequest()).evaluation.per_class
+    assert plain.evaluate(sent()).per_class is None
+
+
+def test_an_image_whose_output_is_not_finite_is_of_no_class(tmp_path):
+    gatekeeper = judging(tmp_path, a_policy({**EXACT, "per_class": True}))
+    network = a_student()
+    state = network.state_dict()
+    large = {name: torch.full_like(state[name], 3e38) for name in state if name.endswith("weight")}
+    network.load_state_dict({**state, **large})
+    found = gatekeeper.evaluate(sent(network=network))
+    assert (found.right, sum(found.per_class.images), sum(found.per_class.predicted)) == (0, COUNT, 0)
 
 
 def test_the_same_evaluation_again_gets_the_same_bytes_uncharged_and_looks_at_no_image(tmp_path, monkeypatch):
@@ -336,6 +370,72 @@ def test_what_two_neighbours_release_is_no_easier_to_tell_apart_than_the_charge_
     assert mu == 1.5
     a, b = (np.array([mechanism.release(np.array([right]))[0] for _ in range(draws)]) for right in (0, most))
     false, missed = int((a > most / 2).sum()), int((b <= most / 2).sum())
+    proven = two_world_mu(false, draws, missed, draws, 1 - 2e-6)
+    assert 0.8 * mu < proven <= mu
+
+
+def test_class_by_class_an_evaluation_costs_four_times_as_much_and_the_ledger_says_so(tmp_path):
+    policy = a_policy({**NOISY, "per_class": True, "images_per_person": 4}, mechanism=NOISE_ONLY)
+    assert cost_of_one(policy.evaluation, "record") == math.ceil(4 * MU2_UNIT / 25)
+    assert cost_of_one(policy.evaluation, "person") == math.ceil(4 * 16 * MU2_UNIT / 25)
+    gatekeeper = judging(tmp_path, policy)
+    gatekeeper.evaluate(sent())
+    row = next(row for row in gatekeeper.ledger.export() if row["kind"] == "charged")
+    assert (row["mechanism"], row["sensitivity"]) == ("evaluation sigma=5.0 images_per_unit=1 per class", 2.0)
+    assert released_epsilon(gatekeeper.ledger, 1e-5).epsilon == pytest.approx(gaussian_epsilon(0.4, 1e-5), rel=1e-6)
+
+
+def test_one_unit_moves_all_numbers_together_as_far_as_the_charge_says_and_some_unit_does():
+    """Two-sided: over all ways to add m images, the largest distance is 2 m, and the gatekeeper's own code counts."""
+    judge = SimpleNamespace(section=a_policy({**EXACT, "per_class": True}).evaluation, classes=2)
+    outputs, classes, most = (2, 0), 3, 2
+
+    def numbers(labels, predicted):
+        judge.held_out = HeldOut(np.zeros((len(labels), 1, 1, 1), np.uint8), np.array(labels, np.int64))
+        return evaluating.StudentJudge._counts(judge, np.array(predicted, np.int64), outputs, classes)
+
+    without = numbers([0, 1, 1], [2, 2, -1])
+    images = list(itertools.product(range(2), range(-1, classes)))  # its label, and what the student says of it
+    distances = []
+    for count in range(1, most + 1):
+        for more in itertools.product(images, repeat=count):
+            with_ = numbers([0, 1, 1, *(one[0] for one in more)], [2, 2, -1, *(one[1] for one in more)])
+            distances.append(np.linalg.norm(with_ - without))
+    mechanism = a_policy({**NOISY, "per_class": True, "images_per_person": most}, mechanism=NOISE_ONLY).evaluation
+    assert max(distances) == mechanism.mechanism("person").sensitivity == 2 * most
+
+
+def test_every_number_has_noise_of_its_own(tmp_path):
+    """Over 60 evaluations of one student: the 10 numbers vary as stated (chi-squared), and not together."""
+    policy = a_policy(
+        {**NOISY, "per_class": True, "sigma": 40.0, "evaluations": 60}, mechanism=NOISE_ONLY | {"epsilon": 30.0}
+    )
+    gatekeeper = judging(tmp_path, policy)
+    drawn = []
+    for number in range(1, 61):
+        found = gatekeeper.evaluate(sent(number))
+        told = found.per_class
+        drawn.append([found.right, *told.images, *told.right, *told.predicted])
+    drawn = np.array(drawn, float)
+    assert drawn.shape == (60, 10)
+    variances = drawn.var(0, ddof=1) / 1600
+    assert ((variances > 0.35) & (variances < 2.2)).all()  # outside with a chance below 1e-6 each
+    together = np.corrcoef(drawn.T) - np.eye(10)
+    assert np.abs(together).max() < 0.65
+
+
+def test_two_neighbours_numbers_together_are_no_easier_to_tell_apart_than_the_charge_says():
+    """The most telling statistic on two worlds that differ in one right image: 0.8 mu <= proven mu <= mu."""
+    from fractions import Fraction
+
+    from fedcpsc.audit.bounds import two_world_mu
+
+    draws, mechanism = 40_000, NoisyCounts(Fraction(4), 3, 4)
+    mu = math.sqrt(mechanism.cost())
+    assert mu == 1.5
+    worlds = (np.zeros(10, np.int64), np.array([3, 3, 0, 0, 3, 0, 0, 3, 0, 0]))
+    a, b = (np.array([mechanism.release(world) @ (worlds[1] > 0) for _ in range(draws)]) for world in worlds)
+    false, missed = int((a > 6).sum()), int((b <= 6).sum())
     proven = two_world_mu(false, draws, missed, draws, 1 - 2e-6)
     assert 0.8 * mu < proven <= mu
 

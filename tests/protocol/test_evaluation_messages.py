@@ -8,7 +8,7 @@ import pytest
 
 from fedcpsc.errors import ProtocolError
 from fedcpsc.protocol.codec import fields_of, from_bytes, from_fields, to_bytes
-from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery
+from fedcpsc.protocol.evaluation import EvaluationAnswer, EvaluationOffer, EvaluationQuery, PerClassCounts
 from fedcpsc.protocol.messages import AnswerForm, Description, DpClaim
 from fedcpsc.protocol.records import from_records, to_records
 
@@ -17,7 +17,8 @@ WEIGHTS = np.arange(9, dtype=np.uint8)
 QUERY = EvaluationQuery(ID, "convnet", 4, 3, (1, 8, 8), (2, 0), WEIGHTS, ("ant", "bee"), run="r")
 CLAIM = DpClaim(True, 2.0, 1e-5, "record", "add_remove", "dp_sgd")
 ANSWER = EvaluationAnswer(ID, -3, 4.5, None, 7, CLAIM)
-OFFER = EvaluationOffer(10, 7, 4.5, 120, 10**6)
+OFFER = EvaluationOffer(10, 7, 4.5, 120, 10**6, per_class=True)
+COUNTS = PerClassCounts((60, -2), (50, 1), (55, 0, 7))
 
 
 @pytest.mark.parametrize(("encode", "decode"), [(to_bytes, from_bytes), (to_records, from_records)])
@@ -28,6 +29,8 @@ def test_both_messages_come_back_as_they_were(encode, decode):
     assert back.payload_hash == QUERY.payload_hash
     assert {**vars(back), "weights": None} == {**vars(QUERY), "weights": None}
     assert decode(encode(ANSWER)) == ANSWER
+    by_class = dataclasses.replace(ANSWER, per_class=COUNTS)
+    assert decode(encode(by_class)) == by_class
 
 
 def test_a_description_tells_of_evaluation_and_one_of_an_earlier_version_of_none():
@@ -38,6 +41,31 @@ def test_a_description_tells_of_evaluation_and_one_of_an_earlier_version_of_none
     earlier = from_fields({**scalars, "version": "1.3"}, arrays)
     assert isinstance(earlier, Description)
     assert earlier.evaluation is None
+    del (offer := dict(vars(OFFER)))["per_class"]
+    before = from_fields({**scalars, "evaluation": offer, "version": "1.4"}, arrays)
+    assert before.evaluation == dataclasses.replace(OFFER, per_class=False)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"images": [1, 2], "right": [1], "predicted": [1, 2]},
+        {"images": [1, 2, 3], "right": [1, 2, 3], "predicted": [1, 2]},
+        {"images": [], "right": [], "predicted": [1, 2]},
+        {"images": [1], "right": [1], "predicted": [1]},
+        {"images": [1.5], "right": [1], "predicted": [1, 2]},
+        {"images": [True], "right": [1], "predicted": [1, 2]},
+        {"images": [2**60], "right": [1], "predicted": [1, 2]},
+        {"images": "11", "right": [1, 1], "predicted": [1, 2]},
+        {"images": [1], "right": [1]},
+        [1, 2, 3],
+        7,
+    ],
+)
+def test_counts_by_class_that_are_none_are_no_message(told):
+    scalars, arrays = fields_of(ANSWER)
+    with pytest.raises(ProtocolError):
+        from_fields({**scalars, "per_class": told}, arrays)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What silos say of a student, on the terminal, on the report's page and in the model card; and of a refit."""
 
+import html
 import io
 
 import pytest
 from rich.console import Console
 from support.fakes import FakeSilo
-from support.judging_silo import JudgingSilo
+from support.judging_silo import CountingSilo, JudgingSilo, bright_images
 from support.tiny_runs import tiny_config
 
 from fedcpsc.commands.run_view import result_table
@@ -15,7 +16,7 @@ from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.export.card import model_card
 from fedcpsc.report.page import render
-from fedcpsc.runs.evaluation_words import in_one_sentence
+from fedcpsc.runs.evaluation_words import adjustment_in_words, in_one_sentence
 from fedcpsc.runs.evaluations import pooled, silo_evaluation
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.student import load_student
@@ -68,6 +69,31 @@ def test_the_model_card_says_it_beside_that_nothing_else_was_measured(judged):
     assert f"**By the silos, on held-out images of their own:** {SENTENCE}" in card
     assert "| b | 60.0 % +- 10.6 | 30 of 50 | standard deviation 4 images (no guarantee) |" in card
     assert "| c | none | - | - |" in card
+
+
+@pytest.fixture(scope="module")
+def by_class(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("by_class") / "run"
+    silos = [CountingSilo("a", bright_images(60, 0)), CountingSilo("b", bright_images(60, 1))]
+    rules = tiny_config(evaluation__at_silos=True, evaluation__held_out=False, student__final_steps=150)
+    distill(rules, LocalTransport(silos), folder)
+    return folder
+
+
+def test_what_was_added_to_class_biases_is_told_everywhere_and_never_how_many_images_a_class_has(by_class):
+    run = gather(by_class)
+    found = run.result["federated_evaluation"]
+    told = adjustment_in_words(found)
+    assert "right on the silos' images" in told
+    assert told in terminal(run.result)
+    assert told in html.unescape(model_card(run, load_student(run), {}, None))
+    page = render(run).replace("&#39;", "'").replace("\xa0", " ")
+    assert told in page
+    section = page.split("Class by class")[-1].split("</table>")[0]
+    for bias, share in zip(found["adjustment"]["biases"], found["recall"], strict=True):
+        assert f"{bias:+.2f}" in section
+        assert f"{100 * share:.1f}" in section
+    assert "of 20" not in section
 
 
 def test_a_run_that_asked_nobody_says_nothing_of_it(judged, tmp_path):

@@ -24,6 +24,7 @@ from fedcpsc.gatekeeper.held_out import read_held_out
 from fedcpsc.gatekeeper.opening import open_gatekeeper
 from fedcpsc.gatekeeper.seen_records import note_records
 from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
+from fedcpsc.runs.metrics import read_metrics
 from fedcpsc.runs.read import gather
 from fedcpsc.runs.student import load_student
 from fedcpsc.silos.held_out import write_held_out
@@ -167,8 +168,25 @@ def test_a_whole_run_in_one_process_is_judged_by_its_silos(tmp_path):
     assert found["pooled"]["images"] == sum(entry["images"] for entry in found["silos"])
 
 
+def test_real_silos_tell_of_classes_and_other_biases_are_tried_at_the_price_of_an_evaluation_each(tmp_path):
+    policy = {"answers": 500, "evaluation": {"evaluations": 5, "public_size": True, "per_class": True}}
+    rules = config(silos={"policy": policy})
+    make_silos(rules, tmp_path / "silos")
+    result = run_local(rules, tmp_path / "run", tmp_path / "silos", resume=False, on_line=lambda line: None)
+    found = result["federated_evaluation"]
+    network = load_student(gather(tmp_path / "run")).network
+    for entry, (silo, _, held) in zip(found["silos"], parts_of_silos(rules, [0, 1]), strict=True):
+        assert entry["right"] == round(accuracy(predicted_classes(network, held), held) * len(held))
+        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation exact per class"] * 3
+    made = found["adjustment"]
+    assert made["accuracy_before"] is not None
+    assert found["pooled"]["accuracy"] >= made["before"]["accuracy"]
+    last = [line for line in read_metrics(tmp_path / "run") if "student_accuracy" in line][-1]
+    assert last["student_accuracy"] == result["student"]["accuracy"]
+
+
 def test_the_same_through_flowers_messages_and_the_clientapp_under_a_dp_policy(tmp_path):
-    noisy = {"evaluations": 2, "public_size": True, "sigma": 3.0}
+    noisy = {"evaluations": 3, "public_size": True, "sigma": 3.0, "per_class": True}
     mechanism = {"kind": "noise_only", "sigma": 50.0, "epsilon": 8.0, "accept_large_delta": True}
     rules = config(silos={"policy": {"answers": 500, "evaluation": noisy, "mechanism": mechanism}})
     make_silos(rules, tmp_path / "silos")
@@ -188,4 +206,4 @@ def test_the_same_through_flowers_messages_and_the_clientapp_under_a_dp_policy(t
             gatekeeper.close()
     for silo, entry in enumerate(result["federated_evaluation"]["silos"]):
         assert (entry["sigma"], entry["dp"], entry["epsilon"], entry["reason"]) == (3.0, True, 8.0, None)
-        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation sigma=3.0 images_per_unit=1"]
+        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation sigma=3.0 images_per_unit=1 per class"] * 3
