@@ -279,17 +279,18 @@ class Bench:
 
 
 def open_silo(config: RunConfig, classes: int, shape: tuple[int, int, int], folder: Path) -> tuple[Any, nn.Module]:
-    """An open gatekeeper in front of an untrained teacher of the configured architecture, and its network."""
+    """An open gatekeeper in front of an untrained teacher as configured, and its network."""
     manifests, policies = (import_module(f"fedcpsc.{name}") for name in ("teachers.manifest", "gatekeeper.policy"))
     opening = import_module("fedcpsc.gatekeeper.opening")
     plan = config.teachers
     architecture = plan.architecture if isinstance(plan.architecture, str) else plan.architecture[0]
-    network = build_classifier(architecture, classes, shape, plan.width, seed=config.seed)
-    weights = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    network, kind, name, states = _untrained(plan, architecture, classes, shape, config.seed)
+    weights = save({key: tensor.contiguous() for key, tensor in states.items()})
     manifest = manifests.Manifest(
         silo="bench",
         population="bench",
-        architecture=architecture,
+        kind=kind,
+        architecture=name,
         width=plan.width,
         classes=classes,
         image_shape=shape,
@@ -305,6 +306,19 @@ def open_silo(config: RunConfig, classes: int, shape: tuple[int, int, int], fold
     policies.save_policy(policies.Policy(answers=10**9, images_per_query=10**6), folder / policies.POLICY_FILE)
     opening.begin_ledger(folder).close()
     return opening.open_gatekeeper(folder, tried=False), network
+
+
+def _untrained(
+    plan: Any, architecture: str, classes: int, shape: tuple[int, int, int], seed: int
+) -> tuple[nn.Module, str, str, Mapping[str, Tensor]]:
+    """A teacher's network as its training begins, with the kind, the architecture and the tensors of its manifest."""
+    if getattr(plan, "weights", None) is None:
+        built = build_classifier(architecture, classes, shape, plan.width, seed=seed)
+        return built, "torch", architecture, built.state_dict()
+    training, plain = (import_module(f"fedcpsc.training.{name}") for name in ("network", "plain"))
+    network = training.begun(plan, architecture, classes, shape, seed, training.public_weights(plan))
+    made = plain.trained(network, architecture, None)
+    return network, made.kind, made.architecture, made.states
 
 
 def _tones(mean: float) -> Any:

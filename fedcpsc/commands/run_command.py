@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +66,19 @@ class Request:
         return load_config(self.path, list(self.overrides))
 
 
-def make_teachers(config: RunConfig, console: Console, only: int | None = None) -> Path:
+def make_teachers(
+    config: RunConfig,
+    console: Console,
+    only: int | None = None,
+    on_shape: Callable[[int, tuple[int, int, int]], None] | None = None,
+) -> Path:
     """Makes the simulated silos' folders, or the only one asked for; reuses those that match.
+
+    Args:
+        config: configuration of the run.
+        console: where it is told.
+        only: number of the one silo to make; None makes all.
+        on_shape: as of `make_silos`.
 
     Returns:
         The folder they lie in.
@@ -85,7 +97,7 @@ def make_teachers(config: RunConfig, console: Console, only: int | None = None) 
         show("\n".join(reading.lines()))
 
     with console.status("silos") as status:
-        reports = make_silos(config, folder, status.update, only, show_reading, tell=show)
+        reports = make_silos(config, folder, status.update, only, show_reading, tell=show, on_shape=on_shape)
     for report in reports:
         show(report)
     return folder
@@ -108,11 +120,29 @@ def run_once(request: Request, console: Console) -> RunResult:
         check_files_are_there(config)
         if resume and (run_dir / BANK_FOLDER).exists():
             _check_same_weights(config, run_dir)
-        silos = make_teachers(config, console)
+        silos = make_teachers(config, console, on_shape=lambda classes, shape: _check_student(config, classes, shape))
         with RunView(console, config.output.name) as view:
             result = _run(request, config, run_dir, silos, resume=resume, view=view)
     show_result(result, run_dir, console)
     return result
+
+
+def _check_student(config: RunConfig, classes: int, image_shape: tuple[int, int, int]) -> None:
+    """Does nothing where the student can be fitted, as far as the first silo tells: teachers may take hours.
+
+    Args:
+        config: configuration of the run.
+        classes: number of the first silo's classes.
+        image_shape: (C, H, W) of its images.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    from fedcpsc.distillation.student_start import student_start  # noqa: PLC0415 - brings torch
+    from fedcpsc.models.student_check import check_student  # noqa: PLC0415 - as above
+
+    if config.silos.label_sets == "federation" and not config.aggregation.aliases:  # else K is not known yet
+        check_student(config, classes, image_shape, student_start(config.student, None))
 
 
 def _check_same_weights(config: RunConfig, run_dir: Path) -> None:

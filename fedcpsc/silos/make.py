@@ -51,6 +51,7 @@ def make_silos(
     only: int | None = None,
     on_reading: Callable[[ReadingReport], None] | None = None,
     tell: Progress | None = None,
+    on_shape: Callable[[int, tuple[int, int, int]], None] | None = None,
 ) -> list[SiloReport]:
     """Makes `<base>/0`, `<base>/1`, ..., using what was adopted and reusing every teacher that matches.
 
@@ -66,6 +67,8 @@ def make_silos(
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
         tell: function that is called with what teachers start from, a line for each network; None calls `progress`.
+        on_shape: function that is called with the first silo's number of classes and the shape (C, H, W) of its images,
+            before anything is trained; what it raises is raised here.
 
     Raises:
         ConfigError: for an unknown architecture, one that cannot be trained on such images, or an unknown kind of
@@ -109,6 +112,8 @@ def make_silos(
             shown.add(images)
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             outputs = images.classes + its.none_class
+            if on_shape is not None and not starts:
+                on_shape(images.classes, images.image_shape)
             for name in [architecture] if starts else used:  # the first time all, before anything is trained
                 start = check_begins(config.teachers, name, outputs, images.image_shape, weights)
                 if start is not None and start not in starts:

@@ -75,3 +75,11 @@ def test_a_run_is_not_gone_on_with_from_other_weights_and_no_teacher_is_made_ane
     with pytest.raises(RunError, match=f"other weights, SHA-256 .*{section}.weights that it began with"):
         run_once(again, console)
     assert {path: path.read_bytes() for path in Path("silos").rglob("teacher.safetensors")} == before
+
+
+def test_weights_of_another_network_are_told_before_a_teacher_is_trained(console, tmp_path):
+    """Before: all teachers were made first, which may take hours, at a charge where it is by DP-SGD."""
+    torch.save(build_classifier("lenet5", 20, (1, 8, 8), 4).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match=r"student\.weights"):
+        run_once(tiny(*STUDENT), console)
+    assert not list(Path("silos").rglob("teacher.safetensors"))
