@@ -37,6 +37,7 @@ from fedcpsc.models.adapted import stored_tensors
 from fedcpsc.models.classifier import Classifier, HeadedClassifier
 from fedcpsc.models.students import Start
 from fedcpsc.printable import printable
+from fedcpsc.protocol.evaluation import EvaluationAnswer
 from fedcpsc.protocol.messages import Description
 from fedcpsc.runs.evaluation_words import adjustment_in_words
 from fedcpsc.runs.evaluations import Evaluations, pooled, read_evaluations
@@ -82,8 +83,14 @@ def tell_of_evaluation(
     if why is not None:
         tell(f"evaluation.at_silos: no silo will evaluate the student: {why}")
         return
-    offering = [silo for silo, said in descriptions.items() if said.evaluation is not None and said.evaluation.left]
-    tell(f"evaluation.at_silos: {len(offering)} of {len(descriptions)} silos offer to evaluate the student at the end")
+    offers = [said.evaluation for said in descriptions.values() if said.evaluation is not None and said.evaluation.left]
+    line = f"evaluation.at_silos: {len(offers)} of {len(descriptions)} silos offer to evaluate the student at the end"
+    tries, by_class = config.evaluation.logit_adjustments, sum(offer.per_class for offer in offers)
+    if tries and by_class:
+        line += (
+            f", {by_class} of them class by class: up to {tries + 1} evaluations each (evaluation.logit_adjustments)"
+        )
+    tell(line)
 
 
 def evaluate_at_silos(
@@ -173,7 +180,7 @@ class _Evaluation:
                     if later is None:
                         made.reason = "an earlier attempt at this run has tried others, and no silo is asked twice"
                         break
-                    if is_better(made.judged.believed(), later.believed()):
+                    if is_better(self._heard(made.judged), self._heard(later)):
                         keep()
                         made = _Adjusted(later, made.biases + shift, made.shifts + 1)
                     else:
@@ -198,13 +205,14 @@ class _Evaluation:
             requests.ask(np.frombuffer(weights, np.uint8), left_out)
         return requests
 
+    def _heard(self, asked: EvaluationRequests) -> dict[SiloId, EvaluationAnswer]:
+        """Answers of the silos that nothing speaks against, here or in the run, by name: they may move the student."""
+        return {silo: answer for silo, answer in asked.believed().items() if silo not in self.student.suspected}
+
     def _counts(self, asked: EvaluationRequests) -> list[SiloCounts]:
-        """What silos that nothing speaks against tell class by class."""
-        found = [
-            SiloCounts.of(answer, self.student.places_of(silo))
-            for silo, answer in asked.believed().items()
-            if silo not in self.student.suspected
-        ]
+        """What they tell class by class."""
+        heard = self._heard(asked).items()
+        found = [SiloCounts.of(answer, self.student.places_of(silo)) for silo, answer in heard]
         return [counts for counts in found if counts is not None]
 
     def _left_out(self, asked: EvaluationRequests) -> dict[SiloId, str]:

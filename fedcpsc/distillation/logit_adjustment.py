@@ -107,14 +107,15 @@ def recall(counts: Sequence[SiloCounts]) -> list[float | None]:
 def is_better(before: Mapping[str, EvaluationAnswer], after: Mapping[str, EvaluationAnswer]) -> bool:
     """Whether the silos together call more images right after than before.
 
-    Of three silos or more it must not be one alone that says so: without the one that gains most, the others must not
+    Most of those that judged the student before must have judged it after: a silo that stays away decides nothing. Of
+    three silos or more it must not be one alone that says so: without the one that gains most, the others must not
     lose. So no single silo can have a change kept that makes the student worse at the others.
 
     Args:
         before, after: answers by the silo's name; those that gave both count.
     """
     both = [silo for silo in before if silo in after]
-    if not both:
+    if 2 * len(both) <= len(before):
         return False
     sizes = [_size(before[silo]) for silo in both]
     gains = [w * (after[s].right - before[s].right) for w, s in zip(_weights(sizes), both, strict=True)]

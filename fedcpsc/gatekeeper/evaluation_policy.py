@@ -94,6 +94,13 @@ class EvaluationPolicy(Strict):
     max_megabytes: Annotated[float, Field(gt=0, le=4096)] = 64.0
     images: HeldOutImages | None = None
 
+    @model_validator(mode="after")
+    def _size_is_hidden_or_told(self) -> EvaluationPolicy:
+        if self.per_class and self.sigma is None and not self.public_size:
+            constraint = "tells the number of held-out images, class by class and exactly, and public_size is false"
+            raise ValueError(explain("per_class", True, constraint, "set public_size: true, or per_class: false"))
+        return self
+
     @property
     def max_bytes(self) -> int:
         """Largest student, in bytes, >= 1."""

@@ -23,6 +23,8 @@ def evaluation_meaning(section: EvaluationPolicy | None, ledger: Account, delta:
         return []
     left, unit = evaluations_left(section, ledger), ledger.status().unit
     size = "is told how many there are" if section.public_size else "is not told how many there are"
+    if section.per_class and not section.public_size:
+        size = "is told only with noise how many there are"
     found = [
         f"Servers may have {left} more students evaluated on your held-out images (of {section.evaluations} over all"
         f" time): of each it learns how many are classified rightly, and {size}."

@@ -12,13 +12,17 @@ from support.judging_silo import CountingSilo, JudgingSilo, bright_images
 from support.tiny_runs import tiny_config
 
 from fedcpsc.distillation import at_silos
+from fedcpsc.distillation.bank_fit import BankFit
 from fedcpsc.distillation.logit_adjustment import SiloCounts, class_biases, is_better, recall
 from fedcpsc.distillation.run import distill
 from fedcpsc.distillation.transport import LocalTransport
+from fedcpsc.errors import RefusalCode
 from fedcpsc.models.sent import network_of_bytes
 from fedcpsc.protocol.evaluation import EvaluationAnswer, PerClassCounts
 from fedcpsc.runs.evaluation_words import adjustment_in_words
 
+FAR = PerClassCounts((60, 0, 0), (60, 0, 0), (60, 0, 0))
+SHORT = {"queries__deadline_s": 1.0}
 SHIFT = np.array([2.0, -0.5, -1.5])
 
 
@@ -105,8 +109,11 @@ def test_more_images_must_be_right_and_not_by_one_silos_word_alone(before, after
     assert is_better(first, then) is wanted
 
 
-def test_only_silos_that_judged_both_are_compared():
-    assert not is_better({"a": answer(80), "b": answer(10)}, {"a": answer(79)})
+def test_only_silos_that_judged_both_are_compared_and_most_must_have():
+    before = {"a": answer(80), "b": answer(10), "c": answer(70)}
+    assert is_better(before, {"a": answer(81), "c": answer(70)})
+    assert not is_better(before, {"a": answer(79), "c": answer(70)})
+    assert not is_better(before, {"a": answer(99)})
 
 
 # In a run -----------------------------------------------------------------------------------------------------------
@@ -188,6 +195,16 @@ def test_one_dishonest_silo_can_neither_steer_the_student_nor_have_it_kept(tmp_p
     silos = [*three()[:2], CountingSilo("c", bright_images(60, 2), says=lies)]
     run(tmp_path / "with", silos)
     assert sum(rights(silos[:2], tmp_path / "with")) >= before
+
+
+def test_a_silo_that_the_run_suspects_moves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(BankFit, "suspected", frozenset("c"))
+    silos = [*three()[:2], CountingSilo("c", bright_images(60, 2), says=lambda told, before: FAR)]
+    run(tmp_path / "one", silos)
+    plain = three()[:2]
+    run(tmp_path / "other", [*plain, JudgingSilo("c", misbehave=lambda query, count: RefusalCode.BUSY)], **SHORT)
+    biases = [silo.students[1].weights.tobytes() for silo in (silos[0], plain[0])]
+    assert biases[0] == biases[1]
 
 
 def test_silos_without_a_second_evaluation_are_not_asked_for_one(tmp_path, biased):

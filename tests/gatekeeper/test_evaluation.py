@@ -254,6 +254,12 @@ def test_a_dp_policy_without_noise_and_noise_without_a_dp_policy_are_refused():
         a_policy(NOISY)
 
 
+def test_exact_counts_by_class_tell_the_number_of_images_which_must_then_be_public():
+    with pytest.raises(ValueError, match=r"per_class=True: tells the number.*public_size: true"):
+        a_policy({"evaluations": 2, "per_class": True})
+    assert a_policy({**NOISY, "public_size": False, "per_class": True}, mechanism=NOISE_ONLY)
+
+
 def test_the_charge_is_the_exact_mu2_of_as_many_images_as_a_unit_may_hold(tmp_path):
     policy = a_policy({**NOISY, "images_per_person": 4}, mechanism=NOISE_ONLY)
     assert cost_of_one(policy.evaluation, "record") == math.ceil(MU2_UNIT / 25)
