@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedcpsc.config import RunConfig
@@ -17,7 +16,7 @@ from fedcpsc.models.device import choose_device
 from fedcpsc.models.frozen_body import FrozenBody
 from fedcpsc.models.own_module import OwnModule, check_own_module
 from fedcpsc.models.registry import check_network
-from fedcpsc.models.seeded import seeded
+from fedcpsc.models.small_images import made_for_larger
 from fedcpsc.models.students import Start, build_fellow, build_student, fellows_of, learns_features, match_of
 
 __all__ = ["check_student"]
@@ -77,13 +76,8 @@ def check_student(
     if start.weights is not None:
         matched = match_of(start.weights, network.stored, student, classes, image_shape)
         tell(f"student.weights: of {start.weights.path.name} {matched.in_words(frozen=student.frozen)}")
-    whole = network.network if isinstance(network, FrozenBody) else network
-    if start.own is None and isinstance(whole, Adapted) and _sees_one_pixel(whole):
-        sides = f"{image_shape[2]}x{image_shape[1]}"
-        tell(
-            f"{name} was made for larger images: of {sides} pixels its last convolutions see a single one; networks of"
-            " this project, such as convnet and resnet18, keep small images larger"
-        )
+    if start.own is None and (line := made_for_larger(name, network, image_shape)) is not None:
+        tell(line)
 
 
 def _check_own(own: OwnModule, config: RunConfig, classes: int, image_shape: _Shape) -> None:
@@ -150,23 +144,3 @@ def _check_features(section: str, weight: float, name: str, network: Classifier)
     if isinstance(network, Adapted) and not network.has_features:
         constraint = f"contrasts features, and {name} ends in no linear layer whose input they would be"
         raise ConfigError(explain(f"{section}.contrastive_weight", weight, constraint, "set it to 0"))
-
-
-def _sees_one_pixel(network: Classifier) -> bool:
-    """Whether the last convolution with a kernel gives one pixel of each of its channels."""
-    sides: list[int] = []
-
-    def note(_: nn.Module, __: object, out: Tensor) -> None:
-        sides.append(out.shape[2] * out.shape[3])
-
-    kernels = [m for m in network.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
-    watches = [layer.register_forward_hook(note) for layer in kernels]
-    device = next(network.parameters()).device
-    try:
-        with torch.no_grad(), seeded(0):
-            network.eval()(torch.zeros(2, *network.image_shape, device=device))
-    finally:
-        network.train()
-        for each in watches:
-            each.remove()
-    return bool(sides) and sides[-1] == 1

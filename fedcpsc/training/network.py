@@ -14,6 +14,7 @@ from fedcpsc.models.classifier import Classifier, HeadedClassifier
 from fedcpsc.models.named import NamedNetwork
 from fedcpsc.models.pretrained import Pretrained, read_pretrained, take
 from fedcpsc.models.registry import build_classifier, check_architecture, check_network, check_trainable
+from fedcpsc.models.small_images import made_for_larger
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.training.plan import DpSgdTraining, ShardsTraining, training_plan
@@ -97,7 +98,9 @@ def check_begins(
     matched = named.match(weights, network.stored)
     if config.frozen:
         named.frozen(network)
-    return f"teachers.weights: of {weights.path.name} {matched.in_words(frozen=config.frozen)}"
+    told = f"teachers.weights: of {weights.path.name} {matched.in_words(frozen=config.frozen)}"
+    small = made_for_larger(architecture, network, image_shape)
+    return told if small is None else f"{told}; {small}"
 
 
 def begun(

@@ -158,7 +158,9 @@ def test_a_silo_with_a_frozen_network_of_a_library_answers_as_that_network_does(
     reports = make_silos(config, tmp_path, lines.append)
     assert [line for line in lines if line.startswith("teachers.weights")] == [
         "teachers.weights: of resnet18.safetensors 120 tensors are taken; the head (fc.weight, fc.bias) begins at zero:"
-        " in the file it is for 1000 classes"
+        " in the file it is for 1000 classes; torchvision/resnet18 was made for larger images: of 32x32 pixels its last"
+        " convolutions see a single one; networks of this project, such as convnet and resnet18, keep small images"
+        " larger, and data.image_size enlarges images"
     ]
     manifest = load_manifest(tmp_path / "0")
     assert (manifest.kind, manifest.architecture) == ("torchvision", "resnet18")
