@@ -39,6 +39,8 @@ Progress: TypeAlias = Callable[[str], None]
 
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
 _SECONDS_BETWEEN_LINES = 10.0
+_PIECE = 256  # images whose features are computed together
+_MOST_FEATURES = 2**32  # bytes of features that are kept
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def train_classifier(
     if precision == "bfloat16":
         make_strides_exact(network)
     pixels, labels = uploaded(images.images, device), uploaded(images.labels, device)
-    still = outliers is None and has_still_features(network, config)
+    still = outliers is None and has_still_features(network, config) and _fits(network, len(images))
     features = fixed_features(network, pixels, device) if still else None
     stream = torch.Generator(device).manual_seed(derive_seed(seed, "order"))
     outliers = outliers and outliers.to(device)
@@ -147,15 +149,22 @@ def fixed_features(network: HeadedClassifier, images: Tensor, device: torch.devi
         images: uint8 [N, C, H, W], on any device.
         device: device of the network, which never holds more than a piece of them for this.
     """
-    pieces = torch.split(images, 256) if len(images) else ()
+    found = torch.empty(len(images), network.feature_size, device=images.device)
     with torch.no_grad():
-        parts = [network.features(to_pixels(piece.to(device))).float().to(images.device) for piece in pieces]
-    return torch.cat([torch.empty(0, network.feature_size, device=images.device), *parts])
+        for first in range(0, len(images), _PIECE):
+            piece = images[first : first + _PIECE].to(device)
+            found[first : first + _PIECE] = network.features(to_pixels(piece)).to(images.device)
+    return found
 
 
 def has_still_features(network: HeadedClassifier, config: TeachersConfig) -> bool:
     """Whether the network's features of an image are the same in every epoch."""
     return network.only_head_learns and config.shift == 0 and not config.flip
+
+
+def _fits(network: HeadedClassifier, images: int) -> bool:
+    """Whether the features of so many images may be kept; else they are computed in every epoch anew."""
+    return images * network.feature_size * 4 <= _MOST_FEATURES
 
 
 def _views(shown: Tensor, config: TeachersConfig, stream: torch.Generator, outliers: Outliers | None) -> Tensor:

@@ -25,6 +25,7 @@ from fedcpsc.silos.make import make_silos
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, load_manifest
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.proof import DpSgdProof, proof_of
+from fedcpsc.training import plain
 from fedcpsc.training.network import begun, check_begins, public_weights
 from fedcpsc.training.teacher import train_teacher
 from fedcpsc.training.unit_gradients import HeadGradients
@@ -106,6 +107,17 @@ def test_features_of_a_frozen_network_depend_on_no_other_image(convnet: Path) ->
         "network.head.weight",
         "network.head.bias",
     ]
+
+
+def test_features_that_would_fill_the_memory_are_computed_in_every_epoch_anew(
+    convnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = teachers(weights=str(convnet), frozen=True)
+    kept = trained(config, tmp_path)
+    monkeypatch.setattr(plain, "_MOST_FEATURES", 200 * 16 * 4 - 1)
+    monkeypatch.setattr(plain, "fixed_features", lambda *_: pytest.fail("kept"))
+    anew = trained(config, tmp_path)
+    torch.testing.assert_close(anew.states["head.weight"], kept.states["head.weight"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_fresh_head_on_frozen_features_begins_at_zero_and_a_given_one_as_it_is(convnet: Path) -> None:
