@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from fedcpsc.distillation.evaluation_requests import (
     EvaluationRequests,
     JudgedStudent,
 )
-from fedcpsc.distillation.logit_adjustment import FIRST_STEP, SiloCounts, class_biases, is_better, recall
+from fedcpsc.distillation.logit_adjustment import FIRST_STEP, LEAST, MOST, SiloCounts, class_biases, is_better, recall
 from fedcpsc.distillation.transport import SiloId, SiloTransport
 from fedcpsc.logs import fields
 from fedcpsc.models.adapted import stored_tensors
@@ -115,11 +115,16 @@ def evaluate_at_silos(
     why = why_no_silo_can_judge(config, student.start)
     if why is not None:
         return _without(why)
+    network = student.network
+    fitted = network.head.bias.detach().clone() if isinstance(network, HeadedClassifier) else None
     try:
         return _Evaluation(config, student, transport, run_dir, tell, read_evaluations(run_dir)).result()
     except Exception as error:  # the student is fitted and paid for, whatever happens here
         log.exception("the silos could not be asked to evaluate the student", extra=fields(run=config.output.name))
         tell(f"evaluation.at_silos failed, and the run ends without it: {printable(str(error), LONGEST_REASON)}")
+        if isinstance(network, HeadedClassifier) and fitted is not None:
+            with torch.no_grad():
+                network.head.bias.copy_(fitted)
         return _without(f"it failed ({type(error).__name__})")
 
 
@@ -139,50 +144,65 @@ class _Evaluation:
     kept: list[Evaluations]
 
     def result(self) -> FederatedEvaluation:
-        first = self._asked(0)
+        voters = self._voters()
+        first = self._asked(0, voters)
         if first is None:
             why = "an earlier fit of this student was sent to the silos, whose weights differ, and none is asked twice"
             self.tell(f"evaluation.at_silos: {why}; delete {EVALUATIONS_FILE} to ask anew, which is charged anew")
             return _without(why)
-        made = self._adjusted(first)
+        made = self._adjusted(first, voters) if voters else _Adjusted(first, self._no_shift())
+        made.judged.ask(self._weights(), [silo for silo in self.student.silos if silo not in voters])
         entries = made.judged.entries()
+        found: FederatedEvaluation = {"silos": entries, "pooled": pooled(entries), "reason": None}
+        if counts := self._counts(made.judged, self.student.silos):
+            found["recall"] = recall(counts)
+        if made.shifts or self._counts(first, voters):
+            found["adjustment"] = self._told(first, made)
         for entry in entries:
             if entry["reason"] is not None and entry["reason"] != NOT_OFFERED:
                 self.tell(f"{entry['id']} has not evaluated the student: {entry['reason']}")
-        found: FederatedEvaluation = {"silos": entries, "pooled": pooled(entries), "reason": None}
-        if counts := self._counts(made.judged):
-            found["recall"] = recall(counts)
-        if self.config.evaluation.logit_adjustments and counts:
-            adjustment: LogitAdjustment = {
-                "biases": [round(float(bias), 4) for bias in made.biases] if made.shifts else None,
-                "shifts": made.shifts,
-                "before": pooled(first.entries()),
-                "accuracy_before": self.student.accuracy,
-                "reason": made.reason,
-            }
-            found["adjustment"] = adjustment
-            self.tell(f"evaluation.at_silos: {adjustment_in_words(found)}")
+        if line := adjustment_in_words(found):
+            self.tell(f"evaluation.at_silos: {line}")
         return found
 
-    def _adjusted(self, first: EvaluationRequests) -> _Adjusted:
+    def _told(self, first: EvaluationRequests, made: _Adjusted) -> LogitAdjustment:
+        both = first.believed().keys() & made.judged.believed().keys()
+        before, after = (
+            pooled([entry for entry in asked.entries() if entry["id"] in both]) for asked in (first, made.judged)
+        )
+        return {
+            "biases": [round(float(bias), 4) for bias in made.biases] if made.shifts else None,
+            "shifts": made.shifts,
+            "before": before,
+            "after": after,
+            "accuracy_before": self.student.accuracy,
+            "reason": made.reason,
+        }
+
+    def _adjusted(self, first: EvaluationRequests, voters: Collection[SiloId]) -> _Adjusted:
         """Shifts the student's class biases, asks about it, and keeps what the silos call better."""
-        made, step = _Adjusted(first, np.zeros(self.student.label_sets.classes)), FIRST_STEP
+        made, step = _Adjusted(first, self._no_shift()), FIRST_STEP
         try:
             for number in range(1, self.config.evaluation.logit_adjustments + 1):
-                counts, left_out = self._counts(made.judged), self._left_out(made.judged)
-                begun = number < len(self.kept)
-                if not counts or (not begun and len(left_out) == len(self.student.silos)):
+                counts, left_out = self._counts(made.judged, voters), self._left_out(made.judged, voters)
+                able = [silo for silo in voters if silo not in left_out]
+                if not counts or (not able and number == len(self.kept)):
                     made.reason = "no silo has an evaluation left to try others with"
                     break
-                shift = class_biases(counts, step)
+                whole = np.clip(made.biases + class_biases(counts, step), -MOST, MOST)
+                shift = whole - made.biases
+                if np.abs(shift).max() < LEAST:
+                    made.reason = "it says each class about as often as the silos' images have it"
+                    break
                 with _shifted(self.student.network, shift) as keep:
-                    later = self._asked(number, left_out)
+                    later = self._asked(number, able)
                     if later is None:
                         made.reason = "an earlier attempt at this run has tried others, and no silo is asked twice"
                         break
-                    if is_better(self._heard(made.judged), self._heard(later)):
+                    later.leave_out(left_out)
+                    if is_better(self._heard(made.judged, voters), self._heard(later, voters)):
                         keep()
-                        made = _Adjusted(later, made.biases + shift, made.shifts + 1)
+                        made = _Adjusted(later, whole, made.shifts + 1)
                     else:
                         step /= 2
                         made.reason = "the silos did not call more images right with others"
@@ -191,9 +211,20 @@ class _Evaluation:
             made.reason = f"it failed ({type(error).__name__})"
         return made
 
-    def _asked(self, number: int, left_out: Mapping[SiloId, str] | None = None) -> EvaluationRequests | None:
+    def _voters(self) -> list[SiloId]:
+        """Silos that may move the student: they tell their counts class by class, and nothing speaks against them.
+
+        All others are asked once, about the student as it is at last.
+        """
+        if not self.config.evaluation.logit_adjustments:
+            return []
+        offers = {silo: said.evaluation for silo, said in self.student.descriptions.items()}
+        told = {silo for silo, offer in offers.items() if offer is not None and offer.per_class}
+        return [silo for silo in self.student.silos if silo in told - self.student.suspected]
+
+    def _asked(self, number: int, silos: Collection[SiloId]) -> EvaluationRequests | None:
         """Asks about the student as it is now; None where an earlier attempt has asked about another one."""
-        weights = save(stored_tensors(self.student.network))
+        weights = self._weights()
         digest = hashlib.sha256(weights).hexdigest()
         if number == len(self.kept):
             self.kept.append(Evaluations(digest))
@@ -202,23 +233,29 @@ class _Evaluation:
             return None
         requests = EvaluationRequests(self.config, self.student, self.transport, self.run_dir, self.kept, state)
         if number == len(self.kept) - 1:  # what came next was made of the answers that were there then
-            requests.ask(np.frombuffer(weights, np.uint8), left_out)
+            requests.ask(weights, silos)
         return requests
 
-    def _heard(self, asked: EvaluationRequests) -> dict[SiloId, EvaluationAnswer]:
-        """Answers of the silos that nothing speaks against, here or in the run, by name: they may move the student."""
-        return {silo: answer for silo, answer in asked.believed().items() if silo not in self.student.suspected}
+    def _weights(self) -> bytes:
+        return save(stored_tensors(self.student.network))
 
-    def _counts(self, asked: EvaluationRequests) -> list[SiloCounts]:
-        """What they tell class by class."""
-        heard = self._heard(asked).items()
-        found = [SiloCounts.of(answer, self.student.places_of(silo)) for silo, answer in heard]
+    def _no_shift(self) -> npt.NDArray[np.float64]:
+        return np.zeros(self.student.label_sets.classes)
+
+    def _heard(self, asked: EvaluationRequests, silos: Collection[SiloId]) -> dict[SiloId, EvaluationAnswer]:
+        return {silo: answer for silo, answer in asked.believed().items() if silo in silos}
+
+    def _counts(self, asked: EvaluationRequests, silos: Collection[SiloId]) -> list[SiloCounts]:
+        """What some silos tell class by class."""
+        classes = self.student.label_sets.classes
+        heard = self._heard(asked, silos).items()
+        found = [SiloCounts.of(answer, self.student.places_of(silo), classes) for silo, answer in heard]
         return [counts for counts in found if counts is not None]
 
-    def _left_out(self, asked: EvaluationRequests) -> dict[SiloId, str]:
-        """Why silos are not asked once more, by name: they gave no number, or have no evaluation left."""
+    def _left_out(self, asked: EvaluationRequests, silos: Collection[SiloId]) -> dict[SiloId, str]:
+        """Why some silos are not asked once more, by name: they gave no number, or have no evaluation left."""
         found = {}
-        for entry in asked.entries():
+        for entry in (entry for entry in asked.entries() if entry["id"] in silos):
             left = [one.answers[entry["id"]].evaluations_left for one in self.kept if entry["id"] in one.answers]
             if entry["reason"] is not None or not min(left, default=0):
                 found[entry["id"]] = entry["reason"] or USED_UP

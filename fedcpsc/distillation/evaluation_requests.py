@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,23 +92,21 @@ class EvaluationRequests:
     _tries: dict[SiloId, int] = field(default_factory=dict, init=False)
     _again_at: dict[SiloId, float] = field(default_factory=dict, init=False)
 
-    def ask(self, weights: npt.NDArray[np.uint8], left_out: Mapping[SiloId, str] | None = None) -> None:
-        """Asks whoever has not said anything yet, and waits for at most `queries.deadline_s`.
+    def ask(self, weights: bytes, silos: Collection[SiloId]) -> None:
+        """Asks those of some silos that have not said anything yet, and waits for at most `queries.deadline_s`.
 
         Args:
-            weights: bytes of a safetensors file with the student's weights, uint8 [B].
-            left_out: reasons by name of the silos that are not asked, unless an earlier attempt has; None: all are.
+            weights: content of a safetensors file with the student's weights.
+            silos: names of the silos.
         """
-        self.state.reasons.clear()
-        for silo in self.student.silos:
-            said, taken, begun = self.student.descriptions.get(silo), silo in self.state.answers, silo in self.state.ids
-            why = None if taken else _why_not(said, begun, len(weights))
-            if not taken and not begun and why is None:
-                why = (left_out or {}).get(silo)
+        for silo in (silo for silo in silos if silo not in self.state.answers):
+            self.state.reasons.pop(silo, None)
+            said, begun = self.student.descriptions.get(silo), silo in self.state.ids
+            why = _why_not(said, begun, len(weights))
             if why is not None:
                 self.state.reasons[silo] = why
-            if why is None and not taken and said is not None:
-                self._waiting[silo] = self._query(silo, said, weights)
+            elif said is not None:
+                self._waiting[silo] = self._query(silo, said, np.frombuffer(weights, np.uint8))
         write_evaluations(self.run_dir, self.students)  # the ids, before the first silo hears of one
         self.transport.send(self._waiting)
         deadline = time.monotonic() + self.config.queries.deadline_s
@@ -121,7 +119,16 @@ class EvaluationRequests:
                 self.transport.send({silo: self._waiting[silo]})
         for silo in self._waiting:
             self.state.reasons.setdefault(silo, f"no answer within {self.config.queries.deadline_s:g} s")
+        self._waiting.clear()
         write_evaluations(self.run_dir, self.students)
+
+    def leave_out(self, reasons: Mapping[SiloId, str]) -> None:
+        """Notes why silos are not asked.
+
+        Args:
+            reasons: reasons by the silo's name; not of those that an earlier attempt has asked.
+        """
+        self.state.reasons.update({silo: why for silo, why in reasons.items() if silo not in self.state.ids})
 
     def believed(self) -> dict[SiloId, EvaluationAnswer]:
         """Answers that nothing speaks against, by the silo's name."""
@@ -135,8 +142,8 @@ class EvaluationRequests:
         answer, reason = self.state.answers.get(silo), self.state.reasons.get(silo)
         if answer is None or reason is not None:
             return reason
-        said, sizes = self.student.descriptions.get(silo), (len(self.student.places_of(silo)), self._classes)
-        return _fault(answer, None if said is None else said.evaluation, sizes)
+        said, classes = self.student.descriptions.get(silo), len(self.student.places_of(silo))
+        return _fault(answer, None if said is None else said.evaluation, classes)
 
     @property
     def _classes(self) -> int:
@@ -195,13 +202,13 @@ def _why_not(said: Description | None, begun: bool, size: int) -> str | None:
     return None
 
 
-def _fault(answer: EvaluationAnswer, offer: EvaluationOffer | None, sizes: tuple[int, int]) -> str | None:
+def _fault(answer: EvaluationAnswer, offer: EvaluationOffer | None, classes: int) -> str | None:
     """Why a silo's numbers are not believed; None where nothing speaks against them.
 
     Args:
         answer: what the silo said.
         offer: what it offered; None where it did not, or has not joined again.
-        sizes: number of its own classes, and of the student's.
+        classes: number of its own classes.
     """
     told = answer.per_class
     kept = (answer.sigma, answer.held_out, told is not None)
@@ -210,20 +217,22 @@ def _fault(answer: EvaluationAnswer, offer: EvaluationOffer | None, sizes: tuple
     noise = _SURE * answer.sigma
     if answer.right < -noise or (answer.held_out is not None and answer.right > answer.held_out + noise):
         return f"{answer.right} right images cannot be, even with its noise"
-    if told is not None and not _fits(told, answer, sizes, noise):
+    if told is not None and not _fits(told, answer, classes, noise):
         return "its numbers class by class contradict one another, or the whole, even with its noise"
     return None
 
 
-def _fits(told: PerClassCounts, answer: EvaluationAnswer, sizes: tuple[int, int], noise: float) -> bool:
+def _fits(told: PerClassCounts, answer: EvaluationAnswer, classes: int, noise: float) -> bool:
     """Whether the numbers class by class can be those of one set of images; a sum of n has sqrt(n) times the noise."""
-    own, classes = len(told.images), len(told.predicted)
     images, right = sum(told.images), sum(told.right)
     return (
-        (own, classes) == sizes
+        len(told.images) == classes
         and min(*told.images, *told.right, *told.predicted) >= -noise
-        and all(r <= i + noise * math.sqrt(2) for r, i in zip(told.right, told.images, strict=True))
-        and abs(right - answer.right) <= noise * math.sqrt(own + 1)
-        and sum(told.predicted) <= images + noise * math.sqrt(own + classes)
-        and (answer.held_out is None or abs(images - answer.held_out) <= noise * math.sqrt(own))
+        and all(
+            r <= min(i, p) + noise * math.sqrt(2)
+            for i, r, p in zip(told.images, told.right, told.predicted, strict=True)
+        )
+        and abs(right - answer.right) <= noise * math.sqrt(classes + 1)
+        and sum(told.predicted) <= images + noise * math.sqrt(2 * classes)
+        and (answer.held_out is None or abs(images - answer.held_out) <= noise * math.sqrt(classes))
     )

@@ -106,7 +106,7 @@ class RoundLoop:
 
     @property
     def accuracy(self) -> float | None:
-        """The finished student's accuracy on the held-out images, in [0, 1]; None where it was not measured."""
+        """The finished student's accuracy on the held-out images, in [0, 1]; None where there are none."""
         return self._reporter.accuracy
 
     @property

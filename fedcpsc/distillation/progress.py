@@ -62,9 +62,12 @@ class ProgressReporter:
 
     @property
     def accuracy(self) -> float | None:
-        """The finished student's accuracy on the held-out images, in [0, 1]; None where it was not measured."""
-        if self.predicted is None or self.evaluation is None:
+        """The finished student's accuracy on the held-out images, in [0, 1]; None where there are none."""
+        if self.evaluation is None:
             return None
+        if self.predicted is None:  # a final fit of no steps has no last line
+            batch_size = self.fitted.plan.config.evaluation.batch_size
+            self.predicted = predicted_classes(self.fitted.student.network, self.evaluation, batch_size)
         return accuracy(self.predicted, self.evaluation)
 
     def report(self, group: range, phase: Literal["round", "final"], final_steps_done: int = 0) -> None:

@@ -2,8 +2,8 @@
 """Fits another student to what a run has banked: nobody is asked anything, and that run's folder is only read.
 
 The rounds are worked through as the run did, with its images, pools and seeds, and then comes the final fit. So the
-same configuration gives the run's own student again, weight by weight, as long as no answer of it came after the
-deadline of its round.
+same configuration gives the run's own student again, weight by weight, as it was fitted, as long as no answer of it
+came after the deadline of its round. Class biases that silos shifted afterwards are not among what is banked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from fedcpsc.runs.inherited import Inherited, check_changes_of_refit, inheriting
 from fedcpsc.runs.layout import BANK_FOLDER, CONFIG_FILE, TIMELINE_FILE
 from fedcpsc.runs.lineage import Lineage, read_lineage
 from fedcpsc.runs.real_pictures import keep_public, read_public
-from fedcpsc.runs.result import RunResult
+from fedcpsc.runs.result import RunResult, read_result
 from fedcpsc.runs.round_plan import RoundPlan
 from fedcpsc.runs.student_start import write_student_start
 from fedcpsc.runs.timeline import Timeline
@@ -113,6 +113,7 @@ def refit(
             kept = _kept(inherited, config, start)
             labelled = _labelled(evaluation, inherited, config, tell)
             tell(inherited.in_words())
+            _tell_of_biases(source, tell)
             _claim(run_dir, existing)
             held.enter_context(worked_on_alone(run_dir))
             lineage = _begin(inherited, config, run_dir, start)
@@ -168,6 +169,17 @@ def _fit(
             at_silos={"silos": [], "pooled": None, "reason": _NOBODY_ASKED} if config.evaluation.at_silos else None,
         ),
     )
+
+
+def _tell_of_biases(source: Path, tell: Callable[[str], None]) -> None:
+    """Tells that the earlier student's class biases were shifted by the silos' counts, which nobody is asked here."""
+    result = read_result(source)
+    made = None if result is None else result.get("federated_evaluation", {}).get("adjustment")
+    if made is not None and made["shifts"]:
+        tell(
+            "the class biases of that run's student were shifted by what silos counted on held-out images"
+            " (evaluation.logit_adjustments); those of this student stay as they are fitted"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -172,7 +172,7 @@ def distill(
                 engine.accuracy,
             )
             at_silos = evaluate_at_silos(config, judged, transport, run_dir, tell)
-            if at_silos is not None and (made := at_silos.get("adjustment")) is not None and made["biases"] is not None:
+            if at_silos is not None and (made := at_silos.get("adjustment")) is not None and made["shifts"]:
                 engine.report_once_more()
     finally:
         scheduler.close()

@@ -127,7 +127,7 @@ class StudentJudge:
         mechanism = self.section.mechanism(self.ledger.status().unit)
         if not mechanism.dp:  # from now on nothing bounds what was disclosed, and the ledger says so for ever
             self.ledger.release(EXACT_EVALUATIONS, Charge(0, private=False, mechanism="exact evaluations"))
-        counts = self._counts(predictions(network, self.held_out), query.outputs, query.classes)
+        counts = self._counts(predictions(network, self.held_out), query.outputs)
         released = [int(count) for count in mechanism.release(counts)]
         answer = EvaluationAnswer(
             query_id=query.query_id,
@@ -142,16 +142,18 @@ class StudentJudge:
         sent = self.ledger.store(query.query_id, mine, principal=query.principal)
         return answer if sent == mine else _decoded(sent)
 
-    def _counts(
-        self, predicted: npt.NDArray[np.int64], outputs: tuple[int, ...], classes: int
-    ) -> npt.NDArray[np.int64]:
-        """The right images, int64 [1]; by class also the images, the right ones and the predictions, [1 + 2 k + K]."""
-        labels = self.held_out.labels
-        right = predicted == np.asarray(outputs, np.int64)[labels]
+    def _counts(self, predicted: npt.NDArray[np.int64], outputs: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """The right images, int64 [1]; by class also the images, the right ones and the predictions, [1 + 3 k].
+
+        Only the silo's own classes are counted: a network with many more outputs than those, made for the purpose,
+        would else tell of each image apart.
+        """
+        labels, own = self.held_out.labels, np.asarray(outputs, np.int64)
+        right = predicted == own[labels]
         if not self.section.per_class:
             return np.array([right.sum()], np.int64)
         images, of_right = (np.bincount(of, minlength=self.classes) for of in (labels, labels[right]))
-        said = np.bincount(predicted[predicted >= 0], minlength=classes)
+        said = (predicted[:, None] == own).sum(0)
         return np.concatenate([[right.sum()], images, of_right, said]).astype(np.int64)
 
     def _per_class(self, released: list[int]) -> PerClassCounts:

@@ -35,10 +35,11 @@ def evaluation_meaning(section: EvaluationPolicy | None, ledger: Account, delta:
             " student says the class: servers improve students by that (each try is one evaluation)."
         )
     if section.sigma is None or delta is None:
+        tells = "of several images at once whether each" if section.per_class else "whether one image"
         return [
             *found,
-            "Those numbers are exact, and nothing bounds what they give away: a student made for it can tell whether"
-            " one image, with its label, is among yours.",
+            "That is told exactly, and nothing bounds what it gives away: a student made for it can tell"
+            f" {tells}, with its label, is among yours.",
         ]
     alone = composed_epsilon(cost_to_come(section, ledger) / MU2_UNIT, delta, []).epsilon
     return [

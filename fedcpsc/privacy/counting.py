@@ -25,7 +25,8 @@ class ExactCounts:
     """The counts as they are.
 
     Formal guarantee: none (`dp: false`). One count can tell whether one image, with its label, is among those counted:
-    the function that is right of this image alone counts 1 or 0. Only the number of evaluations is limited.
+    the function that is right of this image alone counts 1 or 0. Several counts tell of several images at once. Only
+    the number of evaluations is limited.
     """
 
     dp = False

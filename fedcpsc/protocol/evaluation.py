@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.errors import ProtocolError, explain
-from fedcpsc.protocol.common import MAX_CLASSES, PROTOCOL_VERSION, DpClaim, check_classes, check_query_id
+from fedcpsc.protocol.common import PROTOCOL_VERSION, DpClaim, check_classes, check_query_id
 
 __all__ = [
     "LARGEST_COUNT",
@@ -124,13 +124,13 @@ class EvaluationQuery:
 
 @dataclass(frozen=True)
 class PerClassCounts:
-    """Numbers of held-out images class by class, each with noise where the answer has some.
+    """Numbers of held-out images for each of the silo's own k classes, each with noise where the answer has some.
 
     Attributes:
-        images: number of images of each of the silo's k own classes.
-        right: number of those that the student classifies rightly, of each of them.
-        predicted: number of images that the student gives each of its K classes; those whose outputs are not finite
-            are in none.
+        images: number of images of the class.
+        right: number of those that the student classifies rightly.
+        predicted: number of images, of whatever class, that the student gives this class. What it gives classes that
+            are not the silo's, and images whose outputs are not finite, are in none.
     """
 
     images: tuple[int, ...]
@@ -138,11 +138,10 @@ class PerClassCounts:
     predicted: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        good = len(self.images) == len(self.right) >= 1 and 2 <= len(self.predicted) <= MAX_CLASSES
-        good = good and len(self.images) <= len(self.predicted)
+        good = len(self.images) == len(self.right) == len(self.predicted) >= 1
         if not good or any(abs(count) > LARGEST_COUNT for count in (*self.images, *self.right, *self.predicted)):
             got = f"{len(self.images)}, {len(self.right)} and {len(self.predicted)} numbers"
-            constraint = f"must be k, k and K >= k whole numbers of at most {LARGEST_COUNT}, K <= {MAX_CLASSES}"
+            constraint = f"must be as many each, whole numbers of at most {LARGEST_COUNT}"
             raise ProtocolError(explain("per_class", got, constraint, "check the silo"))
 
 

@@ -48,7 +48,7 @@ def adjustment_in_words(found: FederatedEvaluation, accuracy: float | None = Non
         return ""
     if made["biases"] is None:
         return f"The student's class biases are as they were fitted: {made['reason']}."
-    before, after, measured = made["before"], found["pooled"], made["accuracy_before"]
+    before, after, measured = made["before"], made["after"], made["accuracy_before"]
     steps = []
     if before is not None and after is not None:
         steps.append(

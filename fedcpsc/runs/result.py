@@ -200,7 +200,8 @@ class LogitAdjustment(TypedDict):
     Attributes:
         biases: number added to the logit of each class, of mean 0, in all shifts; None where none was kept.
         shifts: number of shifts that were kept, >= 0.
-        before: pooled estimate of the student without; None where no silo tells how many images it has.
+        before, after: pooled estimates of the student without and with them, over the silos that judged both; None
+            where none of them tells how many images it has.
         accuracy_before: accuracy of the student without, on the server's held-out images; None without any.
         reason: reason why no other, or no further, biases were tried or kept.
     """
@@ -208,6 +209,7 @@ class LogitAdjustment(TypedDict):
     biases: list[float] | None
     shifts: int
     before: PooledEvaluation | None
+    after: PooledEvaluation | None
     accuracy_before: float | None
     reason: str | None
 
@@ -219,8 +221,8 @@ class FederatedEvaluation(TypedDict):
         silos: an entry for each silo of the run; none where nobody was asked.
         pooled: estimate over all silos that tell how many images they have; None where none does.
         reason: reason why nobody was asked; None where silos were.
-        recall: share of each class's images that are classified rightly, over all silos that tell their counts class by
-            class, in [0, 1]; None for a class with too few; missing where no silo tells.
+        recall: share of each class's images that are classified rightly, over the silos that tell their counts class
+            by class, in [0, 1]; None for a class with too few; missing where no silo tells.
         adjustment: what was added to the student's class biases; missing where silos told nothing class by class, or
             it was not wished for.
     """

@@ -116,3 +116,9 @@ def test_words_for_silos_that_do_not_tell_how_many_images_they_have():
     entry = silo_evaluation("a", EvaluationAnswer("0" * 32, 93, 2.0, None, 1), None)
     found = {"silos": [entry], "pooled": pooled([entry]), "reason": None}
     assert in_one_sentence(found) == "1 silo has evaluated the student, and none tells how many images it has."
+
+
+def test_a_refit_says_that_its_class_biases_are_those_of_the_fit(by_class, tmp_path):
+    lines = []
+    refit(by_class, gather(by_class).config, tmp_path / "again", tell=lines.append)
+    assert any("were shifted by what silos counted" in line for line in lines)

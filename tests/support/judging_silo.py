@@ -66,12 +66,12 @@ class CountingSilo(JudgingSilo):
         weights = query.weights.tobytes()
         network = network_of_bytes(query.architecture, query.classes, query.image_shape, query.width, weights)
         predicted, labels = predictions(network, self.held_out), self.held_out.labels
-        own = len(query.outputs)
-        right = predicted == np.array(query.outputs)[labels]
+        own, outputs = len(query.outputs), np.array(query.outputs)
+        right = predicted == outputs[labels]
         honest = PerClassCounts(
             tuple(np.bincount(labels, minlength=own).tolist()),
             tuple(np.bincount(labels[right], minlength=own).tolist()),
-            tuple(np.bincount(predicted, minlength=query.classes).tolist()),
+            tuple((predicted[:, None] == outputs).sum(0).tolist()),
         )
         told = self.says(honest, len(self.judged))
         return EvaluationAnswer(query.query_id, sum(told.right), 0.0, self.images, left, per_class=told)
