@@ -206,4 +206,5 @@ def test_the_same_through_flowers_messages_and_the_clientapp_under_a_dp_policy(t
             gatekeeper.close()
     for silo, entry in enumerate(result["federated_evaluation"]["silos"]):
         assert (entry["sigma"], entry["dp"], entry["epsilon"], entry["reason"]) == (3.0, True, 8.0, None)
-        assert spent(tmp_path / "silos" / str(silo)) == ["evaluation sigma=3.0 images_per_unit=1 per class"] * 3
+        told = spent(tmp_path / "silos" / str(silo))  # noise outweighs 25 images of 10 classes: nothing else is tried
+        assert told == ["evaluation sigma=3.0 images_per_unit=1 per class"]
