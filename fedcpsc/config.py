@@ -195,7 +195,7 @@ class EvaluationConfig(Strict):
         description="ask each silo that offers it, after the final fit, how many held-out images of its own the student classifies rightly; what that costs a silo, its policy says",
     )
     logit_adjustments: Annotated[int, Field(ge=0, le=10)] = Field(
-        2,
+        3,
         description="number of times that other class biases of the student are tried, so that it says each class as often as the silos' held-out images have it, where silos that evaluate it tell their counts class by class; each takes one more evaluation of each silo, and is kept only where the silos then call more images right",
     )
     every: Positive | None = Field(

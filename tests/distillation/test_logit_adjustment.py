@@ -157,7 +157,8 @@ def test_only_silos_that_judged_both_are_compared_and_most_must_have():
 
 def with_silos(count, **changes):
     asked = {"evaluation__at_silos": True, "evaluation__held_out": False, "queries__deadline_s": 5.0}
-    return tiny_config(silos__count=count, **asked | changes)
+    tries = {"evaluation__logit_adjustments": 2}
+    return tiny_config(silos__count=count, **asked | tries | changes)
 
 
 def run(folder, silos, *, told=None, resume=False, **changes):
