@@ -26,6 +26,7 @@ PAGES = (
     "README.md",
     "docs/answers.md",
     "docs/recipe.md",
+    "docs/report.md",
     "docs/silos.md",
     "docs/pictures.md",
     "docs/public_pictures.md",
