@@ -169,7 +169,7 @@ def distill(
                 tuple(bank.silos),
                 present,
                 engine.fitted.suspected,
-                engine.accuracy,
+                engine.accuracy if config.evaluation.at_silos else None,
             )
             at_silos = evaluate_at_silos(config, judged, transport, run_dir, tell)
             if at_silos is not None and (made := at_silos.get("adjustment")) is not None and made["shifts"]:
