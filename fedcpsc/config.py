@@ -196,7 +196,7 @@ class EvaluationConfig(Strict):
     )
     logit_adjustments: Annotated[int, Field(ge=0, le=10)] = Field(
         3,
-        description="number of times that other class biases of the student are tried, so that it says each class as often as the silos' held-out images have it, where silos that evaluate it tell their counts class by class; each takes one more evaluation of each silo, and is kept only where the silos then call more images right",
+        description="number of times that other class biases of the student are tried, so that it says each class as often as the silos' held-out images have it, where silos that evaluate it tell their counts class by class; each takes one more evaluation of each of these silos, and is kept only where the silos then call more images right",
     )
     every: Positive | None = Field(
         None,

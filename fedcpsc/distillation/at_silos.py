@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.evaluation_requests import (
@@ -115,16 +116,14 @@ def evaluate_at_silos(
     why = why_no_silo_can_judge(config, student.start)
     if why is not None:
         return _without(why)
-    network = student.network
-    fitted = network.head.bias.detach().clone() if isinstance(network, HeadedClassifier) else None
     try:
-        return _Evaluation(config, student, transport, run_dir, tell, read_evaluations(run_dir)).result()
+        with _undone_unless_kept(student.network) as (_, keep):
+            found = _Evaluation(config, student, transport, run_dir, tell, read_evaluations(run_dir)).result()
+            keep()
+            return found
     except Exception as error:  # the student is fitted and paid for, whatever happens here
         log.exception("the silos could not be asked to evaluate the student", extra=fields(run=config.output.name))
         tell(f"evaluation.at_silos failed, and the run ends without it: {printable(str(error), LONGEST_REASON)}")
-        if isinstance(network, HeadedClassifier) and fitted is not None:
-            with torch.no_grad():
-                network.head.bias.copy_(fitted)
         return _without(f"it failed ({type(error).__name__})")
 
 
@@ -194,7 +193,8 @@ class _Evaluation:
                 if np.abs(shift).max() < LEAST:
                     made.reason = "it says each class about as often as the silos' images have it"
                     break
-                with _shifted(self.student.network, shift) as keep:
+                with _undone_unless_kept(self.student.network) as (bias, keep):
+                    bias.add_(torch.from_numpy(shift).to(bias))
                     later = self._asked(number, able)
                     if later is None:
                         made.reason = "an earlier attempt at this run has tried others, and no silo is asked twice"
@@ -280,22 +280,19 @@ class _Adjusted:
 
 
 @contextmanager
-def _shifted(network: Classifier, shift: npt.NDArray[np.float64]) -> Iterator[Callable[[], None]]:
-    """Adds to the biases of a network's head, [K]; undone at the end, unless the function that it gives is called."""
+def _undone_unless_kept(network: Classifier) -> Iterator[tuple[Tensor, Callable[[], None]]]:
+    """The biases of a network's head, [K], to be changed in place, and a function by which the change is kept."""
     if not isinstance(network, HeadedClassifier):  # whatever else is fitted, no silo can judge
         raise TypeError(type(network).__name__)
-    bias, kept = network.head.bias, False
-    before = bias.detach().clone()
+    bias, kept = network.head.bias.detach(), False
+    before = bias.clone()
 
     def keep() -> None:
         nonlocal kept
         kept = True
 
     try:
-        with torch.no_grad():
-            bias.add_(torch.from_numpy(shift).to(bias))
-        yield keep
+        yield bias, keep
     finally:
         if not kept:
-            with torch.no_grad():
-                bias.copy_(before)
+            bias.copy_(before)

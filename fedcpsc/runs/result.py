@@ -198,7 +198,7 @@ class LogitAdjustment(TypedDict):
     """What was added to the student's class biases, by the silos' counts (`evaluation.logit_adjustments`).
 
     Attributes:
-        biases: number added to the logit of each class, of mean 0, in all shifts; None where none was kept.
+        biases: number added to the logit of each class, in all shifts together; None where none was kept.
         shifts: number of shifts that were kept, >= 0.
         before, after: pooled estimates of the student without and with them, over the silos that judged both; None
             where none of them tells how many images it has.

@@ -155,14 +155,21 @@ def spent(folder) -> list[str]:
         return [row["mechanism"] for row in ledger.export() if row["kind"] == "charged" and not row["answers"]]
 
 
+def judged_run(rules, folder):
+    """The result of a run over silos that are made for it, whose numbers are held against the student of the folder."""
+    make_silos(rules, folder / "silos")
+    result = run_local(rules, folder / "run", folder / "silos", resume=False, on_line=lambda line: None)
+    network = load_student(gather(folder / "run")).network
+    parts = parts_of_silos(rules, range(rules.silos.count))
+    for entry, (_, _, held) in zip(result["federated_evaluation"]["silos"], parts, strict=True):
+        assert entry["right"] == round(accuracy(predicted_classes(network, held), held) * len(held))
+    return result
+
+
 def test_a_whole_run_in_one_process_is_judged_by_its_silos(tmp_path):
     rules = config()
-    make_silos(rules, tmp_path / "silos")
-    result = run_local(rules, tmp_path / "run", tmp_path / "silos", resume=False, on_line=lambda line: None)
-    found = result["federated_evaluation"]
-    network = load_student(gather(tmp_path / "run")).network
+    found = judged_run(rules, tmp_path)["federated_evaluation"]
     for entry, (silo, _, held) in zip(found["silos"], parts_of_silos(rules, [0, 1]), strict=True):
-        assert entry["right"] == round(accuracy(predicted_classes(network, held), held) * len(held))
         assert (entry["images"], entry["dp"], entry["reason"]) == (len(held), False, None)
         assert spent(tmp_path / "silos" / str(silo)) == ["evaluation exact"]
     assert found["pooled"]["images"] == sum(entry["images"] for entry in found["silos"])
@@ -171,12 +178,9 @@ def test_a_whole_run_in_one_process_is_judged_by_its_silos(tmp_path):
 def test_real_silos_tell_of_classes_and_other_biases_are_tried_at_the_price_of_an_evaluation_each(tmp_path):
     policy = {"answers": 500, "evaluation": {"evaluations": 5, "public_size": True, "per_class": True}}
     rules = config(silos={"policy": policy})
-    make_silos(rules, tmp_path / "silos")
-    result = run_local(rules, tmp_path / "run", tmp_path / "silos", resume=False, on_line=lambda line: None)
+    result = judged_run(rules, tmp_path)
     found = result["federated_evaluation"]
-    network = load_student(gather(tmp_path / "run")).network
-    for entry, (silo, _, held) in zip(found["silos"], parts_of_silos(rules, [0, 1]), strict=True):
-        assert entry["right"] == round(accuracy(predicted_classes(network, held), held) * len(held))
+    for silo in range(2):
         assert spent(tmp_path / "silos" / str(silo)) == ["evaluation exact per class"] * 4
     made = found["adjustment"]
     assert made["accuracy_before"] is not None

@@ -61,4 +61,4 @@ def _by_class(result: RunResult, found: FederatedEvaluation) -> list[Block]:
         for number, share in enumerate(recall)
     ]
     columns = ("", "classified rightly", "added to the logit")
-    return [folded_where_long(Table.of("Class by class, all silos' images together", columns, rows))]
+    return [folded_where_long(Table.of("Class by class, over the silos that tell it", columns, rows))]
