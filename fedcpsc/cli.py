@@ -264,13 +264,13 @@ def status(
     """
     with exit_codes():
         with _nothing_collected():
-            from fedcpsc.commands.status_words import EXIT_CODES, in_words
+            from fedcpsc.commands.status_words import exit_code, in_words
             from fedcpsc.runs.health import read_health
 
         health = read_health(run, stalled_after)
         for line in [json.dumps(asdict(health))] if as_json else in_words(health):
             typer.echo(line)
-        raise typer.Exit(EXIT_CODES[health.state])
+        raise typer.Exit(exit_code(health))
 
 
 @app.command()

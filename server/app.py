@@ -24,6 +24,7 @@ from fedcpsc.errors import ConfigError, DataError, explain
 from fedcpsc.logs import configure_quietly
 from fedcpsc.report.after_run import draw_apart
 from fedcpsc.runs.claim import worked_on_alone
+from fedcpsc.runs.evaluation_words import without_test_images
 from fedcpsc.runs.failure import forget_failure, note_failure
 from fedcpsc.runs.follow import following
 from fedcpsc.runs.layout import REPORT_FILE
@@ -126,7 +127,7 @@ def run(plan: Plan, grid: Grid) -> None:
                 silo_facts=None if plan.silos is None else read_silo_facts(plan.silos),
                 tell=print,
             )
-        print(_summary(result))
+        print("\n".join([_summary(result), *without_test_images(result, _MOST_SILOS)]))
     finally:
         transport.close()
     print(draw_apart(plan.run_dir) or f"the whole run on one page: {plan.run_dir / REPORT_FILE}")

@@ -121,7 +121,7 @@ def _of_digits(stem: str) -> _Start:
         "silos.policy.share_class_counts": "the owners agreed to tell their class counts: see aggregation",
         "synthesis.moments": "of 8-bit digits in general",
         "student.shift": "a pixel is an eighth of the image: moved, the silos would have answered otherwise",
-        "aggregation.rule": "skewed silos mislead a plain mean",
+        "aggregation.rule": "a plain mean misleads where silos hold other shares of the classes",
         "runtime.threads": "networks this small only lose by sharing a batch among cores",
     }
     return _Start(name, tree, reasons)
@@ -138,6 +138,8 @@ def _of_look(look: FirstLook, stem: str) -> _Start:
         start.reasons["data.channels"] = "some are grey, some in colour"
     skewed = look.pictures >= _FEW
     own = look.own_files is not None
+    if not (skewed or own):
+        start.reasons["silos.count"] = "so few pictures; from three silos on their answers are compared with each other"
     silos: dict[str, object] = {
         "count": look.own_files or (3 if skewed else 2),
         "root": f"silos/{start.name}",

@@ -16,13 +16,7 @@ from fedcpsc.commands.literal import literal
 from fedcpsc.commands.long_name import LongName
 from fedcpsc.commands.seeds_summary import SeedsSummary
 from fedcpsc.printable import printable
-from fedcpsc.runs.evaluation_words import (
-    adjustment_in_words,
-    estimate_in_words,
-    in_one_sentence,
-    judged_in_words,
-    right_in_words,
-)
+from fedcpsc.runs.evaluation_words import without_test_images
 from fedcpsc.runs.metrics import MetricsLine, SiloLine, describe_line, describe_phase, describe_stop, duration
 from fedcpsc.runs.result import RunResult, SiloResult
 from fedcpsc.runs.suspicion import SuspicionWatch, describe_suspicion, suspicions_of
@@ -140,7 +134,7 @@ def result_table(result: RunResult) -> Table:
     later = seconds.get("waiting_share_after_first_round")
     if later is not None and not result.get("refit"):
         caption += f" ({later:.1%} of the time after the first round)"
-    table.caption = literal("\n".join([caption, *_judged(result), *_warnings(result)]))
+    table.caption = literal("\n".join([caption, *without_test_images(result, _MOST_SILOS), *_warnings(result)]))
     units = {silo["unit"] for silo in result["silos"] if _promised(silo)}
     unit = f"\nper {units.pop()}" if len(units) == 1 else ""
     for column in ("", "images", "answers", "refusals", f"epsilon{unit}", "accuracy"):
@@ -165,24 +159,6 @@ def result_table(result: RunResult) -> Table:
     if pooled is not None:
         table.add_row("student, by the silos", f"{pooled['images']:,}", "", "", "", _percent(pooled["accuracy"]))
     return table
-
-
-def _judged(result: RunResult) -> list[str]:
-    """What the silos say of the student, as many as a screen holds; else what their agreement says where it must."""
-    found = result.get("federated_evaluation")
-    if found is None:
-        estimated, measured = result.get("estimate"), result["student"]["accuracy"] is not None
-        return [] if estimated is None or measured else [f"student: {estimate_in_words(estimated)}"]
-    lines = [f"evaluated by the silos: {in_one_sentence(found)}"]
-    if told := adjustment_in_words(found, result["student"]["accuracy"]):
-        lines.append(told)
-    for entry in found["silos"][:_MOST_SILOS]:
-        if entry["right"] is None:
-            lines.append(f"{entry['id']} has not evaluated: {printable(str(entry['reason']))}")
-        else:
-            why = "" if entry["reason"] is None else f" ({printable(entry['reason'])})"
-            lines.append(f"{entry['id']} evaluated: {judged_in_words(entry)}, {right_in_words(entry)}{why}")
-    return lines
 
 
 def _warnings(result: RunResult) -> list[str]:

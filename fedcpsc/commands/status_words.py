@@ -7,10 +7,15 @@ from collections.abc import Iterator
 
 from fedcpsc.runs.health import Health, SiloHealth
 
-__all__ = ["EXIT_CODES", "in_words"]
+__all__ = ["exit_code", "in_words"]
 
 _GO_ON = "what is banked is kept: go on with --resume"
-EXIT_CODES = {"starting": 0, "running": 0, "finished": 0, "failed": 1, "stalled": 3}
+_EXIT_CODES = {"starting": 0, "running": 0, "finished": 0, "failed": 1, "stalled": 3}
+
+
+def exit_code(health: Health) -> int:
+    """1 where the run, or a later attempt at a finished one, has failed; 3 where it has stalled; else 0."""
+    return 1 if health.error is not None else _EXIT_CODES[health.state]
 
 
 def in_words(health: Health) -> Iterator[str]:
@@ -30,7 +35,7 @@ def in_words(health: Health) -> Iterator[str]:
     if health.refit:
         yield "a refit: no silo was asked anything"
     for silo in health.silos:
-        left = "" if silo.left is None else f"; {silo.left:,} left of its budget"
+        left = "" if silo.answers_left is None else f"; {silo.answers_left:,} left of its budget"
         here = "" if silo.here is None or health.refit else f", {silo.here:,} of them in this run"
         yield f"{silo.id}: {silo.answers:,} of {health.answers_budget:,} answers{here}{left}{_belief(silo)}"
     if health.not_judged is not None:
@@ -41,8 +46,9 @@ def in_words(health: Health) -> Iterator[str]:
         yield f"not let in: {name}: {why}"
     for alarm in health.alarms:
         yield f"alarm: {alarm}"
+    yield from health.without_test_images
     if health.error is not None:
-        yield f"error: {health.error}"
+        yield f"error{' of a later attempt' if health.state == 'finished' else ''}: {health.error}"
     if health.state in ("failed", "stalled"):
         yield "make it again: fedcpsc refit --overwrite" if health.refit else _GO_ON
 

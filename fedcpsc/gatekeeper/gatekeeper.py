@@ -296,7 +296,9 @@ class Gatekeeper:
         if query is None:
             return fields(silo=self.silo, **more)
         run = query.run if _is_name(query.run) else None
-        return fields(silo=self.silo, run=run, query_id=query.query_id, images=query.count, **more)
+        if not isinstance(query, EvaluationQuery):  # which brings a student, and no image
+            more["images"] = query.count
+        return fields(silo=self.silo, run=run, query_id=query.query_id, **more)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

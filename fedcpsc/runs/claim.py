@@ -136,7 +136,7 @@ def check_run_folder(
     if not (run_dir / CONFIG_FILE).exists():
         return
     if not resume:
-        remedy = "resume it with --resume, or choose another output.name"
+        remedy = "go on with it (--resume, in a deployment resume = true), or choose another output.name or folder"
         raise RunError(explain("run", str(run_dir), "holds a run already", remedy))
     _check_unchanged(run_dir, config)
     if (lineage := read_lineage(run_dir)) is not None and lineage.kind == "refit":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a student is by the silos' word or their agreement: for terminal, page and model card alike."""
+"""How good a student is by the silos' word or their agreement: for terminal, log, status, page and card alike."""
 
 from __future__ import annotations
 
-from fedcpsc.runs.result import Estimate, FederatedEvaluation, SiloEvaluation
+from fedcpsc.printable import printable
+from fedcpsc.runs.result import Estimate, FederatedEvaluation, RunResult, SiloEvaluation
 
 __all__ = [
     "adjustment_in_words",
@@ -12,6 +13,7 @@ __all__ = [
     "judged_in_words",
     "noise_in_words",
     "right_in_words",
+    "without_test_images",
 ]
 
 
@@ -59,6 +61,33 @@ def adjustment_in_words(found: FederatedEvaluation, accuracy: float | None = Non
         steps.append(f"{100 * accuracy:.1f} % on the server's, {100 * measured:.1f} % before")
     brought = f": {'; '.join(steps)}" if steps else ", which then called more images right"
     return f"The student's class biases were shifted by the silos' counts class by class{brought}."
+
+
+def without_test_images(result: RunResult, most: int) -> list[str]:
+    """What is known of the student beside the server's own test images, a line each, fit to be printed.
+
+    That is what the silos say of it where they were to be asked, else the estimate where nothing was measured.
+
+    Args:
+        result: result of a run.
+        most: number of silos that are named one by one, the first ones.
+    """
+    found, accuracy = result.get("federated_evaluation"), result["student"]["accuracy"]
+    if found is None:
+        estimated = result.get("estimate")
+        return [] if estimated is None or accuracy is not None else [f"student: {estimate_in_words(estimated)}"]
+    lines = [f"evaluated by the silos: {in_one_sentence(found)}"]
+    if told := adjustment_in_words(found, accuracy):
+        lines.append(told)
+    for entry in found["silos"][:most]:
+        why = printable(str(entry["reason"]))
+        if entry["right"] is None:
+            lines.append(f"{entry['id']} has not evaluated: {why}")
+        else:
+            doubt = "" if entry["reason"] is None else f" ({why})"
+            lines.append(f"{entry['id']} evaluated: {judged_in_words(entry)}, {right_in_words(entry)}{doubt}")
+    more = len(found["silos"]) - most
+    return lines if more <= 0 else [*lines, f"and {more} more silos in the report"]
 
 
 def estimate_in_words(found: Estimate) -> str:

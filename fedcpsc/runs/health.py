@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fedcpsc.errors import ConfigError, explain
+from fedcpsc.runs.evaluation_words import without_test_images
 from fedcpsc.runs.failure import read_failure
 from fedcpsc.runs.layout import (
     BANK_FOLDER,
@@ -44,6 +45,7 @@ _ALIVE = (CONFIG_FILE, METRICS_FILE, f"{BANK_FOLDER}/{JOURNAL_FILE}", _CHECKPOIN
 _STARTING_S = 600.0  # silos are made and processes started, of which the folder shows nothing
 _LEEWAY_S = 60.0
 _SLOWEST_ROUNDS = 3.0
+_MOST_SILOS = 20  # whose evaluations are told one by one
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class SiloHealth:
     Attributes:
         id: name of the silo.
         answers: number of images whose answers of it the run's bank holds.
-        left: number of images that its owner still allows, over all time; None where not known yet.
-        gone: reason why it is no longer asked; empty where it is.
+        answers_left: number of images that its owner still allows, over all time; None where not known yet.
+        stopped: reason why it is no longer asked; None where it is.
         here: number of images it has answered in this run itself; None where that is all of them.
         reputation: weight it gets for how far it is believed, in [0, 1]; None where silos are not judged.
         agreement: mean agreement with the others that share a class with it, in [0, 1]; None where none does, or silos
@@ -64,8 +66,8 @@ class SiloHealth:
 
     id: str
     answers: int
-    left: int | None
-    gone: str
+    answers_left: int | None
+    stopped: str | None
     reputation: float | None = None
     agreement: float | None = None
     suspicion: str | None = None
@@ -114,8 +116,9 @@ class Health:
         checkpoint_age_s: seconds since the last checkpoint; None before the first.
         stalled_after_s: number of silent seconds after which the run is called stalled.
         alarms: matters that an operator should look at, in words.
-        error: error that ended the run; None where none did.
+        error: error that ended the run, or a later attempt at a finished one; None where none did.
         student_accuracy: share of held-out images classified rightly, in [0, 1]; None where not measured.
+        without_test_images: what else is known of a finished student, in words: the silos' evaluation, or an estimate.
     """
 
     name: str
@@ -141,6 +144,7 @@ class Health:
     alarms: tuple[str, ...] = ()
     error: str | None = None
     student_accuracy: float | None = None
+    without_test_images: tuple[str, ...] = ()
 
 
 def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float | None = None) -> Health:
@@ -165,7 +169,7 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
     )
     silent = now - max(_written(run_dir / name) or 0.0 for name in _ALIVE)
     last, here = facts.lines[-1] if facts.lines else None, {paid.silo: paid.here for paid in payments(facts)}
-    seconds = 0.0 if last is None else float(last["seconds"])
+    seconds, waiting_share = _seconds(facts)
     return Health(
         name=facts.name,
         state=_state(facts, silent > limit),
@@ -175,11 +179,11 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         share_done=0.0 if last is None else float(last["share_done"]),
         seconds=seconds,
         seconds_left=None if last is None else last["seconds_left"],
-        waiting_share=round(last["waiting_s"] / seconds, 4) if last is not None and seconds else 0.0,
+        waiting_share=waiting_share,
         answers_budget=facts.config.queries.answers_per_silo,
         silos=tuple(
             SiloHealth(
-                s.id, s.answers, s.answers_left, s.stopped or "", s.reputation, s.agreement, s.suspicion, here.get(s.id)
+                s.id, s.answers, s.answers_left, s.stopped, s.reputation, s.agreement, s.suspicion, here.get(s.id)
             )
             for s in facts.silos
         ),
@@ -196,7 +200,8 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         checkpoint_age_s=_age(run_dir / _CHECKPOINT, now),
         stalled_after_s=limit,
         alarms=_alarms(last, facts),
-        error=facts.error,
+        error=facts.error or _later_failure(facts),
+        without_test_images=() if facts.result is None else tuple(without_test_images(facts.result, _MOST_SILOS)),
         student_accuracy=next((line["student_accuracy"] for line in reversed(facts.lines) if _measured(line)), None),
     )
 
@@ -218,6 +223,22 @@ def _state(facts: RunFacts, silent: bool) -> State:
     if facts.error is not None:
         return "failed"
     return "stalled" if silent else "running"
+
+
+def _seconds(facts: RunFacts) -> tuple[float, float]:
+    """(seconds spent on the run, share of them spent waiting for answers)."""
+    if facts.result is not None and "waiting_share" in facts.result["seconds"]:
+        return facts.result["seconds"]["total"], facts.result["seconds"]["waiting_share"]
+    if not facts.lines:
+        return 0.0, 0.0
+    seconds = float(facts.lines[-1]["seconds"])
+    return seconds, round(facts.lines[-1]["waiting_s"] / seconds, 4) if seconds else 0.0
+
+
+def _later_failure(facts: RunFacts) -> str | None:
+    """What an attempt failed of after the run had finished; None where none did."""
+    written, finished = (_written(facts.folder / name) for name in (ERROR_FILE, RESULT_FILE))
+    return read_failure(facts.folder) if written and finished and written > finished else None
 
 
 def _alarms(last: MetricsLine | None, facts: RunFacts) -> tuple[str, ...]:

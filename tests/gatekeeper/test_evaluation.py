@@ -455,6 +455,7 @@ def test_the_owners_log_holds_no_number(tmp_path, caplog):
     own = [str(value) for record in told for key, value in vars(record).items() if key not in usual]
     assert told
     assert own
+    assert all("images" not in record.fedcpsc for record in told)  # none came with the student
     for words in (*own, *(record.getMessage() for record in told)):
         assert "right" not in words.split()
         assert str(found.right) not in re.findall(r"(?<![0-9a-f-])\d+(?![0-9a-f-])", words)

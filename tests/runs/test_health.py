@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fedcpsc.commands.status_words import EXIT_CODES, in_words
+from fedcpsc.commands.status_words import exit_code, in_words
 from fedcpsc.errors import ConfigError, FederationError, RunError
 from fedcpsc.runs.failure import note_failure
 from fedcpsc.runs.health import read_health
@@ -37,7 +37,7 @@ def test_a_finished_run(run):
     found = read_health(run, now=NOW)
     assert (found.name, found.state, found.phase, found.round, found.rounds) == ("thirty", "finished", "final", 30, 30)
     assert found.share_done == 1.0
-    assert [(silo.answers, silo.gone) for silo in found.silos][2:4] == [(900, ""), (390, "its budget is spent")]
+    assert [(silo.answers, silo.stopped) for silo in found.silos][2:4] == [(900, None), (390, "its budget is spent")]
     assert found.alarms == ("silo-3 is no longer asked: its budget is spent",)
     assert found.student_accuracy is not None
 
@@ -48,7 +48,7 @@ def test_a_run_that_goes_on(going):
     assert (found.silent_s, found.line_age_s, found.checkpoint_age_s) == (5.0, 20.0, 21.0)
     assert found.waiting_share == 3.0 / 120.0
     assert found.stalled_after_s == pytest.approx(60.2)  # a deadline of 0.2 s
-    assert [silo.left for silo in found.silos] == [4640, 5640, 6640, 40, 8640]
+    assert [silo.answers_left for silo in found.silos] == [4640, 5640, 6640, 40, 8640]
     # of the bank, which is newer than the last line
     assert [silo.answers for silo in found.silos] == [900, 900, 900, 390, 900]
 
@@ -131,6 +131,31 @@ def test_every_state_has_an_exit_code_and_a_stall_or_a_failure_says_how_to_go_on
     stalled = read_health(going, now=NOW)
     note_failure(going, FederationError("x"))
     failed = read_health(going, now=NOW)
-    assert [EXIT_CODES[found.state] for found in (stalled, failed)] == [3, 1]
+    assert [exit_code(found) for found in (stalled, failed)] == [3, 1]
     for found in (stalled, failed):
         assert "--resume" in list(in_words(found))[-1]
+
+
+def test_a_later_attempt_at_a_finished_run_that_fails_is_told_and_exits_with_1(run):
+    note_failure(run, RunError("holds a run already"))
+    aged(run, error=10)
+    found = read_health(run, now=NOW)
+    assert (found.state, found.error, exit_code(found)) == ("finished", "RunError: holds a run already", 1)
+    assert "error of a later attempt: RunError: holds a run already" in list(in_words(found))
+
+
+def test_what_an_attempt_before_the_end_failed_of_is_past(run):
+    note_failure(run, RunError("the disk was full"))
+    aged(run, result=10)
+    found = read_health(run, now=NOW)
+    assert (found.state, found.error, exit_code(found)) == ("finished", None, 0)
+
+
+def test_a_finished_run_tells_its_seconds_as_its_result_does_and_what_silos_say_of_the_student(run):
+    result = json.loads((run / "result.json").read_text())
+    result["seconds"] |= {"total": 77.0, "waiting_share": 0.25}
+    nobody = {"reason": "no silo offers it", "silos": [], "pooled": None}
+    (run / "result.json").write_text(json.dumps({**result, "federated_evaluation": nobody}))
+    text = "\n".join(in_words(read_health(run, now=NOW)))
+    assert "waited for answers 25.0% of 1 min 17 s" in text
+    assert "evaluated by the silos: No silo has evaluated the student: no silo offers it." in text
