@@ -22,7 +22,7 @@ from fedcpsc.silo_config import Resize
 
 __all__ = ["Decoded", "PictureForm", "decode", "fit_picture", "read_pictures"]
 
-_DARK = 4_095  # largest value of 12 bits: with 16 bits per channel, next to black
+_DARK = 4_095  # largest value of 12 bits: with 16 bits per channel, a sixteenth of the range
 _REASON = 200  # characters of Pillow's reason
 _DAMAGED_SHOWN = 50  # names in an error
 
@@ -200,17 +200,20 @@ def _notes(seen: Sequence[Seen], form: PictureForm) -> tuple[str, ...]:
     """What was done to some of the pictures.
 
     Raises:
-        DataError: where those with 16 bits per channel use so few of them that all would be black.
+        DataError: where most of those with 16 bits per channel use so little of the range that little would be seen.
     """
     deep = [look.brightest for look in seen if look.brightest is not None]
-    if deep and max(deep) <= _DARK:
-        constraint = f"{len(deep)} have 16 bits per channel and no value above {max(deep)}: all would be next to black"
+    dark = [value for value in deep if value <= _DARK]
+    if 2 * len(dark) > len(deep):  # each by itself: one bright point in one picture says nothing of the others
+        have = f"{len(dark)} have" if len(dark) == len(deep) else f"{len(dark)} of {len(deep)} have"
+        constraint = f"{have} 16 bits per channel and no value above {max(dark)}: hardly anything of them would be seen"
         remedy = "convert them to 8 bits by the scale that you mean"
         raise DataError(explain("images", len(seen), constraint, remedy))
     found = {
         "turned upright, as EXIF says": sum(look.turned for look in seen),
         f"transparent in places, laid on {form.background}": sum(look.transparent for look in seen),
         "of files with several pictures, of which the first was taken": sum(look.frames for look in seen),
-        f"of 16 bits per channel, of which the upper 8 were taken; largest value {max(deep, default=0)}": len(deep),
+        f"of 16 bits per channel, of which the upper 8 were taken; no value above {max(deep, default=0)}": len(deep),
+        f"of these with no value above {max(dark, default=0)}, so that hardly anything of them is seen": len(dark),
     }
     return tuple(f"{count} {what}" for what, count in found.items() if count)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageColor
 
+from fedcpsc.data.bit_depth import counts_from_white, eight_bits, has_sixteen_bits
 from fedcpsc.silo_config import Resize
 
 __all__ = ["Picture", "Seen", "fit_picture", "open_picture", "readable_extensions"]
@@ -27,9 +28,7 @@ Picture: TypeAlias = bytes | Path | npt.NDArray[np.uint8]
 _LEFT_TO_OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
-_DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "I;16N"}
 _STRAIGHT_ALPHA = {"La": "LA", "RGBa": "RGBA"}  # by mode with colours that are multiplied by alpha
-_DEEPEST = 65_535
 _FILMS = {"GIF", "PNG", "TIFF", "WEBP"}  # formats whose further frames are pictures of their own
 _UPRIGHT = {  # by EXIF's Orientation, TIFF 6.0 p. 36
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,7 +50,8 @@ class Seen:
         turned: whether it lay otherwise in its file, as EXIF said.
         transparent: whether some of it was transparent.
         frames: whether the file holds more pictures than the first, which was taken.
-        brightest: largest value of a picture with 16 bits per channel, in [0, 65535]; None of all others.
+        brightest: value of a picture with 16 bits per channel, in [0, 65535], that none of its own is above; None of
+            all others.
     """
 
     size: tuple[int, int]
@@ -89,11 +89,12 @@ def open_picture(picture: Picture, channels: int | None, background: str) -> tup
         image = Image.fromarray(picture)
         return _in_channels(image, channels), Seen(image.size)
     with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=_formats()) as file:
+        deep, white_is_zero = has_sixteen_bits(file), counts_from_white(file)  # first: EXIF may load the pixels
         frames = _has_frames(file)
         turned = _orientation(file) in tuple(_UPRIGHT)  # which may be of any type
         file.load()  # turns TIFF files by itself, and no others
         image = _upright(file)
-        image, brightest = _eight_bits(image)
+        image, brightest = eight_bits(image, deep=deep, white_is_zero=white_is_zero)
         image, transparent = _opaque(image, background)
         image = _in_channels(image, channels)
     return image, Seen(image.size, turned, transparent, frames, brightest)
@@ -157,22 +158,6 @@ def _upright(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
         turned.info["transparency"] = image.info["transparency"]
     return turned
-
-
-def _eight_bits(image: Image.Image) -> tuple[Image.Image, int | None]:
-    """The picture with 8 bits per channel, and the largest value where it had 16."""
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose range is not known; convert it to 8 bits per channel")
-    if image.mode not in _DEEP_MODES:
-        return image, None
-    values = np.asarray(image.convert("I"))
-    largest, smallest = int(values.max()), int(values.min())
-    if smallest < 0 or largest > _DEEPEST:
-        shown = f"has values from {smallest} to {largest}"
-        raise ValueError(f"{shown}, and 16 bits per channel are the most; convert it to 8 bits per channel")
-    if "transparency" in image.info:
-        raise ValueError("has 16 bits per channel and a transparent value; convert it to 8 bits per channel")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8)), largest
 
 
 def _opaque(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
