@@ -146,6 +146,9 @@ def _of_look(look: FirstLook, stem: str) -> _Start:
         "partition": {"kind": "own_files"} if own else _DEALT[skewed],
         "policy": {"answers": 100_000, "share_class_counts": True},
     }
+    if look.unlike:
+        silos["label_sets"] = "own"
+        start.reasons["silos.label_sets"] = "the silos do not name the same classes in the same order"
     start.tree |= {"data": data, "silos": silos, "synthesis": {"moments": None}}
     for section, key in (("student", "student.shift"), ("runtime", "runtime.threads")):  # right for 8x8 alone
         del start.tree[section], start.reasons[key]

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.documented import ROOT
+from support.picture_sources import pictures, png, write_parquet
 from typer.testing import CliRunner
 
 from fedcpsc.cli import app
@@ -111,6 +112,61 @@ def test_silos_with_folders_of_their_own_are_counted(tmp_path):
     config = load_config("clinics.yaml")
     assert (config.silos.count, config.silos.partition.kind, config.evaluation.held_out) == (3, "own_files", False)
     assert "18 training pictures of 3 silos with files of their own" in said
+
+
+class TestOwnFolders:
+    """Folders of silos: none is left out without a word, and what is written makes all of them."""
+
+    def clinics(self, tmp_path, numbers=(0, 1), **kind):
+        for number in numbers:
+            folder(tmp_path / "clinics" / str(number), **kind)
+        return tmp_path / "clinics"
+
+    @pytest.mark.parametrize(("numbers", "missing"), [((0, 1, 3, 4), 2), ((1, 2), 0)])
+    def test_a_gap_in_their_numbers_is_refused(self, tmp_path, numbers, missing):
+        said = init("x.yaml", "--data", self.clinics(tmp_path, numbers), code=1)
+        there = ", ".join(map(str, numbers))
+        assert f"0, 1, ... without a gap: {there} hold training pictures, and {missing} does not; rename" in said
+
+    def test_folders_and_tables_together_are_refused(self, tmp_path):
+        place = self.clinics(tmp_path, (0, 1))
+        write_parquet(place / "2/train.parquet", [png(p) for p in pictures(4)], [0, 1] * 2, ["cat", "dog"])
+        said = init("x.yaml", "--data", place, code=1)
+        assert "silo 0 holds folder train/, and silo 2 train.parquet: one configuration reads all alike" in said
+        for number in (0, 1):  # the one form that all have is taken
+            write_parquet(place / f"{number}/train.parquet", [png(p) for p in pictures(4)], [0, 1] * 2, ["cat", "dog"])
+        assert "12 training pictures of 3 silos with files of their own" in (said := init("x.yaml", "--data", place))
+        assert "read as parquet" in said
+        assert "note: silo 0: folders beside those of train and test are not read: train" in said
+
+    def test_what_lies_beside_them_is_named(self, tmp_path):
+        place = self.clinics(tmp_path)
+        (place / "2").mkdir()
+        folder(place / "third")
+        said = init("x.yaml", "--data", place)
+        assert "note: folders beside the silos' and test are not read: 2, third" in said
+
+    def test_silos_with_other_classes_know_their_own(self, tmp_path):
+        place = self.clinics(tmp_path, (0,), each=8)
+        folder(place / "1", ("cat", "cow"), each=8)
+        said = init("clinics.yaml", "--data", place)
+        assert "in 3 classes (cat, dog, cow)" in said
+        assert "the silos do not name the same classes in the same order: each teacher knows its own silo's" in said
+        assert load_config("clinics.yaml").silos.label_sets == "own"
+        done = runner.invoke(app, ["teachers", "clinics.yaml", "--set", "teachers.epochs=1"])
+        assert done.exit_code == 0, done.output
+
+    def test_unlike_classes_of_which_some_have_no_names_are_refused(self, tmp_path):
+        place = tmp_path / "clinics"
+        write_parquet(place / "0/train.parquet", [png(p) for p in pictures(4)], [0, 1] * 2, ["cat", "dog"])
+        write_parquet(place / "1/train.parquet", [png(p) for p in pictures(4)], [0, 1] * 2)
+        assert "names no classes, and another silo's files name theirs" in init("x.yaml", "--data", place, code=1)
+
+
+def test_what_is_not_read_of_a_folder_is_told(tmp_path):
+    place = folder(tmp_path / "pets")
+    write_parquet(place / "train.parquet", [png(p) for p in pictures(4)], [0, 1] * 2)
+    assert "note: parquet files beside train/ and test/ are not read: train.parquet" in init("x.yaml", "--data", place)
 
 
 def test_a_table_is_told_from_folders_and_many_pictures_are_dealt_unevenly(tmp_path):

@@ -81,6 +81,21 @@ class TestShards:
             path.rename(tested / f"train-part{path.name[10]}.parquet")
         assert len(load(tested)) == 12
 
+    def test_what_lies_beside_the_splits_is_named_once(self, tested):
+        write(tested, "train.parquet", [0, 1], ["a", "b"])
+        write(tested, "validation-00000-of-00001.parquet", [0, 1], ["a", "b"])
+        (tested / "train").mkdir()
+        note = "parquet files beside those of train and test are not read: validation-00000-of-00001.parquet"
+        assert load(tested).reading.notes == ("folders beside those of train and test are not read: train", note)
+        assert "beside" not in str(load_evaluation(DataConfig(source="parquet", path=str(tested)), 1).reading.notes)
+
+    def test_silos_folders_beside_a_common_test_split_are_read_by_others(self, tmp_path):
+        write(tmp_path, "test.parquet", [0, 1], ["a", "b"])
+        write(tmp_path, "0/train.parquet", [0, 1], ["a", "b"])
+        (tmp_path / "notes").mkdir()
+        notes = load_evaluation(DataConfig(source="parquet", path=str(tmp_path)), 1).reading.notes
+        assert notes == ("folders beside those of train and test are not read: notes",)
+
     def test_a_folder_is_no_file(self, tested):
         (tested / "train.parquet").mkdir()
         with pytest.raises(DataError, match=r"train.parquet: is no file; put the parquet files there"):

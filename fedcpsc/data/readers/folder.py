@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcpsc.data.persons import from_file, from_folders
-from fedcpsc.data.readers.listing import Listing, class_folders, list_pictures
+from fedcpsc.data.readers.listing import Listing, class_folders, list_pictures, unread
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
@@ -40,7 +40,7 @@ class _Folder(DataSource):
             tuple(names),
             str(folder / split),
             left_out=here.left_out,
-            notes=_notes(config, folder, here, names),
+            notes=(*_notes(config, here, names), *_unread(folder, split)),
         )
         persons = config.persons if split == "train" else None
         if persons is not None and persons.kind == "folder":
@@ -54,7 +54,7 @@ class _Folder(DataSource):
         return f"folder {split}/"
 
 
-def _notes(config: DataConfig, folder: Path, here: Listing, names: list[str]) -> tuple[str, ...]:
+def _notes(config: DataConfig, here: Listing, names: list[str]) -> tuple[str, ...]:
     """What an owner may not expect."""
     notes = []
     if here.deep and (config.persons is None or config.persons.kind != "folder"):
@@ -62,11 +62,15 @@ def _notes(config: DataConfig, folder: Path, here: Listing, names: list[str]) ->
     if all(name.isdecimal() for name in names) and (by_number := sorted(names, key=int)) != names:
         k = next(k for k, name in enumerate(names) if name != by_number[k])
         notes.append(f"the classes' names are ordered as text, not as numbers: output {k} is class {names[k]}")
-    other = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in ("train", "test")]
-    visible = [name for name in other if not name.startswith((".", "@"))]
-    if visible:
-        notes.append(f"folders beside train/ and test/ are not read: {first_of(visible, len(visible), 3)}")
     return tuple(notes)
+
+
+def _unread(folder: Path, split: SplitName) -> tuple[str, ...]:
+    """What lies beside the splits, said once: with the training split, where there is one."""
+    common = not (folder / "train").is_dir()
+    if split != "train" and not common:
+        return ()
+    return unread(folder, lambda path: path.name in ("train", "test"), "train/ and test/", common=common)
 
 
 FOLDER = _Folder(

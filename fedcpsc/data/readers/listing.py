@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from fedcpsc.data.reading import LeftOut, Tally, first_of
 from fedcpsc.errors import DataError, explain
 from fedcpsc.printable import printable
 
-__all__ = ["Listing", "class_folders", "list_all_pictures", "list_pictures"]
+__all__ = ["Listing", "class_folders", "list_all_pictures", "list_pictures", "unread"]
 
 _KEY = "data.path"
 _HIDDEN = "hidden, or in a hidden folder"
@@ -170,3 +170,28 @@ def _entries(folder: Path, key: str) -> list[os.DirEntry[str]]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith((".", "@")) or name.lower() in _BY_SYSTEMS
+
+
+def unread(folder: Path, is_read: Callable[[Path], bool], beside: str, *, common: bool) -> tuple[str, ...]:
+    """Notes on folders and parquet files in a source's folder that may hold pictures and are not read.
+
+    Args:
+        folder: folder of the source.
+        is_read: function that says whether the source reads a file or folder.
+        beside: what the source reads, for the notes.
+        common: whether only a test split lies there, beside which the folders `0`, `1`, ... are those of the silos.
+    """
+    others = [
+        path
+        for path in sorted(folder.iterdir())
+        if not _is_hidden(path.name) and not is_read(path) and not (common and path.name.isdecimal())
+    ]
+    kinds = {
+        "folders": [path.name for path in others if path.is_dir()],
+        "parquet files": [path.name for path in others if path.suffix == ".parquet"],
+    }
+    return tuple(
+        f"{what} beside {beside} are not read: {first_of(names, len(names), 3)}"
+        for what, names in kinds.items()
+        if names
+    )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fedcpsc.data.persons import Persons, from_column, from_file
 from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
+from fedcpsc.data.readers.listing import unread
 from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
 from fedcpsc.data.reading import LeftOut, Tally, first_of
@@ -76,7 +77,7 @@ class _Parquet(DataSource):
             persons=_persons(config, folder, tables, kept, place) if persons is not None else None,
             named=classes.named,
             left_out=tally.found(),
-            notes=_notes(own, classes),
+            notes=(*_notes(own, classes), *_unread(folder, split)),
             record=lambda i: rows[int(kept[i])],
         )
 
@@ -252,6 +253,18 @@ def _notes(columns: Sequence[LabelColumn], classes: Classes) -> tuple[str, ...]:
     if not classes.named:
         notes.append("the file names no classes: they have numbers alone")
     return tuple(notes)
+
+
+def _unread(folder: Path, split: SplitName) -> tuple[str, ...]:
+    """What lies beside the splits, said once: with the training split, where there is one."""
+    common = not has_files(folder, "train")
+    if split != "train" and not common:
+        return ()
+    return unread(folder, _is_of_a_split, "those of train and test", common=common)
+
+
+def _is_of_a_split(path: Path) -> bool:
+    return path.suffix == ".parquet" and path.stem.partition("-")[0] in ("train", "test")
 
 
 PARQUET = _Parquet(
