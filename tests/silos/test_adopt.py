@@ -322,6 +322,18 @@ class TestPictures:
         assert view.accuracy is None
         assert "no sub-folder has the name of a class" in view.notes[0]
 
+    def test_what_was_done_to_them_and_what_was_left_out_is_said(self, folder, model, tmp_path):
+        for i in range(2):
+            Image.new("RGBA", (20, 30), (220, 220, 220, 0)).save(folder / "bright" / f"clear-{i}.png")
+        (folder / "bright" / "phone.heic").write_bytes(b"x")
+        manifest, clear = self.manifest(model, tmp_path), "2 transparent in places, laid on white"
+        notes = look_at_pictures(folder, manifest, self.NAMES, Bright).notes
+        assert clear in notes
+        assert "left out: 1 file(s) not a picture, by its extension, such as bright/phone.heic" in notes
+        notes = look_at_pictures(folder / "bright", manifest, self.NAMES, Bright).notes
+        assert clear in notes
+        assert "left out: 1 file(s) not a picture, by its extension, such as phone.heic" in notes
+
     def test_without_pictures(self, model, tmp_path):
         manifest = self.manifest(model, tmp_path)
         (tmp_path / "nothing").mkdir()

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from fedcpsc.class_names import folded
 from fedcpsc.data.decode import PictureForm, decode
-from fedcpsc.data.pixels import readable_extensions
-from fedcpsc.data.readers.listing import class_folders, list_pictures
+from fedcpsc.data.readers.listing import class_folders, list_all_pictures, list_pictures
+from fedcpsc.data.reading import LeftOut
 from fedcpsc.errors import ConfigError, DataError, ManifestError, TeacherError, explain
 from fedcpsc.silos.adoption.wishes import NORMALISATIONS, named_normalisation
 from fedcpsc.teachers.manifest import Manifest
@@ -138,7 +138,7 @@ def _read(folder: Path, manifest: Manifest, names: tuple[str, ...]) -> _Taken:
     labels: list[int] = []
     try:
         below = class_folders(folder)
-        listing = list_pictures(folder).pictures if below else {"": _flat(folder)}
+        listing, left_out = _listed(folder) if below else _flat(folder)
     except OSError as error:
         raise DataError(explain("--pictures", str(folder), f"cannot be read ({error.strerror})", "check it")) from error
     matched = [name for name in listing if folded(name) in place]
@@ -167,14 +167,19 @@ def _read(folder: Path, manifest: Manifest, names: tuple[str, ...]) -> _Taken:
     if decoded.damaged:
         first = shown[decoded.damaged[0][0]]
         notes.append(f"{len(decoded.damaged)} cannot be decoded, such as {first}")
+    notes += [*decoded.notes, *(f"left out: {item}" for item in left_out)]
     kept = decoded.taken
     return _Taken([shown[i] for i in kept], np.array(labels, np.int64)[kept], decoded.images, notes)
 
 
-def _flat(folder: Path) -> list[Path]:
-    endings = readable_extensions()
-    entries = sorted(folder.iterdir())
-    return [path for path in entries if path.suffix.lower() in endings and path.is_file() and path.name[0] != "."]
+def _listed(folder: Path) -> tuple[dict[str, list[Path]], tuple[LeftOut, ...]]:
+    found = list_pictures(folder)
+    return found.pictures, found.left_out
+
+
+def _flat(folder: Path) -> tuple[dict[str, list[Path]], tuple[LeftOut, ...]]:
+    pictures, left_out = list_all_pictures(folder, "--pictures")
+    return {"": pictures}, left_out
 
 
 def _spread(paths: list[Path], count: int) -> list[Path]:
