@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,6 +70,11 @@ class ImageSet:
     def person_count(self) -> int | None:
         """Number of different persons; None where every image stands for itself."""
         return None if self.persons is None else len(np.unique(self.persons))
+
+    def digests(self) -> list[bytes]:
+        """A short hash of each image: those of two are equal where their pixels are."""
+        shape = repr(self.image_shape).encode()
+        return [hashlib.blake2b(shape + image.tobytes(), digest_size=16).digest() for image in self.images]
 
     def subset(self, index: npt.NDArray[Any]) -> ImageSet:
         """The images at `index`, in its order, with their persons; of the same reading."""

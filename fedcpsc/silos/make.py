@@ -66,7 +66,8 @@ def make_silos(
             where `silos.policy` says so; None makes all, for a simulation.
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
-        tell: function that is called with what teachers start from, a line for each network; None calls `progress`.
+        tell: function that is called with what teachers start from, a line for each network, and with the number of
+            held-out images that a silo trains on; None calls `progress`.
         on_shape: function that is called with the first silo's number of classes and the shape (C, H, W) of its images,
             before anything is trained; what it raises is raised here.
 
@@ -98,6 +99,7 @@ def make_silos(
     report, shown = progress or _silent, _Readings(on_reading)
     used = [architectures[silo % len(architectures)] for silo in makers]
     starts: set[str | None] = set()  # in words, each of which is told once
+    measured_on = [] if evaluation is None else evaluation.digests()
     shown.add(evaluation)
     with torch_threads(config.runtime.threads):
         reports = {
@@ -110,6 +112,8 @@ def make_silos(
             said[makers[silo].name] = its
             check_classes(said, evaluation, aliases)
             shown.add(images)
+            if equal := _in_common(measured_on, images):
+                (tell or report)(_seen_before(equal, len(measured_on), makers[silo].name))
             architecture, policy = architectures[silo % len(architectures)], policies[silo % len(policies)]
             outputs = images.classes + its.none_class
             if on_shape is not None and not starts:
@@ -193,6 +197,17 @@ def _check_public(weights: Pretrained, base: Path) -> None:
         if digest == weights.sha256:
             constraint = f"is a teacher of {manifest.parent}, which private images made"
             raise ConfigError(explain("teachers.weights", str(weights.path), constraint, "name public weights"))
+
+
+def _in_common(held_out: list[bytes], images: ImageSet) -> int:
+    """Number of held-out images, given by their digests, that are training images too."""
+    trained_on = set(images.digests()) if held_out else set()
+    return sum(digest in trained_on for digest in held_out)
+
+
+def _seen_before(equal: int, held_out: int, silo: str) -> str:
+    unfit = "accuracy on them says nothing about new pictures"
+    return f"{equal} of the {held_out} held-out images are, pixel for pixel, training images of {silo}: {unfit}"
 
 
 class _Readings:

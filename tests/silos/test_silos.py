@@ -82,6 +82,19 @@ def test_a_silo_is_what_its_manifest_says(tmp_path):
     assert " % of held-out images right, made in " in str(reports[0])
 
 
+def test_held_out_images_that_a_silo_trains_on_are_counted(tmp_path):
+    encoded = [png(picture) for picture in pictures(24, 8)]
+    write_parquet(tmp_path / "train.parquet", encoded[:20], [0, 1] * 10, ["a", "b"])
+    write_parquet(tmp_path / "test.parquet", [*encoded[20:], *encoded[:3]], [0, 1, 0, 1, 0, 1, 0], ["a", "b"])
+    told: list[str] = []
+    changed = config(data={"source": "parquet", "path": str(tmp_path), "train_limit": None}, silos={"count": 1})
+    make_silos(changed, tmp_path / "silos", tell=told.append)
+    (line,) = told
+    assert line.startswith(
+        "3 of the 7 held-out images are, pixel for pixel, training images of silo-0: accuracy on them"
+    )
+
+
 def test_without_held_out_images_nothing_is_measured(tmp_path):
     (report, _) = make_silos(config(evaluation={"held_out": False}), tmp_path)
     assert report.accuracy is None
