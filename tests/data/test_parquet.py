@@ -203,10 +203,14 @@ class TestLabels:
         with pytest.raises(DataError, match=r"label_column='label': is (list|binary|struct).* in train.parquet; an"):
             load(tested)
 
-    @pytest.mark.parametrize("labels", [[0, None, 1, -1], [0.0, float("nan"), 1.0, None], ["a", None, "b", " "]])
+    @pytest.mark.parametrize(
+        "labels", [[0, None, 1, -1], [0.0, float("nan"), 1.0, None], ["a", None, "b", " "], ["a", "nan", "b", "<NA>"]]
+    )
     def test_rows_without_a_label_are_refused_or_left_out_by_choice(self, tested, labels):
         write(tested, "train.parquet", labels)
-        with pytest.raises(DataError, match=r"2 of 4 rows without a label \(null or -1\): .*row 1, .*row 3; label or"):
+        with pytest.raises(
+            DataError, match=r"2 of 4 rows without a label \(null, NaN or -1\): .*row 1, .*row 3; label or"
+        ):
             load(tested)
         (tested / "test.parquet").unlink()
         write(tested, "test.parquet", [labels[0], labels[2]])
@@ -214,6 +218,29 @@ class TestLabels:
         assert train.labels.tolist() == [0, 1]
         assert np.array_equal(train.images[:, 0], PICTURES[[0, 2]])
         assert train.reading.left_out[0].count == 2
+
+    def test_words_that_may_stand_for_a_missing_label_are_classes_and_that_is_said(self, tested):
+        write(tested, "test.parquet", ["a", "None"])
+        write(tested, "train.parquet", ["a", "None", "N/A", "a"])
+        train = load(tested)
+        assert train.class_names == ("N/A", "None", "a")
+        assert "taken for classes: 'N/A', 'None'; store null in rows without a label" in train.reading.notes
+
+    def test_a_class_that_the_file_lists_may_have_any_name(self, tested):
+        write(tested, "train.parquet", ["a", "nan", "none"], ["a", "nan", "none"])
+        train = load(tested)
+        assert train.labels.tolist() == [0, 1, 2]
+        assert "taken for classes" not in str(train.reading.notes)
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [([1, 2, 3], "1 of the numbers 0 to 3 have no picture: 0. Each"), ([0, 1, 9], "7 of the numbers 0 to 9 have")],
+    )
+    def test_numbers_that_no_picture_has_are_told(self, tested, labels, told):
+        write(tested, "train.parquet", labels)
+        assert told in str(load(tested).reading.notes)
+        with_metadata(tested / "train.parquet", {"num_classes": max(labels) + 1, "_type": "ClassLabel"})
+        assert "have no picture" not in str(load(tested).reading.notes)
 
     @pytest.mark.parametrize("labels", [[-1] * 4, [None] * 4])
     def test_a_split_without_any_label_is_refused_always(self, tested, labels):

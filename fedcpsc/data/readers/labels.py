@@ -21,7 +21,7 @@ from fedcpsc.data.reading import first_of
 from fedcpsc.errors import DataError, explain
 from fedcpsc.printable import printable
 
-__all__ = ["NO_LABEL", "Classes", "LabelColumn", "class_numbers", "classes_of", "label_column"]
+__all__ = ["NO_LABEL", "Classes", "LabelColumn", "class_numbers", "classes_of", "doubts", "label_column"]
 
 NO_LABEL = -1
 """Class number of a row without a label, as on the Hugging Face hub."""
@@ -29,6 +29,12 @@ NO_LABEL = -1
 _FEW = 16  # rows from which on labels that are hardly ever the same, or above all counts, are taken for a mistake
 _MOST = 2**16  # classes that a message can tell apart
 _EXACT = 2**53  # whole numbers below it are exact as floats
+_NO_TEXT = {
+    "",
+    "nan",
+    "<na>",
+}  # what pandas writes where there is no value; no class is called so unless a list says it
+_DOUBTFUL = {"none", "null", "n/a", "na"}  # the same, and names of classes too
 _REMEDY = "is data.label_column right? If it is, list the names of all classes in the file (Hugging Face's ClassLabel)"
 
 Labels = npt.NDArray[np.int64]
@@ -92,7 +98,7 @@ def label_column(column: Any, name: str, file: Path, metadata: dict[bytes, bytes
     if pa.types.is_null(kind):
         return LabelColumn(file, np.full(len(column), NO_LABEL, np.int64), None, names)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        values, texts = _text_numbers(column.cast(pa.large_string()))
+        values, texts = _text_numbers(column.cast(pa.large_string()), names or ())
         return LabelColumn(file, values, texts, names)
     if pa.types.is_boolean(kind):
         return LabelColumn(file, _integers(column.cast(pa.int8()), name, file), None, names or ("false", "true"))
@@ -140,6 +146,31 @@ def classes_of(columns: Sequence[LabelColumn], name: str) -> Classes:
     return Classes(tuple(map(str, range(max(declared, largest + 1)))), False)
 
 
+def doubts(columns: Sequence[LabelColumn], classes: Classes) -> tuple[str, ...]:
+    """Notes on classes that may be none: names that stand for a missing value too, and numbers that no picture has.
+
+    Args:
+        columns: labels of all files of the training split, at least one.
+        classes: their classes.
+    """
+    if classes.listed:
+        return ()
+    if classes.named:
+        doubtful = [name for name in classes.names if name.casefold() in _DOUBTFUL]
+        remedy = "store null in rows without a label"
+        return (f"taken for classes: {_quoted(doubtful)}; {remedy}",) if doubtful else ()
+    present = set(np.unique(np.concatenate([column.values for column in columns])).tolist())
+    stated = max(column.declared for column in columns)
+    empty = [number for number in range(len(classes.names)) if number not in present]
+    if not empty or stated >= len(classes.names):
+        return ()
+    shown = first_of(map(str, empty), len(empty), 3)
+    return (
+        f"{len(empty)} of the numbers 0 to {len(classes.names) - 1} have no picture: {shown}. Each is an output that"
+        " says nothing: number the classes from 0 without gaps, and rows without a label -1",
+    )
+
+
 def class_numbers(column: LabelColumn, classes: Classes, name: str) -> Labels:
     """A file's labels as numbers of the source's classes; `NO_LABEL` where a row has none.
 
@@ -184,13 +215,18 @@ def _check_plausible(name: str, rows: int, different: int, largest: int | None, 
     raise DataError(explain("data.label_column", name, constraint, _REMEDY))
 
 
-def _text_numbers(column: Any) -> tuple[Labels, tuple[str, ...]]:
-    """Number of each row's text among the different ones, sorted and without space around them; "" is no label."""
+def _text_numbers(column: Any, listed: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """Number of each row's text among the different ones, sorted and without space around them.
+
+    Args:
+        column: pyarrow's column of text.
+        listed: names of classes that the file lists, which are labels whatever they are.
+    """
     encoded = column.combine_chunks().dictionary_encode()
-    found = [str(text) for text in encoded.dictionary.to_pylist()]
-    texts = tuple(sorted({text.strip() for text in found} - {""}))
+    found = [str(text).strip() for text in encoded.dictionary.to_pylist()]
+    texts = tuple(sorted({text for text in found if text.casefold() not in _NO_TEXT or text in listed} - {""}))
     number = {text: k for k, text in enumerate(texts)}
-    of_found = np.array([*(number.get(text.strip(), NO_LABEL) for text in found), NO_LABEL], np.int64)
+    of_found = np.array([*(number.get(text, NO_LABEL) for text in found), NO_LABEL], np.int64)
     return of_found[encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)], texts
 
 

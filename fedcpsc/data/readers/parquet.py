@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedcpsc.data.persons import Persons, from_column, from_file
-from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, label_column
+from fedcpsc.data.readers.labels import NO_LABEL, Classes, LabelColumn, class_numbers, classes_of, doubts, label_column
 from fedcpsc.data.readers.listing import unread
 from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.readers.source import DataSource, Split, SplitName
@@ -53,7 +53,7 @@ class _Parquet(DataSource):
 
         labelled, there = labels != NO_LABEL, np.array([data is not None for data in pictures], bool)
         tally = Tally()
-        skip, no_label = config.skip_damaged, "without a label (null or -1)"
+        skip, no_label = config.skip_damaged, "without a label (null, NaN or -1)"
         _leave_out(
             tally,
             rows,
@@ -77,7 +77,7 @@ class _Parquet(DataSource):
             persons=_persons(config, folder, tables, kept, place) if persons is not None else None,
             named=classes.named,
             left_out=tally.found(),
-            notes=(*_notes(own, classes), *_unread(folder, split)),
+            notes=(*_notes(own, classes), *(doubts(own, classes) if split == "train" else ()), *_unread(folder, split)),
             record=lambda i: rows[int(kept[i])],
         )
 
