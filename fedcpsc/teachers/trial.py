@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import TeacherError, explain
 from fedcpsc.teachers.invented import invented_images
-from fedcpsc.teachers.outputs import meaning_of
+from fedcpsc.teachers.outputs import MISREAD, meaning_of
 from fedcpsc.teachers.peak_memory import PeakMemory, free_memory, resident_memory
 from fedcpsc.teachers.protocol import Floats, ShardTeacher, Teacher, WithOutputs, checked
 
@@ -89,6 +89,11 @@ def try_teacher(
     size = int(np.prod(image_shape))
     twice = from_elsewhere and _softmax_twice(teacher, image_shape, answers[-1])
     warnings = _warnings(answers, _differs_by_itself(teacher, image_shape, answers[0]), twice)
+    if from_elsewhere and isinstance(teacher, WithOutputs):
+        meaning = meaning_of(teacher.outputs(invented_images(_PROBE, image_shape)))
+        warnings += (
+            [f"its outputs {fault}: {remedy}" for fault, remedy in [MISREAD[meaning]]] if meaning in MISREAD else []
+        )
     if full.count < batch_size:
         each = full.seconds / full.count
         warnings.append(

@@ -12,7 +12,7 @@ from fedcpsc.errors import ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import Loader
 from fedcpsc.teachers.invented import invented_images
 from fedcpsc.teachers.manifest import Manifest, Normalisation
-from fedcpsc.teachers.outputs import meaning_of
+from fedcpsc.teachers.outputs import MISREAD, meaning_of
 from fedcpsc.teachers.protocol import Floats, WithOutputs
 from fedcpsc.teachers.recognised import Recognised, Source
 
@@ -77,10 +77,11 @@ def settle_outputs(teacher: WithOutputs, said: bool | None, where: str) -> Settl
         raise ManifestError(explain("outputs", number, "one output cannot tell two classes apart here", remedy))
     meaning, notes = meaning_of(outputs), []
     probabilities = said
-    if meaning == "shares" and probabilities is None:
-        shown = "lie in [0, 1] and do not sum to 1, as of one sigmoid for each class"
-        remedy = "say that they are logits where they are; else export a model that ends in logits or softmax"
-        raise ManifestError(explain("outputs", where, shown, remedy))
+    if meaning in MISREAD:
+        shown, remedy = MISREAD[meaning]
+        if probabilities is not False or meaning == "negated_log_probabilities":
+            raise ManifestError(explain("outputs", where, shown, remedy))
+        notes.append(f"the outputs {shown}, and their owner says that they are logits")
     if meaning == "probabilities" and probabilities is False:
         notes.append("the outputs are probabilities as far as a trial shows, and their owner says that they are logits")
     if meaning not in ("probabilities", "constant") and probabilities is True:
