@@ -7,11 +7,11 @@ Silos, their owners and the federation tell classes apart by these names. They a
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedcpsc.errors import explain
 
-__all__ = ["NAME_LIMIT", "fault_of_class_names", "folded", "is_class_name"]
+__all__ = ["NAME_LIMIT", "fault_of_class_names", "folded", "is_class_name", "moved_name", "names_of_outputs"]
 
 NAME_LIMIT = 100  # characters
 
@@ -24,6 +24,47 @@ def folded(name: str) -> str:
 def is_class_name(name: object) -> bool:
     """Whether it is text of 1 to `NAME_LIMIT` printable characters without space at its ends."""
     return isinstance(name, str) and 0 < len(name) <= NAME_LIMIT and name.isprintable() and name == name.strip()
+
+
+def names_of_outputs(tree: object) -> tuple[str, ...] | None:
+    """Names that a tree, as JSON has it, gives to the outputs 0, 1, ..., without space at their ends.
+
+    Args:
+        tree: list of names; or mapping of numbers, also as text, to names, or of names to numbers.
+
+    Returns:
+        The names in the order of the outputs; None where it is something else, or the numbers are not 0, 1, ... once
+        each. They may still be no names of classes (`fault_of_class_names`).
+    """
+    if isinstance(tree, Mapping):
+        pairs = [(_number(key), name) for key, name in tree.items()]
+        if any(number is None for number, _ in pairs):
+            pairs = [(_number(number), name) for name, number in tree.items()]
+        named = dict(pairs)
+        tree = [named.get(number) for number in range(len(tree))]
+    if not isinstance(tree, list | tuple) or not tree or not all(isinstance(name, str) for name in tree):
+        return None
+    return tuple(name.strip() for name in tree)
+
+
+def moved_name(names: Sequence[str], others: Sequence[str]) -> tuple[int, int] | None:
+    """The place of the first name that stands elsewhere among the others, and its place there; None without one.
+
+    Args:
+        names: names in the order of the outputs.
+        others: other names of the same outputs; case and space make no difference.
+    """
+    elsewhere = {folded(name): place for place, name in enumerate(others)}
+    for place, name in enumerate(names):
+        here = place < len(others) and folded(others[place]) == folded(name)
+        if not here and (other := elsewhere.get(folded(name))) is not None:
+            return place, other
+    return None
+
+
+def _number(value: object) -> int | None:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def fault_of_class_names(names: Sequence[object], classes: int) -> str | None:

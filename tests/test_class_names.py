@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from fedcpsc.class_names import NAME_LIMIT, fault_of_class_names, folded
+from fedcpsc.class_names import NAME_LIMIT, fault_of_class_names, folded, moved_name, names_of_outputs
 
 MANY = NAME_LIMIT + 1
 
@@ -43,3 +43,36 @@ def test_names_in_any_language_are_names(names):
 
 def test_names_are_compared_without_case_space_and_width():
     assert folded("Hot  Dog") == folded("hotdog") != folded("hot cat")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        ["cat", " dog"],
+        ("cat", "dog"),
+        {"0": "cat", "1": "dog"},
+        {1: "dog", 0: "cat"},
+        {"dog": 1, "cat": 0},
+        {"cat": "0", "dog": "1"},
+    ],
+)
+def test_a_list_or_mapping_gives_the_outputs_their_names(tree):
+    assert names_of_outputs(tree) == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        None, "cat", 2, [], {}, ["cat", 1], {"cat": 0, "dog": 2}, {"cat": 1, "dog": 2}, {"cat": 0, "dog": 0},
+        {"0": "cat", "dog": 1}, {"cat": True, "dog": False}, {"cat": -1, "dog": 0}, {0: {"name": "cat"}},
+    ],
+)  # fmt: skip
+def test_what_gives_no_name_to_each_output_is_none(tree):
+    assert names_of_outputs(tree) is None
+
+
+def test_of_two_lists_the_first_name_that_stands_elsewhere_is_found():
+    own = ("crane", "dog", "crane", "cow")
+    assert moved_name(own, own) is None
+    assert moved_name(("bird", "puppy", "Crane", "newt"), own) is None
+    assert moved_name(("crane", "COW", "machine", "newt"), own) == (1, 3)

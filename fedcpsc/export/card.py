@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedcpsc.errors import RunError, explain
-from fedcpsc.export.formats import INPUT_SCALE
 from fedcpsc.export.markdown import template
+from fedcpsc.models.student_file import INPUT_SCALE
 from fedcpsc.plain_yaml import dump_plain
 from fedcpsc.report.audit_folder import AuditFacts
 from fedcpsc.report.blocks import percent

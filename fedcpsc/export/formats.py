@@ -17,14 +17,13 @@ from fedcpsc.choices import DEFAULT_MIXTURE
 from fedcpsc.errors import ConfigError, RunError, explain
 from fedcpsc.export.plan import CHECK_INPUTS, Check, Format
 from fedcpsc.models.adapted import Adapted, stored_tensors
+from fedcpsc.models.student_file import ABOUT_FILE, INPUT_SCALE
 from fedcpsc.priors.mixture import sample_prior
 from fedcpsc.runs.layout import RESULT_FILE
 from fedcpsc.runs.student import Student
 
-__all__ = ["ABOUT_FILE", "INPUT_SCALE", "check_packages", "write_checked"]
+__all__ = ["check_packages", "write_checked"]
 
-ABOUT_FILE = "about.json"  # an extra file in torch's archive
-INPUT_SCALE = "float32 [N, C, H, W], pixel / 127.5 - 1, so in [-1, 1]"
 _ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _ONNX_TOLERANCE = 1e-4  # of the largest logit, at least of 1: other kernels add in another order
 _BATCHES = (1, 99, *[100] * 9)  # of several sizes: the batch is dynamic

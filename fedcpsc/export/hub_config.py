@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from fedcpsc.errors import RunError, explain
-from fedcpsc.export.formats import INPUT_SCALE
+from fedcpsc.models.student_file import INPUT_SCALE
 from fedcpsc.runs.student import Student
 
 __all__ = ["CONFIG_FILE", "check_config_is_ours", "hub_config"]

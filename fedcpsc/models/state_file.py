@@ -52,7 +52,7 @@ def read_state_file(path: Path) -> tuple[dict[str, Tensor], Path]:
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith(_TORCH_SAVE):
-        state = read_pickled(path, [])
+        state, _ = read_pickled(path, [])
     elif head[8:9] == b"{":
         state = read_safetensors(path)
     else:
@@ -73,12 +73,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise NotAState(f"is a damaged safetensors file ({error})", "copy it again") from error
 
 
-def read_pickled(path: Path, notes: list[str]) -> dict[str, Tensor]:
+def read_pickled(path: Path, notes: list[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file of torch.save by name, where it is tensors and plain containers.
 
     Args:
         path: path of the file.
         notes: sentences about what was left out, to which this may add one.
+
+    Returns:
+        The tensors, and what else a checkpoint holds beside their state dict, by its keys.
 
     Raises:
         NotAState: it is anything else: then nothing of it was run.
@@ -105,19 +108,19 @@ def unwrapped(state: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     return state
 
 
-def _flat(tree: Any, notes: list[str]) -> dict[str, Tensor]:
-    """The one state dict in what torch.save wrote.
+def _flat(tree: Any, notes: list[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The one state dict in what torch.save wrote, and what stands beside it.
 
     Raises:
         NotAState: there is none, or more than one.
     """
     if _is_state(tree):
-        return dict(tree)
+        return dict(tree), {}
     inside = {str(key): value for key, value in tree.items() if _is_state(value)} if isinstance(tree, Mapping) else {}
     if len(inside) == 1:
         ((key, state),) = inside.items()
         notes.append(f"the state dict {key!r} of the checkpoint is used, the rest of it is left out")
-        return dict(state)
+        return dict(state), {str(other): value for other, value in tree.items() if str(other) != key}
     if not inside:
         shown = f"holds no state dict (it holds {type(tree).__name__})"
         raise NotAState(shown, "torch.save(model.state_dict(), 'weights.pth')")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fedcpsc.class_names import moved_name, names_of_outputs
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.manifest import Normalisation
 
@@ -78,6 +79,11 @@ def class_names(config: dict[str, Any], path: Path) -> tuple[tuple[str, ...] | N
     names = tuple(str(name).strip() for name in ordered)
     if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
         return None, len(names)
+    back = names_of_outputs(config.get("label2id"))
+    if back is not None and (moved := moved_name(names, back)) is not None:
+        place, other = moved
+        shown = f"in {path / 'config.json'}, is output {place} by id2label and output {other} by label2id"
+        raise ManifestError(explain("label", names[place], shown, "fix the one that is wrong"))
     return names, len(names)
 
 

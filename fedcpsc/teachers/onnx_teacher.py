@@ -18,6 +18,7 @@ from fedcpsc.teachers.onnx_model import OnnxModel
 from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.said_in_file import with_entries
 from fedcpsc.teachers.trying import tried
 
 __all__ = ["ONNX", "OnnxTeacher"]
@@ -91,6 +92,7 @@ def _recognise(source: Source) -> Recognised:
     if notes:
         data = parsed.SerializeToString()
     several = len(parsed.graph.output) > 1
+    entries = {entry.key: entry.value for entry in parsed.metadata_props}
     del parsed
     model = OnnxModel(data, str(path), hints.image_shape, hints.outputs)
     taken = model.input
@@ -108,7 +110,7 @@ def _recognise(source: Source) -> Recognised:
         weights=data,
     )
     del model
-    return tried(facts, source, OnnxTeacher)
+    return with_entries(tried(facts, source, OnnxTeacher), source, entries)
 
 
 ONNX = TeacherFormat(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -17,7 +17,16 @@ from fedcpsc.errors import ManifestError, explain
 from fedcpsc.models.state_file import PARALLEL, NotAState, read_pickled, read_safetensors, unwrapped
 from fedcpsc.teachers.content import Content
 
-__all__ = ["State", "as_safetensors", "metadata_of", "misfit", "read_state", "tensors_of", "with_metadata"]
+__all__ = [
+    "State",
+    "as_safetensors",
+    "metadata_of",
+    "misfit",
+    "read_checkpoint",
+    "read_state",
+    "tensors_of",
+    "with_metadata",
+]
 
 State = Mapping[str, Tensor]
 
@@ -25,7 +34,19 @@ _TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02")  # a zip archive since torch 1.6, a b
 
 
 def read_state(path: Path, content: Content, *, wrapped: bool = True) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a file by name, and sentences about what was changed.
+    """The tensors of a file by name, and sentences about what was changed; arguments as for `read_checkpoint`.
+
+    Raises:
+        ManifestError: where it holds anything but tensors, or several state dicts.
+    """
+    state, notes, _ = read_checkpoint(path, content, wrapped=wrapped)
+    return state, notes
+
+
+def read_checkpoint(
+    path: Path, content: Content, *, wrapped: bool = True
+) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
+    """The tensors of a file by name, sentences about what was changed, and what else the file says, by its keys.
 
     Args:
         path: path of the file.
@@ -36,15 +57,18 @@ def read_state(path: Path, content: Content, *, wrapped: bool = True) -> tuple[d
         ManifestError: where it holds anything but tensors, or several state dicts.
     """
     notes: list[str] = []
+    beside: dict[str, Any]
     try:
         if content is Content.SAFETENSORS:
             state = read_safetensors(path)
+            with safe_open(path, framework="pt") as file:
+                beside = dict(file.metadata() or {})
         else:
-            state = read_pickled(path, notes)
+            state, beside = read_pickled(path, notes)
             notes.append("the file of torch.save was read as tensors alone, and is kept as safetensors")
     except NotAState as error:
         raise ManifestError(explain("model", str(path), error.constraint, error.remedy)) from error
-    return (unwrapped(state, notes) if wrapped else state), notes
+    return (unwrapped(state, notes) if wrapped else state), notes, beside
 
 
 def as_safetensors(state: State, metadata: Mapping[str, str] | None = None) -> bytes:

@@ -20,6 +20,7 @@ from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.image_input import ImageInput, check_raw, image_input
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.said_in_file import extra_files, with_entries
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.trying import tried
 
@@ -73,7 +74,7 @@ def _recognise(source: Source) -> Recognised:
         notes=tuple(taken.notes()),
         weights=weights,
     )
-    return tried(facts, source, load)
+    return with_entries(tried(facts, source, load), source, extra_files(source.path))
 
 
 def _program(data: bytes, name: str) -> ExportedProgram:

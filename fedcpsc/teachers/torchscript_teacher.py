@@ -17,6 +17,7 @@ from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.said_in_file import extra_files, with_entries
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.trying import tried
 
@@ -63,7 +64,7 @@ def _recognise(source: Source) -> Recognised:
         notes=("TorchScript is deprecated in torch: keep the means to export this model to ONNX or torch.export",),
         weights=source.path.read_bytes(),
     )
-    return tried(facts, source, load)
+    return with_entries(tried(facts, source, load), source, extra_files(source.path))
 
 
 TORCHSCRIPT = TeacherFormat(

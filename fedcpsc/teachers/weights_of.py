@@ -9,7 +9,8 @@ from fedcpsc.models.likeness import Fit, fit, nearest_in_words
 from fedcpsc.teachers.content import Content
 from fedcpsc.teachers.format import FORMATS
 from fedcpsc.teachers.recognised import Recognised, Source
-from fedcpsc.teachers.state_dict import State, as_safetensors, misfit, read_state
+from fedcpsc.teachers.said_in_file import with_entries, with_student_hints
+from fedcpsc.teachers.state_dict import State, as_safetensors, misfit, read_checkpoint
 from fedcpsc.teachers.trying import tried
 
 __all__ = ["recognise_weights"]
@@ -22,9 +23,12 @@ def recognise_weights(source: Source) -> Recognised:
         ManifestError: where the owner names no network, an unknown one, or one that the tensors do not fit; the message
             names the three that are nearest by their tensors.
     """
-    hints, (state, notes) = source.hints, read_state(source.path, Content(source.content))
+    state, notes, entries = read_checkpoint(source.path, Content(source.content))
+    said, source = source.hints.image_shape, with_student_hints(source, entries)
+    hints, found = source.hints, _chosen(source, state)
     shape = hints.image_shape
-    found = _chosen(source, state)
+    if said is None and shape is not None:
+        shape = (found.plan.channels, *shape[1:])  # of a student that takes a grey image's channel several times
     if shape is not None and shape[0] != found.plan.channels:
         shown = f"the weights are for {found.plan.channels} channels"
         raise ManifestError(explain("image_shape", shape, shown, "say the shape as the model has it"))
@@ -42,7 +46,8 @@ def recognise_weights(source: Source) -> Recognised:
         notes=tuple(notes),
         weights=weights,
     )
-    return tried(facts, source, FORMATS.get(found.library.kind).load)
+    seen = tried(facts, source, FORMATS.get(found.library.kind).load)
+    return with_entries(seen, source, entries, weights_alone=True)
 
 
 def _chosen(source: Source, state: State) -> Fit:

@@ -20,8 +20,8 @@ from fedcpsc.distillation.transport import LocalTransport
 from fedcpsc.errors import ConfigError, RunError
 from fedcpsc.export import formats
 from fedcpsc.export.export_student import export_run
-from fedcpsc.export.formats import ABOUT_FILE
 from fedcpsc.export.plan import Format
+from fedcpsc.models.student_file import ABOUT_FILE
 
 FORMATS = list(Format)
 NAMES = ("dark", "grün | <b>", "bright")

@@ -347,3 +347,42 @@ class TestPictures:
         whole = b"".join(path.read_bytes() for path in (tmp_path / "silo").iterdir())
         assert b"own/" not in whole
         assert b"accuracy" not in whole
+
+
+class TestNamesOfTheModelsOwn:
+    OWN = ("cat", "dog", "horse", "pig", "ant", "bee", "cow", "elk", "fox", "owl")
+
+    @pytest.fixture
+    def named(self, model, tmp_path):
+        onnx = pytest.importorskip("onnx")
+        made = onnx.load(model)
+        onnx.helper.set_model_props(made, {"class_names": str(list(self.OWN))})
+        onnx.save(made, tmp_path / "named.onnx")
+        return tmp_path / "named.onnx"
+
+    def made(self, named, tmp_path, **changes):
+        return adopt(named, tmp_path / "north", dataclasses.replace(WHOLE, **changes))
+
+    @pytest.mark.parametrize(
+        "said",
+        [("dog", "cat", *OWN[2:]), ("Dog", "Cat", *OWN[2:]), ("pony", "cat", *OWN[2:]), (*OWN[1:], "newt")],
+        ids=["exchanged", "in another case", "one of them new", "all one further"],
+    )
+    def test_a_name_that_stands_at_another_output_there_is_refused(self, said, named, tmp_path):
+        with pytest.raises(ConfigError, match="by the model's own names .*; leave --classes out"):
+            self.made(named, tmp_path, class_names=said)
+        assert not (tmp_path / "north").exists()
+
+    def test_other_names_are_taken_and_told(self, named, tmp_path):
+        found = self.made(named, tmp_path, class_names=("Cat", "hound", *self.OWN[2:]))
+        assert found.manifest.class_names[:2] == ("Cat", "hound")
+        assert "'Cat' for 'cat', 'hound' for 'dog'" in found.notes[-1]
+
+    def test_where_the_owner_names_none_the_models_are_taken(self, named, tmp_path):
+        assert self.made(named, tmp_path, class_names=None).manifest.class_names == self.OWN
+
+    @pytest.mark.parametrize("said", [None, OWN[:-1]])
+    def test_the_name_of_an_output_that_is_taken_for_none_of_the_classes_is_told(self, said, named, tmp_path):
+        found = self.made(named, tmp_path, class_names=said, none_class=True)
+        assert found.manifest.class_names == self.OWN[:-1]
+        assert "the last output, which the model calls 'owl', is taken to say none of the classes" in found.notes

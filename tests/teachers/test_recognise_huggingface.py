@@ -88,6 +88,22 @@ def test_class_names_are_in_the_order_of_the_outputs_and_without_a_gap(tmp_path)
         class_names({"id2label": {"0": "a", "2": "b"}}, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "back", [{"cat": 0, "dog": 1}, {"LABEL_0": 0, "LABEL_1": 1}, {"Cat": 0, "hound": 1}, {"cat": 7}, None]
+)
+def test_names_that_label2id_does_not_contradict_are_taken(back, tmp_path):
+    config = {"id2label": {"0": "cat", "1": "dog"}, "label2id": back}
+    assert class_names(config, tmp_path) == (("cat", "dog"), 2)
+
+
+def test_names_in_another_order_than_that_of_label2id_are_refused(tmp_path):
+    config = {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"dog": 0, "cat": 1}}
+    with pytest.raises(
+        ManifestError, match="'cat': in .*config.json, is output 0 by id2label and output 1 by label2id"
+    ):
+        class_names(config, tmp_path)
+
+
 def folder(tmp_path, **config):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
     save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")

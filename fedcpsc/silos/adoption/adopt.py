@@ -14,6 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcpsc.class_names import moved_name
 from fedcpsc.errors import ConfigError, ManifestError, explain
 from fedcpsc.gatekeeper.guarantee import build_mechanism, guarantee_of
 from fedcpsc.gatekeeper.opening import begin_ledger
@@ -33,6 +34,7 @@ __all__ = ["Adopted", "adopt"]
 
 _LARGEST_BATCH = 500
 _NONE = "none of these"
+_SHOWN = 5  # names in a note
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
     check_free(folder)
     found = _recognised(Path(model), wishes)
     ask_for_the_rest(found, wishes)
-    manifest = _manifest(found, wishes, Path(model), folder)
+    names, notes = _names(found, wishes)
+    manifest = _manifest(found, names, wishes, Path(model), folder)
     build_mechanism(wishes.policy, manifest)  # before a minute is spent on a trial
     with staged_silo(folder, mark_path(Path(), wishes.policy)) as staging:
         (staging / WEIGHTS_FILE).write_bytes(found.weights)
@@ -98,7 +101,7 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
         save_policy(policy, staging / POLICY_FILE)
         with contextlib.closing(begin_ledger(staging)) as ledger:
             guarantee_of(policy, manifest, ledger)  # what the gatekeeper would refuse is refused now
-    return Adopted(folder, manifest, policy, trial, found.notes, seen)
+    return Adopted(folder, manifest, policy, trial, (*wishes.notes, *found.notes, *notes), seen)
 
 
 def _recognised(model: Path, wishes: Wishes) -> Recognised:
@@ -120,8 +123,7 @@ def _recognised(model: Path, wishes: Wishes) -> Recognised:
     return found
 
 
-def _manifest(found: Recognised, wishes: Wishes, model: Path, folder: Path) -> Manifest:
-    names = _names(found, wishes)
+def _manifest(found: Recognised, names: tuple[str, ...], wishes: Wishes, model: Path, folder: Path) -> Manifest:
     counts = wishes.class_counts
     if counts is not None and len(counts) != len(names):
         constraint = f"must be {len(names)} numbers, one for each class"
@@ -151,21 +153,32 @@ def _manifest(found: Recognised, wishes: Wishes, model: Path, folder: Path) -> M
     return validate(Manifest, facts, str(model))
 
 
-def _names(found: Recognised, wishes: Wishes) -> tuple[str, ...]:
-    """The names of the classes: the owner's, or the file's own.
+def _names(found: Recognised, wishes: Wishes) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the classes: the owner's, or the file's own; and sentences about where the two differ.
 
     Raises:
-        ConfigError: where the two are the same names in another order, or the file's are not of its outputs.
+        ConfigError: where neither says them, or a name that both have stands at unlike outputs.
     """
     own, said = found.class_names, wishes.class_names
-    if said is None and own is not None:
-        return own[:-1] if wishes.none_class else own
-    if said is None:
+    if own is None and said is None:
         raise ConfigError(explain("--classes", None, "must name the classes", "give a file with one a line"))
-    if own is not None and said != own and sorted(said) == sorted(own):
-        constraint = f"are the model's own names in another order; it says {', '.join(own[:5])}"
-        raise ConfigError(explain("--classes", list(said)[:5], constraint, "leave --classes out, or use that order"))
-    return said
+    if own is None:
+        return said or (), []
+    notes = []
+    if wishes.none_class:
+        notes.append(f"the last output, which the model calls {own[-1]!r}, is taken to say none of the classes")
+    if said is None:
+        return (own[:-1] if wishes.none_class else own), notes
+    if (moved := moved_name(said, own)) is not None:
+        place, other = moved
+        shown = f"output {other} by the model's own names ({', '.join(own[:_SHOWN])})"
+        remedy = "leave --classes out, or use the model's order; where the model is wrong, fix its names first"
+        raise ConfigError(explain("--classes", said[place], f"is output {place} there, and {shown}", remedy))
+    unlike = [f"{name!r} for {own[place]!r}" for place, name in enumerate(said) if name != own[place]]
+    if unlike:
+        more = f" and {len(unlike) - _SHOWN} more" if len(unlike) > _SHOWN else ""
+        notes.append(f"--classes names outputs unlike the model itself: {', '.join(unlike[:_SHOWN])}{more}")
+    return said, notes
 
 
 def _named_by(folder: Path) -> str:

@@ -53,6 +53,7 @@ class Wishes:
         class_counts: number of private images in each class; None where they are not said, and then never shared.
         resize: way in which pictures were brought to the model's size.
         policy: policy of the silo.
+        notes: sentences about how the owner's words were understood.
     """
 
     hints: Hints = field(default_factory=Hints)
@@ -65,6 +66,7 @@ class Wishes:
     class_counts: tuple[int, ...] | None = None
     resize: Literal["squash", "crop", "pad"] | None = None
     policy: Policy = field(default_factory=Policy)
+    notes: tuple[str, ...] = ()
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
