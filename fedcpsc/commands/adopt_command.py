@@ -131,7 +131,8 @@ def adopt(
     """
     with explain_errors():
         from fedcpsc.silos.adoption.adopt import adopt as make
-        from fedcpsc.silos.adoption.wishes import Wishes, read_class_names, read_shape
+        from fedcpsc.silos.adoption.names_file import read_class_names
+        from fedcpsc.silos.adoption.wishes import Wishes, read_shape
         from fedcpsc.teachers.recognised import Hints
 
         hints = Hints(
@@ -143,9 +144,11 @@ def adopt(
             output=output,
             allow_code=allow_code,
         )
+        notes: list[str] = []
+        names = None if classes is None else read_class_names(classes, notes)
         wishes = Wishes(
             hints=hints,
-            class_names=None if classes is None else read_class_names(classes),
+            class_names=names,
             none_class=none_class,
             normalisation=normalisation,
             population=population,
@@ -154,6 +157,7 @@ def adopt(
             class_counts=None if class_counts is None else _counts(class_counts),
             resize=None if resize is None else resize.value,
             policy=_policy(policy, answers, share_answers=share_answers),
+            notes=tuple(notes),
         )
         found = make(model, silo_dir, wishes, pictures)
         for line in [json.dumps(_facts(found))] if as_json else _in_words(found, model):

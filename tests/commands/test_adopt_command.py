@@ -67,6 +67,13 @@ def test_it_says_what_it_found_how_fast_it_is_and_what_comes_next(files):
     assert "at most 500 more answers" in checked.output
 
 
+def test_numbered_names_go_by_their_numbers_and_the_owner_is_told(files):
+    (files / "names.txt").write_text("2 horse\n0 cat\n1 dog\n")
+    lines = adopt(files).output.splitlines()
+    assert lines[1] == "  every line of names.txt is numbered: names go by these numbers, output 0 is 'cat'"
+    assert lines[2] == "classes: 0 cat, 1 dog, 2 horse"
+
+
 def test_as_json_it_is_one_object(files):
     found = json.loads(adopt(files, "--json", "--class-counts", "5,6,7", "--silo", "clinic north").output)
     assert found["manifest"]["class_names"] == ["cat", "dog", "horse"]

@@ -20,8 +20,9 @@ from fedcpsc.logs import TextLines
 from fedcpsc.silos import folder as silo_folder
 from fedcpsc.silos.adoption import adopt as adoption
 from fedcpsc.silos.adoption.adopt import adopt
+from fedcpsc.silos.adoption.names_file import read_class_names
 from fedcpsc.silos.adoption.own_pictures import look_at_pictures
-from fedcpsc.silos.adoption.wishes import Wishes, named_normalisation, read_class_names, read_shape
+from fedcpsc.silos.adoption.wishes import Wishes, named_normalisation, read_shape
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Normalisation, load_manifest
 from fedcpsc.teachers.recognised import Hints
 
@@ -216,6 +217,56 @@ class TestNames:
     def test_what_is_no_list_of_names_is_explained(self, tmp_path, text, message):
         with pytest.raises(ConfigError, match=message):
             self.names(tmp_path, text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "2 horse\n0 cat\n1 big dog\n",
+            "1: big dog\n0: cat\n2: horse",
+            "0. cat\n1. big dog\n2. horse",
+            "big dog,1\ncat,0\nhorse,2",
+            "horse\t2\nbig dog\t1\ncat\t0",
+            '{"cat": 0,\n"horse": 2,\n"big dog": 1}',
+            '{"1": "big dog", "0": "cat", "2": "horse"}',
+            '[\n "cat",\n "big dog",\n "horse"\n]',
+        ],
+    )
+    def test_numbered_lines_and_json_go_by_their_numbers_and_that_is_told(self, text, tmp_path):
+        (tmp_path / "names.txt").write_text(text)
+        notes = []
+        assert read_class_names(tmp_path / "names.txt", notes) == ("cat", "big dog", "horse")
+        assert len(notes) == 1
+        assert notes[0].endswith("output 0 is 'cat'")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("- cat\n- dog\n- horse", "every line begins with a dash, as in YAML; write one name a line"),
+            ('"cat"\n"dog"\n', "every line is in quotes"),
+            ("'cat',\n'dog',\n", "every line is in quotes"),
+            ("cat,\ndog,\nhorse", "but the last ends with a comma"),
+            ("nc: 2\nnames:\n  0: cat\n  1: dog", "has the line 'nc: 2', as in YAML"),
+            ("cat,dog,horse", "has one line alone, with several names in it"),
+            ('{"cat": 1, "dog": 2}', "looks like JSON"),
+            ('["cat", "dog"', "one line alone"),
+            ("1 cat\n2 dog\n3 horse", "numbers its lines from 1 to 3, and outputs are numbered from 0; number them"),
+            ("label,index\ncat,0\ndog,1", "has a line without a number, 'label,index', before numbered ones"),
+        ],
+    )
+    def test_forms_whose_names_or_order_are_in_doubt_are_refused(self, text, message, tmp_path):
+        with pytest.raises(ConfigError, match=message):
+            self.names(tmp_path, text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "0\n1\n10", "1 euro\n2 euro\n3 euro", "0.5 mg\n1.2 mg", "type 1\ntype 0", "7 eleven\n9 lives",
+            "0 to 9\n10 to 19\nolder", "410: infarct\n493: asthma", "T1,N0\nT0,N1", "- none -\ncat", "[none]\ncat",
+            "10-K\n8-K", "1\n2\n3", "cat, black\ndog, white",
+        ],
+    )  # fmt: skip
+    def test_names_with_numbers_and_signs_in_them_stay_names(self, text, tmp_path):
+        assert self.names(tmp_path, text) == tuple(text.split("\n"))
 
     def test_a_file_that_cannot_be_read(self, tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an owner says of a finished model, as text from a command line or a file, and what is still to be asked."""
+"""What an owner says of a finished model, as text from a command line, and what is still to be asked."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from fedcpsc.class_names import fault_of_class_names
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.gatekeeper.policy import Policy
 from fedcpsc.teachers.manifest import Normalisation
@@ -20,7 +18,6 @@ __all__ = [
     "Wishes",
     "ask_for_the_rest",
     "named_normalisation",
-    "read_class_names",
     "read_shape",
 ]
 
@@ -34,7 +31,6 @@ NORMALISATIONS: dict[str, str] = {
 """What each named normalisation is. Others are written mean/std, a number or one for each channel: 0.1307/0.3081."""
 
 _SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5})")
-_LARGEST_FILE = 2**24  # bytes of a file of names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,35 +63,6 @@ class Wishes:
     resize: Literal["squash", "crop", "pad"] | None = None
     policy: Policy = field(default_factory=Policy)
     notes: tuple[str, ...] = ()
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names in a file, UTF-8, one a line, in the order of the model's outputs; spaces around a name are left out.
-
-    Raises:
-        ConfigError: where it cannot be read, is empty, has a line without a name between others, or names that are the
-            same but for case and space.
-    """
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ConfigError(explain("--classes", str(path), "is too large for a file of names", "name one a line"))
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        remedy = "give a text file with the names of the classes, one a line"
-        raise ConfigError(explain("--classes", str(path), f"cannot be read ({error.strerror})", remedy)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(explain("--classes", str(path), "is no UTF-8 text", "save it as UTF-8")) from error
-    lines = text.rstrip().splitlines()
-    if not lines:
-        raise ConfigError(explain("--classes", str(path), "names no class", "name one a line, as the outputs go"))
-    names = tuple(line.strip() for line in lines)
-    for number, name in enumerate(names, 1):
-        if not name:
-            remedy = "remove the line; each line stands for one output of the model"
-            raise ConfigError(explain("--classes", str(path), f"line {number} is empty", remedy))
-    if fault := fault_of_class_names(names, len(names)):
-        raise ConfigError(f"--classes {path}: {fault}")
-    return names
 
 
 def read_shape(text: str) -> tuple[int, int, int]:
