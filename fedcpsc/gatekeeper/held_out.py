@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fedcpsc.data.decode import PictureForm, decode
 from fedcpsc.data.readers.source import Split, read_split
+from fedcpsc.data.reading import first_of
 from fedcpsc.data.units import record_ids
 from fedcpsc.errors import DataError, PolicyError, explain
 from fedcpsc.gatekeeper.evaluation_policy import EvaluationPolicy, HeldOutImages
@@ -33,7 +34,8 @@ class HeldOut:
     Attributes:
         images: uint8 [N, C, H, W], N >= 1.
         labels: int64 [N], numbers of the silo's own classes.
-        notes: sentences for the owner: what was left out, and why; and how many images were trained on.
+        notes: sentences for the owner: how they were read, what was left out, and why; which class each number was
+            taken for, where classes could not be compared by name; and how many images were trained on.
     """
 
     images: npt.NDArray[np.uint8]
@@ -76,6 +78,9 @@ def read_held_out(folder: Path, section: EvaluationPolicy, manifest: Manifest) -
         raise PolicyError(explain("evaluation.images", wanted.path, f"cannot be read ({error})", remedy)) from error
     labels = _own_labels(split, manifest, wanted.path)[found.taken]
     kept, notes = np.arange(len(labels)), [f"{len(found.damaged)} cannot be decoded"] if found.damaged else []
+    if section.images is not None:  # those that the silo itself set aside are of its own classes, by number or name
+        notes += [*split.notes, *(f"left out: {item}" for item in split.left_out), *found.notes]
+        notes += _matched_by_number(split, manifest)
     if manifest.unit == "person":
         if split.persons is None:
             why = "the silo protects persons, and these images name none"
@@ -120,6 +125,23 @@ def _own_labels(split: Split, manifest: Manifest, path: str) -> npt.NDArray[np.i
         remedy = "name the classes in manifest.json, or let these images have an (empty) folder for each class"
         raise PolicyError(explain("evaluation.images", path, why, remedy))
     return split.labels.astype(np.int64)
+
+
+def _matched_by_number(split: Split, manifest: Manifest) -> list[str]:
+    """Sentences for the owner where one side alone names its classes: they are then the same by their order alone."""
+    own, count = manifest.class_names, len(split.class_names)
+    if split.named == (own is not None):
+        return []
+    notes = []
+    if own is not None:
+        shown = first_of((f"{number} is {own[k]!r}" for k, number in enumerate(split.class_names)), count)
+        notes.append(f"the images' classes have no names, and are taken for the silo's by their order: {shown}")
+    else:
+        shown = first_of((f"{name!r} is {k}" for k, name in enumerate(split.class_names)), count)
+        notes.append(f"the silo's classes have no names, and the images' are taken for them by their order: {shown}")
+    if count < manifest.classes:
+        notes.append(f"they are of {count} classes, and the silo has {manifest.classes}")
+    return notes
 
 
 def _first_of_each(persons: npt.NDArray[np.str_], most: int) -> npt.NDArray[np.int64]:

@@ -2,10 +2,14 @@
 """Images set aside of a silo, those of an owner's own, and a whole run whose student real silos judge."""
 
 import contextlib
+import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from support.inproc_grid import InProcGrid
 from support.judged_students import a_manifest
 from support.picture_sources import png
@@ -132,6 +136,44 @@ def test_an_owners_own_pictures_are_read_by_the_names_of_their_classes(tmp_path)
     assert len(read_held_out(tmp_path, of_a_folder(classes=("cat", "ant")), a_manifest())) == 2
     with pytest.raises(PolicyError, match="cannot be read"):
         read_held_out(tmp_path, of_a_folder(path="nowhere"), a_manifest())
+
+
+def numbered(folder, labels, names=None):
+    """Writes the owner's own test.parquet with numbers for labels, which the file names or not."""
+    rng = np.random.default_rng(0)
+    shown = [{"bytes": png(rng.integers(0, 256, (8, 8), dtype=np.uint8)), "path": None} for _ in labels]
+    table = pa.table({"image": pa.array(shown), "label": pa.array(labels, pa.int64())})
+    if names is not None:
+        features = {"label": {"_type": "ClassLabel", "names": list(names)}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    (folder / "mine").mkdir(exist_ok=True)
+    pq.write_table(table, folder / "mine/test.parquet")
+    return of_a_folder(source="parquet")
+
+
+def test_where_classes_can_only_be_matched_by_number_the_owner_is_told_which_is_which(tmp_path):
+    section = numbered(tmp_path, [0, 1, 2])
+    found = read_held_out(tmp_path, section, a_manifest())
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.notes[-1].endswith("are taken for the silo's by their order: 0 is 'ant', 1 is 'bee', 2 is 'cat'")
+    found = read_held_out(tmp_path, numbered(tmp_path, [0, 1]), a_manifest())
+    assert found.notes[-1] == "they are of 2 classes, and the silo has 3"
+    section = numbered(tmp_path, [0, 1, 2], ["cat", "ant", "bee"])
+    found = read_held_out(tmp_path, section, a_manifest())
+    assert (found.labels.tolist(), found.notes) == ([2, 0, 1], ())
+    found = read_held_out(tmp_path, section, a_manifest(class_names=None))
+    assert found.notes[-1].endswith("by their order: 'cat' is 0, 'ant' is 1, 'bee' is 2")
+
+
+def test_the_owner_is_told_how_the_images_were_read_and_what_was_left_out(tmp_path):
+    for name in ("cat", "ant"):
+        (tmp_path / "mine/test" / name / "below").mkdir(parents=True)
+        Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "mine/test" / name / "below/0.png")
+        (tmp_path / "mine/test" / name / "notes.txt").write_text("no picture")
+    told = " | ".join(read_held_out(tmp_path, of_a_folder(), a_manifest()).notes)
+    assert "lie in folders below their class's own" in told
+    assert "left out: 2" in told
+    assert "transparent" in told
 
 
 def test_the_owner_is_told_of_images_that_were_trained_on(tmp_path):
