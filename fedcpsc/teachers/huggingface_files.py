@@ -12,10 +12,12 @@ from fedcpsc.class_names import moved_name, names_of_outputs
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.manifest import Normalisation
 
-__all__ = ["Preparation", "class_names", "preparation", "read_json"]
+__all__ = ["Preparation", "class_names", "margin_notes", "preparation", "read_json"]
 
 _LONGEST = 16 << 20  # bytes of such a file
 _KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
+_WHOLE_EDGE = 384  # from which ConvNeXT's processor takes the whole picture
+_SQUARE = ("DeiT", "Beit", "EfficientNet", "EfficientFormer")  # whose processors take a size of one number as both
 _RESAMPLING = {0: "nearest", 1: "Lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "Hamming"}
 
 
@@ -125,21 +127,67 @@ def preparation(folder: Path, channels: int) -> Preparation:
 
 def _sides(tree: dict[str, Any]) -> tuple[tuple[int, int] | None, Literal["squash", "crop"] | None, list[str]]:
     """Height and width, how a picture was brought to them, and sentences for the owner."""
-    size, crop = tree.get("size"), tree.get("crop_size")
-    if tree.get("do_center_crop") is True and (cut := _pair(crop)) is not None:
-        edge = _edge(size)
-        margin = (
-            [f"the short side was scaled to {edge}, then the middle was cut out"] if edge and edge > min(cut) else []
-        )
-        return cut, "crop", margin
+    if tree.get("do_center_crop") is True:
+        return _cut_out(tree)
     if tree.get("do_resize") is False:
         return None, None, ["pictures were not resized: say their height and width"]
+    size = tree.get("size")
     edge = _edge(size)
     if edge is not None and tree.get("crop_pct") is not None:  # ConvNeXT: below 384 pixels it cuts out the middle
-        return (edge, edge), ("crop" if edge < 384 else "squash"), []
+        if edge >= _WHOLE_EDGE:
+            return (edge, edge), "squash", []
+        return (edge, edge), "crop", margin_notes(_scaled(tree), (edge, edge), "crop")
     if (whole := _pair(size)) is not None and not (isinstance(size, dict) and "shortest_edge" in size):
         return whole, "squash", []
     return None, None, ["preprocessor_config.json does not fix height and width"]
+
+
+def _cut_out(tree: dict[str, Any]) -> tuple[tuple[int, int] | None, Literal["squash", "crop"], list[str]]:
+    """As `_sides`, where the middle of a picture was cut out."""
+    way: Literal["squash", "crop"] = "squash" if _is_squashed(tree) else "crop"
+    cut = _pair(tree.get("crop_size"))
+    if cut is None:
+        return None, way, ["preprocessor_config.json cuts out the middle and does not say its crop_size"]
+    return cut, way, [] if tree.get("do_resize") is False else margin_notes(_scaled(tree), cut, way)
+
+
+def margin_notes(scaled: tuple[int, int] | None, cut: tuple[int, int], resize: str) -> list[str]:
+    """A sentence for the owner where a margin was cut off, which stays on the picture here; else none.
+
+    Args:
+        scaled: height and width to which a picture was scaled; None where they are not known.
+        cut: height and width that were cut out of it.
+        resize: way in which a picture was scaled: squash, crop or pad.
+    """
+    if scaled is None or (scaled[0] <= cut[0] and scaled[1] <= cut[1]):
+        return []
+    done = {
+        "squash": f"pictures were squashed to {scaled[0]}x{scaled[1]}",
+        "crop": f"the short side was scaled to {min(scaled)}",
+        "pad": f"pictures were scaled to fit into {scaled[0]}x{scaled[1]}",
+    }
+    share = f"things look {min(cut) / min(scaled):.2f} times as large"
+    return [f"{done[resize]}, then the middle was cut out ({cut[0]}x{cut[1]}): the margin stays here, so {share}"]
+
+
+def _is_squashed(tree: dict[str, Any]) -> bool:
+    """Whether both sides were scaled by themselves before the middle was cut out."""
+    size = tree.get("size")
+    if isinstance(size, int):  # the short side, but for processors that take it as both
+        return str(tree.get("image_processor_type") or tree.get("feature_extractor_type")).startswith(_SQUARE)
+    return _pair(size) is not None and not (isinstance(size, dict) and "shortest_edge" in size)
+
+
+def _scaled(tree: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width to which a picture was scaled before the middle was cut out; twice the short side's."""
+    edge, share = _edge(tree.get("size")), tree.get("crop_pct")
+    if edge is None:
+        return _pair(tree.get("size"))
+    if str(tree.get("image_processor_type") or tree.get("feature_extractor_type")).startswith("Levit"):
+        edge = int(256 / 224 * edge)
+    elif isinstance(share, int | float) and 0 < share <= 1:
+        edge = int(edge / share)
+    return edge, edge
 
 
 def _pair(size: Any) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 """Folders in Hugging Face form: labels, preparation and every tensor are read, and nothing is fetched or run."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -52,6 +53,46 @@ def test_preparation_by_squashing_and_its_constants(tmp_path):
 def test_sides_and_resizing_of_the_forms_in_use(tree, sides, resize, tmp_path):
     found = prepared(tmp_path, tree)
     assert (found.sides, found.resize) == (sides, resize)
+
+
+@pytest.mark.parametrize(
+    ("tree", "resize", "told"),
+    [
+        ({"size": {"height": 40, "width": 40}, "crop_size": 32}, "squash", "squashed to 40x40.*0.80 times as large"),
+        (
+            {"size": 40, "crop_size": 32, "feature_extractor_type": "DeiTFeatureExtractor"},
+            "squash",
+            "squashed to 40x40",
+        ),
+        ({"size": 40, "crop_size": 32}, "crop", "the short side was scaled to 40, then the middle was cut out .32x32."),
+        (
+            {"size": {"shortest_edge": 224}, "crop_size": 224, "image_processor_type": "LevitImageProcessor"},
+            "crop",
+            "the short side was scaled to 256",
+        ),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9, "crop_size": 224}, "crop", "short side was scaled to 248"),
+        (
+            {"size": {"shortest_edge": 64}, "crop_pct": 0.5, "do_center_crop": None},
+            "crop",
+            "short side was scaled to 128",
+        ),
+    ],
+    ids=["DeiT", "DeiT of before", "one number", "LeViT", "PoolFormer", "ConvNeXT"],
+)
+def test_a_margin_that_was_cut_off_is_told(tree, resize, told, tmp_path):
+    found = prepared(tmp_path, {"do_center_crop": True, "image_mean": 0.5, "image_std": 0.5} | tree)
+    assert found.resize == resize
+    (note,) = found.notes
+    assert re.search(told, note)
+
+
+def test_the_middle_without_its_size_is_asked_for_and_no_margin_means_no_note(tmp_path):
+    constants = {"image_mean": 0.5, "image_std": 0.5}
+    found = prepared(tmp_path, constants | {"do_center_crop": True, "size": {"height": 32, "width": 32}})
+    assert found.sides is None
+    assert found.notes == ("preprocessor_config.json cuts out the middle and does not say its crop_size",)
+    whole = {"do_center_crop": True, "size": {"shortest_edge": 32}, "crop_size": 32}
+    assert prepared(tmp_path, constants | whole).notes == ()
 
 
 @pytest.mark.parametrize(
