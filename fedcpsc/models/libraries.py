@@ -7,8 +7,9 @@ Names are `convnet` for this project's, `torchvision/resnet18` and `timm/resnet1
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from fedcpsc.models.seeded import seeded
 
 __all__ = ["LIBRARIES", "TIMM", "TORCHVISION", "ZOO", "Library", "Plan", "libraries_of", "named_network", "skeleton"]
 
+_NO_CLASSIFIERS = {"features_only", "feature_cfg", "out_indices", "model_cfg", "kwargs_filter", "device", "dtype"}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -30,12 +33,14 @@ class Plan:
         channels: number of channels of an image.
         sides: height and width of an image; None where they are not known.
         width: width of a network of `models.registry`.
+        options: further arguments of timm's, as its config.json has them under `model_args`.
     """
 
     outputs: int
     channels: int = 3
     sides: tuple[int, int] | None = None
     width: int = 16
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -98,13 +103,37 @@ def _timm_names() -> tuple[str, ...]:
 
 def _timm(name: str, plan: Plan) -> nn.Module:
     timm = _timm_package()
-    sized: dict[str, Any] = {}
-    if plan.sides and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
-        sized = {"img_size": plan.sides}
-    network: nn.Module = timm.create_model(
-        name, pretrained=False, num_classes=plan.outputs, in_chans=plan.channels, scriptable=False, **sized
-    )
+    options = _timm_options(timm, plan.options)
+    any_size = options.get("dynamic_img_size") or options.get("use_naflex") or options.get("strict_img_size") is False
+    if plan.sides and not any_size and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        options = {"img_size": plan.sides} | options
+    known = {"num_classes": plan.outputs, "in_chans": plan.channels, "scriptable": False}
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=False, **known, **options)
+    except Exception as error:
+        if not plan.options:
+            raise
+        shown = f"timm cannot build {name} with them ({str(error).partition(chr(10))[0][:150]})"
+        remedy = "upgrade timm, fix model_args in config.json, or export the model to ONNX"
+        raise ConfigError(explain("model_args", dict(plan.options), shown, remedy)) from error
     return network
+
+
+def _timm_options(timm: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a classifier is built with; outputs and channels are read from its weights instead.
+
+    Raises:
+        ConfigError: where one would load something, or make something else than a classifier.
+    """
+    factory = inspect.signature(timm.create_model).parameters.keys() | _NO_CLASSIFIERS
+    refused = sorted(key for key in options if key in factory or key.startswith("pretrained"))
+    if refused:
+        shown = "loads something, or builds something else than a classifier"
+        remedy = "remove it from model_args in config.json, or export the model to ONNX"
+        raise ConfigError(explain("model_args", ", ".join(refused), shown, remedy))
+    return {
+        key: value for key, value in options.items() if key not in ("num_classes", "in_chans") and value is not None
+    }
 
 
 def _timm_package() -> Any:

@@ -7,9 +7,10 @@ The manifest names the network; the library's code builds it, without any weight
 from __future__ import annotations
 
 from fedcpsc.errors import ConfigError, ManifestError, explain
-from fedcpsc.models.libraries import LIBRARIES, Library, Plan, skeleton
+from fedcpsc.models.libraries import LIBRARIES, TIMM, Library, Plan, skeleton
 from fedcpsc.models.likeness import loaded
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
+from fedcpsc.teachers.network_options import options_of
 from fedcpsc.teachers.state_dict import misfit, tensors_of
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 
@@ -39,8 +40,12 @@ def load_of(library: str, weights: bytes, manifest: Manifest, batch_size: int) -
             explain("architecture", manifest.architecture, f"is unknown to the installed {library}", remedy)
         )
     channels, *sides = manifest.image_shape
-    plan = Plan(outputs=manifest.outputs, channels=channels, sides=(sides[0], sides[1]))
-    network, state = skeleton(source, manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
+    options = options_of(weights, WEIGHTS_FILE) if source is TIMM else {}
+    plan = Plan(outputs=manifest.outputs, channels=channels, sides=(sides[0], sides[1]), options=options)
+    try:
+        network, state = skeleton(source, manifest.architecture, plan), tensors_of(weights, WEIGHTS_FILE)
+    except ConfigError as error:  # timm knows no such option
+        raise ManifestError(str(error)) from error
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if any(shapes.get(name) != tensor.shape for name, tensor in state.items()):
         raise misfit(state, network.state_dict(), f"{library}/{manifest.architecture}", WEIGHTS_FILE)

@@ -56,7 +56,7 @@ class Recognised:
         fixed_batch: number of images that the model takes at a time; None where it takes any.
         class_names: names of the classes in the order of the outputs.
         normalisation: public constants that the model was trained with.
-        resize: way in which pictures were brought to the image's shape: squash, or crop.
+        resize: way in which pictures were brought to the image's shape: squash, crop or pad.
         probabilities: whether the outputs are probabilities.
         notes: sentences for the owner: what was found, changed or left out.
         weights: content of the silo's weights file.
@@ -72,7 +72,7 @@ class Recognised:
     fixed_batch: int | None = None
     class_names: tuple[str, ...] | None = None
     normalisation: Normalisation | None = None
-    resize: Literal["squash", "crop"] | None = None
+    resize: Literal["squash", "crop", "pad"] | None = None
     probabilities: bool | None = None
     notes: tuple[str, ...] = ()
     weights: bytes = field(repr=False)
