@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from fedcpsc.teachers.manifest import Normalisation
 __all__ = ["ImageInput", "check_raw", "image_input", "raw_pixels", "takes_raw_pixels"]
 
 _GREY_OR_COLOUR = (1, 3)
+_CHANNELS = {"c", "ch", "chan", "channel", "channels", "num_channels", "in_channels", "in_chans", "depth"}
+_HEIGHTS = {"h", "height", "rows", "img_height", "image_height"}
+_WIDTHS = {"w", "width", "cols", "columns", "img_width", "image_width"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class ImageInput:
         batch: number N of images where it is fixed; None where it is free.
         image_shape: shape (C, H, W); None where the model leaves it open and nobody says it.
         channels: number C of channels; None where the model leaves it open.
+        assumed: whether the order of its axes follows from nothing, so that [N, C, H, W] was taken.
     """
 
     name: str
@@ -34,6 +39,7 @@ class ImageInput:
     batch: int | None
     image_shape: tuple[int, int, int] | None
     channels: int | None
+    assumed: bool = False
 
     def notes(self) -> list[str]:
         """Sentences for the owner about what is done to images before the model takes them."""
@@ -44,6 +50,8 @@ class ImageInput:
             found.append("the model takes uint8, pixels as they are: it must normalise them itself")
         if self.channels_last:
             found.append("the model takes channels last [N, H, W, C]: images are transposed for it")
+        if self.assumed:
+            found.append("the model does not say the order of its axes: channels first [N, C, H, W] was taken")
         if self.batch:
             how = "larger batches are cut, smaller ones filled up"
             found.append(f"the model takes {self.batch} image{'s' if self.batch > 1 else ''} at a time: {how}")
@@ -70,6 +78,7 @@ def image_input(
     sizes: list[int | None],
     name: str,
     wanted: tuple[int, int, int] | None,
+    axes: Sequence[str] = ("",) * 4,
 ) -> ImageInput:
     """What an input takes.
 
@@ -79,6 +88,7 @@ def image_input(
         sizes: its sizes, None where free.
         name: what the model's file is called in messages.
         wanted: shape (C, H, W) of the images that it will be given; None takes what the sizes say.
+        axes: names of its axes as the model has them, empty where it has none; they decide where the sizes do not.
 
     Raises:
         ManifestError: where it does not take one batch of images, or not of the shape that is wanted.
@@ -86,10 +96,11 @@ def image_input(
     if len(sizes) != 4:
         shown = f"takes an input of {len(sizes)} dimensions, must take [N, C, H, W]"
         raise ManifestError(explain("model", name, shown, "export it with a batch of images as its input"))
-    last = _channels_last(sizes[1:], name, wanted)
+    said = _last_by_name(axes[1:])
+    last, assumed = _channels_last(sizes[1:], name, wanted, said)
     channels, height, width = [sizes[3], *sizes[1:3]] if last else sizes[1:]
     shape = None if channels is None or height is None or width is None else (channels, height, width)
-    return ImageInput(own, dtype, last, sizes[0], shape or wanted, channels or (wanted or (None,))[0])
+    return ImageInput(own, dtype, last, sizes[0], shape or wanted, channels or (wanted or (None,))[0], assumed)
 
 
 def raw_pixels(channels: int) -> Normalisation:
@@ -116,25 +127,41 @@ def check_raw(taken: ImageInput, normalisation: Normalisation, name: str) -> Non
         raise ManifestError(explain("weights", name, shown, remedy))
 
 
-def _channels_last(sizes: list[int | None], name: str, wanted: tuple[int, int, int] | None) -> bool:
-    """Whether three sizes, None where free, are (H, W, C) rather than (C, H, W)."""
+def _channels_last(
+    sizes: list[int | None], name: str, wanted: tuple[int, int, int] | None, said: bool | None
+) -> tuple[bool, bool]:
+    """Whether three sizes, None where free, are (H, W, C) rather than (C, H, W); and whether this is a guess.
+
+    Args:
+        said: what the names of the axes say; None where they say nothing.
+    """
     if wanted is not None:
         channels, height, width = wanted
-        if _fits(sizes, (channels, height, width)):
-            return False
-        if _fits(sizes, (height, width, channels)):
-            return True
+        first, last = _fits(sizes, (channels, height, width)), _fits(sizes, (height, width, channels))
+        if first and last:
+            return bool(said), said is None and wanted != (height, width, channels)
+        if first or last:
+            return last, False
         shown = f"takes images of shape {tuple(size or 'any' for size in sizes)}, must take image_shape={wanted}"
         raise ManifestError(explain("model", name, shown, "set image_shape (C, H, W) as the model has it"))
     first, last = sizes[0] in _GREY_OR_COLOUR, sizes[2] in _GREY_OR_COLOUR
     if first == last and None not in sizes and (sizes[0] == sizes[1]) != (sizes[1] == sizes[2]):
         first, last = sizes[1] == sizes[2], sizes[0] == sizes[1]  # neither grey nor colour: the square ones are sides
-    if last and not first:
-        return True
-    if first or None in sizes:
-        return False
+    if first != last:
+        return last, False
+    if said is not None or first or None in sizes:
+        return bool(said), False
     shown = f"takes images of shape {tuple(sizes)}, of which any could be the channels"
     raise ManifestError(explain("model", name, shown, "say the shape as channels x height x width"))
+
+
+def _last_by_name(axes: Sequence[str]) -> bool | None:
+    """Whether three axes are (H, W, C) rather than (C, H, W), by their names; None where these do not say it."""
+    if len(axes) != 3:
+        return None
+    first, second, third = (axis.lower() for axis in axes)
+    last = third in _CHANNELS or (first in _HEIGHTS and second in _WIDTHS)
+    return last if last != (first in _CHANNELS or (second in _HEIGHTS and third in _WIDTHS)) else None
 
 
 def _fits(sizes: list[int | None], wanted: tuple[int, int, int]) -> bool:

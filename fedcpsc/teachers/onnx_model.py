@@ -99,7 +99,8 @@ def _input(inputs: list[Any], name: str, wanted: tuple[int, int, int] | None) ->
         shown = f"takes {taken.type}, must take one of {', '.join(_TYPES)}"
         raise ManifestError(explain("model", name, shown, "export it with a float32 input"))
     sizes = [size if isinstance(size, int) and size > 0 else None for size in taken.shape]
-    return image_input(taken.name, _TYPES[taken.type], sizes, name, wanted)
+    axes = [size if isinstance(size, str) else "" for size in taken.shape]
+    return image_input(taken.name, _TYPES[taken.type], sizes, name, wanted, axes)
 
 
 def _output(outputs: list[Any], name: str, wanted: int | None) -> tuple[str, int | None]:

@@ -212,6 +212,27 @@ def test_where_the_channels_are_follows_from_the_sizes(sizes, said, wanted):
     assert image_input("x", np.float32, [None, *sizes], "m", said).image_shape == wanted
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_where_sizes_are_free_the_names_of_the_axes_say_where_the_channels_are(last, tmp_path):
+    rng = np.random.default_rng(5)
+    weight, given = rng.normal(size=(75, 4)).astype(np.float32), rng.integers(0, 256, (6, 3, 5, 5), dtype=np.uint8)
+    dims = ("N", "Height", "width", "channels") if last else ("batch_size", "num_channels", "height", "width")
+    found = recognise(model(tmp_path / "model.onnx", dims=dims, weight=weight), Hints(image_shape=(3, 5, 5)))
+    assert ["channels last" in note for note in found.notes] == [True] * last
+    pixels = (given.transpose(0, 2, 3, 1) if last else given).reshape(6, 75) / 255
+    powers = np.exp(pixels @ weight)
+    answers = answers_of(found, tmp_path / "silo", given, normalisation={"mean": [0.0] * 3, "std": [1.0] * 3})
+    np.testing.assert_allclose(answers, powers / powers.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_an_order_of_the_axes_that_follows_from_nothing_is_told(tmp_path):
+    path = model(tmp_path / "model.onnx", dims=("n", "a", "b", "c2"), weight=np.ones((75, 4), np.float32))
+    told = "the model does not say the order of its axes: channels first [N, C, H, W] was taken"
+    assert told in recognise(path, Hints(image_shape=(3, 5, 5))).notes
+    known = model(tmp_path / "known.onnx", dims=("n", 3, "b", "c2"), weight=np.ones((75, 4), np.float32))
+    assert told not in recognise(known, Hints(image_shape=(3, 5, 5))).notes
+
+
 def test_sizes_that_could_be_either_are_asked_for_and_others_than_said_are_refused():
     from fedcpsc.teachers.image_input import image_input
 
