@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedcpsc.errors import ConfigError
 from fedcpsc.models.libraries import TORCHVISION, ZOO, Library, Plan, skeleton
 
-__all__ = ["Fit", "fit", "head_keys", "loaded", "nearest", "nearest_in_words"]
+__all__ = ["Fit", "fit", "head_keys", "loaded", "miscast", "nearest", "nearest_in_words"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -101,6 +101,23 @@ def loaded(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
             whole[name] = torch.zeros_like(tensor, device="cpu")
     network.load_state_dict(whole, assign=True)
     return network
+
+
+def miscast(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with a tensor that no weight can be: whole numbers, as of a quantised network, or complex ones.
+
+    Args:
+        state: tensors by name.
+        wanted: tensors of the network by name, perhaps without values.
+
+    Returns:
+        the tensor's name and what it holds; None where there is none.
+    """
+    for name, tensor in wanted.items():
+        given = state.get(name)
+        if given is not None and tensor.is_floating_point() and not given.is_floating_point():
+            return f"{name} holds {str(given.dtype).removeprefix('torch.')}, must hold floating-point numbers"
+    return None
 
 
 def nearest(state: Mapping[str, Tensor], count: int = 3) -> list[str]:

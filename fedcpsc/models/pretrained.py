@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedcpsc.errors import ConfigError, explain
 from fedcpsc.models.libraries import ZOO, Library, Plan
-from fedcpsc.models.likeness import head_keys, nearest_in_words
+from fedcpsc.models.likeness import head_keys, miscast, nearest_in_words
 from fedcpsc.models.state_file import NotAState, read_state_file
 
 __all__ = ["Match", "Pretrained", "match", "read_pretrained", "take"]
@@ -141,12 +141,9 @@ def _check_kinds(weights: Pretrained, network: nn.Module, section: str) -> None:
     Raises:
         ConfigError: it has.
     """
-    for key, own in network.state_dict().items():
-        given = weights.state.get(key)
-        if given is not None and own.is_floating_point() and not given.is_floating_point():
-            constraint = f"{key} holds {str(given.dtype).removeprefix('torch.')}, must hold floating-point numbers"
-            remedy = f"use weights that are not quantised, for {section}.architecture as it is"
-            raise ConfigError(explain(weights.key, str(weights.path), constraint, remedy))
+    if constraint := miscast(weights.state, network.state_dict()):
+        remedy = f"use weights that are not quantised, for {section}.architecture as it is"
+        raise ConfigError(explain(weights.key, str(weights.path), constraint, remedy))
 
 
 def take(weights: Pretrained, network: nn.Module, matched: Match) -> None:

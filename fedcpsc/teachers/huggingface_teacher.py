@@ -19,7 +19,14 @@ from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.huggingface_files import class_names, preparation, read_json
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.recognised import Recognised, Source
-from fedcpsc.teachers.state_dict import as_safetensors, metadata_of, read_state, tensors_of, with_metadata
+from fedcpsc.teachers.state_dict import (
+    as_safetensors,
+    check_numbers,
+    metadata_of,
+    read_state,
+    tensors_of,
+    with_metadata,
+)
 from fedcpsc.teachers.timm_folder import recognise_timm
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 from fedcpsc.teachers.trying import tried
@@ -95,6 +102,7 @@ def _network(config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
         )
         shown = f"the weights do not fit it: tensors {counted}"
         raise ManifestError(explain("model", name, shown, "bring config.json and weights of one and the same training"))
+    check_numbers(state, network.state_dict(), "model.safetensors")
     module: nn.Module = network.eval().requires_grad_(False)
     return module
 

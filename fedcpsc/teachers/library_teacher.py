@@ -11,7 +11,7 @@ from fedcpsc.models.libraries import LIBRARIES, TIMM, Library, Plan, skeleton
 from fedcpsc.models.likeness import loaded
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.network_options import options_of
-from fedcpsc.teachers.state_dict import misfit, tensors_of
+from fedcpsc.teachers.state_dict import check_numbers, misfit, tensors_of
 from fedcpsc.teachers.torch_teacher import TorchTeacher
 
 __all__ = ["load_of"]
@@ -49,6 +49,7 @@ def load_of(library: str, weights: bytes, manifest: Manifest, batch_size: int) -
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if any(shapes.get(name) != tensor.shape for name, tensor in state.items()):
         raise misfit(state, network.state_dict(), f"{library}/{manifest.architecture}", WEIGHTS_FILE)
+    check_numbers(state, network.state_dict(), WEIGHTS_FILE)
     try:
         return TorchTeacher(loaded(network, state), manifest, batch_size)
     except RuntimeError as error:  # tensors are missing

@@ -17,6 +17,7 @@ from fedcpsc.models.registry import HeadedClassifier, build_classifier
 from fedcpsc.teachers.format import TeacherFormat
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.protocol import Floats, checked
+from fedcpsc.teachers.state_dict import check_numbers
 from fedcpsc.teachers.torch_teacher import Pixels
 
 __all__ = ["SHARDS", "TorchShardTeacher", "stacked"]
@@ -99,6 +100,7 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchShardTeach
         raise ManifestError(
             explain("weights", WEIGHTS_FILE, f"are not {shards} x {manifest.architecture}", "make the teacher again")
         )
+    check_numbers(states, skeleton.state_dict(), WEIGHTS_FILE)
     return TorchShardTeacher(skeleton, states, manifest, batch_size)
 
 

@@ -14,12 +14,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fedcpsc.errors import ManifestError, explain
+from fedcpsc.models.likeness import miscast
 from fedcpsc.models.state_file import PARALLEL, NotAState, read_pickled, read_safetensors, unwrapped
 from fedcpsc.teachers.content import Content
 
 __all__ = [
     "State",
     "as_safetensors",
+    "check_numbers",
     "metadata_of",
     "misfit",
     "read_checkpoint",
@@ -122,6 +124,22 @@ def misfit(found: State, wanted: State, architecture: str, name: str) -> Manifes
     absent, others = f"{len(missing)} tensors are missing{_few(missing)}", f"{len(foreign)} are foreign{_few(foreign)}"
     remedy = "save the state dict of models.registry.build_classifier(...), or name the right architecture"
     return ManifestError(explain("weights", name, f"do not fit {architecture}: {absent}, {others}", remedy))
+
+
+def check_numbers(found: State, wanted: State, name: str) -> None:
+    """Does nothing where every weight is of floating-point numbers; counters may be whole ones.
+
+    Args:
+        found: tensors of the file by name.
+        wanted: tensors of the network by name.
+        name: what the file is called in messages.
+
+    Raises:
+        ManifestError: where one is not: torch would take its numbers as they stand, without a scale.
+    """
+    if constraint := miscast(found, wanted):
+        remedy = "save the weights in float32 before they are quantised; or export the model to ONNX with its scales"
+        raise ManifestError(explain("weights", name, constraint, remedy))
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:

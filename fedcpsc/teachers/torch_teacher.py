@@ -17,7 +17,7 @@ from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
 from fedcpsc.teachers.on_device import OnDevice
 from fedcpsc.teachers.outputs import to_probabilities
 from fedcpsc.teachers.protocol import Floats, checked
-from fedcpsc.teachers.state_dict import misfit, tensors_of
+from fedcpsc.teachers.state_dict import check_numbers, misfit, tensors_of
 from fedcpsc.teachers.weights_of import recognise_weights
 
 __all__ = ["TORCH", "Pixels", "TorchTeacher"]
@@ -126,6 +126,7 @@ def load(weights: bytes, manifest: Manifest, batch_size: int) -> TorchTeacher:
     """
     network = build_classifier(manifest.architecture, manifest.outputs, manifest.image_shape, manifest.width)
     state = tensors_of(weights, WEIGHTS_FILE)
+    check_numbers(state, network.state_dict(), WEIGHTS_FILE)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:  # its own message lists every key

@@ -231,6 +231,15 @@ def test_a_tensor_that_lacks_is_never_replaced_by_random_values(tmp_path):
         recognise(tmp_path)
 
 
+def test_quantised_weights_without_their_scales_are_refused(tmp_path):
+    saved(tmp_path, "resnet")
+    state = load_file(tmp_path / "model.safetensors")
+    whole = {key: value.to(torch.int8) if value.is_floating_point() else value for key, value in state.items()}
+    save_file(whole, tmp_path / "model.safetensors")
+    with pytest.raises(ManifestError, match="holds int8, must hold floating-point numbers"):
+        recognise(tmp_path)
+
+
 def test_a_network_that_needs_a_hubs_code_is_refused(tmp_path):
     saved(tmp_path, "resnet")
     config = json.loads((tmp_path / "config.json").read_text())

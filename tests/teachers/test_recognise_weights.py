@@ -2,6 +2,7 @@
 """State dicts: read without running code, freed of wrappers' names, and held against the network that is named."""
 
 import collections
+import dataclasses
 import os
 import sys
 
@@ -117,6 +118,30 @@ def test_a_file_that_was_cut_off_is_told(tmp_path):
     (tmp_path / "weights").write_bytes((tmp_path / "weights").read_bytes()[:-200])
     with pytest.raises(ManifestError, match="is a damaged safetensors file"):
         recognise(tmp_path / "weights", CONVNET)
+
+
+@pytest.mark.parametrize(("dtype", "named"), [(torch.int8, "int8"), (torch.complex64, "complex64")])
+@pytest.mark.parametrize("kind", ["fedcpsc", "torchvision"])
+def test_numbers_that_no_weight_can_be_are_refused_when_adopted_and_when_opened(kind, dtype, named, tmp_path):
+    network = convnet() if kind == "fedcpsc" else squeezenet()
+    hints = (
+        CONVNET
+        if kind == "fedcpsc"
+        else Hints(architecture="squeezenet1_1", image_shape=(3, 32, 32), probabilities=False)
+    )
+    save_file(network.state_dict(), tmp_path / "weights")
+    found = recognise(tmp_path / "weights", hints)
+    save_file(
+        {key: value.to(dtype) if value.is_floating_point() else value for key, value in network.state_dict().items()},
+        tmp_path / "wrong",
+    )
+    told = f"weight holds {named}, must hold floating-point numbers; save the weights in float32"
+    with pytest.raises(ManifestError, match=told):
+        recognise(tmp_path / "wrong", hints)
+    by_hand = dataclasses.replace(found, weights=(tmp_path / "wrong").read_bytes())
+    manifest = silo_of(by_hand, tmp_path / "silo", normalisation=HALF if kind == "fedcpsc" else CONSTANTS)
+    with pytest.raises(ManifestError, match=told):
+        open_teacher(tmp_path / "silo", manifest)
 
 
 def test_tied_tensors_and_half_precision_are_kept(tmp_path):
