@@ -200,10 +200,7 @@ def _in_words(found: Adopted, model: Path) -> Iterator[str]:
     shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_CLASSES_SHOWN]))
     more = f", ... {len(names) - 1} {names[-1]}" if len(names) > _CLASSES_SHOWN else ""
     yield f"classes: {shown}{more}{last}"
-    mean, std = (
-        ",".join(f"{value:.4g}" for value in part) for part in (manifest.normalisation.mean, manifest.normalisation.std)
-    )
-    yield f"pixels: mean {mean}, std {std}; pictures of another size: {manifest.resize}"
+    yield f"pixels: {manifest.normalisation.in_words()}; pictures of another size: {manifest.resize}"
     yield f"tried on invented images: {found.trial}"
     yield from (f"warning: {warning}" for warning in found.trial.warnings)
     if found.pictures is not None:

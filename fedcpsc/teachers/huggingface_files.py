@@ -12,8 +12,9 @@ from fedcpsc.class_names import moved_name, names_of_outputs
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.manifest import Normalisation
 
-__all__ = ["Preparation", "class_names", "margin_notes", "preparation", "read_json"]
+__all__ = ["PREPARATION", "Preparation", "class_names", "margin_notes", "preparation", "read_json"]
 
+PREPARATION = "preprocessor_config.json"
 _LONGEST = 16 << 20  # bytes of such a file
 _KNOWN_STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 _WHOLE_EDGE = 384  # from which ConvNeXT's processor takes the whole picture
@@ -99,7 +100,7 @@ def preparation(folder: Path, channels: int) -> Preparation:
     Raises:
         ManifestError: where it prepares them in a way that cannot be followed.
     """
-    path = folder / "preprocessor_config.json"
+    path = folder / PREPARATION
     if not path.exists():
         return Preparation(notes=("the folder has no preprocessor_config.json: say how pictures were prepared",))
     tree = read_json(path)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.content import Content
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.huggingface_files import class_names, preparation, read_json
+from fedcpsc.teachers.huggingface_files import PREPARATION, class_names, preparation, read_json
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest
-from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.recognised import Recognised, Source, against_file
 from fedcpsc.teachers.state_dict import (
     as_safetensors,
     check_numbers,
@@ -78,7 +78,7 @@ def _network(config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     name, kind = _checked_name(config), config.get("model_type")
-    own = {key: value for key, value in config.items() if "attn_implementation" not in key}
+    own = {key: value for key, value in config.items() if "attn_implementation" not in key} | {"return_dict": True}
     try:
         settings = transformers.CONFIG_MAPPING[kind].from_dict(own)
         known = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(settings)]
@@ -141,9 +141,12 @@ def _recognise(source: Source) -> Recognised:
     channels = config.get("num_channels", 3)
     channels = channels if isinstance(channels, int) and channels > 0 else 3
     prepared = preparation(source.path, channels)
-    shape = hints.image_shape
-    if shape is None and prepared.sides is not None:
-        shape = (channels, *prepared.sides)
+    own_shape = None if prepared.sides is None else (channels, *prepared.sides)
+    shape = hints.image_shape or own_shape
+    if shape is not None and shape[0] != channels:
+        shown = f"the model takes {channels} channels, as {_CONFIG} says"
+        raise ManifestError(explain("image_shape", shape, shown, f"say {channels}x{shape[1]}x{shape[2]}"))
+    said = against_file(hints, own_shape, prepared.normalisation, PREPARATION)
     data, notes = _weights(source.path)
     facts = Recognised(
         kind="huggingface",
@@ -154,7 +157,7 @@ def _recognise(source: Source) -> Recognised:
         class_names=names,
         normalisation=hints.normalisation or prepared.normalisation,
         resize=prepared.resize,
-        notes=(*notes, *prepared.notes),
+        notes=(*notes, *prepared.notes, *said),
         weights=with_metadata(data, {"format": "pt", _CONFIG: json.dumps(config)}),
     )
     del data

@@ -59,6 +59,11 @@ class Normalisation(Strict):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (0.5,)
 
+    def in_words(self) -> str:
+        """The constants to four digits, for messages."""
+        mean, std = (",".join(f"{value:.4g}" for value in part) for part in (self.mean, self.std))
+        return f"mean {mean}, std {std}"
+
 
 class Manifest(Strict):
     """All that a gatekeeper must know of a teacher.

@@ -113,10 +113,17 @@ def _output(outputs: list[Any], name: str, wanted: int | None) -> tuple[str, int
     def width(value: Any) -> int | None:
         return value.shape[1] if len(value.shape) == 2 and isinstance(value.shape[1], int) else None
 
+    def is_numbers(value: Any) -> bool:
+        return str(value.type).startswith("tensor(") and value.type != "tensor(string)"
+
     if len(outputs) == 1:
+        if not is_numbers(outputs[0]):
+            shown = f"gives {outputs[0].type} ({outputs[0].name}), must give numbers [N, K], one for each class"
+            remedy = "export its logits or probabilities alone, without the step that makes labels or maps of them"
+            raise ManifestError(explain("model", name, shown, remedy))
         return outputs[0].name, width(outputs[0])
     named = ", ".join(f"{value.name} {value.shape}" for value in outputs)[:300]
-    likely = [value for value in outputs if wanted is not None and width(value) == wanted]
+    likely = [value for value in outputs if wanted is not None and width(value) == wanted and is_numbers(value)]
     unsure = [value for value in outputs if width(value) is None and len(value.shape) in (0, 2)]
     if len(likely) == 1 and not unsure:
         return likely[0].name, wanted

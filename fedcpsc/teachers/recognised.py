@@ -10,7 +10,7 @@ from typing import Literal
 from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.manifest import Normalisation
 
-__all__ = ["Hints", "Recognised", "Source"]
+__all__ = ["Hints", "Recognised", "Source", "against_file", "overruled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,39 @@ class Recognised:
         """Names of the attributes that a manifest needs and that are not known yet, in the order to ask for them."""
         asked = ("image_shape", "normalisation", "outputs", "probabilities")
         return tuple(name for name in asked if getattr(self, name) is None)
+
+
+def overruled(what: str, said: str | None, own: str | None, where: str) -> list[str]:
+    """A sentence for the owner where what is said holds against what a file says; else none.
+
+    Args:
+        what: what both speak of, such as "image shape".
+        said: what the owner says, in words; None where nothing.
+        own: what the file says, in words; None where nothing.
+        where: name of the file.
+    """
+    if said is None or own is None or said == own:
+        return []
+    return [f"warning: {what} {said} is taken as you say, although {where} says {own}"]
+
+
+def against_file(
+    hints: Hints, shape: tuple[int, int, int] | None, normalisation: Normalisation | None, where: str
+) -> list[str]:
+    """Sentences about what the owner says otherwise than a file of the model.
+
+    Args:
+        hints: what the owner says.
+        shape: shape (C, H, W) of the images by the file; None where it does not say.
+        normalisation: constants by the file; None where it does not say.
+        where: name of the file.
+    """
+    said_shape, own_shape = (each and "x".join(map(str, each)) for each in (hints.image_shape, shape))
+    said, own = (None if each is None else each.in_words() for each in (hints.normalisation, normalisation))
+    return [
+        *overruled("image shape", said_shape or None, own_shape or None, where),
+        *overruled("normalisation", said, own, where),
+    ]
 
 
 @dataclass(frozen=True)

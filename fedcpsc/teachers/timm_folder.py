@@ -11,7 +11,7 @@ from fedcpsc.errors import ManifestError, explain
 from fedcpsc.teachers.content import Content, content_of
 from fedcpsc.teachers.huggingface_files import margin_notes
 from fedcpsc.teachers.manifest import Normalisation
-from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.teachers.recognised import Recognised, Source, against_file
 from fedcpsc.teachers.weights_of import recognise_weights
 
 __all__ = ["recognise_timm"]
@@ -39,17 +39,23 @@ def recognise_timm(source: Source, config: dict[str, Any]) -> Recognised:
     prepared = prepared if isinstance(prepared, dict) else {}
     options = _options(source, config, prepared)
     shape = _shape(prepared.get("input_size"), options)
+    said, own = source.hints, _constants(prepared.get("mean"), prepared.get("std"))
+    name = f"timm/{config['architecture']}"
+    if said.architecture not in (None, name, config["architecture"]):
+        shown = f"config.json says {name}"
+        raise ManifestError(explain("architecture", said.architecture, shown, "leave it out"))
+    against = against_file(said, shape, own, "config.json")
     hints = dataclasses.replace(
-        source.hints,
-        architecture=f"timm/{config['architecture']}",
-        image_shape=source.hints.image_shape or shape,
-        normalisation=source.hints.normalisation or _constants(prepared.get("mean"), prepared.get("std")),
+        said,
+        architecture=name,
+        image_shape=said.image_shape or shape,
+        normalisation=said.normalisation or own,
     )
     found = recognise_weights(Source(path, Content(content_of(path)), hints), options)
-    resize, said = _resizing(prepared, shape)
+    resize, done = _resizing(prepared, shape)
     names = config.get("label_names")
     named = tuple(map(str, names)) if isinstance(names, list) and len(names) == found.outputs else None
-    return dataclasses.replace(found, class_names=named, resize=resize, notes=(*found.notes, *said))
+    return dataclasses.replace(found, class_names=named, resize=resize, notes=(*found.notes, *done, *against))
 
 
 def _options(source: Source, config: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:

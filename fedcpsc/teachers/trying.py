@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcpsc.errors import ManifestError, TeacherError, explain
+from fedcpsc.errors import ConfigError, ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import Loader
 from fedcpsc.teachers.invented import invented_images
 from fedcpsc.teachers.manifest import Manifest, Normalisation
 from fedcpsc.teachers.outputs import MISREAD, meaning_of
 from fedcpsc.teachers.protocol import Floats, WithOutputs
 from fedcpsc.teachers.recognised import Recognised, Source
+from fedcpsc.typed_yaml import validate
 
 __all__ = ["Settled", "settle_outputs", "tried"]
 
@@ -116,25 +117,25 @@ def _opened(facts: Recognised, shape: tuple[int, int, int], source: Source, make
     """The model as a teacher, for a trial alone."""
     given = facts.normalisation or Normalisation(mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
     number = facts.outputs or source.hints.outputs or 2
-    trial = Manifest(
-        silo="trial",
-        population="trial",
-        kind=facts.kind,
-        architecture=facts.architecture,
-        width=facts.width,
-        entry_point=facts.entry_point,
-        classes=max(number, 2),
-        image_shape=shape,
-        normalisation=given,
-        train_size=max(number, 2),
-        training={},
-        weights_sha256="0" * 64,
-        fingerprint="0" * 64,
-        private_class_counts=(1,) * max(number, 2),
-    )
+    known = {
+        "silo": "trial",
+        "population": "trial",
+        "kind": facts.kind,
+        "architecture": facts.architecture,
+        "width": facts.width,
+        "entry_point": facts.entry_point,
+        "classes": max(number, 2),
+        "image_shape": shape,
+        "normalisation": given,
+        "train_size": max(number, 2),
+        "training": {},
+        "weights_sha256": "0" * 64,
+        "fingerprint": "0" * 64,
+        "private_class_counts": (1,) * max(number, 2),
+    }
     try:
-        teacher = make(facts.weights, trial, 4)
-    except TeacherError as error:
+        teacher = make(facts.weights, validate(Manifest, known, str(source.path)), 4)
+    except (ConfigError, TeacherError) as error:  # what the file and its owner say does not fit together
         raise ManifestError(str(error)) from error
     assert isinstance(teacher, WithOutputs)  # noqa: S101 - every format whose models are tried shows them
     return teacher

@@ -11,6 +11,7 @@ from PIL import Image
 from support.adopted_silo import adopt as by_hand
 from support.adopted_silo import onnx_model
 from support.asked import ask, own_softmax
+from support.own_models import HALF
 
 from fedcpsc.errors import ConfigError, DataError, LedgerError, ManifestError, PolicyError, SiloError, TeacherError
 from fedcpsc.gatekeeper.opening import open_gatekeeper
@@ -24,6 +25,7 @@ from fedcpsc.silos.adoption.names_file import read_class_names
 from fedcpsc.silos.adoption.own_pictures import look_at_pictures
 from fedcpsc.silos.adoption.wishes import Wishes, named_normalisation, read_shape
 from fedcpsc.teachers.manifest import MANIFEST_FILE, WEIGHTS_FILE, Normalisation, load_manifest
+from fedcpsc.teachers.recognise import recognise
 from fedcpsc.teachers.recognised import Hints
 
 NAMES = tuple(f"digit {k}" for k in range(10))
@@ -183,6 +185,15 @@ def test_what_does_not_fit_the_model_is_explained_and_nothing_is_made(change, er
     assert not (tmp_path / "north").exists()
 
 
+def test_another_resizing_than_the_models_folder_says_is_told(model, tmp_path, monkeypatch):
+    found = dataclasses.replace(recognise(model, WHOLE.hints), resize="crop")
+    monkeypatch.setattr(adoption, "recognise", lambda path, hints: dataclasses.replace(found, normalisation=HALF))
+    told = "warning: resizing by pad is taken as you say, although the model's folder says crop"
+    padded = adopt(model, tmp_path / "0", dataclasses.replace(WHOLE, resize="pad"))
+    assert (padded.manifest.resize, told in padded.notes) == ("pad", True)
+    assert adopt(model, tmp_path / "1", dataclasses.replace(WHOLE, resize="crop")).notes == found.notes
+
+
 def test_counts_that_are_said_are_kept(model, tmp_path):
     found = adopt(model, tmp_path / "0", dataclasses.replace(WHOLE, class_counts=tuple(range(10))))
     assert (found.manifest.train_size, found.manifest.private_class_counts) == (45, tuple(range(10)))
@@ -281,6 +292,7 @@ def test_shapes():
     assert read_shape("3x224x192") == (3, 224, 192)
     for text, message in (
         ("224x224x3", "channels come first: --input 3x224x224"),
+        ("16x16x3", "channels come first: --input 3x16x16"),
         ("224x224", "channels come first, for example"),
         ("3x0x224", "must be channels x height x width"),
         ("3,224,224", "must be channels x height x width"),

@@ -215,6 +215,37 @@ def test_a_folder_says_all_that_a_manifest_needs_and_answers_as_its_owner_knows_
     np.testing.assert_allclose(answers, own, atol=1e-5)
 
 
+def test_what_is_said_against_the_folder_is_told(tmp_path):
+    saved(tmp_path, "resnet")
+    half = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
+    found = recognise(tmp_path, Hints(image_shape=(3, 64, 64), normalisation=half))
+    assert (found.image_shape, found.normalisation) == ((3, 64, 64), half)
+    assert found.notes[-2:] == (
+        "warning: image shape 3x64x64 is taken as you say, although preprocessor_config.json says 3x32x32",
+        "warning: normalisation mean 0.5,0.5,0.5, std 0.5,0.5,0.5 is taken as you say, although"
+        " preprocessor_config.json says mean 0.485,0.456,0.406, std 0.229,0.224,0.225",
+    )
+    same = Hints(image_shape=(3, 32, 32), normalisation=recognise(tmp_path).normalisation)
+    assert recognise(tmp_path, same).notes == recognise(tmp_path).notes
+
+
+def test_another_number_of_channels_than_the_models_is_explained(tmp_path):
+    saved(tmp_path, "resnet")
+    with pytest.raises(ManifestError, match=r"image_shape=\(1, 32, 32\): the model takes 3 channels.*say 3x32x32"):
+        recognise(tmp_path, Hints(image_shape=(1, 32, 32)))
+
+
+def test_a_configuration_that_asks_for_tuples_is_read_all_the_same(tmp_path):
+    saved(tmp_path, "resnet")
+    wanted = recognise(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"return_dict": False}))
+    found = recognise(tmp_path)
+    given = images((3, 32, 32))
+    answers = [answers_of(each, tmp_path / name, given) for each, name in ((wanted, "a"), (found, "b"))]
+    np.testing.assert_array_equal(*answers)
+
+
 def test_a_tensor_that_lacks_is_never_replaced_by_random_values(tmp_path):
     saved(tmp_path, "resnet")
     state = load_file(tmp_path / "model.safetensors")

@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from support.own_models import answers_of, images, own_softmax
 
 from fedcpsc.errors import ManifestError
+from fedcpsc.teachers.manifest import Normalisation
 from fedcpsc.teachers.recognise import Hints, recognise
 
+HALF_OF_THREE = Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)
 CONSTANTS = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -85,6 +87,19 @@ def test_options_that_cannot_be_followed_are_refused(options, told, tmp_path):
     written(tmp_path / "model", options, built={})
     with pytest.raises(ManifestError, match=told):
         recognise(tmp_path / "model")
+
+
+def test_what_is_said_against_the_folder_is_told(tmp_path):
+    written(tmp_path / "model", {})
+    said = Hints(image_shape=(3, 64, 64), normalisation=HALF_OF_THREE, architecture="timm/test_resnet")
+    assert recognise(tmp_path / "model", said).notes == (
+        "warning: image shape 3x64x64 is taken as you say, although config.json says 3x48x48",
+        "warning: normalisation mean 0.5,0.5,0.5, std 0.5,0.5,0.5 is taken as you say, although config.json says"
+        " mean 0.485,0.456,0.406, std 0.229,0.224,0.225",
+    )
+    assert recognise(tmp_path / "model", Hints(image_shape=(3, 48, 48))).notes == ()
+    with pytest.raises(ManifestError, match="'resnet18': config.json says timm/test_resnet; leave it out"):
+        recognise(tmp_path / "model", Hints(architecture="resnet18"))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from fedcpsc.silos.folder import check_free, staged_silo
 from fedcpsc.teachers.manifest import WEIGHTS_FILE, Manifest, save_manifest, sha256_hex
 from fedcpsc.teachers.opening import open_teacher
 from fedcpsc.teachers.recognise import recognise
-from fedcpsc.teachers.recognised import Recognised
+from fedcpsc.teachers.recognised import Recognised, overruled
 from fedcpsc.teachers.trial import TrialResult, batch_that_fits
 from fedcpsc.typed_yaml import validate
 
@@ -101,7 +101,8 @@ def adopt(model: str | Path, silo_dir: str | Path, wishes: Wishes, pictures: str
         save_policy(policy, staging / POLICY_FILE)
         with contextlib.closing(begin_ledger(staging)) as ledger:
             guarantee_of(policy, manifest, ledger)  # what the gatekeeper would refuse is refused now
-    return Adopted(folder, manifest, policy, trial, (*wishes.notes, *found.notes, *notes), seen)
+    way = overruled("resizing by", wishes.resize, found.resize, "the model's folder")
+    return Adopted(folder, manifest, policy, trial, (*wishes.notes, *found.notes, *notes, *way), seen)
 
 
 def _recognised(model: Path, wishes: Wishes) -> Recognised:

@@ -79,7 +79,7 @@ def read_shape(text: str) -> tuple[int, int, int]:
         if found is None and re.fullmatch(r"\d+x\d+(x\d+)?", text):
             remedy = f"channels come first, {remedy}"
         raise ConfigError(explain("--input", text, constraint, remedy))
-    if channels > 16 >= width:
+    if channels > 16 >= width or channels > 4 >= width:  # no picture is four pixels wide
         remedy = f"channels come first: --input {width}x{channels}x{height}"
         raise ConfigError(explain("--input", text, f"has {channels} channels", remedy))
     return channels, height, width
