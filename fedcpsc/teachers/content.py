@@ -109,16 +109,17 @@ def _archive(path: Path) -> Content:
 def _folder(path: Path) -> Content:
     """What a folder holds."""
     names = sorted(child.name for child in path.iterdir())
-    if "config.json" in names:
+    models = [name for name in names if name.endswith((".onnx", ".pt2", ".pt", ".pth", ".safetensors"))]
+    hub = any(name.startswith(("model", "pytorch_model")) and name.endswith((".safetensors", ".bin")) for name in names)
+    if "config.json" in names and (hub or not models):
         return Content.HUGGING_FACE
     if not names:
         raise ManifestError(explain("model", str(path), "is an empty folder", "name the model's file, or fill it"))
     if "saved_model.pb" in names:
         remedy = f"{_TO_ONNX}: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx"
         raise ManifestError(explain("model", str(path), "is a TensorFlow SavedModel", remedy))
-    models = [name for name in names if name.endswith((".onnx", ".pt2", ".pt", ".pth", ".safetensors"))]
     found = f"holds {', '.join(models[:3])}" if models else f"holds {', '.join(names[:3])}"
     remedy = f"name the file: {path / models[0]}" if models else "name the model's file"
-    raise ManifestError(
-        explain("model", str(path), f"is a folder without config.json, so no Hugging Face model; it {found}", remedy)
-    )
+    lacking = "model.safetensors and pytorch_model.bin" if "config.json" in names else "config.json"
+    shown = f"is a folder without {lacking}, so no Hugging Face model; it {found}"
+    raise ManifestError(explain("model", str(path), shown, remedy))

@@ -86,9 +86,10 @@ def _recognise(source: Source) -> Recognised:
     parsed = parse(data, str(path))
     if outside := folded(parsed, path.parent):
         notes.append(f"weights of {', '.join(outside)} were put into the model: it is one file now")
-    if hints.output is not None and len(parsed.graph.output) > 1:
+    if hints.output is not None:
+        several = len(parsed.graph.output) > 1
         with_one_output(parsed, hints.output)
-        notes.append(f"the output {hints.output} is used, the others were left out")
+        notes += [f"the output {hints.output} is used, the others were left out"] if several else []
     if notes:
         data = parsed.SerializeToString()
     several = len(parsed.graph.output) > 1

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fedcpsc.errors import ManifestError, TeacherError, explain
 from fedcpsc.teachers.format import TeacherFormat
-from fedcpsc.teachers.image_input import raw_pixels
+from fedcpsc.teachers.image_input import raw_pixels, takes_raw_pixels
 from fedcpsc.teachers.manifest import Manifest
 from fedcpsc.teachers.protocol import Floats, checked
 from fedcpsc.teachers.recognised import Recognised, Source
@@ -71,10 +71,20 @@ def _recognise(source: Source) -> Recognised:
     """The file that an entry point reads. Its code is not run here: what it takes and gives is its owner's word.
 
     Raises:
+        ManifestError: where its owner says that it takes or gives something else than such code does.
         OSError: where the file cannot be read.
     """
     hints = source.hints
     channels = None if hints.image_shape is None else hints.image_shape[0]
+    said = hints.normalisation
+    if said is not None and not takes_raw_pixels(said):
+        remedy = f"leave it out, and normalise in {hints.entry_point} itself"
+        raise ManifestError(
+            explain("normalisation", said.in_words(), "an entry point takes pixels as they are", remedy)
+        )
+    if hints.probabilities is False:
+        remedy = f"leave it out, and apply the softmax in {hints.entry_point} itself"
+        raise ManifestError(explain("outputs", "logits", "an entry point returns probabilities", remedy))
     return Recognised(
         kind="python",
         architecture="python",

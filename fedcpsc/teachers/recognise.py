@@ -26,6 +26,9 @@ _FORMAT_OF = {
 }
 
 
+_WEIGHTS_ALONE = ("torch", "torchvision", "timm")
+
+
 def recognise(path: Path, hints: Hints | None = None) -> Recognised:
     """What a model on the disk is.
 
@@ -47,7 +50,26 @@ def recognise(path: Path, hints: Hints | None = None) -> Recognised:
     if entry.recognise is None:
         raise ManifestError(explain("model", str(path), f"is {content}, which cannot be adopted", "train it here"))
     try:
-        return entry.recognise(Source(path, content, hints))
+        found = entry.recognise(Source(path, content, hints))
     except OSError as error:
         remedy = "check the path, and that this user may read it"
         raise ManifestError(explain("model", str(path), f"cannot be read ({error.strerror})", remedy)) from error
+    _check_all_apply(hints, found)
+    return found
+
+
+def _check_all_apply(hints: Hints, found: Recognised) -> None:
+    """Does nothing where all that the owner says is of use for such a model.
+
+    Raises:
+        ManifestError: where something is not: the owner may mean another file than this one.
+    """
+    applies = {
+        "architecture": (hints.architecture, found.kind in _WEIGHTS_ALONE or hints.architecture == found.architecture),
+        "width": (hints.width, found.kind == "torch"),
+        "output": (hints.output, found.kind == "onnx"),
+    }
+    for what, (said, of_use) in applies.items():
+        if said is not None and not of_use:
+            shown = f"means nothing for a model of kind {found.kind}"
+            raise ManifestError(explain(what, said, shown, "leave it out, or check that this is the file you mean"))

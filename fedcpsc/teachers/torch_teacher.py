@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,8 @@ from fedcpsc.teachers.state_dict import check_numbers, misfit, tensors_of
 from fedcpsc.teachers.weights_of import recognise_weights
 
 __all__ = ["TORCH", "Pixels", "TorchTeacher"]
+
+_OF_TYPES = re.compile(r"\b(d?type|Half|BFloat16|Double)\b")  # in what torch says of tensors of unlike types
 
 
 class Pixels:
@@ -109,8 +112,13 @@ class TorchTeacher:
             try:
                 found = self._network(pixels)
             except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: a guard of torch.export
-                shown = f"failed on float32{list(pixels.shape)} ({_first_line(error)})"
-                raise TeacherError(explain("teacher", "torch", shown, "check its input's shape")) from error
+                shown, remedy = (
+                    f"failed on float32{list(pixels.shape)} ({_first_line(error)})",
+                    "check its input's shape",
+                )
+                if _OF_TYPES.search(str(error)):
+                    remedy = "its weights are of another type: call model.float() before it is exported"
+                raise TeacherError(explain("teacher", "torch", shown, remedy)) from error
             if not isinstance(found, Tensor):
                 shown = f"gives {type(found).__name__}, must give one tensor [N, K]"
                 raise TeacherError(explain("teacher output", type(found).__name__, shown, "export its logits alone"))

@@ -6,8 +6,10 @@ import os
 import zipfile
 
 import pytest
+from support.own_models import HALF
 
 from fedcpsc.errors import ManifestError
+from fedcpsc.teachers.image_input import raw_pixels
 from fedcpsc.teachers.recognise import Hints, recognise
 
 
@@ -87,3 +89,28 @@ def test_an_entry_point_takes_any_file_and_its_owner_says_what_it_gives(tmp_path
     assert (found.kind, found.entry_point, found.outputs, found.missing) == ("python", hints.entry_point, 2, ())
     assert found.weights == b"\x80\x04anything"
     assert recognise(tmp_path / "weights", Hints(entry_point="a:b")).missing[0] == "image_shape"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"normalisation": HALF}, "an entry point takes pixels as they are; leave it out, and normalise in a:b itself"),
+        ({"probabilities": False}, "an entry point returns probabilities; leave it out, and apply the softmax in a:b"),
+        ({"architecture": "resnet18"}, "architecture='resnet18': means nothing for a model of kind python"),
+        ({"output": "y"}, "output='y': means nothing for a model of kind python"),
+    ],
+)
+def test_what_an_entry_point_does_not_follow_is_not_passed_over(said, told, tmp_path):
+    (tmp_path / "weights").write_bytes(b"anything")
+    with pytest.raises(ManifestError, match=told):
+        recognise(tmp_path / "weights", Hints(entry_point="a:b", image_shape=(1, 8, 8), **said))
+    plain = Hints(entry_point="a:b", image_shape=(1, 8, 8), probabilities=True, normalisation=raw_pixels(1))
+    assert recognise(tmp_path / "weights", plain).normalisation == raw_pixels(1)
+
+
+def test_a_folder_of_other_formats_beside_a_config_json_names_the_file_in_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"architecture": "convnet"}')
+    (tmp_path / "student.onnx").write_bytes(b"anything")
+    told = "without model.safetensors and pytorch_model.bin.*it holds student.onnx; name the file: .*student.onnx"
+    with pytest.raises(ManifestError, match=told):
+        recognise(tmp_path)

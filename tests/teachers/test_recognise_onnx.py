@@ -233,6 +233,32 @@ def test_an_order_of_the_axes_that_follows_from_nothing_is_told(tmp_path):
     assert told not in recognise(known, Hints(image_shape=(3, 5, 5))).notes
 
 
+def test_an_output_of_text_is_explained(tmp_path):
+    path = model(tmp_path / "model.onnx")
+    made = onnx.load(path)
+    labels = {"keys_int64s": [0, 1], "values_strings": ["cat", "dog"], "domain": "ai.onnx.ml"}
+    made.graph.node.append(onnx.helper.make_node("ArgMax", ["logits"], ["best"], axis=1, keepdims=1))
+    made.graph.node.append(onnx.helper.make_node("LabelEncoder", ["best"], ["name"], **labels))
+    made.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("name", onnx.TensorProto.STRING, ["n", 1]))
+    made.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(ManifestError, match=r"gives tensor\(string\) \(name\), must give numbers"):
+        recognise(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"output": "features"}, "'features': is no output of this model; name one of 'logits'"),
+        ({"architecture": "resnet18"}, "architecture='resnet18': means nothing for a model of kind onnx; leave it out"),
+        ({"width": 7}, "width=7: means nothing for a model of kind onnx"),
+    ],
+)
+def test_what_means_nothing_for_an_onnx_model_is_not_passed_over(said, told, tmp_path):
+    with pytest.raises(ManifestError, match=told):
+        recognise(model(tmp_path / "model.onnx"), Hints(**said))
+
+
 def test_sizes_that_could_be_either_are_asked_for_and_others_than_said_are_refused():
     from fedcpsc.teachers.image_input import image_input
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch.export archives and TorchScript: opened by their owner's word alone, and refused where they are not plain."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from support.own_models import CONSTANTS, SHAPE, Small, answers_of, as_program, as_script, images, own_softmax
+from support.own_models import CONSTANTS, HALF, SHAPE, Small, answers_of, as_program, as_script, images, own_softmax
 
 from fedcpsc.errors import ManifestError
 from fedcpsc.teachers.recognise import Hints, recognise
@@ -73,6 +76,17 @@ def test_two_outputs_and_another_shape_are_refused(program, tmp_path):
         recognise(as_script(Two(), tmp_path / "model.pt"), WORD)
     with pytest.raises(ManifestError, match=r"takes images of shape \(3, 16, 16\), must take image_shape=\(3, 8, 8\)"):
         recognise(program, Hints(allow_code=True, image_shape=(3, 8, 8)))
+
+
+def test_weights_of_another_type_are_told_for_that_and_another_shape_for_its_own(script, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.load(str(script)).half().save(str(tmp_path / "model.pt"))
+    with pytest.raises(ManifestError, match=r"weights are of another type: call model.float\(\) before it is exported"):
+        recognise(tmp_path / "model.pt", WORD)
+    other = dataclasses.replace(WORD, image_shape=(1, 16, 16), normalisation=HALF)
+    with pytest.raises(ManifestError, match="check its input's shape"):
+        recognise(script, other)
 
 
 class Noisy(torch.nn.Module):

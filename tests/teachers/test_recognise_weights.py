@@ -120,6 +120,19 @@ def test_a_file_that_was_cut_off_is_told(tmp_path):
         recognise(tmp_path / "weights", CONVNET)
 
 
+def test_constants_for_another_number_of_channels_are_explained(tmp_path):
+    save_file(convnet().state_dict(), tmp_path / "weights")
+    with pytest.raises(ManifestError, match=r"normalisation.mean=.*must have 1 values; give one per channel"):
+        recognise(tmp_path / "weights", dataclasses.replace(CONVNET, normalisation=CONSTANTS))
+
+
+def test_a_width_is_said_of_this_projects_networks_alone(tmp_path):
+    save_file(squeezenet().state_dict(), tmp_path / "weights")
+    said = Hints(architecture="squeezenet1_1", image_shape=(3, 32, 32), probabilities=False, width=7)
+    with pytest.raises(ManifestError, match="width=7: means nothing for a model of kind torchvision"):
+        recognise(tmp_path / "weights", said)
+
+
 @pytest.mark.parametrize(("dtype", "named"), [(torch.int8, "int8"), (torch.complex64, "complex64")])
 @pytest.mark.parametrize("kind", ["fedcpsc", "torchvision"])
 def test_numbers_that_no_weight_can_be_are_refused_when_adopted_and_when_opened(kind, dtype, named, tmp_path):
