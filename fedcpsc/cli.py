@@ -285,18 +285,44 @@ def export(
             "safetensors: weights alone, to load into the architecture.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="The folder to write, instead of export/ in RUN.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write, instead of export/ in RUN (with --unlabelled, export-unlabelled/)."),
+    ] = None,
     audit: AuditPath = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURES",
+            help="Pictures without labels, as those that the student is to be used on: its class biases are fitted to"
+            " them. A folder of picture files, or a parquet file; nobody else sees them.",
+        ),
+    ] = None,
+    class_shares: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file that says how often each class occurs among them, a line CLASS: NUMBER for each; without"
+            " it every class is taken to be as frequent as every other.",
+        ),
+    ] = None,
 ) -> None:
     """Write a finished run's student in a format that others open, with a model card; checked on 1,000 inputs.
 
     Example: [bold]fedcpsc export runs/digits --format onnx[/]
+
+    Example: [bold]fedcpsc export runs/hands --format onnx --unlabelled my/pictures[/]
     """
     with exit_codes():
         from fedcpsc.export.export_student import export_run
 
-        for path in export_run(run, file_format, out, audit_dir=audit):
-            console().print(f"left in {path}", markup=False, highlight=False, soft_wrap=True)
+        def tell(line: str) -> None:
+            console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+        for path in export_run(
+            run, file_format, out, audit_dir=audit, unlabelled=unlabelled, class_shares=class_shares, tell=tell
+        ):
+            tell(f"left in {path}")
 
 
 app.command("bench")(bench)

@@ -25,6 +25,8 @@ __all__ = [
     "precision",
     "priors",
     "shard_votes",
+    "unlabelled",
+    "unlabelled_skewed",
 ]
 
 _LABEL_SETS = " label sets, "  # in the names of settings that have a table of their own
@@ -67,6 +69,43 @@ def adjusted() -> list[str]:
                 spread(*row["before_adjustment"]),
                 f"**{spread(row['mean'], row['std'])}**",
                 f"{len(row['seeds'])}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def unlabelled() -> list[str]:
+    """What class biases bring that are fitted to unlabelled pictures."""
+    rows = sorted(read("unlabelled.json") or [], key=lambda row: -row["accuracy"][0])
+    cases = ("20 pictures", "50 pictures", "200 pictures")
+    return table(
+        "pictures | answers | student as fitted | 20 unlabelled pictures | 50 | **200** | seeds",
+        (
+            (
+                row["setting"],
+                f"{row['answers']:,}",
+                spread(*row["accuracy"]),
+                *(spread(*row["cases"][case]["after"]) for case in cases[:2]),
+                f"**{spread(*row['cases'][cases[2]]['after'])}**",
+                f"{len(row['seeds'])}",
+            )
+            for row in rows
+        ),
+    )
+
+
+def unlabelled_skewed() -> list[str]:
+    """The same where classes are not equally frequent: told, and not told."""
+    rows = sorted(read("unlabelled.json") or [], key=lambda row: -row["accuracy"][0])
+    kinds = ("taken for even", "shares stated")
+    names = [f"200 pictures, Dirichlet {alpha}, {kind}" for alpha in (3, 1) for kind in kinds]
+    return table(
+        "pictures | Dirichlet 3: taken for even | shares stated | Dirichlet 1: taken for even | shares stated",
+        (
+            (
+                row["setting"],
+                *(f"{row['cases'][name]['before'][0]:.1f} to {row['cases'][name]['after'][0]:.1f}" for name in names),
             )
             for row in rows
         ),

@@ -91,6 +91,8 @@ _TABLES: dict[str, Callable[[], list[str]]] = {
     "socket": costs.socket,
     "teacher-formats": silo_choices.teacher_formats,
     "throughput": costs.throughput,
+    "unlabelled": accuracy.unlabelled,
+    "unlabelled-skewed": accuracy.unlabelled_skewed,
     "white-box-claims": white_box.claims,
     "white-box-quirks": white_box.quirks,
     "wire-bytes": costs.wire_bytes,

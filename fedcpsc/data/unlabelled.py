@@ -1,38 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's own unlabelled pictures (`synthesis.public`): found, decoded, and kept in memory.
+"""Unlabelled pictures: the server's own, to ask about (`synthesis.public`), and those of whoever uses a student.
 
-They are kept at twice the size of the silos' images where those are small, so that a crop of a half is still sharp, and
-in 512 MiB at most: of more pictures a sample is drawn.
+The server's are kept at twice the size of the silos' images where those are small, so that a crop of a half is still
+sharp, and in 512 MiB at most: of more pictures a sample is drawn.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fedcpsc.data.decode import PictureForm, decode
+from fedcpsc.data.decode import Decoded, PictureForm, decode
 from fedcpsc.data.readers.listing import list_all_pictures
 from fedcpsc.data.readers.parquet import image_rows
-from fedcpsc.data.readers.shards import split_files
+from fedcpsc.data.readers.shards import has_files, split_files
 from fedcpsc.data.reading import LeftOut, ReadingReport, Tally
 from fedcpsc.errors import DataError, explain
 from fedcpsc.large_images import are_large
 from fedcpsc.public_config import PublicConfig
 from fedcpsc.seeding import numpy_generator
 
-__all__ = ["Found", "PublicPictures", "find_pictures", "read_found"]
+__all__ = ["Found", "PublicPictures", "find_pictures", "read_found", "read_unlabelled"]
 
 _SECTION = "synthesis.public"
 _PATH = f"{_SECTION}.path"
 _FEWEST = 10
 _MOST_BYTES = 2**29  # of the decoded pictures
 _TRAIN = "train"
+
+Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,10 @@ def find_pictures(config: PublicConfig) -> Found:
     place = Path(config.path).expanduser()
     if not place.exists():
         raise DataError(explain(_PATH, str(place), "is not there", "give the place of the pictures on this machine"))
-    found = _files(place) if config.source == "folder" else _rows(place, config)
+    if config.source == "folder":
+        found = _files(place, _PATH, f"give a folder of picture files, or set {_SECTION}.source: parquet")
+    else:
+        found = _rows(place, _SECTION, config.image_column, skip_damaged=config.skip_damaged)
     if len(found.pictures) < _FEWEST:
         left = "".join(f"; left out: {item}" for item in found.left_out[:3])
         raise _too_few(len(found.pictures), found.place, left)
@@ -117,45 +122,81 @@ def read_found(found: Found, config: PublicConfig, image_shape: tuple[int, int, 
     form = PictureForm(size, channels, config.resize, config.background)
     pictures, names = [found.pictures[i] for i in index.tolist()], [found.names[i] for i in index.tolist()]
     decoded = decode(pictures, lambda i: names[i], form, skip_damaged=config.skip_damaged, section=_SECTION)
-    tally = Tally()
-    for i, reason in decoded.damaged:
-        tally.add("picture(s) that cannot be decoded", f"{names[i]} ({reason})")
     if len(decoded.images) < _FEWEST:
         raise _too_few(len(decoded.images), found.place, "")
-    sizes = sorted(((w, h, count) for (w, h), count in decoded.sizes.items()), key=lambda size: (-size[2], size))
-    report = ReadingReport(
-        place=found.place,
-        use="the server's own pictures, without labels",
-        class_names=(),
-        named=False,
-        counts=(len(decoded.images),),
-        image_shape=(channels, *size),
-        sizes=tuple(sizes),
-        resize=config.resize,
-        left_out=(*found.left_out, *tally.found()),
-        notes=(*notes, *decoded.notes),
-    )
+    used = replace(found, names=names, notes=notes)
+    report = _report(used, decoded, form, "the server's own pictures, without labels")
     digest = _digest([pictures[i] for i in decoded.taken.tolist()])
     return PublicPictures(decoded.images, zoom, Path(config.path).name, digest, report)
 
 
-def _files(place: Path) -> Found:
+def read_unlabelled(place: Path, form: PictureForm, fewest: int, key: str) -> tuple[Images, ReadingReport]:
+    """All pictures in a place, decoded; labels, where there are any, are not read.
+
+    Args:
+        place: folder of picture files (of its folder train/ alone, where it has one) or with train.parquet, or a
+            parquet file.
+        form: form of the result.
+        fewest: number of pictures that there must be, >= 1.
+        key: option that names the place, for errors.
+
+    Returns:
+        (images, uint8 [N, C, H, W]; report on the reading).
+
+    Raises:
+        DataError: there are fewer, some cannot be decoded, or the place cannot be read.
+    """
+    if not place.exists():
+        raise DataError(explain(key, str(place), "is not there", "give the place of the pictures on this machine"))
+    if place.is_file() or has_files(place, _TRAIN):
+        found = _rows(place, key, "image", skip_damaged=False)
+    else:
+        found = _files(place, key, "give a folder of picture files, or a parquet file")
+    if len(found.pictures) < fewest:
+        constraint = f"{len(found.pictures)} pictures were found there, there must be at least {fewest}"
+        raise DataError(explain(key, found.place, constraint, "give more pictures"))
+    decoded = decode(found.pictures, lambda i: found.names[i], form, section=key)
+    return decoded.images, _report(found, decoded, form, "pictures without labels")
+
+
+def _report(found: Found, decoded: Decoded, form: PictureForm, use: str) -> ReadingReport:
+    """What was read of `found`, whose pictures were all to be decoded."""
+    tally = Tally()
+    for i, reason in decoded.damaged:
+        tally.add("picture(s) that cannot be decoded", f"{found.names[i]} ({reason})")
+    sizes = sorted(((w, h, count) for (w, h), count in decoded.sizes.items()), key=lambda size: (-size[2], size))
+    channels, height, width = decoded.images.shape[1:]
+    return ReadingReport(
+        place=found.place,
+        use=use,
+        class_names=(),
+        named=False,
+        counts=(len(decoded.images),),
+        image_shape=(channels, height, width),
+        sizes=tuple(sizes),
+        resize=form.resize,
+        left_out=(*found.left_out, *tally.found()),
+        notes=(*found.notes, *decoded.notes),
+    )
+
+
+def _files(place: Path, key: str, remedy: str) -> Found:
     if not place.is_dir():
-        remedy = f"give a folder of picture files, or set {_SECTION}.source: parquet"
-        raise DataError(explain(_PATH, str(place), "is no folder", remedy))
+        raise DataError(explain(key, str(place), "is no folder", remedy))
     notes: tuple[str, ...] = ()
     if (place / _TRAIN).is_dir():
         place, notes = place / _TRAIN, (f"of {place} the folder {_TRAIN}/ alone was read",)
-    pictures, left_out = list_all_pictures(place, _PATH)
+    pictures, left_out = list_all_pictures(place, key)
     return Found(pictures, [path.relative_to(place).as_posix() for path in pictures], str(place), left_out, notes)
 
 
-def _rows(place: Path, config: PublicConfig) -> Found:
-    files = split_files(place, _TRAIN, _PATH) if place.is_dir() else [place]
+def _rows(place: Path, section: str, column: str, *, skip_damaged: bool) -> Found:
+    key = f"{section}.path"
+    files = split_files(place, _TRAIN, key) if place.is_dir() else [place]
     if not files:
         remedy = "give a parquet file, or a folder with train.parquet"
-        raise DataError(explain(_PATH, str(place), "has no train.parquet", remedy))
-    pictures, names, left_out = image_rows(files, config.image_column, _SECTION, skip_damaged=config.skip_damaged)
+        raise DataError(explain(key, str(place), "has no train.parquet", remedy))
+    pictures, names, left_out = image_rows(files, column, section, skip_damaged=skip_damaged)
     return Found(pictures, names, str(place), left_out)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedcpsc.errors import RunError, explain
+from fedcpsc.export.class_shares import FittedBiases
 from fedcpsc.export.markdown import template
 from fedcpsc.models.student_file import INPUT_SCALE
 from fedcpsc.plain_yaml import dump_plain
@@ -32,7 +33,11 @@ CARD_FILE = "README.md"
 
 
 def model_card(
-    run: RunFacts, student: Student, checks: Mapping[str, Mapping[str, object]], audit: AuditFacts | None
+    run: RunFacts,
+    student: Student,
+    checks: Mapping[str, Mapping[str, object]],
+    audit: AuditFacts | None,
+    fitted: FittedBiases | None = None,
 ) -> str:
     """The card.
 
@@ -40,6 +45,7 @@ def model_card(
         run: facts of a finished run.
         checks: checks by format, as in export.json.
         audit: public part of an audit of the run; None where there was none.
+        fitted: how the class biases of what was written were fitted to unlabelled pictures; None where they were not.
 
     Raises:
         RunError: the run has not finished.
@@ -48,15 +54,21 @@ def model_card(
     if result is None:
         raise RunError(explain("run", str(run.folder), "has not finished", "let it end with fedcpsc run --resume"))
     unprotected = [silo.id for silo in run.silos if not silo.dp]
+    accuracy = result["student"]["accuracy"] if fitted is None else fitted.accuracy
+    real_data = not_free_of_data(result.get("real_pictures", ()), result.get("images", 0))
+    data_free = fitted is None and not real_data
     return template("card.md.j2").render(
-        head=dump_plain(_head(run, result)).strip(),
+        head=dump_plain(_head(run, result, accuracy, data_free=data_free)).strip(),
+        accuracy=accuracy,
+        fitted=None if fitted is None else fitted.in_words(result["student"]["accuracy"]),
         run=run,
         result=result,
         student=student,
         checks=checks,
         audit=audit,
         unprotected=unprotected,
-        real_data=not_free_of_data(result.get("real_pictures", ()), result.get("images", 0)),
+        real_data=real_data,
+        data_free=data_free,
         payments=payments(run),
         judged=_judged(result),
         estimate=None if (estimated := result.get("estimate")) is None else estimate_in_words(estimated),
@@ -111,17 +123,16 @@ def _loading(student: Student) -> str:
     )
 
 
-def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
+def _head(run: RunFacts, result: RunResult, accuracy: float | None, *, data_free: bool) -> dict[str, Any]:
     """What the hub indexes. The licence is for whoever publishes the model to choose."""
     head: dict[str, Any] = {
         "license": "unknown",
         "pipeline_tag": "image-classification",
         "tags": ["fedcpsc", "federated-learning", "knowledge-distillation"],
     }
-    if not result.get("real_pictures"):
+    if data_free:
         head["tags"].append("data-free")
-    value = result["student"]["accuracy"]
-    if value is not None:
+    if accuracy is not None:
         kind = "validation" if run.config.data.validation else "held-out"
         head["model-index"] = [
             {
@@ -130,7 +141,7 @@ def _head(run: RunFacts, result: RunResult) -> dict[str, Any]:
                     {
                         "task": {"type": "image-classification"},
                         "dataset": {"name": f"{run.config.data.source}, {kind} images", "type": run.config.data.source},
-                        "metrics": [{"type": "accuracy", "value": round(float(value), 4)}],
+                        "metrics": [{"type": "accuracy", "value": round(float(accuracy), 4)}],
                     }
                 ],
             }

@@ -37,6 +37,7 @@ __all__ = [
     "ERROR_FILE",
     "EVALUATIONS_FILE",
     "EXPORT_FOLDER",
+    "FITTED_EXPORT_FOLDER",
     "FLOWER_LOG",
     "GENERATOR_FILE",
     "JOURNAL_FILE",
@@ -80,6 +81,7 @@ SAMPLES_FILE: Final = "samples.png"
 CURVE_FILE: Final = "curve.png"
 REPORT_FILE: Final = "report.html"
 EXPORT_FOLDER: Final = "export"
+FITTED_EXPORT_FOLDER: Final = "export-unlabelled"  # with class biases fitted to unlabelled pictures
 AUDIT_FOLDER: Final = "audit"
 TENSORBOARD_FOLDER: Final = "tensorboard"
 FLOWER_LOG: Final = "flower.log"

@@ -133,6 +133,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/docs/test_examples.py::test_the_notebook_runs_from_top_to_bottom": "runs the notebook, two minutes",
         "tests/docs/test_examples.py::test_three_models_become_a_student_better_than_most_of_them": "runs an example, a minute",
         "tests/docs/test_examples.py::test_two_rules_are_compared_over_the_same_answers": "runs an example, two minutes",
+        "tests/export/test_class_shares.py": "a whole run, and torch's exporters",
         "tests/export/test_export.py": "torch's exporters, on a thousand images each",
         "tests/gatekeeper/test_composition.py::test_the_largest_mu2_beside_trainings_stays_within_the_promise_and_close_to_it": "composes a training with noise, by bisection",
         "tests/gatekeeper/test_gatekeeper_fuzz.py": "100,000 malformed requests",

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A student's class biases, fitted to unlabelled pictures of which it is known how often each class occurs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedcpsc.data.decode import PictureForm
+from fedcpsc.data.reading import ReadingReport
+from fedcpsc.data.sources import evaluation_images
+from fedcpsc.data.unlabelled import read_unlabelled
+from fedcpsc.distillation.evaluate import accuracy, predict, predicted_classes
+from fedcpsc.errors import ConfigError, FedcpscError, RunError, explain
+from fedcpsc.models.class_biases import class_biases_for, head_biases
+from fedcpsc.plain_yaml import NotPlain, load_plain
+from fedcpsc.printable import printable
+from fedcpsc.runs.read import RunFacts
+from fedcpsc.runs.student import Student
+
+__all__ = ["FEWEST_A_CLASS", "FittedBiases", "fit_class_biases", "read_shares"]
+
+FEWEST_A_CLASS = 2
+"""Pictures for each class of the student, in the mean: fewer say little about how often it predicts each."""
+
+_PICTURES, _SHARES = "--unlabelled", "--class-shares"
+_DOUBTFUL = 3.0  # a bias so large means odds 20 times as high: the stated shares, or the pictures, may be others
+_NAMED = 5
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FittedBiases:
+    """What was done, as `export.json` holds it; lists are by class.
+
+    Attributes:
+        pictures: number of pictures N.
+        uniform: whether every class was taken to occur as often as every other, because nothing else was said.
+        shares: share of each class among such pictures, of sum 1.
+        before: mean predicted probability of each class before.
+        after: the same after.
+        biases: what was added to the logits.
+        accuracy: share of the run's held-out images that the student classifies rightly now, in [0, 1]; None where it
+            was not measured.
+        not_measured: reason for that; None where it was, or the run had no held-out images.
+    """
+
+    pictures: int
+    uniform: bool
+    shares: tuple[float, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    biases: tuple[float, ...]
+    accuracy: float | None = None
+    not_measured: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+    def in_words(self, accuracy_before: float | None) -> str:
+        """One or two sentences.
+
+        Args:
+            accuracy_before: accuracy of the student as it was fitted, in [0, 1]; None where it was not measured.
+        """
+        shares = "that each class is as frequent as every other" if self.uniform else "the stated class shares"
+        told = f"Class biases were fitted to {self.pictures:,} unlabelled pictures, assuming {shares}."
+        if self.accuracy is not None and accuracy_before is not None:
+            now, then = (f"{100 * value:.1f} %" for value in (self.accuracy, accuracy_before))
+            told += f" Accuracy on the held-out images of the run: {now}, {then} before."
+        elif self.not_measured is not None:
+            told += f" The accuracy since then was not measured: {self.not_measured}."
+        return told
+
+    def lines(self, names: tuple[str, ...], accuracy_before: float | None) -> Iterator[str]:
+        """What to show on a terminal.
+
+        Args:
+            names: names of the K classes.
+            accuracy_before: argument of `in_words`.
+        """
+        yield self.in_words(accuracy_before)
+        moved = sorted(range(len(names)), key=lambda k: -abs(self.biases[k]))[:_NAMED]
+        for k in moved:
+            before, after, share = (f"{100 * values[k]:.1f} %" for values in (self.before, self.after, self.shares))
+            yield f"  {printable(names[k])}: mean probability {before} before, {after} after; assumed share {share}"
+        if doubtful := [names[k] for k in moved if abs(self.biases[k]) > _DOUBTFUL]:
+            yield (
+                f"  doubtful: {', '.join(map(printable, doubtful))}. The student predicts other classes there than the"
+                f" shares say by far: are these pictures of its classes, and are the shares right ({_SHARES})?"
+            )
+
+
+def fit_class_biases(
+    run: RunFacts, student: Student, place: Path, shares_file: Path | None
+) -> tuple[FittedBiases, ReadingReport]:
+    """Changes the student in place, so that it predicts each class of such pictures as often as it occurs.
+
+    Args:
+        run: facts of a finished run.
+        student: its student.
+        place: argument of `read_unlabelled`; the pictures are brought to the student's shape as `data.resize` says.
+        shares_file: argument of `read_shares`; None takes every class to occur as often as every other.
+
+    Raises:
+        ConfigError: the file of shares cannot be used.
+        DataError: the pictures cannot be read, or are too few.
+        RunError: the student's logits are not those of a linear layer with biases.
+    """
+    names = student.class_names or tuple(map(str, range(student.classes)))
+    shares = np.full(len(names), 1 / len(names)) if shares_file is None else read_shares(shares_file, names)
+    biases = head_biases(student.network)
+    if biases is None:
+        constraint = "does not end in a linear layer with biases, which could be shifted"
+        raise RunError(explain("student", student.architecture, constraint, f"leave {_PICTURES} out"))
+    channels, height, width = student.image_shape
+    if channels not in (1, 3):
+        constraint = f"the student's images have {channels} channels, pictures have 1 (grey) or 3 (colour)"
+        raise RunError(explain(_PICTURES, str(place), constraint, f"leave {_PICTURES} out"))
+    form = PictureForm((height, width), channels, run.config.data.resize, run.config.data.background)
+    images, report = read_unlabelled(place, form, FEWEST_A_CLASS * len(names), _PICTURES)
+    before = predict(student.network, images)
+    shift = class_biases_for(np.log(np.maximum(before, np.finfo(np.float32).tiny)), shares)
+    with torch.no_grad():
+        biases.add_(torch.from_numpy(shift).to(biases))
+    measured, reason = _measured(run, student)
+    listed = {
+        "shares": shares,
+        "before": before.mean(0),
+        "after": predict(student.network, images).mean(0),
+        "biases": shift,
+    }
+    rounded = {key: tuple(round(float(value), 4) for value in values) for key, values in listed.items()}
+    return FittedBiases(len(images), shares_file is None, **rounded, accuracy=measured, not_measured=reason), report
+
+
+def read_shares(path: Path, names: tuple[str, ...]) -> Floats:
+    """How often each class occurs, as shares of sum 1, float64 [K].
+
+    Args:
+        path: YAML file that gives each class, by its name, a share, or a number of pictures: any numbers > 0.
+        names: names of the K classes.
+
+    Raises:
+        ConfigError: the file cannot be read, or lacks a class, has others, or a number that is not > 0.
+    """
+    try:
+        given = load_plain(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(explain(_SHARES, str(path), f"cannot be read ({error.strerror})", "check it")) from error
+    except (NotPlain, ValueError) as error:
+        raise ConfigError(explain(_SHARES, str(path), f"is no plain YAML: {error}", "check it")) from error
+    example = f"write one line for each class, such as {names[0]}: 0.25"
+    if not isinstance(given, dict):
+        raise ConfigError(explain(_SHARES, str(path), "must give each class a number", example))
+    found = {str(name): value for name, value in given.items()}
+    wrong = [f"lacks {name}" for name in names if name not in found]
+    wrong += [f"has {name}, which is no class" for name in found if name not in names]
+    if wrong:
+        raise ConfigError(explain(_SHARES, str(path), printable("; ".join(wrong[:_NAMED])), example))
+    for name in names:
+        value = found[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            constraint = "must be a number > 0; a class that never occurs takes a small one"
+            raise ConfigError(explain(f"{_SHARES} {printable(name)}", value, constraint, example))
+    shares = np.array([float(found[name]) for name in names])
+    return np.asarray(shares / shares.sum(), np.float64)
+
+
+def _measured(run: RunFacts, student: Student) -> tuple[float | None, str | None]:
+    """(accuracy on the run's held-out images; else the reason, None where the run had none)."""
+    if run.result is None or run.result["student"]["accuracy"] is None:
+        return None, None
+    try:
+        held_out = evaluation_images(run.config)
+    except FedcpscError as error:
+        return None, str(error)
+    if held_out is None or len(held_out) != run.result["evaluation_images"]:
+        return None, "the held-out images of the run are not there any more"
+    return accuracy(predicted_classes(student.network, held_out), held_out), None
