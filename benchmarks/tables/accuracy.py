@@ -85,14 +85,19 @@ def unlabelled() -> list[str]:
             (
                 row["setting"],
                 f"{row['answers']:,}",
-                spread(*row["accuracy"]),
-                *(spread(*row["cases"][case]["after"]) for case in cases[:2]),
-                f"**{spread(*row['cases'][cases[2]]['after'])}**",
+                _over_seeds(row, row["accuracy"]),
+                *(_over_seeds(row, row["cases"][case]["after"]) for case in cases[:2]),
+                f"**{_over_seeds(row, row['cases'][cases[2]]['after'])}**",
                 f"{len(row['seeds'])}",
             )
             for row in rows
         ),
     )
+
+
+def _over_seeds(row: dict[str, Any], figure: list[float]) -> str:
+    """Mean and standard deviation; of one seed, which has none, the value alone."""
+    return spread(*figure) if len(row["seeds"]) > 1 else f"{figure[0]:.1f}"
 
 
 def unlabelled_skewed() -> list[str]:

@@ -139,7 +139,7 @@ def test_sizes_out_of_range_are_refused(classes, shape, width):
 
 
 def test_a_training_step_of_the_small_convnet_is_quick():
-    """About 15 ms on one core of 2024; the bound only catches a network that is several times too large."""
+    """About 15 ms of one core of 2024; the bound only catches a network that is several times too large."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -147,11 +147,11 @@ def test_a_training_step_of_the_small_convnet_is_quick():
         x, y = torch.randn(64, 1, 28, 28), torch.arange(64) % 10
         seconds = []
         for _ in range(8):
-            start = time.perf_counter()
+            start = time.process_time()
             network.zero_grad()
             F.cross_entropy(network(x), y).backward()
-            seconds.append(time.perf_counter() - start)
-        assert min(seconds) < 0.1
+            seconds.append(time.process_time() - start)
+        assert min(seconds) < 0.15
     finally:
         torch.set_num_threads(threads)
 

@@ -142,7 +142,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/gatekeeper/test_guarantee.py::test_monthly_trainings_are_refused_where_their_composition_passes_the_budget_and_forecast_before": "composes up to 13 trainings by the numerical accountant",
         "tests/gatekeeper/test_policy_check.py::test_the_check_says_how_many_more_trainings_fit": "composes trainings by the numerical accountant",
         "tests/ledger/test_ledger_reading.py::test_a_flipped_bit_anywhere_is_a_ledger_error_or_changes_nothing": "every byte of a ledger",
-        "tests/models/test_classifiers.py::test_a_training_step_of_the_small_convnet_is_quick": "measures the wall's clock, which a busy machine fails",
+        "tests/models/test_classifiers.py::test_a_training_step_of_the_small_convnet_is_quick": "measures the processor's time of a training step",
         "tests/models/test_classifiers.py::test_every_architecture_takes_every_size": "one pass of every network at every size",
         "tests/models/test_classifiers.py::test_parameter_counts_are_the_published_ones": "the largest networks",
         "tests/models/test_classifiers.py::test_small_architectures_learn": "trains a network of each kind",
