@@ -159,8 +159,10 @@ def test_bad_input_is_refused_before_anything_is_written(run, pictures, tmp_path
     few.mkdir()
     for path in sorted(pictures.iterdir())[:5]:
         shutil.copy(path, few)
-    with pytest.raises(DataError, match="5 pictures were found there, there must be at least 6"):
+    with pytest.raises(DataError, match="5 pictures were found there, there must be at least 15"):
         export_run(run, Format.SAFETENSORS, unlabelled=few)
+    for path in pictures.iterdir():
+        shutil.copy(path, few)
     (few / "broken.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken\.png"):
         export_run(run, Format.SAFETENSORS, unlabelled=few)
