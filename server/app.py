@@ -127,7 +127,7 @@ def run(plan: Plan, grid: Grid) -> None:
                 silo_facts=None if plan.silos is None else read_silo_facts(plan.silos),
                 tell=print,
             )
-        print("\n".join([_summary(result), *without_test_images(result, _MOST_SILOS)]))
+        print("\n".join([_summary(result), *without_test_images(result)]))
     finally:
         transport.close()
     print(draw_apart(plan.run_dir) or f"the whole run on one page: {plan.run_dir / REPORT_FILE}")

@@ -134,7 +134,7 @@ def result_table(result: RunResult) -> Table:
     later = seconds.get("waiting_share_after_first_round")
     if later is not None and not result.get("refit"):
         caption += f" ({later:.1%} of the time after the first round)"
-    table.caption = literal("\n".join([caption, *without_test_images(result, _MOST_SILOS), *_warnings(result)]))
+    table.caption = literal("\n".join([caption, *without_test_images(result), *_warnings(result)]))
     units = {silo["unit"] for silo in result["silos"] if _promised(silo)}
     unit = f"\nper {units.pop()}" if len(units) == 1 else ""
     for column in ("", "images", "answers", "refusals", f"epsilon{unit}", "accuracy"):

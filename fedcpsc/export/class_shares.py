@@ -117,7 +117,7 @@ def fit_class_biases(
         DataError: the pictures cannot be read, or are too few.
         RunError: the student's logits are not those of a linear layer with biases.
     """
-    names = student.class_names or tuple(map(str, range(student.classes)))
+    names = student.shown_names
     shares = np.full(len(names), 1 / len(names)) if shares_file is None else read_shares(shares_file, names)
     biases = head_biases(student.network)
     if biases is None:

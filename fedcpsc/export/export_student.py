@@ -69,8 +69,7 @@ def export_run(
     fitted = None
     if unlabelled is not None:
         fitted, report = fit_class_biases(run, student, unlabelled, class_shares)
-        names = student.class_names or tuple(map(str, range(student.classes)))
-        for line in (*report.lines(), *fitted.lines(names, _accuracy(run))):
+        for line in (*report.lines(), *fitted.lines(student.shown_names, _accuracy(run))):
             tell(line)
     out = out or run_dir / (EXPORT_FOLDER if fitted is None else FITTED_EXPORT_FOLDER)
     try:

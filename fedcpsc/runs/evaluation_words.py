@@ -16,6 +16,8 @@ __all__ = [
     "without_test_images",
 ]
 
+_MOST_SILOS = 20  # that are named one by one
+
 
 def in_one_sentence(found: FederatedEvaluation) -> str:
     """The pooled estimate, or why there is none.
@@ -63,14 +65,13 @@ def adjustment_in_words(found: FederatedEvaluation, accuracy: float | None = Non
     return f"The student's class biases were shifted by the silos' counts class by class{brought}."
 
 
-def without_test_images(result: RunResult, most: int) -> list[str]:
+def without_test_images(result: RunResult) -> list[str]:
     """What is known of the student beside the server's own test images, a line each, fit to be printed.
 
     That is what the silos say of it where they were to be asked, else the estimate where nothing was measured.
 
     Args:
         result: result of a run.
-        most: number of silos that are named one by one, the first ones.
     """
     found, accuracy = result.get("federated_evaluation"), result["student"]["accuracy"]
     if found is None:
@@ -79,14 +80,14 @@ def without_test_images(result: RunResult, most: int) -> list[str]:
     lines = [f"evaluated by the silos: {in_one_sentence(found)}"]
     if told := adjustment_in_words(found, accuracy):
         lines.append(told)
-    for entry in found["silos"][:most]:
+    for entry in found["silos"][:_MOST_SILOS]:
         why = printable(str(entry["reason"]))
         if entry["right"] is None:
             lines.append(f"{entry['id']} has not evaluated: {why}")
         else:
             doubt = "" if entry["reason"] is None else f" ({why})"
             lines.append(f"{entry['id']} evaluated: {judged_in_words(entry)}, {right_in_words(entry)}{doubt}")
-    more = len(found["silos"]) - most
+    more = len(found["silos"]) - _MOST_SILOS
     return lines if more <= 0 else [*lines, f"and {more} more silos in the report"]
 
 

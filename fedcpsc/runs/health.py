@@ -45,7 +45,6 @@ _ALIVE = (CONFIG_FILE, METRICS_FILE, f"{BANK_FOLDER}/{JOURNAL_FILE}", _CHECKPOIN
 _STARTING_S = 600.0  # silos are made and processes started, of which the folder shows nothing
 _LEEWAY_S = 60.0
 _SLOWEST_ROUNDS = 3.0
-_MOST_SILOS = 20  # whose evaluations are told one by one
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def read_health(run_dir: Path, stalled_after_s: float | None = None, now: float 
         stalled_after_s=limit,
         alarms=_alarms(last, facts),
         error=facts.error or _later_failure(facts),
-        without_test_images=() if facts.result is None else tuple(without_test_images(facts.result, _MOST_SILOS)),
+        without_test_images=() if facts.result is None else tuple(without_test_images(facts.result)),
         student_accuracy=next((line["student_accuracy"] for line in reversed(facts.lines) if _measured(line)), None),
     )
 

@@ -49,6 +49,11 @@ class Student:
         """Width of a network of `models.registry`; None of other networks."""
         return None if self.start.own is not None or "/" in self.architecture else self.plan.width
 
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """A name for each of the K classes: its number where it has no other."""
+        return self.class_names or tuple(map(str, range(self.classes)))
+
     def rebuilt(self, weights: Path) -> Classifier:
         """The same network from a file of weights.
 
