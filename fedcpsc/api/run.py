@@ -7,7 +7,7 @@ import copy
 import os
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -24,6 +24,8 @@ from fedcpsc.api.result import Result
 from fedcpsc.config import RunConfig
 from fedcpsc.distillation.evaluate import predict
 from fedcpsc.errors import BankError, RunError, explain
+from fedcpsc.export.export_student import export_run
+from fedcpsc.export.plan import format_named
 from fedcpsc.printable import printable
 from fedcpsc.report.page import write_report
 from fedcpsc.runs.layout import CONFIG_FILE
@@ -187,6 +189,52 @@ class Run:
             RunError, BankError: what lies in the folder is damaged, or cannot be written.
         """
         return write_report(self._folder)
+
+    def export(
+        self,
+        file_format: str = "onnx",
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        unlabelled: Images | str | os.PathLike[str] | None = None,
+        class_shares: Mapping[str, float] | str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Writes the student in a format that others open, checked on 1,000 inputs, with a model card beside it.
+
+        Args:
+            file_format: "onnx", "torch-export" or "safetensors".
+            folder: folder to write into; None takes `export/` in the run's folder, or `export-unlabelled/` where
+                `unlabelled` is given. A temporary run needs one.
+            unlabelled: pictures like those that the student is to be used on, without labels, at least five for each
+                class: uint8 [N, C, H, W], or the place of picture files. The class biases of what is written are
+                fitted to them; the run and `student` stay as they are.
+            class_shares: how often each class occurs among such pictures, a number > 0 by the name of the class, or
+                a YAML file of these; None: all equally often.
+
+        Returns:
+            Path of the model's file.
+
+        Raises:
+            ConfigError: the format is unknown, a package that it needs is missing, or the shares cannot be used.
+            DataError: the unlabelled pictures cannot be read, are of another shape, or are too few.
+            RunError: the run has not finished, is temporary and no folder is named, or the file did not pass its check.
+        """
+        if self.temporary and folder is None:
+            constraint = "is temporary, and what is exported into its folder would go with it"
+            raise RunError(explain("run", self.name, constraint, "name a folder, or keep the run by run.save"))
+        if isinstance(unlabelled, str | os.PathLike):
+            pictures: Path | npt.NDArray[np.uint8] | None = Path(unlabelled)
+        else:
+            shape = self._loaded.image_shape
+            pictures = None if unlabelled is None else as_images(unlabelled, "unlabelled", shape)
+        written = export_run(
+            self._folder,
+            format_named(file_format),
+            None if folder is None else Path(folder).absolute(),
+            module=self._module,
+            unlabelled=pictures,
+            class_shares=Path(class_shares) if isinstance(class_shares, str | os.PathLike) else class_shares,
+        )
+        return written[0]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Copies the run's folder, bank and all; a temporary run then lies there, and is no longer temporary.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fedcpsc.data.reading import ReadingReport
 from fedcpsc.data.sources import evaluation_images
 from fedcpsc.data.unlabelled import read_unlabelled
 from fedcpsc.distillation.evaluate import accuracy, predict, predicted_classes
-from fedcpsc.errors import ConfigError, FedcpscError, RunError, explain
+from fedcpsc.errors import ConfigError, DataError, FedcpscError, RunError, explain
 from fedcpsc.models.class_biases import class_biases_for, head_biases
 from fedcpsc.plain_yaml import NotPlain, load_plain
 from fedcpsc.printable import printable
@@ -36,6 +36,7 @@ _DOUBTFUL = 3.0  # a bias so large means odds 20 times as high: the stated share
 _NAMED = 5
 
 Floats = npt.NDArray[np.float64]
+Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -102,33 +103,39 @@ class FittedBiases:
 
 
 def fit_class_biases(
-    run: RunFacts, student: Student, place: Path, shares_file: Path | None
-) -> tuple[FittedBiases, ReadingReport]:
+    run: RunFacts, student: Student, pictures: Path | Images, class_shares: Path | Mapping[str, float] | None
+) -> tuple[FittedBiases, ReadingReport | None]:
     """Changes the student in place, so that it predicts each class of such pictures as often as it occurs.
 
     Args:
         run: facts of a finished run.
         student: its student.
-        place: argument of `read_unlabelled`; the pictures are brought to the student's shape as `data.resize` says.
-        shares_file: argument of `read_shares`; None takes every class to occur as often as every other.
+        pictures: place of the pictures (argument of `read_unlabelled`), which are brought to the student's shape as
+            `data.resize` says; or the pictures themselves in that shape, uint8 [N, C, H, W].
+        class_shares: argument of `read_shares`; None takes every class to occur as often as every other.
+
+    Returns:
+        (what was done; report on the reading, None where the pictures were given).
 
     Raises:
-        ConfigError: the file of shares cannot be used.
+        ConfigError: the shares cannot be used.
         DataError: the pictures cannot be read, or are too few.
         RunError: the student's logits are not those of a linear layer with biases.
     """
     names = student.shown_names
-    shares = np.full(len(names), 1 / len(names)) if shares_file is None else read_shares(shares_file, names)
+    shares = np.full(len(names), 1 / len(names)) if class_shares is None else read_shares(class_shares, names)
     biases = head_biases(student.network)
     if biases is None:
         constraint = "does not end in a linear layer with biases, which could be shifted"
         raise RunError(explain("student", student.architecture, constraint, f"leave {_PICTURES} out"))
-    channels, height, width = student.image_shape
-    if channels not in (1, 3):
-        constraint = f"the student's images have {channels} channels, pictures have 1 (grey) or 3 (colour)"
-        raise RunError(explain(_PICTURES, str(place), constraint, f"leave {_PICTURES} out"))
-    form = PictureForm((height, width), channels, run.config.data.resize, run.config.data.background)
-    images, report = read_unlabelled(place, form, FEWEST_A_CLASS * len(names), _PICTURES)
+    report = None
+    if isinstance(pictures, Path):
+        images, report = _read(run, student, pictures)
+    else:
+        images = pictures
+        if len(images) < (fewest := FEWEST_A_CLASS * len(names)):
+            constraint = f"there must be at least {fewest} pictures, {FEWEST_A_CLASS} for each class"
+            raise DataError(explain("unlabelled", len(images), constraint, "give more pictures"))
     before = predict(student.network, images)
     shift = class_biases_for(np.log(np.maximum(before, np.finfo(np.float32).tiny)), shares)
     with torch.no_grad():
@@ -141,40 +148,55 @@ def fit_class_biases(
         "biases": shift,
     }
     rounded = {key: tuple(round(float(value), 4) for value in values) for key, values in listed.items()}
-    return FittedBiases(len(images), shares_file is None, **rounded, accuracy=measured, not_measured=reason), report
+    return FittedBiases(len(images), class_shares is None, **rounded, accuracy=measured, not_measured=reason), report
 
 
-def read_shares(path: Path, names: tuple[str, ...]) -> Floats:
+def _read(run: RunFacts, student: Student, place: Path) -> tuple[Images, ReadingReport]:
+    channels, height, width = student.image_shape
+    if channels not in (1, 3):
+        constraint = f"the student's images have {channels} channels, pictures have 1 (grey) or 3 (colour)"
+        raise RunError(explain(_PICTURES, str(place), constraint, f"leave {_PICTURES} out"))
+    form = PictureForm((height, width), channels, run.config.data.resize, run.config.data.background)
+    return read_unlabelled(place, form, FEWEST_A_CLASS * len(student.shown_names), _PICTURES)
+
+
+def read_shares(given: Path | Mapping[str, float], names: tuple[str, ...]) -> Floats:
     """How often each class occurs, as shares of sum 1, float64 [K].
 
     Args:
-        path: YAML file that gives each class, by its name, a share, or a number of pictures: any numbers > 0.
+        given: a share, or a number of pictures, of each class by its name: any numbers > 0; or a YAML file of them.
         names: names of the K classes.
 
     Raises:
-        ConfigError: the file cannot be read, or lacks a class, has others, or a number that is not > 0.
+        ConfigError: the file cannot be read, or a class is missing, there are others, or a number is not > 0.
     """
+    key, shown = (_SHARES, str(given)) if isinstance(given, Path) else ("class_shares", dict(given))
+    example = f"give each class a number, such as {names[0]}: 0.25"
+    found = {str(name): value for name, value in (_load(given) if isinstance(given, Path) else given).items()}
+    wrong = [f"lacks {name}" for name in names if name not in found]
+    wrong += [f"has {name}, which is no class" for name in found if name not in names]
+    if wrong:
+        raise ConfigError(explain(key, shown, printable("; ".join(wrong[:_NAMED])), example))
+    for name in names:
+        value = found[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            constraint = "must be a number > 0; a class that never occurs takes a small one"
+            raise ConfigError(explain(f"{key} {printable(name)}", value, constraint, example))
+    shares = np.array([float(found[name]) for name in names])
+    return np.asarray(shares / shares.sum(), np.float64)
+
+
+def _load(path: Path) -> dict[Any, Any]:
     try:
         given = load_plain(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(explain(_SHARES, str(path), f"cannot be read ({error.strerror})", "check it")) from error
     except (NotPlain, ValueError) as error:
         raise ConfigError(explain(_SHARES, str(path), f"is no plain YAML: {error}", "check it")) from error
-    example = f"write one line for each class, such as {names[0]}: 0.25"
     if not isinstance(given, dict):
-        raise ConfigError(explain(_SHARES, str(path), "must give each class a number", example))
-    found = {str(name): value for name, value in given.items()}
-    wrong = [f"lacks {name}" for name in names if name not in found]
-    wrong += [f"has {name}, which is no class" for name in found if name not in names]
-    if wrong:
-        raise ConfigError(explain(_SHARES, str(path), printable("; ".join(wrong[:_NAMED])), example))
-    for name in names:
-        value = found[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            constraint = "must be a number > 0; a class that never occurs takes a small one"
-            raise ConfigError(explain(f"{_SHARES} {printable(name)}", value, constraint, example))
-    shares = np.array([float(found[name]) for name in names])
-    return np.asarray(shares / shares.sum(), np.float64)
+        remedy = "write a line CLASS: NUMBER for each class"
+        raise ConfigError(explain(_SHARES, str(path), "must give each class a number", remedy))
+    return given
 
 
 def _measured(run: RunFacts, student: Student) -> tuple[float | None, str | None]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedcpsc.errors import ConfigError, RunError, explain
@@ -36,8 +38,8 @@ def export_run(
     *,
     audit_dir: Path | None = None,
     module: GivenStudent | None = None,
-    unlabelled: Path | None = None,
-    class_shares: Path | None = None,
+    unlabelled: Path | npt.NDArray[np.uint8] | None = None,
+    class_shares: Path | Mapping[str, float] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Writes model, `export.json`, `config.json` and `README.md`; returns their paths. Formats written before stay.
@@ -47,9 +49,9 @@ def export_run(
             are fitted to unlabelled pictures.
         audit_dir: folder of an audit of this run; its public part goes into the card.
         module: module of the caller's own that the run was given, or one like it; None where it had none.
-        unlabelled: place of unlabelled pictures to which the class biases of what is written are fitted, see
+        unlabelled: unlabelled pictures, or their place, to which the class biases of what is written are fitted, see
             `class_shares.fit_class_biases`; None writes the student as it is. The run itself stays as it is.
-        class_shares: file that says how often each class occurs among such pictures; None: all equally often.
+        class_shares: how often each class occurs among such pictures, or a file that says so; None: all equally often.
         tell: function called with a line about what was read and done.
 
     Raises:
@@ -65,11 +67,12 @@ def export_run(
     audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=None)
     if class_shares is not None and unlabelled is None:
         remedy = "give unlabelled pictures, too, or leave it out"
-        raise ConfigError(explain("--class-shares", str(class_shares), "says nothing without --unlabelled", remedy))
+        shown = str(class_shares) if isinstance(class_shares, Path) else dict(class_shares)
+        raise ConfigError(explain("class shares", shown, "say nothing without unlabelled pictures", remedy))
     fitted = None
     if unlabelled is not None:
         fitted, report = fit_class_biases(run, student, unlabelled, class_shares)
-        for line in (*report.lines(), *fitted.lines(student.shown_names, _accuracy(run))):
+        for line in (*(report.lines() if report else ()), *fitted.lines(student.shown_names, _accuracy(run))):
             tell(line)
     out = out or run_dir / (EXPORT_FOLDER if fitted is None else FITTED_EXPORT_FOLDER)
     try:

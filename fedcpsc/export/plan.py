@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fedcpsc.errors import ConfigError, explain
 from fedcpsc.runs.layout import STUDENT_FILE
 
-__all__ = ["CHECK_INPUTS", "Check", "Format"]
+__all__ = ["CHECK_INPUTS", "Check", "Format", "format_named"]
 
 CHECK_INPUTS = 1000
 
@@ -24,6 +25,19 @@ class Format(StrEnum):
     def file(self) -> str:
         """Its file's name."""
         return {"onnx": "student.onnx", "torch-export": "student.pt2", "safetensors": STUDENT_FILE}[self]
+
+
+def format_named(name: str) -> Format:
+    """The format of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return Format(name)
+    except ValueError:
+        known = ", ".join(Format)
+        raise ConfigError(explain("format", name, f"must be one of {known}", "name one of them")) from None
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@
 import csv
 import gc
 import random
+import re
 import threading
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.tiny_modules import CLASSES, SHAPE, Brightness, equal, federation, held_out, run, weights
 from torch import nn
 
@@ -53,6 +55,37 @@ def test_the_result_has_attributes_and_says_what_the_file_says(done):
     assert result.file["simulated"]
     with pytest.raises(AttributeError):
         result.seed = 2
+
+
+def test_it_is_exported_also_with_class_biases_of_unlabelled_images(done, tmp_path):
+    before = weights(done)
+    plain = load_file(done.export("safetensors", tmp_path / "plain"))
+    images = held_out()[0]
+    shares = dict(zip(CLASSES, (1, 1, 8), strict=True))
+    fitted = load_file(done.export("safetensors", tmp_path / "fitted", unlabelled=images, class_shares=shares))
+    moved = [name for name in plain if not torch.equal(plain[name], fitted[name])]
+    assert moved == ["head.bias"]
+    shift = fitted["head.bias"] - plain["head.bias"]
+    logits = torch.from_numpy(np.log(done.predict(images))) + shift
+    assert torch.softmax(logits, 1).mean(0).numpy() == pytest.approx([0.1, 0.1, 0.8], abs=0.05)
+    assert equal(weights(done), before), "the run's own stays as it was fitted"
+    assert "stated class shares" in (tmp_path / "fitted" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_export_that_cannot_be_is_refused_before_it_is_written(done, silos, tmp_path):
+    images = held_out()[0]
+    for wrong, error, words in [
+        ({"file_format": "pickle"}, ConfigError, "must be one of onnx, torch-export, safetensors"),
+        ({"unlabelled": images[:14]}, DataError, "at least 15 pictures, 5 for each class"),
+        ({"unlabelled": images[:, :, :4]}, DataError, "must be images of the silos' shape"),
+        ({"unlabelled": images, "class_shares": {CLASSES[0]: 1}}, ConfigError, f"lacks {CLASSES[1]}"),
+        ({"class_shares": {CLASSES[0]: 1}}, ConfigError, "say nothing without unlabelled pictures"),
+    ]:
+        with pytest.raises(error, match=re.escape(words)):
+            done.export(**{"file_format": "safetensors", **wrong}, folder=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(RunError, match="is temporary"):
+        run(silos).export("safetensors")
 
 
 def test_the_bank_holds_what_was_asked_and_answered(done, silos):

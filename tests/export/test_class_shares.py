@@ -151,7 +151,7 @@ def test_shares_that_cannot_be_meant_are_refused(tmp_path, text, words):
 
 
 def test_bad_input_is_refused_before_anything_is_written(run, pictures, tmp_path):
-    with pytest.raises(ConfigError, match="says nothing without --unlabelled"):
+    with pytest.raises(ConfigError, match="say nothing without unlabelled pictures"):
         export_run(run, Format.SAFETENSORS, class_shares=tmp_path / "shares.yaml")
     with pytest.raises(DataError, match="--unlabelled.*is not there"):
         export_run(run, Format.SAFETENSORS, unlabelled=tmp_path / "nowhere")
