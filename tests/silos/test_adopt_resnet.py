@@ -25,7 +25,7 @@ from fedcpsc.gatekeeper.remote import SocketGatekeeper
 from fedcpsc.silos.adoption.adopt import adopt
 from fedcpsc.silos.adoption.wishes import Hints, Wishes
 
-NAMES, SHAPE = ("cat", "dog", "horse"), (3, 224, 224)
+NAMES, SHAPE = ("cat", "dog", "horse"), (3, 64, 64)
 IMAGES = np.random.default_rng(2).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 SAID = Wishes(
@@ -121,7 +121,7 @@ def hub(tmp_path_factory):
     network.save_pretrained(folder)
     preparation = {
         "do_resize": True,
-        "size": {"height": 224, "width": 224},
+        "size": {"height": SHAPE[1], "width": SHAPE[2]},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -142,7 +142,7 @@ def test_a_hugging_face_folder_says_all_but_the_population(hub, tmp_path):
     assert np.abs(asked(tmp_path / "silo") - wanted).max() < 1e-3
 
 
-SAID_ON_THE_LINE = ["--classes", "names.txt", "--input", "3x224x224", "--normalisation", "imagenet"]
+SAID_ON_THE_LINE = ["--classes", "names.txt", "--input", "3x64x64", "--normalisation", "imagenet"]
 COMMANDS = {  # what the owner types after `fedcpsc adopt FILE SILO`
     "model.onnx": SAID_ON_THE_LINE,
     "weights.pth": [*SAID_ON_THE_LINE, "--architecture", "resnet18"],
