@@ -12,10 +12,11 @@ refused, never replaced.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = [
     "check_writable",
     "explained_silo_reads",
     "explained_silo_writes",
+    "made_alone",
     "staged_silo",
     "standing_teacher",
 ]
@@ -105,6 +107,33 @@ def check_free(folder: Path) -> None:
         shown = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
         remedy = "name a new or empty folder"
         raise SiloError(explain("silo", str(folder), f"holds {shown}, and nothing is overwritten", remedy))
+
+
+@contextmanager
+def made_alone(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keeps two processes from making one silo at once: the later one waits, and then finds a teacher there.
+
+    Args:
+        folder: path of the silo's folder, which is there. It is locked itself, so that no file more lies in it; on file
+            systems that lock no folders nobody waits.
+        tell: function that is called with a line where another process has to be waited for.
+
+    Raises:
+        SiloError: where the folder cannot be read.
+    """
+    with explained_silo_reads(folder):
+        held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("another process is making this silo: waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager

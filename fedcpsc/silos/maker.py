@@ -29,7 +29,7 @@ from fedcpsc.models.pretrained import Pretrained
 from fedcpsc.privacy.randomness import NOISE_SOURCE
 from fedcpsc.seeding import derive_seed
 from fedcpsc.silos.adopted import accuracy_of
-from fedcpsc.silos.folder import check_writable, explained_silo_writes, standing_teacher
+from fedcpsc.silos.folder import check_writable, explained_silo_writes, made_alone, standing_teacher
 from fedcpsc.silos.replacing import Replacement, finish_interrupted
 from fedcpsc.silos.report import SiloReport
 from fedcpsc.silos.take_up import choose_policy, take_up_ledger, write_policy
@@ -124,27 +124,32 @@ class SiloMaker:
         with explained_silo_writes(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is here was made from private data
         check_writable(self.folder)
-        kept = finish_interrupted(self.folder, lambda line: progress(f"{self.name}: {line}"))
-        old = standing_teacher(self.folder)
-        policy, owners = choose_policy(self.folder, old, configured)
-        fingerprint = self._fingerprint(images, architecture)
-        reused = old is not None and old.fingerprint == fingerprint
-        with contextlib.closing(take_up_ledger(self.folder, self.population, _unit(images), policy, old)) as ledger:
-            ledger.check_persons(self.persons)
-            if old is not None and reused:
-                ledger.name_persons(self.persons)  # an earlier version did not
-                manifest = self._with_policy(self._with_names(old, images), None if owners else policy)
-            else:
-                self._check_before(images, policy, ledger)
-                progress(f"{self.name}: training {architecture} on {len(images)} images")
-                made = self._train(images, architecture, policy, progress)
-                self._check_before(images, policy, ledger)  # others may have been answered meanwhile
-                ledger.name_persons(self.persons)
-                note_records(self.folder, self.population, _ids(images))
-                manifest = self._stage(made, images, fingerprint, None if owners else policy)
-                kept = Replacement(self.folder).commit(ledger) or kept
+
+        def tell(line: str) -> None:
+            progress(f"{self.name}: {line}")
+
+        with made_alone(self.folder, tell):
+            kept = finish_interrupted(self.folder, tell)
+            old = standing_teacher(self.folder)
+            policy, owners = choose_policy(self.folder, old, configured)
+            fingerprint = self._fingerprint(images, architecture)
+            reused = old is not None and old.fingerprint == fingerprint
+            with contextlib.closing(take_up_ledger(self.folder, self.population, _unit(images), policy, old)) as ledger:
+                ledger.check_persons(self.persons)
+                if old is not None and reused:
+                    ledger.name_persons(self.persons)  # an earlier version did not
+                    manifest = self._with_policy(self._with_names(old, images), None if owners else policy)
+                else:
+                    self._check_before(images, policy, ledger)
+                    tell(f"training {architecture} on {len(images)} images")
+                    made = self._train(images, architecture, policy, progress)
+                    self._check_before(images, policy, ledger)  # others may have been answered meanwhile
+                    ledger.name_persons(self.persons)
+                    note_records(self.folder, self.population, _ids(images))
+                    manifest = self._stage(made, images, fingerprint, None if owners else policy)
+                    kept = Replacement(self.folder).commit(ledger) or kept
         if kept is not None:
-            progress(f"{self.name}: the teacher before it is kept in {kept}")
+            tell(f"the teacher before it is kept in {kept}")
         teacher = None if evaluation is None else open_teacher(self.folder, manifest)
         return SiloReport(
             silo=self.name,
