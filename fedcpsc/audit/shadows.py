@@ -8,7 +8,6 @@ are what each would be alone, up to float rounding.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,7 +20,7 @@ from fedcpsc.audit.plan import DpSgdAudit, ShadowsPlan, StudentsPlan
 from fedcpsc.audit.shadow_nets import Parameters, ShadowNet
 from fedcpsc.data.images import ImageSet, to_pixels
 from fedcpsc.errors import DataError, explain
-from fedcpsc.privacy.accounting import dp_sgd_epsilon
+from fedcpsc.privacy.accounting import dp_sgd_epsilon, least_noise_multiplier
 from fedcpsc.seeding import derive_seed, numpy_generator
 
 __all__ = [
@@ -146,23 +145,14 @@ def noise_multiplier_of(plan: DpSgdAudit, pool: int) -> float:
         plan: the claim and its schedule.
         pool: N.
     """
-    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - slow to import
-
-    rate, steps = _schedule(plan, pool)
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log(0) where every step takes all
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        found = get_noise_multiplier(
-            target_epsilon=plan.epsilon, target_delta=plan.delta, sample_rate=rate, steps=steps, accountant="prv"
-        )
-    return float(found)
+    return least_noise_multiplier(plan.epsilon, plan.delta, *_schedule(plan, pool))
 
 
 def proven_epsilon(plan: DpSgdAudit, pool: int) -> float:
     """What the accountant says of the training as it is, epsilon at the plan's delta; infinite without noise."""
     rate, steps = _schedule(plan, pool)
     noise = noise_multiplier_of(plan, pool) if plan.noise_multiplier is None else plan.noise_multiplier
-    with np.errstate(divide="ignore"):
-        return dp_sgd_epsilon([(noise, rate, steps)], plan.delta) if noise > 0 else math.inf
+    return dp_sgd_epsilon([(noise, rate, steps)], plan.delta) if noise > 0 else math.inf
 
 
 def predict_shadows(net: ShadowNet, parameters: Parameters, images: npt.NDArray[np.uint8]) -> Floats:

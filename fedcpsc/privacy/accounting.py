@@ -17,9 +17,11 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -34,6 +36,7 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
+    "least_noise_multiplier",
     "max_answers",
     "numerical_epsilon",
     "pld_epsilon",
@@ -44,6 +47,11 @@ History = Sequence[tuple[float, float, int]]
 """Opacus' accountant history: (noise multiplier, sample rate, steps)."""
 
 _LARGEST_MU = 1e6
+_ORDERS: tuple[float, ...] = (
+    *(1 + x / 10 for x in range(1, 100)),
+    *range(11, 64),
+    *(2.0**x for x in range(6, 16)),
+)  # of Renyi's DP
 _LARGEST_NUMERICAL_MU2 = 25.0  # epsilon 33: beyond, an epsilon promises nothing that a tighter one would
 _LARGEST_NUMERICAL_EPSILON = 40.0
 
@@ -129,23 +137,29 @@ def rdp_epsilon(mu2: float, delta: float, histories: Sequence[History] = ()) -> 
         delta: delta of the guarantee, in (0, 1).
         histories: accountant's states of DP-SGD trainings on the same data.
     """
-    from opacus.accountants.analysis import rdp  # noqa: PLC0415 - imports torch
-
-    orders = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [2.0**x for x in range(6, 16)]
-    curve = [mu2 * order / 2 for order in orders]
+    curve = [mu2 * order / 2 for order in _ORDERS]
     for noise_multiplier, sample_rate, steps in _merged(histories):
         if not 0 < sample_rate <= 1:  # Opacus would accept it silently
             raise PolicyError(explain("sample_rate", sample_rate, "must be in (0, 1]", "fix the manifest"))
-        more = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=steps, orders=orders)
-        curve = [a + float(b) for a, b in zip(curve, more, strict=True)]
+        each = _step_rdp(noise_multiplier, sample_rate)
+        curve = [a + steps * b for a, b in zip(curve, each, strict=True)]
     # Canonne, Kamath & Steinke 2020, proposition 12, as Opacus has it; the minimum over orders fixed beforehand
     return max(
         0.0,
         min(
             value + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
-            for order, value in zip(orders, curve, strict=True)
+            for order, value in zip(_ORDERS, curve, strict=True)
         ),
     )
+
+
+@lru_cache(maxsize=256)
+def _step_rdp(noise_multiplier: float, sample_rate: float) -> tuple[float, ...]:
+    """Rényi DP of one step of DP-SGD at each of the orders; takes a second where orders are not whole."""
+    from opacus.accountants.analysis import rdp  # noqa: PLC0415 - imports torch
+
+    each = rdp.compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=list(_ORDERS))
+    return tuple(float(value) for value in each)
 
 
 def compose(mu2: float, delta: float, histories: Sequence[History]) -> float:
@@ -166,14 +180,54 @@ def dp_sgd_epsilon(history: History, delta: float) -> float:
         history: state of the training's accountant.
         delta: delta of the guarantee, in (0, 1).
     """
+    return _prv_epsilon(tuple(tuple(step) for step in history), delta)
+
+
+@lru_cache(maxsize=256)
+def _prv_epsilon(history: tuple[tuple[float, float, int], ...], delta: float) -> float:
     from opacus.accountants import PRVAccountant  # noqa: PLC0415 - imports torch
 
     accountant = PRVAccountant()
-    accountant.history = [tuple(step) for step in history]
-    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
+    accountant.history = list(history)
+    with _opacus_warnings():
+        return float(accountant.get_epsilon(delta))
+
+
+@lru_cache(maxsize=64)
+def least_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """The least noise of DP-SGD, up to 0.01 in epsilon, whose epsilon by Opacus' PRV accountant is at most `epsilon`.
+
+    Standard deviation of the noise over the clipping norm. Takes half a minute, so that what was found is kept.
+
+    Args:
+        epsilon: > 0.
+        delta: delta of the guarantee, in (0, 1).
+        sample_rate: probability that a step takes a given unit, in (0, 1].
+        steps: number of steps, >= 1.
+
+    Raises:
+        PolicyError: no noise is large enough at this delta.
+    """
+    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - imports torch
+
+    with _opacus_warnings():
+        try:
+            found = get_noise_multiplier(
+                target_epsilon=epsilon, target_delta=delta, sample_rate=sample_rate, steps=steps, accountant="prv"
+            )
+        except ValueError as error:
+            constraint = f"no noise is large enough at delta {delta:g}"
+            raise PolicyError(explain("epsilon", epsilon, constraint, "raise it")) from error
+    return float(found)
+
+
+@contextmanager
+def _opacus_warnings() -> Iterator[None]:
+    """Without these: Opacus bounds its grid by Renyi's epsilon, and that this is loose costs only speed; at rate 1 it
+    takes the logarithm of 0."""
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
-        return float(accountant.get_epsilon(delta))
+        yield
 
 
 def pld_epsilon(mu: float, delta: float, histories: Sequence[History] = ()) -> float:

@@ -8,15 +8,12 @@ of steps and divisor follow from the configuration (`planned_history`), never fr
 from __future__ import annotations
 
 import math
-import warnings
-from functools import lru_cache
 from typing import Annotated, Literal, TypeAlias
 
-import numpy as np
 from pydantic import Field
 
-from fedcpsc.errors import ConfigError, explain
-from fedcpsc.privacy.accounting import History
+from fedcpsc.errors import ConfigError, PolicyError, explain
+from fedcpsc.privacy.accounting import History, least_noise_multiplier
 from fedcpsc.silo_config import TeachersConfig
 from fedcpsc.typed_yaml import Strict, validate
 
@@ -186,21 +183,9 @@ def planned_history(plan: DpSgdTraining, epochs: int, batch_size: int, units: in
         constraint = f"must be below 1 / {units} records: otherwise publishing one record whole would comply"
         raise ConfigError(explain("teachers.training.delta", plan.delta, constraint, "lower it"))
     rate, steps = batch_size / units, math.ceil(epochs * units / batch_size)
-    return ((_noise_multiplier(plan.epsilon, plan.delta, rate, steps), rate, steps),)
-
-
-@lru_cache(maxsize=64)
-def _noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415 - imports torch
-
-    # Opacus bounds its grid by Renyi's epsilon; that this is loose costs only speed. At rate 1 it takes the log of 0
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        try:
-            noise = get_noise_multiplier(
-                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="prv"
-            )
-        except ValueError as error:
-            constraint = f"no noise is large enough at delta {delta:g}"
-            raise ConfigError(explain("teachers.training.epsilon", epsilon, constraint, "raise it")) from error
-    return float(noise)
+    try:
+        noise = least_noise_multiplier(plan.epsilon, plan.delta, rate, steps)
+    except PolicyError as error:
+        constraint = f"no noise is large enough at delta {plan.delta:g}"
+        raise ConfigError(explain("teachers.training.epsilon", plan.epsilon, constraint, "raise it")) from error
+    return ((noise, rate, steps),)
