@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config as config
 
-import fedcpsc.distillation.ending
 import fedcpsc.distillation.loop
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.run import distill
@@ -31,14 +30,6 @@ from fedcpsc.seeding import derive_seed
 
 OVERLAP = {"queries__rounds": 12, "queries__deadline_s": 1e4, "queries__ahead": 2, "queries__in_flight": 2}
 FIT_S = 0.5  # of the fake clock: what ten fitting steps take
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_pictures():
-    """They take as long as all the rest of such a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedcpsc.distillation.ending, "save_pictures", lambda *args: None)
-        yield
 
 
 class Far(SlowTeachers):

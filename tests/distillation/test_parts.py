@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from support.fakes import FakeSilo
 from support.tiny_runs import tiny_config
 
-import fedcpsc.distillation.ending
 from benchmarks.overlap import Clock, SlowTeachers
 from fedcpsc.distillation.held_answers import HeldAnswers
 from fedcpsc.distillation.parts import parts_of
@@ -30,14 +29,6 @@ from fedcpsc.runs.bank_view import read_bank
 from fedcpsc.runs.timeline import read_timeline
 
 SILOS = 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_pictures():
-    """They take as long as all the rest of such a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fedcpsc.distillation.ending, "save_pictures", lambda *args: None)
-        yield
 
 
 def settings(**changes):

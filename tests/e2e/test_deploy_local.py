@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 MARK = "FEDCPSC_TEST_MARK"
 FEDCPSC = [sys.executable, "-m", "fedcpsc.cli"]
-SMALL = ["configs/digits.yaml", "--set", "silos.partition.kind=iid", "--set", "teachers.epochs=6"]
-SMALL += ["--set", "queries.answers_per_silo=1000", "--set", "queries.rounds=2", "--set", "student.final_steps=300"]
+SMALL = ["configs/digits.yaml", "--set", "silos.partition.kind=iid", "--set", "teachers.epochs=3"]
+SMALL += ["--set", "queries.answers_per_silo=400", "--set", "queries.rounds=2", "--set", "student.final_steps=150"]
 SMALL += ["--set", "evaluation.every=2"]
 RECIPES = ["--set", "silos.policy.recipe_queries=true", "--set", "queries.recipes=true"]
 RECIPES += ["--set", "synthesis.width=8"]  # at 8x8 images a recipe is the shorter only where its generator is small
@@ -98,12 +98,12 @@ def test_up_a_run_by_the_printed_line_and_down_without_a_trace(tmp_path, environ
     assert not any(path.parent.exists() for path in sockets)
     assert "everything is down" in log.read_text()
 
-    assert [silo["answers"] for silo in deployment["silos"]] == [1000, 1000]
-    assert 0 < deployment["bytes_sent"] < 2 * 1000 * 64, "less than the images: the silos made them"
+    assert [silo["answers"] for silo in deployment["silos"]] == [400, 400]
+    assert 0 < deployment["bytes_sent"] < 2 * 400 * 64, "less than the images: the silos made them"
     two = Path(f"{silos}-of-2")  # the file's three would be other shares of the data
-    assert spent(two) == [1000, 1000]
+    assert spent(two) == [400, 400]
 
-    simulated = [*FEDCPSC, "run", *SMALL, *RECIPES, "--set", "silos.count=2", "--set", f"silos.root={two}"]
+    simulated = [*FEDCPSC, "run", "--local", *SMALL, *RECIPES, "--set", "silos.count=2", "--set", f"silos.root={two}"]
     simulated += ["--set", f"output.root={tmp_path}/simulated"]
     done = subprocess.run(simulated, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

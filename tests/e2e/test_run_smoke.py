@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "configs/smoke.yaml"
 MARK = "FEDCPSC_TEST_MARK"
-LONG = (str(SMOKE), "--set", "student.final_steps=2000")  # so long that a signal after two rounds is never too late
+LONG = (str(SMOKE), "--set", "student.final_steps=800")  # so long that a signal after two rounds is never too late
 
 
 def _heed_interrupts() -> None:
