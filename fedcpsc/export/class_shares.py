@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -170,33 +171,32 @@ def read_shares(given: Path | Mapping[str, float], names: tuple[str, ...]) -> Fl
     Raises:
         ConfigError: the file cannot be read, or a class is missing, there are others, or a number is not > 0.
     """
-    key, shown = (_SHARES, str(given)) if isinstance(given, Path) else ("class_shares", dict(given))
+    key, shown = (_SHARES, str(given)) if isinstance(given, Path) else ("class_shares", given)
     example = f"give each class a number, such as {names[0]}: 0.25"
-    found = {str(name): value for name, value in (_load(given) if isinstance(given, Path) else given).items()}
+    by_name = _load(given) if isinstance(given, Path) else given
+    if not isinstance(by_name, Mapping):
+        raise ConfigError(explain(key, shown, "must give each class a number, by its name", example))
+    found = {str(name): value for name, value in by_name.items()}
     wrong = [f"lacks {name}" for name in names if name not in found]
     wrong += [f"has {name}, which is no class" for name in found if name not in names]
     if wrong:
         raise ConfigError(explain(key, shown, printable("; ".join(wrong[:_NAMED])), example))
     for name in names:
         value = found[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
             constraint = "must be a number > 0; a class that never occurs takes a small one"
             raise ConfigError(explain(f"{key} {printable(name)}", value, constraint, example))
     shares = np.array([float(found[name]) for name in names])
     return np.asarray(shares / shares.sum(), np.float64)
 
 
-def _load(path: Path) -> dict[Any, Any]:
+def _load(path: Path) -> Any:
     try:
-        given = load_plain(path.read_text(encoding="utf-8"))
+        return load_plain(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(explain(_SHARES, str(path), f"cannot be read ({error.strerror})", "check it")) from error
     except (NotPlain, ValueError) as error:
         raise ConfigError(explain(_SHARES, str(path), f"is no plain YAML: {error}", "check it")) from error
-    if not isinstance(given, dict):
-        remedy = "write a line CLASS: NUMBER for each class"
-        raise ConfigError(explain(_SHARES, str(path), "must give each class a number", remedy))
-    return given
 
 
 def _measured(run: RunFacts, student: Student) -> tuple[float | None, str | None]:

@@ -67,7 +67,7 @@ def export_run(
     audit = None if audit_dir is None else read_audit(audit_dir, run=run.name, owner=None)
     if class_shares is not None and unlabelled is None:
         remedy = "give unlabelled pictures, too, or leave it out"
-        shown = str(class_shares) if isinstance(class_shares, Path) else dict(class_shares)
+        shown = str(class_shares) if isinstance(class_shares, Path) else class_shares
         raise ConfigError(explain("class shares", shown, "say nothing without unlabelled pictures", remedy))
     fitted = None
     if unlabelled is not None:

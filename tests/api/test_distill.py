@@ -61,7 +61,7 @@ def test_it_is_exported_also_with_class_biases_of_unlabelled_images(done, tmp_pa
     before = weights(done)
     plain = load_file(done.export("safetensors", tmp_path / "plain"))
     images = held_out()[0]
-    shares = dict(zip(CLASSES, (1, 1, 8), strict=True))
+    shares = dict(zip(CLASSES, np.array([1, 1, 8]), strict=True))
     fitted = load_file(done.export("safetensors", tmp_path / "fitted", unlabelled=images, class_shares=shares))
     moved = [name for name in plain if not torch.equal(plain[name], fitted[name])]
     assert moved == ["head.bias"]
@@ -79,6 +79,7 @@ def test_an_export_that_cannot_be_is_refused_before_it_is_written(done, silos, t
         ({"unlabelled": images[:14]}, DataError, "at least 15 pictures, 5 for each class"),
         ({"unlabelled": images[:, :, :4]}, DataError, "must be images of the silos' shape"),
         ({"unlabelled": images, "class_shares": {CLASSES[0]: 1}}, ConfigError, f"lacks {CLASSES[1]}"),
+        ({"unlabelled": images, "class_shares": [1, 1, 8]}, ConfigError, "by its name"),
         ({"class_shares": {CLASSES[0]: 1}}, ConfigError, "say nothing without unlabelled pictures"),
     ]:
         with pytest.raises(error, match=re.escape(words)):
