@@ -43,6 +43,8 @@ __all__ = ["SiloReport", "check_same_weights", "configured_silos", "make_silos"]
 _SIMULATED = {"share_answers": True}
 """What policies of silos that are all made here say, where the configuration does not: they are one user's own."""
 
+_NAMED = 10  # silos that are named one by one
+
 
 def make_silos(
     config: RunConfig,
@@ -66,8 +68,9 @@ def make_silos(
             where `silos.policy` says so; None makes all, for a simulation.
         on_reading: function that is called with the report on each reading of pictures, before anything is trained on
             them.
-        tell: function that is called with what teachers start from, a line for each network, and with the number of
-            held-out images that a silo trains on; None calls `progress`.
+        tell: function that is called with what teachers start from, a line for each network, with the number of
+            held-out images that a silo trains on, and with silos in the folder that take no part; None calls
+            `progress`.
         on_shape: function that is called with the first silo's number of classes and the shape (C, H, W) of its images,
             before anything is trained; what it raises is raised here.
 
@@ -97,6 +100,8 @@ def make_silos(
     said, aliases = {manifest.silo: classes_of(manifest) for manifest in adopted.values()}, config.aggregation.aliases
     check_classes(said, evaluation, aliases)
     report, shown = progress or _silent, _Readings(on_reading)
+    if only is None and (beyond := _beyond(base, config.silos.count)):
+        (tell or report)(beyond)
     used = [architectures[silo % len(architectures)] for silo in makers]
     starts: set[str | None] = set()  # in words, each of which is told once
     measured_on = [] if evaluation is None else evaluation.digests()
@@ -197,6 +202,15 @@ def _check_public(weights: Pretrained, base: Path) -> None:
         if digest == weights.sha256:
             constraint = f"is a teacher of {manifest.parent}, which private images made"
             raise ConfigError(explain("teachers.weights", str(weights.path), constraint, "name public weights"))
+
+
+def _beyond(base: Path, count: int) -> str | None:
+    """A sentence about silos in the folder whose number is not below `count`; None where there are none."""
+    numbers = [int(path.parent.name) for path in base.glob(f"*/{MANIFEST_FILE}") if path.parent.name.isdecimal()]
+    if not (more := sorted(number for number in numbers if number >= count)):
+        return None
+    shown = ", ".join(map(str, more[:_NAMED])) + (", ..." if len(more) > _NAMED else "")
+    return f"{len(more)} more silo(s) in {base} take no part, for silos.count is {count}: {shown}"
 
 
 def _in_common(held_out: list[bytes], images: ImageSet) -> int:
