@@ -12,7 +12,7 @@ CPU_TORCH := torch torchvision --index-url https://download.pytorch.org/whl/cpu
 # one worker more than there are cores, up to five: the one that has the tests which start processes mostly waits for
 # these. Each takes a thread and one to two gigabytes (tests/conftest.py deals the tests)
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(5, 1 + (os.cpu_count() or 1)))")
-PYTEST  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest \
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses $(WORKERS) --no-loadscope-reorder
 
 export FLWR_TELEMETRY_ENABLED = 0
