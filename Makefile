@@ -9,11 +9,9 @@ READY  := $(VENV)/.ready
 TORCH     ?=
 CPU_TORCH := torch torchvision --index-url https://download.pytorch.org/whl/cpu
 
-# one worker more than there are cores, up to five: the one that has the tests which start processes mostly waits for
-# these. Each takes a thread and one to two gigabytes (tests/conftest.py deals the tests)
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(5, 1 + (os.cpu_count() or 1)))")
+# one worker for each core, up to four: each takes a thread and one to two gigabytes (tests/conftest.py deals the tests)
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest \
-	--numprocesses $(WORKERS) --no-loadscope-reorder
+	--numprocesses logical --maxprocesses 4 --no-loadscope-reorder
 
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1

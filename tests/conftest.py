@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """For all tests."""
 
-import os
 import shutil
 from typing import Any
 
@@ -26,16 +25,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(getattr(pytest.mark, mark)(reason=reason))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (group_of(item.nodeid) != ALONE, item.get_closest_marker("slow") is None))
-
-
-_NICENESS = os.nice(0)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Workers give way to the one whose tests start processes: it has the longest way to go, and clocks to keep to."""
-    if hasattr(item.config, "workerinput") and group_of(item.nodeid) != ALONE and os.nice(0) == _NICENESS:
-        os.nice(10)
 
 
 @pytest.hookimpl(optionalhook=True)
