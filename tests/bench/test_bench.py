@@ -35,7 +35,7 @@ def plan(**changes):
 
 
 def test_stages_are_timed_and_their_memory_taken(tmp_path):
-    only = ("prior", "selection", "final", "answers")  # each is a process
+    only = ("prior", "generator", "selection", "committee", "final", "evaluation", "answers")  # each is a process
     bench = run_bench(plan(only=only), tmp_path, quiet)
     assert [row["stage"] for row in bench["throughput"]] == list(only)
     assert json.loads((tmp_path / "bench.json").read_text()) == bench

@@ -16,7 +16,7 @@ from fedcpsc.ledger.ledger import LEDGER_FILE, Ledger
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-COMMANDS = {"teachers": (), "run": ("--local", "--name", "local"), "deploy": ("--run", "--folder", "deployment")}
+COMMANDS = {"teachers": (), "run": ("--name", "flower"), "deploy": ("--run", "--folder", "deployment")}
 
 
 def answers_spent(folder):
@@ -43,6 +43,6 @@ def test_teachers_run_and_deployment_leave_an_adopted_silo_as_it_is(tmp_path):
         assert fingerprints(folder) == before
         spent += 0 if name == "teachers" else 40
         assert answers_spent(folder) == spent
-    result = json.loads((tmp_path / "runs/local/result.json").read_text())
+    result = json.loads((tmp_path / "runs/flower/result.json").read_text())
     assert {silo["id"]: silo["answers"] for silo in result["silos"]} == {"silo-0": 40, "clinic-north": 40}
-    assert (tmp_path / "runs/local/bank").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "runs/flower/bank").stat().st_mode & 0o777 == 0o700
