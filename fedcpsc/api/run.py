@@ -221,14 +221,15 @@ class Run:
         if self.temporary and folder is None:
             constraint = "is temporary, and what is exported into its folder would go with it"
             raise RunError(explain("run", self.name, constraint, "name a folder, or keep the run by run.save"))
+        chosen = format_named(file_format)
+        pictures: Path | npt.NDArray[np.uint8] | None = None
         if isinstance(unlabelled, str | os.PathLike):
-            pictures: Path | npt.NDArray[np.uint8] | None = Path(unlabelled)
-        else:
-            shape = self._loaded.image_shape
-            pictures = None if unlabelled is None else as_images(unlabelled, "unlabelled", shape)
+            pictures = Path(unlabelled)
+        elif unlabelled is not None:
+            pictures = as_images(unlabelled, "unlabelled", self._loaded.image_shape)
         written = export_run(
             self._folder,
-            format_named(file_format),
+            chosen,
             None if folder is None else Path(folder).absolute(),
             module=self._module,
             unlabelled=pictures,

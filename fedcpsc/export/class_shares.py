@@ -177,7 +177,8 @@ def read_shares(given: Path | Mapping[str, float], names: tuple[str, ...]) -> Fl
     if not isinstance(by_name, Mapping):
         raise ConfigError(explain(key, shown, "must give each class a number, by its name", example))
     found = {str(name): value for name, value in by_name.items()}
-    wrong = [f"lacks {name}" for name in names if name not in found]
+    wrong = [] if len(found) == len(by_name) else ["gives a class two numbers"]
+    wrong += [f"lacks {name}" for name in names if name not in found]
     wrong += [f"has {name}, which is no class" for name in found if name not in names]
     if wrong:
         raise ConfigError(explain(key, shown, printable("; ".join(wrong[:_NAMED])), example))

@@ -206,7 +206,8 @@ def _check_public(weights: Pretrained, base: Path) -> None:
 
 def _beyond(base: Path, count: int) -> str | None:
     """A sentence about silos in the folder whose number is not below `count`; None where there are none."""
-    numbers = [int(path.parent.name) for path in base.glob(f"*/{MANIFEST_FILE}") if path.parent.name.isdecimal()]
+    names = [path.parent.name for path in base.glob(f"*/{MANIFEST_FILE}")]
+    numbers = [int(name) for name in names if name.isdecimal() and name == str(int(name))]
     if not (more := sorted(number for number in numbers if number >= count)):
         return None
     shown = ", ".join(map(str, more[:_NAMED])) + (", ..." if len(more) > _NAMED else "")

@@ -79,6 +79,7 @@ def test_an_export_that_cannot_be_is_refused_before_it_is_written(done, silos, t
         ({"unlabelled": images[:14]}, DataError, "at least 15 pictures, 5 for each class"),
         ({"unlabelled": images[:, :, :4]}, DataError, "must be images of the silos' shape"),
         ({"unlabelled": images, "class_shares": {CLASSES[0]: 1}}, ConfigError, f"lacks {CLASSES[1]}"),
+        ({"unlabelled": images, "class_shares": dict.fromkeys([*CLASSES, 1, "1"], 1)}, ConfigError, "two numbers"),
         ({"unlabelled": images, "class_shares": [1, 1, 8]}, ConfigError, "by its name"),
         ({"class_shares": {CLASSES[0]: 1}}, ConfigError, "say nothing without unlabelled pictures"),
     ]:
